@@ -1,0 +1,26 @@
+"""A local Mixpanel for the tap's tests, benchmarks and first steps: real HTTP on loopback, with data, quota and faults.
+
+What it does is what we believe Mixpanel does. Nothing in the tap imports it.
+"""
+
+from __future__ import annotations
+
+from .credentials import Credentials
+from .faults import KINDS, NAMES, Fault
+from .history import SyntheticProject
+from .project import FixedProject, Project
+from .quota import Quota
+from .server import Emulator, SeenRequest
+
+__all__ = [
+    "KINDS",
+    "NAMES",
+    "Credentials",
+    "Emulator",
+    "Fault",
+    "FixedProject",
+    "Project",
+    "Quota",
+    "SeenRequest",
+    "SyntheticProject",
+]

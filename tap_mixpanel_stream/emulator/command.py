@@ -1,0 +1,119 @@
+"""The command `tap-mixpanel-emulator`: serves a made-up project until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from .faults import NAMES, Fault
+from .history import SyntheticProject
+from .quota import Quota
+from .server import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    The first line on stdout is the tap's settings as JSON, the rest is for people.
+
+    Args:
+        arguments: The command line; None for the process's own.
+
+    Returns:
+        The exit code, 0.
+    """
+    options = _parser().parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    project = SyntheticProject(
+        options.seed,
+        options.first_day,
+        options.last_day,
+        events_per_day=options.events_per_day,
+        profiles=options.profiles,
+        zone=options.zone,
+    )
+    quota = None if options.quota is None else Quota(hourly=options.quota)
+    fixed: datetime | None = options.now
+    now = None if fixed is None else lambda: fixed
+    with Emulator(project, faults=options.fault, quota=quota, now=now, port=options.port) as emulator:
+        zone = {} if options.zone == "UTC" else {"project_timezone": options.zone}
+        settings = {**emulator.settings, "start_date": str(options.first_day), **zone}
+        sys.stdout.write(
+            f"{json.dumps(settings)}\n\n"
+            "A local Mixpanel is running. Save the line above as config.json, then:\n"
+            "  tap-mixpanel-stream --config config.json\n"
+            f"  Export:   GET  {emulator.data_api_url}/export\n"
+            f"  Profiles: POST {emulator.api_url}/query/engage\n"
+            f"  Days:     {options.first_day} to {options.last_day or 'now'}, {options.events_per_day} events each\n"
+            "Stop it with Ctrl-C.\n"
+        )
+        sys.stdout.flush()
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, NAMES))
+    parser = argparse.ArgumentParser(
+        prog="tap-mixpanel-emulator",
+        description="A local Mixpanel on 127.0.0.1, with made-up data.",
+        epilog="faults:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in NAMES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=0, help="the port; any free one if absent")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another project (default: 1)")
+    parser.add_argument(
+        "--first-day", type=date.fromisoformat, default=date(2024, 1, 1), help="the first day with events (2024-01-01)"
+    )
+    parser.add_argument("--last-day", type=date.fromisoformat, help="the last day with events; up to now if absent")
+    parser.add_argument("--events-per-day", type=int, default=1000, help="events a day (default: 1000)")
+    parser.add_argument("--profiles", type=int, default=1000, help="how many users there are (default: 1000)")
+    parser.add_argument(
+        "--zone", type=_zone, default="UTC", help="the zone of a project from before 2023 (default: UTC)"
+    )
+    parser.add_argument(
+        "--quota", type=int, nargs="?", const=60, metavar="HOURLY", help="keep Mixpanel's limits, 60 requests an hour"
+    )
+    parser.add_argument("--now", type=_instant, metavar="ISO", help="stop the clock at this instant")
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
+        help="what goes wrong at which request, such as export:3:gzip-cut; * for every request; repeatable",
+    )
+    return parser
+
+
+def _zone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (KeyError, ValueError, OSError):
+        raise argparse.ArgumentTypeError(f"no zone is called {text!r}") from None
+
+
+def _instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date and time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,69 @@
+"""Who may ask: the three kinds of credentials Mixpanel takes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from .refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The one project the emulator has, and what opens it.
+
+    * A service account: `Authorization: Basic base64(username:secret)`; `project_id` is required.
+    * The project secret: `Authorization: Basic base64(secret:)`; no `project_id` needed. Not taken by the app API.
+    * An OAuth token: `Authorization: Bearer TOKEN`; `project_id` is required. Not taken by the app API.
+
+    Attributes:
+        project_id: The project's id, digits.
+        username: The service account's name.
+        secret: The service account's secret.
+        project_secret: The older way in.
+        oauth_token: The bearer's token.
+        refuse_with_400: Bad credentials arrive as 401, and sometimes as 400 with `Unable to authenticate request`:
+            true chooses the latter.
+    """
+
+    project_id: str = "2526451"
+    username: str = "tap.abc123.mp-service-account"
+    secret: str = "emulated-service-account-secret"  # noqa: S105 - opens nothing but the emulator
+    project_secret: str = "emulated-project-secret"  # noqa: S105
+    oauth_token: str = "emulated-oauth-token"  # noqa: S105
+    refuse_with_400: bool = False
+
+    def check(self, authorization: str, project_id: str | None, *, app: bool = False) -> None:
+        """Let the request through, or raise.
+
+        Args:
+            authorization: The header's value; empty if absent.
+            project_id: The project the request names, if it names one.
+            app: Whether it is the app API that is asked, which takes service accounts only.
+
+        Raises:
+            Refusal: 401 (or 400) for bad credentials, 400 for a missing project, 403 for another one's.
+        """
+        scheme, _, rest = authorization.partition(" ")
+        pair = _user_and_secret(rest) if scheme.lower() == "basic" else ("", "")
+        service = pair == (self.username, self.secret)
+        token = not app and scheme.lower() == "bearer" and rest.strip() == self.oauth_token
+        project_secret = not app and pair == (self.project_secret, "")
+        if not (service or token or project_secret):
+            if self.refuse_with_400:
+                raise Refusal(400, "Unable to authenticate request")
+            raise Refusal(401, "Invalid credentials. Check the service account's name and secret.")
+        if project_id is None and not project_secret:
+            raise Refusal(400, "Missing required parameter: project_id")
+        if project_id not in {None, self.project_id}:
+            raise Refusal(403, f"No access to project {project_id}")
+
+
+def _user_and_secret(encoded: str) -> tuple[str, str]:
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    user, _, secret = text.partition(":")
+    return user, secret

@@ -1,0 +1,139 @@
+"""What goes wrong: each fault by its name, and at which request.
+
+The worst of Mixpanel's faults come with status 200: an export can end with a sentinel's text line, with a cut JSON
+text, or simply stop; its gzip can stop before the trailer while the chunked framing ends cleanly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+KINDS = ("export", "engage", "cohorts", "annotations", "funnels")
+
+NAMES: Mapping[str, str] = {
+    # What the text says.
+    "sentinel:TEXT": "the body ends with the line TEXT, such as `terminated early`; framing and gzip are right",
+    "error-line": 'the body ends with the cut JSON `{"error":`',
+    "error-object": 'the body ends with a line {"error":"..."}',
+    "half-line": "the body ends in the middle of a line; framing and gzip are right",
+    "bad-line": "a line that is not JSON, in the middle",
+    "bad-utf8": "a line holds bytes that are not UTF-8",
+    "nul": "a line holds a string with \\u0000",
+    "lone-surrogate": "a line holds a string with \\ud800 alone",
+    "duplicate-keys": "a line holds an object with one key twice",
+    "bom": "the body starts with a byte order mark",
+    "crlf": "lines end in CR LF",
+    "blank-lines": "an empty line after each line",
+    "no-final-newline": "the last line has no newline",
+    "endless-line": "one line of `value` bytes that does not end (default 64 MiB)",
+    "bomb": "gzip that unpacks to `value` bytes of lines (default 1 GiB)",
+    "cut-json": "the body stops in the middle; framing and gzip are right",
+    "empty-object": "the body is {}",
+    "page-html": "status 200 with an HTML page",
+    # What gzip says.
+    "gzip-cut": "gzip stops in the middle; the framing ends cleanly",
+    "gzip-trailer": "the gzip checksum is wrong",
+    "gzip-no-trailer": "all the data, but the 8 bytes of the gzip trailer are missing",
+    "gzip-garbage": "bytes after the gzip trailer",
+    "encoding": "Content-Encoding: br, which nobody asked for",
+    # What the connection does.
+    "chunk-cut": "the connection closes inside a chunked body, without the last chunk",
+    "length-short": "Content-Length is larger than what is sent",
+    "no-framing": "neither length nor chunks: the body, whole, ends with the connection",
+    "reset": "the connection is reset inside the body",
+    "refuse": "the connection closes before any header",
+    "stall": "`value` seconds of silence inside the body (default 30), then it goes on",
+    "silence": "`value` seconds of silence before the first byte (default 30)",
+    # What the status says.
+    "status:400": "an invalid parameter",
+    "status:400-auth": "`Unable to authenticate request`",
+    "status:401": "bad credentials",
+    "status:402": "the plan does not include it",
+    "status:403": "no access",
+    "status:404": "not found",
+    "status:429": "past the quota; `value`: Retry-After as `seconds`, as a `date`, or absent",
+    "status:429-concurrent": "too many exports in progress",
+    "status:500": "a text",
+    "status:502": "an HTML page",
+    "status:503": "a text",
+    "redirect": "302 to the URL in `value`",
+    # What engage does.
+    "session-expired": "400: `request for page in uncached query for params`",
+    "short-page": "fewer results than the page size while `total` says that there are more",
+}
+"""All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
+
+_SENTINEL = "sentinel:"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        kind: Which requests: export, engage, cohorts, annotations or funnels.
+        number: At which of them, from 1; a collection for several, None for every one.
+        name: What goes wrong, one of `NAMES`.
+        at: How far into the body it strikes, from 0 to 1.
+        value: What more the fault needs: seconds, bytes, a URL.
+    """
+
+    kind: str
+    number: int | Collection[int] | None
+    name: str
+    at: float = 0.5
+    value: object = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind of request {self.kind!r}: one of {', '.join(KINDS)}")
+        if self.name not in NAMES and not self.name.startswith(_SENTINEL):
+            raise ValueError(f"unknown fault {self.name!r}: one of {', '.join(NAMES)}")
+        if not 0 <= self.at <= 1:
+            raise ValueError(f"a fault strikes between 0 and 1, not at {self.at}")
+        if self.name == "redirect" and not self.value:
+            raise ValueError("redirect needs a URL as its value")
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """Read a fault of the command line: `export:3:gzip-cut`, `export:*:stall=2.5@0.3`, `engage:1,2:refuse`.
+
+        Raises:
+            ValueError: It is no fault.
+        """
+        try:
+            kind, number, name = text.split(":", 2)
+            numbers = None if number == "*" else frozenset(int(each) for each in number.split(","))
+        except ValueError:
+            raise ValueError(f"a fault reads KIND:NUMBER:NAME, not {text!r}") from None
+        rest, separator, at = name.rpartition("@")
+        strikes = 0.5
+        if separator and at.replace(".", "", 1).isdigit():
+            name, strikes = rest, float(at)
+        name, _, value = name.partition("=")
+        return cls(kind, numbers, name, strikes, value or None)
+
+    def strikes(self, kind: str, number: int) -> bool:
+        """Return whether a request meets this fault."""
+        if kind != self.kind:
+            return False
+        if self.number is None or isinstance(self.number, int):
+            return self.number in {None, number}
+        return number in self.number
+
+    def seconds(self) -> float:
+        """Return `value` as a number of seconds."""
+        return 30.0 if self.value is None else float(str(self.value))
+
+    def size(self, default: int) -> int:
+        """Return `value` as a number of bytes."""
+        return default if self.value is None else int(str(self.value))
+
+    @property
+    def sentinel(self) -> str | None:
+        """The sentinel's text, if it is one."""
+        return self.name.removeprefix(_SENTINEL) if self.name.startswith(_SENTINEL) else None

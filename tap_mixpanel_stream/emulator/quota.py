@@ -1,0 +1,117 @@
+"""How often and how many at once: Mixpanel's limits, which hold for a whole project."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Literal
+
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RetryAfter = Literal["seconds", "date"]
+
+
+def retry_after(form: RetryAfter | None, seconds: float) -> tuple[tuple[str, str], ...]:
+    """Return the `Retry-After` header in one of the forms it is seen in: seconds, an HTTP date, or not at all."""
+    if form is None:
+        return ()
+    whole = max(1, math.ceil(seconds))
+    # An HTTP date has whole seconds: without one more it would lie before the instant that is meant.
+    return (("Retry-After", str(whole) if form == "seconds" else formatdate(time.time() + whole + 1, usegmt=True)),)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Mixpanel's limits: 60 queries in a rolling hour, 3 a second, so many at once, past which it answers 429.
+
+    The raw export and the query API keep separate accounts. A refused request is not counted, an assumption: what
+    Mixpanel does is not known, and counting them would never let an impatient client in again.
+
+    Attributes:
+        hourly: Requests in the rolling hour.
+        per_second: Exports in a second; the query API has no such limit.
+        concurrent: Exports in progress at once.
+        query_concurrent: Queries in progress at once.
+        period: The length of the "hour" in seconds, so that tests need not wait for one.
+        retry_after: The form of the `Retry-After` header; None leaves it out, as Mixpanel often does.
+        count_pages: Whether the later pages of one engage session are counted. It is disputed; mostly they are not.
+        seconds: The clock that times the hour and the second, for tests that turn it.
+    """
+
+    hourly: int = 60
+    per_second: int = 3
+    concurrent: int = 100
+    query_concurrent: int = 5
+    period: float = 3600.0
+    retry_after: RetryAfter | None = None
+    count_pages: bool = False
+    seconds: Callable[[], float] = time.monotonic
+
+
+class Account:
+    """What one of Mixpanel's APIs has seen of a project lately."""
+
+    def __init__(self, quota: Quota | None, project_id: str, *, export: bool) -> None:
+        self._quota = quota
+        self._project_id = project_id
+        self._export = export
+        self._lock = threading.Lock()
+        self._times: deque[float] = deque()
+        self._running = 0
+
+    @contextmanager
+    def request(self, *, counted: bool = True) -> Iterator[None]:
+        """Hold a place among the running requests, from the question to the answer's last byte.
+
+        Args:
+            counted: Whether it counts in the hour.
+
+        Raises:
+            Refusal: 429, past a limit.
+        """
+        with self._lock:
+            self._admit(counted=counted)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def _admit(self, *, counted: bool) -> None:
+        quota = self._quota
+        if quota is None:
+            return
+        now = quota.seconds()
+        while self._times and now - self._times[0] >= quota.period:
+            self._times.popleft()
+        most = quota.concurrent if self._export else quota.query_concurrent
+        if self._running >= most:
+            text = "too many export requests in progress for this project" if self._export else self._text(most)
+            raise Refusal(429, text, retry_after(quota.retry_after, 1))
+        if not counted:
+            return
+        if len(self._times) >= quota.hourly:
+            wait = self._times[0] + quota.period - now
+            raise Refusal(429, self._text(most), retry_after(quota.retry_after, wait))
+        # The busy second stays a second, whatever the hour's length: it is what a client paces itself by.
+        if self._export and len(self._times) >= quota.per_second and now - self._times[-quota.per_second] < 1:
+            wait = self._times[-quota.per_second] + 1 - now
+            raise Refusal(429, self._text(most), retry_after(quota.retry_after, wait))
+        self._times.append(now)
+
+    def _text(self, most: int) -> str:
+        hourly = self._quota.hourly if self._quota else 0
+        return (
+            f"Query rate limit exceeded for project_id: {self._project_id}. {self._running + 1}/{most} queries running "
+            f"concurrently and {len(self._times) + 1}/{hourly} queries running in the last hour. "
+            "Please try again later."
+        )

@@ -1,0 +1,434 @@
+"""The local Mixpanel: its routes over HTTP, on the loopback interface only."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections import Counter, OrderedDict
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from .credentials import Credentials
+from .damage import HTML
+from .engage import SESSION_EXPIRED, Engage
+from .export import Export, read_day
+from .quota import Account, Quota, retry_after
+from .refusal import Refusal
+from .wire import Answer, Coded, HungUpError, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from .faults import Fault
+    from .project import Project
+
+_JSON = "application/json"
+_LARGEST_QUESTION = 16 << 20
+
+
+@dataclass
+class SeenRequest:
+    """A request as it arrived.
+
+    Attributes:
+        kind: export, engage, cohorts, annotations, funnels; `unknown` for a path that Mixpanel does not have.
+        number: Its number among those of its kind, from 1.
+        method: The HTTP method.
+        path: The path, without the query.
+        query: The query's parameters.
+        form: The form's parameters.
+        headers: The headers, by their names in lower case.
+        status: The status it was answered with; 0 while it is not.
+        arrived: When it arrived, in seconds of `time.time()`.
+    """
+
+    kind: str
+    number: int
+    method: str
+    path: str
+    query: dict[str, str]
+    form: dict[str, str]
+    headers: dict[str, str]
+    status: int = 0
+    arrived: float = field(default_factory=time.time)
+
+
+class Emulator:
+    """A Mixpanel with one project, on 127.0.0.1.
+
+    A context manager: it serves from entering to leaving. Leaving ends every connection, also one that is silent.
+
+    Args:
+        project: What the project holds.
+        faults: What goes wrong, and when. Several may strike one request.
+        quota: Mixpanel's limits; None for none.
+        now: The clock, giving aware UTC; None for the real one. It decides what "today" is and which rows are visible.
+        credentials: Who may ask.
+        session_seconds: How long an engage session lives after its last use.
+        largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
+        level: The gzip level.
+        cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
+            body is sent again as it was, whatever has become visible since.
+        port: The port; 0 for any free one.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        faults: Iterable[Fault] = (),
+        quota: Quota | None = None,
+        now: Callable[[], datetime] | None = None,
+        credentials: Credentials | None = None,
+        session_seconds: float = 300.0,
+        largest_page: int = 50_000,
+        level: int = 6,
+        cache_bytes: int = 0,
+        port: int = 0,
+    ) -> None:
+        self.project = project
+        self.faults = list(faults)
+        self.credentials = credentials or Credentials()
+        self.requests: list[SeenRequest] = []
+        self.level = level
+        self.closing = threading.Event()
+        self.engage = Engage(project, session_seconds, largest_page)
+        self.cache = _Cache(cache_bytes)
+        self.now = now or (lambda: datetime.now(UTC))
+        self._quota = quota
+        self._accounts = {
+            export: Account(quota, self.credentials.project_id, export=export) for export in (True, False)
+        }
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._server = _Server(self, port)
+        # The interval is how long closing takes at most.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def data_api_url(self) -> str:
+        """The raw export API: `{data_api_url}/export`."""
+        return f"http://127.0.0.1:{self.port}/api/2.0"
+
+    @property
+    def api_url(self) -> str:
+        """What the query and app APIs hang under: `{api_url}/query/engage`, `{api_url}/app/projects/…`."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The tap's settings that reach this emulator."""
+        return {
+            "project_id": self.credentials.project_id,
+            "service_account_username": self.credentials.username,
+            "service_account_secret": self.credentials.secret,
+            "data_api_url": self.data_api_url,
+            "api_url": self.api_url,
+        }
+
+    def start(self) -> Self:
+        """Serve."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """End every connection and wait for every thread."""
+        self.closing.set()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def see(self, kind: str, method: str, target: str, form: dict[str, str], headers: dict[str, str]) -> SeenRequest:
+        """Write down a request."""
+        path, query = urlsplit(target).path, _parameters(urlsplit(target).query)
+        with self._lock:
+            self._counts[kind] += 1
+            seen = SeenRequest(kind, self._counts[kind], method, path, query, form, headers)
+            self.requests.append(seen)
+        return seen
+
+    def place(self, seen: SeenRequest) -> AbstractContextManager[None]:
+        """Return a place for the request among the running ones."""
+        if seen.kind in {"annotations", "unknown"}:
+            # The app API has limits of its own, which nobody was seen to meet.
+            return nullcontext()
+        later = seen.kind == "engage" and self.engage.is_page(seen.form)
+        counted = not later or (self._quota is not None and self._quota.count_pages)
+        return self._accounts[seen.kind == "export"].request(counted=counted)
+
+    def answer(self, seen: SeenRequest) -> Answer:
+        """Answer a request, once it is let in.
+
+        Raises:
+            Refusal: It asks for what there is not.
+        """
+        if seen.kind == "export":
+            now = self.now()
+            export = Export.read(seen.query, now.astimezone(self.project.zone).date())
+            return Answer(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
+        if seen.kind == "unknown":
+            raise Refusal(404, "Not found")
+        value = {
+            "engage": self._engage,
+            "cohorts": self._cohorts,
+            "annotations": self._annotations,
+            "funnels": self._funnels,
+        }[seen.kind](seen)
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+        return Answer(200, _JSON, lambda: iter([body]))
+
+    def _engage(self, seen: SeenRequest) -> object:
+        answer = self.engage.answer(seen.form, self.now())
+        for fault in self.faults_of(seen):
+            if fault.name == "short-page":
+                results = cast("list[object]", answer["results"])
+                answer["results"] = results[: int(len(results) * fault.at)]
+        return answer
+
+    def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
+        return [{"project_id": int(self.credentials.project_id), **cohort} for cohort in self.project.cohorts()]
+
+    def _annotations(self, seen: SeenRequest) -> object:
+        # Days, or instants with a T or a space between.
+        first = seen.query.get("fromDate", "").replace("T", " ")
+        last = seen.query.get("toDate", "9999").replace("T", " ")
+        own = {"project_id": int(self.credentials.project_id)}
+        results = [
+            {**own, **annotation}
+            for annotation in self.project.annotations()
+            # Both ends are inclusive; a day is the beginning of each of its instants' texts.
+            if first <= str(annotation["date"]) and str(annotation["date"])[: len(last)] <= last
+        ]
+        return {"status": "ok", "results": results}
+
+    def _funnels(self, seen: SeenRequest) -> object:
+        if seen.path.endswith("/list"):
+            return list(self.project.funnels())
+        known = {str(funnel["funnel_id"]): cast("int", funnel["funnel_id"]) for funnel in self.project.funnels()}
+        funnel = known.get(seen.query.get("funnel_id", ""))
+        if funnel is None:
+            raise Refusal(400, "Invalid parameter: funnel_id")
+        if seen.query.get("unit", "day") != "day":
+            raise Refusal(400, "Invalid parameter: unit")
+        days = self.project.funnel_days(funnel, read_day(seen.query, "from_date"), read_day(seen.query, "to_date"))
+        analyses = [cast("Mapping[str, Any]", day).get("analysis", {}) for day in days.values()]
+        overall = {key: sum(each.get(key, 0) for each in analyses) for key in ("completion", "starting_amount")}
+        data = {**days, "$overall": {"steps": [], "analysis": {**overall, "steps": 2, "worst": 1}}}
+        return {"meta": {"dates": list(days)}, "data": data}
+
+    def faults_of(self, seen: SeenRequest) -> list[Fault]:
+        """Return what goes wrong with a request."""
+        return [fault for fault in self.faults if fault.strikes(seen.kind, seen.number)]
+
+
+class _Cache:
+    """Compressed bodies, the oldest given up first."""
+
+    def __init__(self, size: int) -> None:
+        self._left = self.room = size
+        self._bodies: OrderedDict[tuple[object, ...], Coded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[object, ...]) -> Coded | None:
+        with self._lock:
+            return self._bodies.get(key)
+
+    def keep(self, key: tuple[object, ...], body: Coded) -> None:
+        with self._lock:
+            if key in self._bodies:
+                return
+            self._bodies[key] = body
+            self._left -= body.size
+            while self._left < 0:
+                self._left += self._bodies.popitem(last=False)[1].size
+
+
+class _Server(socketserver.TCPServer):
+    """One thread a connection, all of them known, so that closing can end them."""
+
+    allow_reuse_address = True
+    request_queue_size = 256
+
+    def __init__(self, emulator: Emulator, port: int) -> None:
+        self.emulator = emulator
+        self._connections: dict[threading.Thread, socket.socket] = {}
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(target=self._serve, args=(request, client_address), daemon=True)
+        # Threads that are over go when another comes, not by themselves: closing has to wait for each to its very end.
+        self._connections = {each: own for each, own in self._connections.items() if each.is_alive()}
+        self._connections[thread] = request
+        thread.start()
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except OSError:
+            pass  # the client went away, or we hung up
+        except Exception:  # noqa: BLE001 - a mistake of the emulator is to be seen, not to end it
+            self.handle_error(request, client_address)
+        request.close()
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in self._connections.values():
+            # Wakes the thread from whatever it reads or writes.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._connections:
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads a request and has it answered."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def version_string(self) -> str:
+        """Name the emulator in the header `Server`: nobody shall take it for Mixpanel."""
+        return "tap-mixpanel-emulator"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing: `Emulator.requests` knows it all."""
+
+    def _answer(self) -> None:
+        emulator = self.server.emulator
+        size = int(self.headers.get("Content-Length") or 0)
+        form = self.rfile.read(min(size, _LARGEST_QUESTION)).decode(errors="replace")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        kind = _kind(self.command, urlsplit(self.path).path)
+        seen = emulator.see(kind, self.command, self.path, _parameters(form), headers)
+        wire = Wire(
+            connection=self.connection,
+            send_head=partial(self._send_head, seen),
+            takes_gzip="gzip" in headers.get("accept-encoding", ""),
+            takes_chunks=self.request_version != "HTTP/1.0",
+            level=emulator.level,
+            closing=emulator.closing,
+            hang_up=self._hang_up,
+        )
+        faults = emulator.faults_of(seen)
+        try:
+            self._unless_stopped(emulator, seen, wire, faults)
+        except HungUpError:
+            self.close_connection = True
+        except Refusal as refusal:
+            body = refusal.body(seen.path)
+            wire.send(Answer(refusal.status, _JSON, lambda: iter([body]), headers=refusal.headers), [])
+
+    def _unless_stopped(self, emulator: Emulator, seen: SeenRequest, wire: Wire, faults: list[Fault]) -> None:
+        for fault in faults:
+            if fault.name == "refuse":
+                raise HungUpError
+            if fault.name == "silence":
+                wire.pause(fault.seconds())
+            if fault.name == "session-expired":
+                emulator.engage.forget(seen.form.get("session_id", ""))
+                raise Refusal(400, SESSION_EXPIRED)
+            status = _status_answer(fault, emulator.credentials.project_id)
+            if status is not None:
+                wire.send(status, [])
+                return
+        app = seen.kind == "annotations"
+        project_id = seen.path.split("/")[4] if app else seen.query.get("project_id")
+        emulator.credentials.check(seen.headers.get("authorization", ""), project_id, app=app)
+        with emulator.place(seen):
+            answer = emulator.answer(seen)
+            if not emulator.cache.room or faults or not answer.streamed:
+                wire.send(answer, faults)
+                return
+            key = (wire.takes_gzip, *sorted(seen.query.items()))
+            coded = emulator.cache.get(key)
+            if coded is None:
+                wire.send(answer, faults, partial(emulator.cache.keep, key), emulator.cache.room)
+            else:
+                wire.send_kept(answer, coded)
+
+    def _send_head(self, seen: SeenRequest, status: int, headers: list[tuple[str, str]]) -> None:
+        seen.status = status
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+
+
+def _kind(method: str, path: str) -> str:
+    routes = {
+        ("GET", "/api/2.0/export"): "export",
+        ("POST", "/api/query/engage"): "engage",
+        ("POST", "/api/query/cohorts/list"): "cohorts",
+        ("GET", "/api/query/funnels"): "funnels",
+        ("GET", "/api/query/funnels/list"): "funnels",
+    }
+    if (method, path[: path.rfind("/projects/")], path[path.rfind("/") :]) == ("GET", "/api/app", "/annotations"):
+        return "annotations"
+    return routes.get((method, path), "unknown")
+
+
+def _parameters(text: str) -> dict[str, str]:
+    return dict(parse_qsl(text, keep_blank_values=True))
+
+
+def _status_answer(fault: Fault, project_id: str) -> Answer | None:
+    """Return the answer of a fault that is all status."""
+    if fault.name == "redirect":
+        return Answer(302, "text/html", lambda: iter([b""]), headers=(("Location", str(fault.value)),))
+    name, _, status = fault.name.partition(":")
+    if name != "status":
+        return None
+    texts = {
+        "400": "Invalid parameter: where",
+        "400-auth": "Unable to authenticate request",
+        "401": "Invalid credentials. Check the service account's name and secret.",
+        "402": "Your plan does not support raw data export. Visit mixpanel.com/pricing to upgrade.",
+        "403": f"No access to project {project_id}",
+        "404": "Not found",
+        "429": (
+            f"Query rate limit exceeded for project_id: {project_id}. 1/5 queries running concurrently and "
+            "61/60 queries running in the last hour. Please try again later."
+        ),
+        "429-concurrent": "too many export requests in progress for this project",
+    }
+    number = int(status[:3])
+    if status in texts:
+        form = fault.value if fault.value in {"seconds", "date"} else None
+        body = Refusal(number, texts[status]).body("")
+        return Answer(number, _JSON, lambda: iter([body]), headers=retry_after(cast("Any", form), 1))
+    body = HTML if number == 502 else b"Internal Server Error\n" if number == 500 else b"Service Unavailable\n"  # noqa: PLR2004
+    return Answer(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tap_mixpanel_stream.emulator.command import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "tap_mixpanel_stream.emulator"]
+OPTIONS = (
+    "--first-day 2024-01-01 --events-per-day 5 --profiles 3 --zone Europe/Zurich --quota 2 --now 2024-02-01T00:30:00"
+)
+
+
+@pytest.fixture
+def running() -> Iterator[subprocess.Popen[str]]:
+    command = [*COMMAND, *OPTIONS.split(), "--fault", "export:2:status:500"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_how_to_reach_it_and_serves_until_it_is_stopped(
+    running: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    assert running.stdout is not None
+    settings = json.loads(running.stdout.readline())
+    assert settings["start_date"] == "2024-01-01"
+    assert settings["project_timezone"] == "Europe/Zurich"
+    query = {"project_id": settings["project_id"], "from_date": "2024-01-02", "to_date": "2024-02-01"}
+    account = (settings["service_account_username"], settings["service_account_secret"])
+    answers = [requests.get(f"{settings['data_api_url']}/export", query, auth=account, timeout=5) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 500, 200]
+    # The clock stands at half past one of the last day, in the project's zone.
+    assert 29 * 5 < answers[0].content.count(b"\n") <= 31 * 5
+    running.send_signal(number)
+    assert running.wait(timeout=5) == 0
+    assert settings["api_url"] in running.stdout.read()
+    assert running.stderr is not None
+    assert not running.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "options", ["--fault export:1:nonsense", "--zone Nowhere/City", "--now yesterday", "--first-day 2024-02-30"]
+)
+def test_a_wrong_option_is_refused_by_name(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(options.split())
+    assert stopped.value.code == 2
+    assert f"argument {options.partition(' ')[0]}" in capsys.readouterr().err
+
+
+def test_help_names_the_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "gzip-no-trailer" in capsys.readouterr().out

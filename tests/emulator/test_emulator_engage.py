@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.emulator.client import Answered, engage
+
+PEOPLE: list[dict[str, object]] = [
+    {"$distinct_id": "a", "$properties": {"$name": "Zürich", "plan": "pro", "$created": "2024-01-01T00:00:00"}},
+    {"$distinct_id": 7, "$properties": {"plan": "free", "$created": "2024-02-01T00:00:00"}},
+    {"$distinct_id": "c", "$properties": {"plan": "pro", "$last_seen": "2024-03-01T10:00:00"}},
+]
+COHORTS = [{"id": 5, "name": "Some", "members": ["a", "gone", 7]}]
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+
+
+def fixed() -> FixedProject:
+    events = {date(2024, 5, 31): [b'{"event":"buy","properties":{"distinct_id":"a"}}', b"{broken"] * 2}
+    groups = {"-123": [{"$distinct_id": "g1", "$properties": {"seats": 3}}]}
+    return FixedProject(events, PEOPLE, groups, cohorts=COHORTS)
+
+
+def ids(answer: Answered) -> list[object]:
+    return [each["$distinct_id"] for each in answer.json["results"]]
+
+
+def test_an_answer_has_the_documented_shape() -> None:
+    with Emulator(fixed()) as emulator:
+        answer = engage(emulator).json
+    assert answer.pop("session_id")
+    assert answer == {"page": 0, "page_size": 1000, "status": "ok", "total": 3, "results": PEOPLE}
+
+
+def test_pages_are_cut_from_one_session_until_one_is_short() -> None:
+    project = SyntheticProject(profiles=2500)
+    with Emulator(project, now=lambda: NOW) as emulator:
+        first = engage(emulator)
+        session = first.json["session_id"]
+        pages = [first, *(engage(emulator, page=page, session_id=session) for page in (1, 2, 3))]
+    assert [len(page.json["results"]) for page in pages] == [1000, 1000, 500, 0]
+    assert {page.json["total"] for page in pages} == {2500}
+    assert {page.json["session_id"] for page in pages} == {session}
+    every = [each for page in pages for each in page.json["results"]]
+    assert every == list(project.profiles(None, now=NOW))
+    assert first.headers["content-encoding"] == "gzip"
+    assert "content-length" in first.headers
+
+
+def test_a_session_does_not_move_with_the_clock() -> None:
+    clock = [datetime(2024, 2, 1, tzinfo=UTC)]
+    with Emulator(SyntheticProject(profiles=20), now=lambda: clock[0]) as emulator:
+        session = engage(emulator, page_size=10).json["session_id"]
+        clock[0] = NOW
+        page = engage(emulator, page_size=10, page=1, session_id=session).json
+    assert page["results"] == list(emulator.project.profiles(None, now=datetime(2024, 2, 1, tzinfo=UTC)))[10:]
+
+
+@pytest.mark.parametrize("form", [{}, {"session_id": "123-NONE"}])
+def test_a_later_page_needs_the_session(form: dict[str, str]) -> None:
+    with Emulator(fixed()) as emulator:
+        answer = engage(emulator, page=1, **form)
+    assert (answer.status, answer.error) == (400, "request for page in uncached query for params")
+
+
+def test_a_session_holds_for_its_own_parameters_only() -> None:
+    with Emulator(fixed()) as emulator:
+        session = engage(emulator).json["session_id"]
+        answer = engage(emulator, page=1, session_id=session, where="true")
+    assert answer.status == 400
+
+
+def test_a_session_expires() -> None:
+    with Emulator(fixed(), session_seconds=0.05) as emulator:
+        session = engage(emulator).json["session_id"]
+        assert engage(emulator, page=1, session_id=session).status == 200
+        time.sleep(0.1)
+        assert engage(emulator, page=1, session_id=session).error == "request for page in uncached query for params"
+
+
+def test_too_large_a_page_is_lowered_and_the_answer_says_so() -> None:
+    with Emulator(fixed(), largest_page=2) as emulator:
+        answer = engage(emulator, page_size=5000).json
+    assert (answer["page_size"], len(answer["results"]), answer["total"]) == (2, 2, 3)
+
+
+def test_where_reads_properties_and_user_alike() -> None:
+    with Emulator(fixed()) as emulator:
+        assert ids(engage(emulator, where='properties["plan"] == "pro"')) == ["a", "c"]
+        assert ids(engage(emulator, where='user["$last_seen"] >= "2024-01-15T00:00:00"')) == ["c"]
+        assert ids(engage(emulator, where='properties["$distinct_id"] == 7')) == [7]
+
+
+def test_output_properties_narrow_the_properties() -> None:
+    with Emulator(fixed()) as emulator:
+        results = engage(emulator, output_properties='["plan"]').json["results"]
+    assert [each["$properties"] for each in results] == [{"plan": "pro"}, {"plan": "free"}, {"plan": "pro"}]
+
+
+def test_distinct_ids_are_compared_as_text() -> None:
+    with Emulator(fixed()) as emulator:
+        assert ids(engage(emulator, distinct_id="7")) == [7]
+        assert ids(engage(emulator, distinct_ids='["a", 7, "nobody"]')) == ["a", 7]
+
+
+def test_groups_have_profiles_of_their_own() -> None:
+    with Emulator(fixed()) as emulator:
+        assert ids(engage(emulator, data_group_id="-123")) == ["g1"]
+        assert ids(engage(emulator, data_group_id="99")) == []
+
+
+def test_a_cohort_brings_members_without_a_profile_unless_told_not_to() -> None:
+    cohort = json.dumps({"id": 5})
+    with Emulator(fixed()) as emulator:
+        everyone = engage(emulator, filter_by_cohort=cohort)
+        known = engage(emulator, filter_by_cohort=cohort, include_all_users="false")
+        pages: list[Any] = [engage(emulator, filter_by_cohort=cohort, page_size=2).json]
+        pages.append(
+            engage(emulator, filter_by_cohort=cohort, page_size=2, page=1, session_id=pages[0]["session_id"]).json
+        )
+    assert ids(everyone) == ["a", 7, "gone"]
+    assert everyone.json["results"][-1] == {"$distinct_id": "gone", "$properties": {}}
+    assert ids(known) == ["a", 7]
+    assert [each["$distinct_id"] for page in pages for each in page["results"]] == ["a", 7, "gone"]
+
+
+def test_as_of_leaves_out_profiles_created_later() -> None:
+    moment = int(datetime(2024, 1, 15, tzinfo=UTC).timestamp())
+    with Emulator(fixed()) as emulator:
+        assert ids(engage(emulator, as_of_timestamp=moment)) == ["a", "c"]
+
+
+def test_behaviors_count_events() -> None:
+    behaviors = json.dumps([{"window": "30d", "name": "b", "event_selectors": [{"event": "buy"}]}])
+    with Emulator(fixed(), now=lambda: NOW) as emulator:
+        assert ids(engage(emulator, behaviors=behaviors, where='behaviors["b"] > 1')) == ["a"]
+        assert ids(engage(emulator, behaviors=behaviors, where='behaviors["b"] == 0')) == [7, "c"]
+
+
+def test_behaviors_of_many_profiles_need_an_instant() -> None:
+    behaviors = json.dumps([{"window": "1d", "name": "b", "event_selectors": []}])
+    with Emulator(SyntheticProject(profiles=1001, events_per_day=1)) as emulator:
+        assert "as_of_timestamp" in engage(emulator, behaviors=behaviors).error
+        assert engage(emulator, behaviors=behaviors, as_of_timestamp=1_720_000_000).json["total"] == 1001
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"filter_by_cohort": "5"}, "filter_by_cohort must be an object"),
+        ({"filter_by_cohort": '{"id":6}'}, "no cohort 6"),
+        ({"filter_by_cohort": '{"id":5}', "behaviors": "[]"}, "cannot be used together"),
+        ({"behaviors": "[1]"}, "Invalid parameter: behaviors"),
+        ({"distinct_ids": "a"}, "distinct_ids must be JSON"),
+        ({"distinct_ids": json.dumps(list(range(2001)))}, "at most 2000"),
+        ({"output_properties": '"plan"'}, "output_properties must be a JSON list"),
+        ({"page_size": "0"}, "page_size must be at least 1"),
+        ({"page": "x"}, "page must be a whole number"),
+        ({"page": "-1"}, "page must not be negative"),
+        ({"as_of_timestamp": "9" * 30}, "as_of_timestamp"),
+        ({"where": "plan"}, "Invalid parameter: where"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(form: dict[str, str], text: str) -> None:
+    with Emulator(fixed()) as emulator:
+        answer = engage(emulator, **form)
+    assert answer.status == 400
+    assert text in answer.error
+
+
+def test_the_form_and_the_workspace_are_seen() -> None:
+    with Emulator(fixed()) as emulator:
+        engage(emulator, where='properties["x"] == "ü"')
+    (seen,) = emulator.requests
+    assert (seen.kind, seen.method, seen.form, seen.query["project_id"]) == (
+        "engage",
+        "POST",
+        {"where": 'properties["x"] == "ü"'},
+        "2526451",
+    )

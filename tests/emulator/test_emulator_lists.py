@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, Project, SyntheticProject
+from tests.emulator.client import Answered, ask
+
+FIXED = FixedProject(
+    cohorts=[{"id": 5, "name": "Some", "count": 2, "members": ["a", "b"]}],
+    annotations=[
+        {"id": 1, "date": "2024-01-01 12:00:00", "description": "one"},
+        {"id": 2, "date": "2024-02-01 12:00:00", "description": "two"},
+    ],
+    funnels=[{"funnel_id": 7, "name": "Signup", "days": {"2024-01-01": {"steps": [1]}, "2024-01-03": {"steps": [2]}}}],
+)
+
+
+def cohorts(project: Project) -> Answered:
+    with Emulator(project) as emulator:
+        return ask(emulator, f"{emulator.api_url}/query/cohorts/list", form={})
+
+
+def annotations_between(**query: str) -> list[int]:
+    with Emulator(FIXED) as emulator:
+        answer = ask(emulator, f"{emulator.api_url}/app/projects/2526451/annotations", query).json
+    assert answer["status"] == "ok"
+    return [each["id"] for each in answer["results"]]
+
+
+def funnels(project: Project, path: str = "funnels", **query: str) -> Answered:
+    with Emulator(project) as emulator:
+        return ask(emulator, f"{emulator.api_url}/query/{path}", query)
+
+
+def test_the_list_of_cohorts_names_the_project_and_no_members() -> None:
+    assert cohorts(FIXED).json == [{"project_id": 2526451, "id": 5, "name": "Some", "count": 2}]
+
+
+def test_a_made_up_project_has_cohorts_that_count_their_members() -> None:
+    project = SyntheticProject(profiles=300)
+    for cohort in cohorts(project).json:
+        assert cohort["count"] == len(project.cohort_members(cohort["id"]) or ())
+    assert project.cohort_members(1) is None
+
+
+def test_annotations_lie_between_two_days_inclusive() -> None:
+    assert annotations_between() == [1, 2]
+    assert annotations_between(fromDate="2024-01-01", toDate="2024-01-01") == [1]
+    assert annotations_between(fromDate="2024-01-02", toDate="2024-02-01") == [2]
+    assert annotations_between(fromDate="2024-01-01T12:00:00", toDate="2024-02-01 11:59:59") == [1]
+
+
+def test_a_made_up_project_has_annotations() -> None:
+    with Emulator(SyntheticProject()) as emulator:
+        answer = ask(emulator, f"{emulator.api_url}/app/projects/2526451/annotations").json
+    assert {"id", "project_id", "date", "description", "user", "tags"} == set(answer["results"][0])
+
+
+def test_funnels_are_listed() -> None:
+    assert funnels(FIXED, "funnels/list").json == [{"funnel_id": 7, "name": "Signup"}]
+
+
+def test_a_funnel_has_its_days_and_an_overall() -> None:
+    answer = funnels(FIXED, funnel_id="7", from_date="2024-01-01", to_date="2024-01-02", unit="day").json
+    assert set(answer["data"]) == {"2024-01-01", "$overall"}
+    assert answer["data"]["2024-01-01"] == {"steps": [1]}
+    assert answer["meta"]["dates"] == ["2024-01-01"]
+
+
+def test_a_made_up_funnel_has_every_day_and_the_same_each_time() -> None:
+    project = SyntheticProject(last_day=date(2024, 1, 5))
+    answers = [funnels(project, funnel_id="7509", from_date="2023-12-30", to_date="2024-02-01").json for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert [*answers[0]["data"]] == [f"2024-01-0{day}" for day in range(1, 6)] + ["$overall"]
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ({"funnel_id": "8", "from_date": "2024-01-01", "to_date": "2024-01-01"}, "funnel_id"),
+        ({"funnel_id": "7", "to_date": "2024-01-01"}, "from_date"),
+        ({"funnel_id": "7", "from_date": "2024-01-01", "to_date": "2024-01-01", "unit": "eon"}, "unit"),
+    ],
+)
+def test_a_wrong_parameter_of_a_funnel_is_refused_by_name(query: dict[str, str], text: str) -> None:
+    answer = funnels(FIXED, **query)
+    assert answer.status == 400
+    assert text in answer.error

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota, SyntheticProject
+from tests.emulator.client import Answered, ask, engage, export
+
+DAY = date(2024, 3, 1)
+
+
+def test_the_request_past_the_hours_last_is_refused_in_mixpanels_words() -> None:
+    with Emulator(FixedProject(), quota=Quota(hourly=4, per_second=100)) as emulator:
+        answers = [export(emulator, DAY) for _ in range(5)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 200, 429]
+    assert answers[-1].error.startswith(
+        "Query rate limit exceeded for project_id: 2526451. 1/100 queries running concurrently "
+        "and 5/4 queries running in the last hour."
+    )
+    assert "retry-after" not in answers[-1].headers
+
+
+def test_the_hour_rolls_and_refusals_are_not_counted() -> None:
+    with Emulator(FixedProject(), quota=Quota(hourly=1, per_second=100, period=0.3)) as emulator:
+        statuses = [export(emulator, DAY).status for _ in range(3)]
+        time.sleep(0.35)
+        statuses.append(export(emulator, DAY).status)
+    assert statuses == [200, 429, 429, 200]
+
+
+def test_the_hour_goes_by_the_clock_it_is_given() -> None:
+    clock = [0.0]
+    with Emulator(FixedProject(), quota=Quota(hourly=1, seconds=lambda: clock[0])) as emulator:
+        statuses = []
+        for clock[0] in (0, 3599, 3600):
+            statuses.append(export(emulator, DAY).status)
+    assert statuses == [200, 429, 200]
+
+
+def test_the_fourth_in_a_second_is_refused() -> None:
+    with Emulator(FixedProject(), quota=Quota()) as emulator:
+        statuses = [export(emulator, DAY).status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_says_when_to_come_back(form: Literal["seconds", "date"]) -> None:
+    with Emulator(FixedProject(), quota=Quota(hourly=1, retry_after=form)) as emulator:
+        export(emulator, DAY)
+        header = export(emulator, DAY).headers["retry-after"]
+    seconds = int(header) if form == "seconds" else (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+    assert 3590 < seconds < 3602
+
+
+def test_too_many_at_once_are_refused_until_one_is_done() -> None:
+    project = SyntheticProject(events_per_day=20)
+    faults = [Fault("export", 1, "stall", value=0.5)]
+    answers: list[Answered] = []
+    with Emulator(project, quota=Quota(concurrent=1, per_second=100), faults=faults) as emulator:
+        slow = threading.Thread(target=lambda: answers.append(export(emulator, DAY)))
+        slow.start()
+        while not (emulator.requests and emulator.requests[0].status):
+            time.sleep(0.01)
+        refused = export(emulator, DAY)
+        slow.join()
+        assert export(emulator, DAY).status == 200
+    assert (refused.status, refused.error) == (429, "too many export requests in progress for this project")
+    assert answers[0].status == 200
+
+
+def test_exports_and_queries_have_accounts_of_their_own() -> None:
+    with Emulator(FixedProject(), quota=Quota(hourly=1)) as emulator:
+        export(emulator, DAY)
+        assert engage(emulator).status == 200
+        assert ask(emulator, f"{emulator.api_url}/query/cohorts/list", form={}).status == 429
+        assert ask(emulator, f"{emulator.api_url}/app/projects/2526451/annotations").status == 200
+
+
+@pytest.mark.parametrize(("counted", "status"), [(False, 200), (True, 429)])
+def test_the_pages_of_a_session_count_only_if_told(counted: bool, status: int) -> None:
+    with Emulator(FixedProject(), quota=Quota(hourly=1, count_pages=counted)) as emulator:
+        session = engage(emulator).json["session_id"]
+        assert engage(emulator, page=1, session_id=session).status == status
+
+
+def test_without_a_quota_there_is_no_limit() -> None:
+    with Emulator(FixedProject()) as emulator:
+        assert {export(emulator, DAY).status for _ in range(70)} == {200}

@@ -1,0 +1,316 @@
+"""Asking Mixpanel, one attempt at a time."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import logging
+import ssl
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from .body import Counts, read_all, unpacked
+from .errors import (
+    BrokenBody,
+    MixpanelError,
+    Refused,
+    Stopped,
+    TooManyRequests,
+    Transient,
+    failure,
+    retry_after_seconds,
+    shown,
+)
+from .wire import Adapter, Sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from types import TracebackType
+
+    from .auth import Auth
+    from .clock import Clock
+    from .query import Query
+    from .quota import Quota
+    from .regions import Hosts
+
+_CONNECT_TIMEOUT = 10.0
+"""Seconds. A host that is there answers at once; only the answer itself may take minutes."""
+
+_ERROR_BODY = 64 * 1024
+"""Bytes read of an answer that is an error."""
+
+_CONNECTIONS = 100
+"""Idle connections kept, so that no thread's is thrown away: Mixpanel's docs allow 100 exports at once."""
+
+_log = logging.getLogger(__name__)
+
+
+class Client:
+    """Mixpanel's APIs for one project. Safe to use from many threads at a time.
+
+    Attributes:
+        clock: The run's clock.
+        quota: The run's account of requests.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        auth: Auth,
+        quota: Quota,
+        clock: Clock,
+        *,
+        request_timeout: float = 600,
+        user_agent: str = "tap-mixpanel-stream",
+        workspace_id: str | None = None,
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            hosts: The project's region's hosts.
+            auth: The credentials.
+            quota: The run's account of requests.
+            clock: The run's clock. Once it is stopped, everything in here is.
+            request_timeout: Seconds of silence allowed on a connection. An export can be silent for minutes before its
+                first byte (seen on the live API by others).
+            user_agent: Sent along.
+            workspace_id: A data view, for the query API (Mixpanel's docs).
+        """
+        self._hosts = hosts
+        self._auth = auth
+        self.quota = quota
+        self.clock = clock
+        self._timeout = request_timeout
+        self._workspace_id = workspace_id
+        self._sockets = Sockets()
+        self._session = _Session()
+        self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip"})
+        # No cookie is kept: a session that never changes can be shared by threads.
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, Adapter(self._sockets, _CONNECTIONS))
+
+    def open(self, query: Query) -> Answer:
+        """Asks once, as soon as the quota allows it; a 429 is waited out and asked again.
+
+        Args:
+            query: What to ask.
+
+        Returns:
+            An answer with status 200 whose body is still to be read. Use it in a `with` statement.
+
+        Raises:
+            Transient: Worth another try, which is the caller's to make.
+            Refused: Asking again would not help.
+            SessionExpired: A profile query must start again.
+            QuotaSpent: Waiting for quota would take too long.
+            Stopped: `stop` was called.
+        """
+        while True:
+            self.quota.acquire(query.what, counts=query.counts)
+            requested_at = self.clock.now()
+            response = self._send(query)
+            if response.status_code == requests.codes.ok:
+                self.quota.answered()
+                return Answer(response, query.what, requested_at, self.clock)
+            with response:
+                error = self._failure(query, response)
+            if not isinstance(error, TooManyRequests):
+                raise error
+            _log.debug("%s", error)
+            self.quota.told_to_wait(error.retry_after, counts=query.counts, at_once=error.at_once)
+
+    def stop(self) -> None:
+        """Ends everything: waits end, connections end, and whoever used them gets `Stopped`. From any thread."""
+        self.clock.stop()
+        self._sockets.shut()
+
+    def close(self) -> None:
+        """Lets idle connections go."""
+        self._session.close()
+
+    def _url(self, query: Query) -> str:
+        if query.api == "data":
+            return f"{self._hosts.data_api_url}/{query.path}"
+        if query.api == "query":
+            return f"{self._hosts.query_url}/{query.path}"
+        if self._auth.project_id is None:
+            raise Refused(f"{query.what}: project_id is needed, and best with a service account", kind="credentials")
+        return f"{self._hosts.app_url(self._auth.project_id)}/{query.path}"
+
+    def _params(self, query: Query) -> dict[str, str]:
+        params = {**self._auth.params, **query.params}
+        if query.api == "query" and self._workspace_id is not None:
+            params["workspace_id"] = self._workspace_id
+        return params
+
+    def _send(self, query: Query) -> requests.Response:
+        url = self._url(query)
+        host = urlsplit(url).hostname
+        try:
+            return self._session.request(
+                query.method,
+                url,
+                params=self._params(query),
+                data=query.form,
+                # Given with each request, so that ~/.netrc cannot put others in their place.
+                auth=self._auth,
+                timeout=(_CONNECT_TIMEOUT, self._timeout),
+                stream=True,
+                allow_redirects=False,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            # `from None`: these errors carry the request, with its headers.
+            if self.clock.stopped:
+                raise Stopped from None
+            raise self._no_answer(error, f"{query.what}: ", str(host)) from None
+
+    def _no_answer(self, error: Exception, what: str, host: str) -> MixpanelError:
+        """The error for a request that brought no answer."""
+        causes = _causes(error)
+        certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+        if certificate is not None:
+            return Refused(
+                f"{what}the TLS certificate of {host} is not trusted ({certificate.verify_message}): where a proxy "
+                "inspects TLS, name its authority's file in REQUESTS_CA_BUNDLE"
+            )
+        if isinstance(error, ValueError):  # What `requests` says of an address that cannot be one.
+            return Refused(f"{what}the address of {host} is not a valid one: check data_api_url and api_url")
+        if isinstance(error, requests.exceptions.ProxyError):
+            problem = f"the proxy to {host} did not connect: check HTTPS_PROXY and NO_PROXY"
+        elif isinstance(error, requests.ConnectTimeout):
+            problem = f"no connection to {host} within {_CONNECT_TIMEOUT:.0f} s: check network and proxy"
+        elif isinstance(error, requests.ReadTimeout):
+            problem = f"no answer from {host} within {self._timeout:.0f} s: raise request_timeout if need be"
+        elif any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
+            problem = f"the name {host} was not found: check network, data_api_url and api_url"
+        else:
+            reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+            problem = f"the connection to {host} failed ({shown(reason or type(causes[-1]).__name__)})"
+        return Transient(what + problem)
+
+    def _failure(self, query: Query, response: requests.Response) -> MixpanelError:
+        """The error for an answer that is not the data."""
+        return failure(
+            response.status_code,
+            _beginning(response),
+            what=query.what,
+            settings=self._auth.settings,
+            location=urlsplit(response.headers.get("Location", "")).hostname,
+            retry_after=retry_after_seconds(response.headers.get("Retry-After"), self.clock.now()),
+            secrets=self._auth.secrets,
+        )
+
+
+class Answer:
+    """An answer with status 200, open until its `with` statement ends.
+
+    Attributes:
+        requested_at: When it was asked for, UTC.
+    """
+
+    def __init__(self, response: requests.Response, what: str, requested_at: datetime, clock: Clock) -> None:
+        self.requested_at = requested_at
+        self._response = response
+        self._what = what
+        self._clock = clock
+        self._counts = Counts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connection back if the body was read to its end, and ends it otherwise."""
+        self._response.close()
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body so far, as sent."""
+        return self._counts.received
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of the body so far, once unpacked."""
+        return self._counts.unpacked
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yields the body, unpacked, in blocks of at most 256 KiB; ends only if it arrived whole.
+
+        Raises:
+            BrokenBody: It did not.
+            Refused: It is packed in a way that was not asked for.
+            Stopped: The client was stopped.
+        """
+        try:
+            for block in unpacked(self._response, self._counts):
+                self._clock.check()
+                yield block
+        except (BrokenBody, Refused) as error:
+            raise self._named(error) from None
+
+    def read(self, limit: int, *, remedy: str = "") -> bytearray:
+        """The whole body.
+
+        Args:
+            limit: Unpacked bytes at the most.
+            remedy: What to do about an answer over the limit.
+
+        Raises:
+            BrokenBody: It did not arrive whole.
+            Refused: It is over the limit, or packed in a way that was not asked for.
+            Stopped: The client was stopped.
+        """
+        try:
+            return read_all(self._response, limit, self._counts, remedy=remedy)
+        except (BrokenBody, Refused) as error:
+            raise self._named(error) from None
+
+    def _named(self, error: BrokenBody | Refused) -> MixpanelError:
+        """The same error, which says what was asked for."""
+        if self._clock.stopped:
+            return Stopped()
+        error.args = (f"{self._what}: {error}",)
+        return error
+
+
+class _Session(requests.Session):
+    """A session for which a redirect is an answer like any other."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """None: the parent would read the body, of any size, to prepare a request that is never sent."""
+        return None
+
+
+def _beginning(response: requests.Response) -> str:
+    """What can be read of an error's body. It need not be whole: the status says enough."""
+    body = bytearray()
+    try:
+        for block in unpacked(response):
+            body += block
+            if len(body) >= _ERROR_BODY:
+                break
+    except MixpanelError:
+        pass
+    return body.decode("utf-8", errors="replace")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and all the errors inside it, the outermost first."""
+    causes: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if cause in causes:
+            continue
+        causes.append(cause)
+        inner = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        waiting += [one for one in inner if isinstance(one, BaseException)]
+    return causes

@@ -1,0 +1,32 @@
+"""A question to Mixpanel, before anybody asks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request, without host and credentials, which the client adds.
+
+    Attributes:
+        what: What is asked for, for messages: `events 2024-01-01..2024-01-07`.
+        api: `data` is the raw export, `query` profiles and reports, `app` what belongs to a project.
+        path: The path under that API's root, such as `export`.
+        method: The HTTP method.
+        params: The query string's parameters, besides those that come with the credentials.
+        form: The body's fields, for POST.
+        counts: Whether it counts towards the quota of an hour.
+    """
+
+    what: str
+    api: Literal["data", "query", "app"]
+    path: str
+    method: Literal["GET", "POST"] = "GET"
+    params: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] | None = None
+    counts: bool = True

@@ -1,0 +1,190 @@
+"""Which days to ask for. Dates only: nothing in here knows of HTTP.
+
+Mixpanel's docs: `from_date` and `to_date` are both inclusive, and in the project's time zone where that is not UTC.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+
+MIB = 1024 * 1024
+LARGE = 256 * MIB
+"""Unpacked bytes from which on a window is too large, and the next ones get shorter."""
+
+SMALL = 64 * MIB
+"""Unpacked bytes up to which a window may double: twice as much is still well under `LARGE`."""
+
+MOST_DAYS = 90
+"""Days an adaptive window spans at the most. Mixpanel's docs name no limit; one connector assumes 100 days."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """Days from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"a window cannot end ({self.last}) before it begins ({self.first})")
+
+    @property
+    def days(self) -> int:
+        """How many days it spans, at least 1."""
+        return (self.last - self.first).days + 1
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}..{self.last}"
+
+
+def first_day(bookmark: datetime | None, start_date: date, lookback_days: int, zone: tzinfo) -> date:
+    """The first day that a run asks for.
+
+    Args:
+        bookmark: Everything before this instant is delivered; None on the first run.
+        start_date: Never ask for a day before this one.
+        lookback_days: Days before the bookmark's day to read again, for late events.
+        zone: The project's time zone.
+    """
+    if bookmark is None:
+        return start_date
+    day = bookmark.astimezone(zone).date()
+    # Compared by distance: a long look-back must not run past the first date there is.
+    return start_date if (day - start_date).days <= lookback_days else day - timedelta(days=lookback_days)
+
+
+def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
+    """The last day that a run asks for: `end_date`, or today in the project's zone where that comes first.
+
+    Mixpanel answers 400 to a day that has not begun in the project (seen on the live API by others).
+    """
+    today = now.astimezone(zone).date()
+    return today if end_date is None else min(end_date, today)
+
+
+def next_days(days: int, unpacked_bytes: float, *, was_cut: bool) -> int:
+    """How many days to ask for after a window, between 1 and `MOST_DAYS`.
+
+    Args:
+        days: The window's days.
+        unpacked_bytes: Its bytes once unpacked.
+        was_cut: Whether it did not arrive whole.
+    """
+    if was_cut or unpacked_bytes > LARGE:
+        days //= 2
+    elif unpacked_bytes <= SMALL:
+        days *= 2
+    return max(1, min(days, MOST_DAYS))
+
+
+def split(window: Window) -> tuple[Window, Window]:
+    """Two halves of a window, the first of them the shorter one where the days are odd.
+
+    Raises:
+        ValueError: The window is a single day.
+    """
+    if window.days == 1:
+        raise ValueError(f"a single day ({window}) cannot be split")
+    middle = window.first + timedelta(days=window.days // 2)
+    return Window(window.first, middle - timedelta(days=1)), Window(middle, window.last)
+
+
+def end_instant(window: Window, zone: tzinfo, requested_at: datetime) -> datetime:
+    """The instant before which everything is delivered once a window is, UTC.
+
+    Args:
+        window: The window.
+        zone: The project's time zone.
+        requested_at: When Mixpanel was asked for the window, aware.
+
+    Returns:
+        The midnight after the window's last day. For a day that was not over when it was asked for, the whole second
+        in which it was asked for.
+    """
+    asked = requested_at.astimezone(UTC).replace(microsecond=0)
+    try:
+        # Where a clock change skips or doubles that midnight, Python's rules give the moment at which the day begins.
+        midnight = datetime.combine(window.last + timedelta(days=1), time(), tzinfo=zone).astimezone(UTC)
+    except OverflowError:
+        return asked
+    return min(midnight, asked)
+
+
+class Plan:
+    """Yields a run's windows in order, each as long as the ones before it have shown to be wise.
+
+    Any number of windows may be on their way; reports may come late and in any order, from any thread.
+    """
+
+    def __init__(self, first: date, last: date, window_days: int | None = None) -> None:
+        """Plans the days from `first` to `last`, both included; none where `last` comes before `first`.
+
+        Args:
+            first: The first day to ask for.
+            last: The last day to ask for.
+            window_days: A fixed length. Without it windows start with one day and adapt.
+        """
+        self._next = first
+        self._last = last
+        self._fixed = window_days
+        self._days = window_days or 1
+        self._ended = last < first
+        self._lock = threading.Lock()
+
+    def next(self) -> Window | None:
+        """The next window, None when all days are out."""
+        with self._lock:
+            if self._ended:
+                return None
+            days = min(self._days, (self._last - self._next).days + 1)
+            window = Window(self._next, self._next + timedelta(days=days - 1))
+            self._ended = window.last == self._last
+            if not self._ended:
+                self._next = window.last + timedelta(days=1)
+            return window
+
+    def report(self, window: Window, unpacked_bytes: int, *, was_cut: bool = False) -> None:
+        """Takes in how a window went.
+
+        Args:
+            window: A window that came from `next`, or a half of one.
+            unpacked_bytes: Its bytes once unpacked.
+            was_cut: Whether it did not arrive whole.
+        """
+        if self._fixed:
+            return
+        with self._lock:
+            if was_cut or unpacked_bytes > LARGE:
+                self._days = min(self._days, next_days(window.days, unpacked_bytes, was_cut=was_cut))
+            else:
+                # Judged by what a window of the present length would hold at the same density: with several windows on
+                # their way, most reports are about shorter ones.
+                expected = unpacked_bytes * self._days / window.days
+                self._days = next_days(self._days, expected, was_cut=False)
+
+
+def bookmark_text(instant: datetime) -> str:
+    """A bookmark as the state holds it, in whole seconds: `2024-01-16T00:00:00+00:00`.
+
+    Raises:
+        ValueError: The instant has no time zone.
+    """
+    if instant.tzinfo is None:
+        raise ValueError("a bookmark needs a time zone")
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def parse_bookmark(text: str) -> datetime:
+    """A bookmark from the state, as UTC; a time without a zone is taken as UTC.
+
+    Raises:
+        ValueError: It is no ISO 8601 date-time.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no date-time such as 2024-01-16T00:00:00+00:00") from None

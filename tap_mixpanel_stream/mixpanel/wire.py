@@ -1,0 +1,141 @@
+"""Connections that another thread can end.
+
+A thread that waits for Mixpanel's first byte, perhaps for minutes, looks at no flag. Shutting its socket down wakes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
+
+
+def _kept_alive() -> list[tuple[int, int, int]]:
+    """Socket options: ask a silent other side after a minute whether it is still there, and every 15 s from then on.
+
+    An export may be silent for minutes, and an idle connection waits for quota up to an hour. Routers on the way forget
+    connections without traffic, after about six minutes in some clouds, and without a word: what was asked for would
+    never come.
+    """
+    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    # Under other names, or missing, on other systems than Linux, whose own patience has to do there.
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 8)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+class Sockets:
+    """The sockets in use, as long as somebody else holds on to them."""
+
+    def __init__(self) -> None:
+        # The lock can be taken again by its holder, so that `shut` may come from a signal handler at any moment.
+        self._lock = threading.RLock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._shut = False
+
+    def add(self, used: socket.socket) -> None:
+        """Takes a socket in; one that comes too late is shut down at once."""
+        with self._lock:
+            self._open.add(used)
+            if self._shut:
+                _shut_down(used)
+
+    def discard(self, used: socket.socket) -> None:
+        """Forgets a socket."""
+        with self._lock:
+            self._open.discard(used)
+
+    def shut(self) -> None:
+        """Ends all traffic, now and later: whoever reads or writes finds the connection ended."""
+        with self._lock:
+            self._shut = True
+            for used in list(self._open):
+                _shut_down(used)
+
+
+def _shut_down(used: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # Already closed, by either side.
+        # Not an SSL socket's own method, which forgets the keys first: its reader would take cipher text for data.
+        socket.socket.shutdown(used, socket.SHUT_RDWR)
+
+
+class Adapter(HTTPAdapter):
+    """The adapter of `requests`, with every socket taken in by `Sockets`."""
+
+    def __init__(self, sockets: Sockets, connections: int) -> None:
+        """Like its parent.
+
+        Args:
+            sockets: Where sockets are taken in.
+            connections: Idle connections kept for a host.
+        """
+        self._pools = _pools(sockets)
+        super().__init__(pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
+        super().init_poolmanager(*args, **kwargs, socket_options=_kept_alive())
+        self._use_pools(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        manager = super().proxy_manager_for(*args, **kwargs, socket_options=_kept_alive())
+        self._use_pools(manager)
+        return manager
+
+    def _use_pools(self, manager: PoolManager) -> None:
+        # A SOCKS proxy brings pools of its own; its sockets are not taken in, and end with their time-out.
+        if manager.pool_classes_by_scheme.get("http") is HTTPConnectionPool:
+            manager.pool_classes_by_scheme = self._pools
+
+
+def _pools(sockets: Sockets) -> dict[str, Any]:
+    """urllib3's pools, by scheme, of connections whose sockets are taken in."""
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(_plain_socket(self.sock))
+
+    class Tls(HTTPSConnection):
+        _handshaking: socket.socket | None = None
+
+        def _new_conn(self) -> socket.socket:
+            new = super()._new_conn()
+            # The handshake, and a proxy's tunnel before it, happen in an object of which nobody else hears. A second
+            # handle on the same connection stands in until they are over.
+            self._handshaking = new.dup()
+            sockets.add(self._handshaking)
+            return new
+
+        def connect(self) -> None:
+            try:
+                super().connect()
+                sockets.add(_plain_socket(self.sock))
+            finally:
+                if self._handshaking is not None:
+                    sockets.discard(self._handshaking)
+                    self._handshaking.close()
+                    self._handshaking = None
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
+def _plain_socket(used: Any) -> socket.socket:
+    """The socket of a connection; TLS through a proxy that speaks TLS itself wraps it once more."""
+    inner: socket.socket = used if isinstance(used, socket.socket) else used.socket
+    return inner

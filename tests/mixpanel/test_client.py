@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, ServiceAccount
+from tap_mixpanel_stream.mixpanel.client import Client
+from tap_mixpanel_stream.mixpanel.clock import Clock
+from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused, Stopped, Transient
+from tap_mixpanel_stream.mixpanel.query import Query
+from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tests.mixpanel.loopback import Script, Server, answer, begins, gzip_in_chunks, packed, silent
+from tests.mixpanel.turned_clock import START, TurnedClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVENTS = Query("events 2024-01-01", "data", "export", params={"from_date": "2024-01-01"})
+SECRET = "hunter2-hunter2"
+ACCOUNT = ServiceAccount("name", SECRET, "123")
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def connect(clock: TurnedClock) -> Iterator[Connect]:
+    clients: list[Client] = []
+
+    def connect(
+        where: Server | Hosts, *, auth: Auth = ACCOUNT, clock: Clock = clock, timeout: float = 5, **more: str
+    ) -> Client:
+        hosts = where.hosts if isinstance(where, Server) else where
+        client = Client(hosts, auth, Quota(clock), clock, request_timeout=timeout, **more)
+        clients.append(client)
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+def error_of(client: Client, query: Query = EVENTS) -> MixpanelError:
+    with pytest.raises(MixpanelError) as raised, client.open(query) as opened:
+        opened.read(10**9)
+    return raised.value
+
+
+def test_an_export_is_asked_for_with_credentials_and_gzip(connect: Connect) -> None:
+    with Server(gzip_in_chunks(packed(b"hello\n"))) as server:
+        with connect(server, user_agent="me/1").open(EVENTS) as opened:
+            assert b"".join(opened.blocks()) == b"hello\n"
+            assert opened.requested_at == START
+            assert (opened.received, opened.unpacked) == (len(packed(b"hello\n")), 6)
+        asked = server.requests[0]
+    assert asked.startswith("GET /api/2.0/export?project_id=123&from_date=2024-01-01 HTTP/1.1\r\n")
+    assert "Accept-Encoding: gzip\r\n" in asked
+    assert "User-Agent: me/1\r\n" in asked
+    assert "Authorization: Basic " in asked
+
+
+def test_each_api_has_its_root(connect: Connect) -> None:
+    with Server(answer(b"[]")) as server:
+        client = connect(server, workspace_id="77")
+        for query in (
+            Query("profiles page 0", "query", "engage", "POST", form={"where": "ü = 1"}),
+            Query("annotations", "app", "annotations", params={"fromDate": "2024-01-01"}),
+            EVENTS,
+        ):
+            with client.open(query) as opened:
+                assert opened.read(2) == b"[]"
+        profiles, annotations, events = server.requests
+    assert profiles.startswith("POST /api/query/engage?project_id=123&workspace_id=77 ")
+    assert "Content-Type: application/x-www-form-urlencoded\r\n" in profiles
+    assert profiles.endswith("\r\n\r\nwhere=%C3%BC+%3D+1")
+    assert annotations.startswith("GET /api/app/projects/123/annotations?project_id=123&fromDate=2024-01-01 ")
+    assert "workspace_id" not in annotations + events
+
+
+def test_a_connection_is_used_again(connect: Connect) -> None:
+    with Server(answer(b"x")) as server:
+        client = connect(server)
+        for _ in range(3):
+            with client.open(EVENTS) as opened:
+                opened.read(1)
+        assert (len(server.requests), server.connections) == (3, 1)
+
+
+def test_a_body_that_is_left_unread_ends_its_connection(connect: Connect) -> None:
+    with Server(begins(gzip_in_chunks(packed(b"x" * 10**6))[:100]), answer(b"x")) as server:
+        client = connect(server)
+        with client.open(EVENTS):
+            pass
+        with client.open(EVENTS) as opened:
+            assert opened.read(1) == b"x"
+        assert server.connections == 2
+
+
+def test_the_app_api_needs_a_project(connect: Connect) -> None:
+    error = error_of(
+        connect(Hosts("http://127.0.0.1:9", "http://127.0.0.1:9"), auth=ProjectSecret(SECRET)),
+        Query("annotations", "app", "annotations"),
+    )
+    assert isinstance(error, Refused)
+    assert "project_id" in str(error)
+
+
+def test_netrc_does_not_replace_the_credentials(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Server(answer(b"x")) as server:
+        with connect(server, auth=OAuthToken(SECRET, "1")).open(EVENTS):
+            pass
+        assert f"Authorization: Bearer {SECRET}\r\n" in server.requests[0]
+
+
+def test_a_redirect_is_refused_and_nothing_is_sent_there(connect: Connect) -> None:
+    with Server(answer(b"x")) as other:
+        moved = answer(b"", status="302 Found", headers=[f"Location: http://localhost:{other.port}/steal?token=1"])
+        with Server(moved) as server:
+            error = error_of(connect(server))
+        assert other.connections == 0
+    assert isinstance(error, Refused)
+    assert "localhost" in str(error)
+    assert "steal" not in str(error)
+
+
+def test_a_redirects_body_is_not_waited_for(connect: Connect) -> None:
+    start = answer(b"x" * 10**6, status="302 Found", headers=["Location: http://127.0.0.1/"])[:100_000]
+    with Server(begins(start)) as server:
+        begin = time.monotonic()
+        assert "answered 302" in str(error_of(connect(server, timeout=60)))
+        assert time.monotonic() - begin < 5
+
+
+def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, clock: TurnedClock) -> None:
+    def slow(taken: socket.socket) -> None:
+        clock.turn(100)
+        taken.sendall(answer(b"x"))
+
+    with Server(slow) as server, connect(server).open(EVENTS) as opened:
+        assert opened.requested_at == START
+
+
+def test_a_refused_page_takes_nothing_off_the_hour(connect: Connect, clock: TurnedClock) -> None:
+    busy = answer(b"", status="429 Too Many Requests", headers=["Retry-After: 1"])
+    with Server(answer(), busy, answer()) as server:
+        client = connect(server)
+        for query in (EVENTS, Query("profiles page 1", "query", "engage", "POST", counts=False)):
+            with client.open(query):
+                pass
+        assert len(client.quota._in_hour) == 1
+
+
+def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, clock: TurnedClock) -> None:
+    busy = answer(b"too many export requests in progress for this project", status="429 Too Many Requests")
+    with Server(busy, answer(), busy, answer()) as server:
+        client = connect(server)
+        for _ in range(2):
+            with client.open(EVENTS):
+                pass
+    assert clock.sleeps == [60, 60]
+
+
+def test_cookies_are_not_kept(connect: Connect) -> None:
+    with Server(answer(b"x", headers=["Set-Cookie: a=b"])) as server:
+        client = connect(server)
+        for _ in range(2):
+            with client.open(EVENTS) as opened:
+                opened.read(1)
+        assert "Cookie" not in server.requests[1]
+
+
+def test_a_429_is_waited_out_and_asked_again(connect: Connect, clock: TurnedClock) -> None:
+    busy = answer(b"slow down", status="429 Too Many Requests", headers=["Retry-After: 33"])
+    dated = answer(b"", status="429 Too Many Requests", headers=["Retry-After: Tue, 16 Jan 2024 09:40:00 GMT"])
+    with Server(busy, dated, answer(b"x")) as server, connect(server).open(EVENTS) as opened:
+        assert opened.read(1) == b"x"
+        assert len(server.requests) == 3
+        assert (opened.requested_at - START).total_seconds() == 600
+    assert clock.sleeps == [33, 567]
+
+
+def test_a_429_that_lasts_ends_with_the_quota_error(connect: Connect) -> None:
+    with Server(answer(b"", status="429 Too Many Requests", headers=["Retry-After: 7201"])) as server:
+        assert isinstance(error_of(connect(server)), QuotaSpent)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("500 Oops", Transient), ("503 Busy", Transient), ("401 No", Refused), ("206 Partial", Transient)],
+)
+def test_an_error_is_what_the_table_says(connect: Connect, status: str, kind: type[MixpanelError]) -> None:
+    with Server(answer(packed(b"the reason"), status=status, headers=["Content-Encoding: gzip"])) as server:
+        error = error_of(connect(server))
+        assert type(error) is kind
+        assert "events 2024-01-01" in str(error)
+        assert "It said: the reason" in str(error)
+        assert len(server.requests) == 1
+
+
+def test_an_errors_body_need_not_be_whole(connect: Connect) -> None:
+    with Server(answer(b"half a rea", status="403 No", length=False), close=True) as server:
+        assert "answered 403" in str(error_of(connect(server)))
+    endless = answer(b"x" * 10**6, status="500 Oops").replace(b"Content-Length: 1000000", b"Content-Length: 9000000")
+    with Server(begins(endless)) as server:
+        assert "xxx…" in str(error_of(connect(server)))
+
+
+def test_a_broken_body_says_what_was_asked_for(connect: Connect) -> None:
+    with Server(gzip_in_chunks(packed(b"hello")[:-3])) as server:
+        client = connect(server)
+        error = error_of(client)
+        assert type(error) is BrokenBody
+        assert str(error).startswith("events 2024-01-01: ")
+        with pytest.raises(BrokenBody, match=r"^events 2024-01-01: "), client.open(EVENTS) as opened:
+            list(opened.blocks())
+
+
+@pytest.mark.parametrize(
+    ("script", "close", "words"),
+    [
+        (silent, False, "no answer from 127.0.0.1 within 0 s: raise request_timeout"),
+        (b"", True, "the connection to 127.0.0.1 failed"),
+        (b"garbage\r\n\r\n", True, "the connection to 127.0.0.1 failed"),
+    ],
+)
+def test_no_answer_is_transient(connect: Connect, script: Script, *, close: bool, words: str) -> None:
+    with Server(script, close=close) as server:
+        error = error_of(connect(server, timeout=0.2))
+    assert type(error) is Transient
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "words"),
+    [
+        ("http://127.0.0.1:1", Transient, "Connection refused"),
+        ("http://nowhere.invalid", Transient, "the name nowhere.invalid was not found"),
+        ("http://a..b", Refused, "not a valid one"),
+        ("gopher://127.0.0.1", Refused, "not a valid one"),
+    ],
+)
+def test_no_connection_says_why(connect: Connect, url: str, kind: type[MixpanelError], words: str) -> None:
+    error = error_of(connect(Hosts(url, url)))
+    assert type(error) is kind
+    assert words in str(error)
+
+
+def test_a_proxy_that_is_not_there_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{SECRET}@127.0.0.1:1")
+    error = error_of(connect(Hosts("https://data.example", "https://example")))
+    assert type(error) is Transient
+    assert "HTTPS_PROXY" in str(error)
+    assert SECRET not in "".join(traceback.format_exception(error))
+
+
+def test_a_proxy_is_used_and_its_silence_can_be_ended(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    with Server(silent) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        client = connect(Hosts("https://data.example", "https://example"), clock=clock)
+        ends_with_stopped(client, lambda: bool(proxy.requests))
+        assert proxy.requests[0].startswith("CONNECT data.example:443 ")
+
+
+def test_no_secret_reaches_log_or_traceback(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    echo = answer(f"you sent {SECRET} and {ACCOUNT.secrets[1]}".encode(), status="401 No")
+    with caplog.at_level(logging.DEBUG), Server(echo, b"garbage\r\n\r\n", close=True) as server:
+        client = connect(server)
+        errors = [error_of(client), error_of(client)]
+    for error in errors:
+        assert error.__cause__ is None
+        assert error.__suppress_context__ or error.__context__ is None
+    text = caplog.text + "".join("".join(traceback.format_exception(error)) for error in errors)
+    assert "api/2.0/export" in caplog.text
+    for secret in ACCOUNT.secrets:
+        assert secret not in text
+    assert "you sent *** and ***" in text
+
+
+# --- Stopping --------------------------------------------------------------------------------------------------------
+
+
+def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], query: Query = EVENTS) -> None:
+    """Starts a request in a thread, stops the client once it is under way, and sees the thread end with `Stopped`."""
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with client.open(query) as opened:
+                opened.read(10**9)
+        except MixpanelError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not is_under_way() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    client.stop()
+    thread.join(3)
+    assert not thread.is_alive()
+    assert [type(error) for error in ended] == [Stopped]
+    with pytest.raises(Stopped):
+        client.open(query)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [silent, begins(b"HTTP/1.1 200 OK\r\n"), begins(gzip_in_chunks(packed(b"x" * 10**7))[:3000])],
+    ids=["before the first byte", "inside the head", "inside the body"],
+)
+def test_a_stop_ends_a_silent_connection(connect: Connect, script: Script) -> None:
+    with Server(script) as server:
+        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
+
+
+def test_a_stop_ends_a_body_whose_server_would_close_the_connection(connect: Connect) -> None:
+    start = answer(b"x" * 100, headers=["Connection: close"])[:-50]
+    with Server(begins(start)) as server:
+        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
+
+
+def test_a_stop_ends_a_wait_for_quota(connect: Connect) -> None:
+    with Server(answer(b"", status="429 Too Many Requests", headers=["Retry-After: 600"])) as server:
+        ends_with_stopped(connect(server, clock=Clock()), lambda: bool(server.requests))
+
+
+def test_a_stop_ends_a_tls_handshake(connect: Connect) -> None:
+    listening = Server()
+    with listening:
+        hosts = Hosts(f"https://127.0.0.1:{listening.port}", "https://127.0.0.1")
+        ends_with_stopped(connect(hosts, clock=Clock(), timeout=60), lambda: listening.connections > 0)
+
+
+def test_a_stop_that_comes_before_the_connection_ends_it_too(connect: Connect) -> None:
+    with Server(silent) as server:
+        client = connect(server, clock=Clock(), timeout=60)
+        client._sockets.shut()
+        begin = time.monotonic()
+        assert isinstance(error_of(client), Transient)
+        assert time.monotonic() - begin < 3
+
+
+def test_closed_connections_are_forgotten(connect: Connect) -> None:
+    with Server(answer(b"x", headers=["Connection: close"]), close=True) as server:
+        client = connect(server)
+        for _ in range(5):
+            with client.open(EVENTS) as opened:
+                opened.read(1)
+        client.close()
+        gc.collect()
+        assert len(client._sockets._open) == 0
+
+
+def test_a_silent_connection_is_kept_alive_on_the_way(connect: Connect) -> None:
+    with Server(begins(gzip_in_chunks(packed(b"x" * 10**6))[:100])) as server:
+        client = connect(server)
+        with client.open(EVENTS):
+            (used,) = client._sockets._open
+            assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for loopback that nobody has signed, with its key in the same file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    name = ["-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run([openssl, "req", *kind, *name, *files], cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "certificate.pem").read_bytes())
+    return both
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_certificate_that_nobody_has_signed_is_refused(connect: Connect, tls: ssl.SSLContext) -> None:
+    with Server(answer(b"x"), tls=tls) as server:
+        error = error_of(connect(server))
+        assert server.requests == []
+    assert isinstance(error, Refused)
+    assert "REQUESTS_CA_BUNDLE" in str(error)
+
+
+def test_a_proxys_own_authority_can_be_named(
+    connect: Connect, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Server(answer(b"x"), tls=tls) as server, connect(server).open(EVENTS) as opened:
+        assert opened.read(1) == b"x"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [silent, begins(gzip_in_chunks(packed(b"x" * 10**7))[:3000])],
+    ids=["before the first byte", "in the body"],
+)
+def test_a_stop_ends_a_silent_tls_connection(
+    connect: Connect, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Server(script, tls=tls) as server:
+        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))

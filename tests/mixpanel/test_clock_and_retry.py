@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.mixpanel.clock import Clock
+from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, Stopped, Transient
+from tap_mixpanel_stream.mixpanel.retry import Retrying, pause
+
+if TYPE_CHECKING:
+    from tests.mixpanel.turned_clock import TurnedClock
+
+
+def test_now_is_aware_and_utc() -> None:
+    assert Clock().now().tzinfo is UTC
+
+
+def test_a_sleep_lasts_as_long_as_asked() -> None:
+    clock = Clock()
+    begin = time.monotonic()
+    clock.sleep(0.05)
+    assert 0.05 <= time.monotonic() - begin < 1
+
+
+def test_a_stop_from_another_thread_ends_a_sleep_and_all_later_ones() -> None:
+    clock = Clock()
+    threading.Timer(0.05, clock.stop).start()
+    begin = time.monotonic()
+    with pytest.raises(Stopped):
+        clock.sleep(60)
+    with pytest.raises(Stopped):
+        clock.sleep(0)
+    assert time.monotonic() - begin < 5
+
+
+def test_a_stop_from_a_signal_handler_ends_the_sleep_it_interrupts() -> None:
+    clock = Clock()
+    before = signal.signal(signal.SIGALRM, lambda *_: clock.stop())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        begin = time.monotonic()
+        with pytest.raises(Stopped):
+            clock.sleep(60)
+        assert time.monotonic() - begin < 5
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+class Failing:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def test_what_is_transient_is_tried_again_with_growing_pauses(
+    clock: TurnedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempt = Failing(*(BrokenBody(f"events: cut {number}") for number in range(5)))
+    assert Retrying(clock, 5)(attempt) == "done"
+    for slept, base in zip(clock.sleeps, [1, 2, 4, 8, 8], strict=True):
+        assert base * 0.8 <= slept <= base * 1.2
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(lines) == 5
+    assert lines[0].startswith("events: cut 0; trying again in ")
+    assert lines[0].endswith("s (1 of 5)")
+
+
+def test_the_last_error_says_how_often_it_was_tried(clock: TurnedClock) -> None:
+    with pytest.raises(BrokenBody, match=r"^cut 2 \(tried 3 times\)$"):
+        Retrying(clock, 2)(Failing(*(BrokenBody(f"cut {number}") for number in range(9))))
+
+
+def test_without_retries_there_is_one_try(clock: TurnedClock) -> None:
+    attempt = Failing(Transient("silence"))
+    with pytest.raises(Transient, match=r"tried once"):
+        Retrying(clock, 0)(attempt)
+    assert attempt.calls == 1
+
+
+def test_what_lasts_is_not_tried_again(clock: TurnedClock) -> None:
+    attempt = Failing(Refused("no"))
+    with pytest.raises(Refused):
+        Retrying(clock)(attempt)
+    assert (attempt.calls, clock.sleeps) == (1, [])
+
+
+def test_pauses_vary_by_a_fifth_at_most() -> None:
+    assert pause(1, lambda: 0.0) == pytest.approx(0.8)
+    assert pause(9, lambda: 1.0) == pytest.approx(9.6)

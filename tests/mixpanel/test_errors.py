@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import UTC, datetime
+
+import pytest
+
+from tap_mixpanel_stream.mixpanel.errors import (
+    BrokenBody,
+    MixpanelError,
+    QuotaSpent,
+    Refused,
+    SessionExpired,
+    Stopped,
+    TooManyRequests,
+    Transient,
+    failure,
+    retry_after_seconds,
+    shown,
+)
+
+NOW = datetime(2024, 1, 16, 9, 30, tzinfo=UTC)
+SPENT = (
+    "Query rate limit exceeded for project_id: 2526451. {}/5 queries running concurrently and {}/60 queries running in "
+    "the last hour."
+)
+
+
+def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
+    return failure(status, body, what="events 2024-01-01", settings="THE SETTINGS", **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "names"),
+    [
+        (302, "", "other", ["region", "elsewhere.example"]),
+        (400, "Unable to authenticate request", "credentials", ["THE SETTINGS", "region"]),
+        (400, '{"error": "unable to AUTHENTICATE request"}', "credentials", ["THE SETTINGS"]),
+        (400, "to_date cannot be later than today", "time_zone", ["project_timezone", "clock"]),
+        (400, "Invalid parameter: where, oops", "parameter", ["events_where", "Invalid parameter: where, oops"]),
+        (400, "", "parameter", ["400"]),
+        (401, '{"error":"bad","status":"error"}', "credentials", ["THE SETTINGS", "It said: bad"]),
+        (402, '{"error":"Your plan does not support raw data export. See"}', "plan", ["plan", "raw data export"]),
+        (403, "", "access", ["project_id", "region"]),
+        (404, "<html><title>x</title><h1>Not <b>found</b></h1>", "not_found", ["region", "It said: Not found"]),
+        (407, "", "other", ["HTTPS_PROXY"]),
+        (413, "", "parameter", ["distinct_ids"]),
+        (414, "", "parameter", ["distinct_ids"]),
+        (418, "teapot", "other", ["teapot"]),
+    ],
+)
+def test_a_lasting_answer_names_what_to_look_at(status: int, body: str, kind: str, names: list[str]) -> None:
+    error = error_for(status, body, location="elsewhere.example")
+    assert isinstance(error, Refused)
+    assert (error.kind, error.status) == (kind, status)
+    for name in ["events 2024-01-01", *names]:
+        assert name in str(error)
+
+
+@pytest.mark.parametrize("status", [204, 206, 408, 500, 502, 503, 504, 520])
+def test_trouble_on_the_other_side_is_worth_another_try(status: int) -> None:
+    error = error_for(status, "<html>Bad gateway</html>")
+    assert type(error) is Transient
+    assert error.status == status
+
+
+def test_a_forgotten_session_starts_again() -> None:
+    assert isinstance(error_for(400, "request for page in uncached query for params"), SessionExpired)
+
+
+@pytest.mark.parametrize(
+    ("body", "at_once"),
+    [
+        (SPENT.format(1, 61), False),
+        (SPENT.format(6, 61), False),
+        (SPENT.format(6, 12), True),
+        ("too many export requests in progress for this project", True),
+        ("slow down", False),
+        ("", False),
+    ],
+)
+def test_a_429_says_whether_the_hour_or_the_moment_is_full(body: str, *, at_once: bool) -> None:
+    error = error_for(429, body, retry_after=7.0)
+    assert isinstance(error, TooManyRequests)
+    assert (error.retry_after, error.at_once) == (7.0, at_once)
+
+
+def test_a_message_is_one_short_line_without_control_characters_and_secrets() -> None:
+    body = json.dumps({"error": "a\nb\x1b[31m\u202e \ud800 hunter2 " + "x" * 1000})
+    message = str(error_for(400, body, secrets=("hunter2",)))
+    assert message.isprintable()
+    assert "hunter2" not in message
+    assert "a b [31m *** xxx" in message
+    assert len(message) < 500
+
+
+def test_what_is_shown_is_at_most_200_characters() -> None:
+    assert len(shown("ä" * 201)) == 200
+    assert shown("ä" * 200) == "ä" * 200
+    assert shown("") == ""
+    assert shown("<a><b></b>") == ""
+    assert shown("[" * 100_000) == "[" * 199 + "…"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("nan", None),
+        ("0", 0),
+        (" 12 ", 12),
+        ("1.5", 1.5),
+        ("Tue, 16 Jan 2024 09:31:30 GMT", 90),
+        ("Tue, 16 Jan 2024 09:31:30 -0000", 90),
+        ("Tue, 16 Jan 2024 09:00:00 GMT", 0),
+        ("Tue, 99 Jan 2024 09:00:00 GMT", None),
+    ],
+)
+def test_a_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(header, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("no", kind="plan", status=402),
+        Transient("oops", status=503),
+        BrokenBody("cut"),
+        TooManyRequests("wait", retry_after=3.0, at_once=True),
+        SessionExpired("gone"),
+        QuotaSpent("spent", until=NOW),
+        Stopped(),
+    ],
+)
+def test_an_error_survives_the_way_between_processes(error: MixpanelError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(copy) is type(error)
+    assert (str(copy), vars(copy)) == (str(error), vars(error))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import base64
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, ServiceAccount
+from tap_mixpanel_stream.mixpanel.errors import Refused
+from tap_mixpanel_stream.mixpanel.export import ExportOptions, export_query
+from tap_mixpanel_stream.mixpanel.regions import REGIONS, Hosts
+from tap_mixpanel_stream.mixpanel.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def signed(auth: Auth) -> str | bytes:
+    request = requests.Request("GET", "https://mixpanel.com/", auth=auth).prepare()
+    return request.headers["Authorization"]
+
+
+def basic(header: str | bytes) -> str:
+    assert isinstance(header, str)
+    return base64.b64decode(header.removeprefix("Basic ")).decode("utf-8")
+
+
+def test_a_service_account_signs_and_names_its_project() -> None:
+    auth = ServiceAccount("name.abc.mp-service-account", "gehe!m-ß-密", "123")
+    assert basic(signed(auth)) == "name.abc.mp-service-account:gehe!m-ß-密"
+    assert auth.params == {"project_id": "123"}
+
+
+def test_a_project_secret_needs_no_project() -> None:
+    auth = ProjectSecret("s3cr3t")
+    assert basic(signed(auth)) == "s3cr3t:"
+    assert auth.params == {}
+
+
+def test_a_token_names_its_project() -> None:
+    auth = OAuthToken("tökén", "123")
+    assert signed(auth) == "Bearer tökén".encode()
+    assert auth.params == {"project_id": "123"}
+
+
+@pytest.mark.parametrize(
+    "auth", [ServiceAccount("name", "hunter2", "1"), ProjectSecret("hunter2"), OAuthToken("hunter2", "1")]
+)
+def test_no_repr_shows_a_secret(auth: Auth) -> None:
+    assert "hunter2" not in repr(auth)
+    assert "hunter2" not in str(auth)
+    assert all(secret not in repr(auth) for secret in auth.secrets)
+
+
+@pytest.mark.parametrize("secret", ["", "hunter2\n", " hunter2", "hun\x00ter2", "hun\r\nX: y"])
+@pytest.mark.parametrize(
+    ("setting", "make"),
+    [
+        ("service_account_secret", lambda secret: ServiceAccount("name", secret, "1")),
+        ("api_secret", ProjectSecret),
+        ("oauth_token", lambda secret: OAuthToken(secret, "1")),
+    ],
+)
+def test_a_slip_of_the_clipboard_names_the_setting_and_not_the_secret(
+    setting: str, make: Callable[[str], Auth], secret: str
+) -> None:
+    with pytest.raises(Refused, match=setting) as refused:
+        make(secret)
+    assert refused.value.kind == "credentials"
+    assert "hun" not in str(refused.value)
+
+
+def test_a_colon_would_end_the_user_name() -> None:
+    with pytest.raises(Refused, match="service_account_username"):
+        ServiceAccount("na:me", "secret", "1")
+
+
+def test_each_region_has_its_hosts() -> None:
+    assert set(REGIONS) == {"us", "eu", "in"}
+    assert REGIONS["us"].data_api_url == "https://data.mixpanel.com/api/2.0"
+    assert REGIONS["eu"].query_url == "https://eu.mixpanel.com/api/query"
+    assert REGIONS["in"].app_url("7") == "https://in.mixpanel.com/api/app/projects/7"
+    assert REGIONS["in"].data_api_url == "https://data-in.mixpanel.com/api/2.0"
+
+
+def test_a_slash_at_the_end_of_a_host_does_no_harm() -> None:
+    assert Hosts("http://127.0.0.1:1/", "http://127.0.0.1:2/api/") == Hosts(
+        "http://127.0.0.1:1", "http://127.0.0.1:2/api"
+    )
+
+
+def test_an_export_asks_for_its_days_and_nothing_more() -> None:
+    query = export_query(Window(date(2024, 1, 1), date(2024, 1, 7)))
+    assert (query.method, query.api, query.path) == ("GET", "data", "export")
+    assert query.params == {"from_date": "2024-01-01", "to_date": "2024-01-07"}
+    assert query.what == "events 2024-01-01..2024-01-07"
+    assert query.counts
+
+
+def test_an_export_passes_on_what_narrows_it() -> None:
+    options = ExportOptions(("Signed up", "Käufe"), 'properties["x"] == 1', time_in_ms=True, limit=100)
+    assert export_query(Window(date(2024, 1, 1), date(2024, 1, 1)), options).params == {
+        "from_date": "2024-01-01",
+        "to_date": "2024-01-01",
+        "event": '["Signed up", "K\\u00e4ufe"]',
+        "where": 'properties["x"] == 1',
+        "time_in_ms": "true",
+        "limit": "100",
+    }

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tap_mixpanel_stream.mixpanel.windows import (
+    LARGE,
+    MIB,
+    MOST_DAYS,
+    Plan,
+    Window,
+    bookmark_text,
+    end_instant,
+    first_day,
+    last_day,
+    next_days,
+    parse_bookmark,
+    split,
+)
+
+ZONES = st.sampled_from(
+    [
+        UTC,
+        ZoneInfo("America/Los_Angeles"),
+        ZoneInfo("America/Sao_Paulo"),  # its clocks changed at midnight
+        ZoneInfo("America/Havana"),
+        ZoneInfo("Asia/Kolkata"),
+        ZoneInfo("Pacific/Kiritimati"),
+        ZoneInfo("Pacific/Apia"),  # it once left a day out
+        ZoneInfo("Europe/Berlin"),
+    ]
+)
+DAYS = st.dates(date(2005, 1, 1), date(2030, 12, 31))
+MOMENTS = st.datetimes(datetime(2005, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+def all_windows(plan: Plan, bytes_a_day: float, in_flight: int = 1) -> list[Window]:
+    windows: list[Window] = []
+    flying: list[Window] = []
+    while True:
+        while len(flying) < in_flight and (window := plan.next()):
+            flying.append(window)
+            windows.append(window)
+        if not flying:
+            return windows
+        done = flying.pop(0)
+        plan.report(done, int(bytes_a_day * done.days))
+
+
+def test_a_window_shows_its_days() -> None:
+    assert str(Window(date(2024, 1, 1), date(2024, 1, 7))) == "2024-01-01..2024-01-07"
+    assert str(Window(date(2024, 1, 1), date(2024, 1, 1))) == "2024-01-01"
+    assert Window(date(2024, 1, 1), date(2024, 1, 7)).days == 7
+
+
+def test_a_window_cannot_end_before_it_begins() -> None:
+    with pytest.raises(ValueError, match="cannot end"):
+        Window(date(2024, 1, 2), date(2024, 1, 1))
+
+
+@given(first=DAYS, length=st.integers(1, 1500), size=st.integers(0, 300 * MIB), in_flight=st.integers(1, 8))
+def test_windows_tile_the_range_in_order(first: date, length: int, size: int, in_flight: int) -> None:
+    last = first + timedelta(days=length - 1)
+    windows = all_windows(Plan(first, last), size, in_flight)
+    assert windows[0].first == first
+    assert windows[-1].last == last
+    for one, following in itertools.pairwise(windows):
+        assert following.first == one.last + timedelta(days=1)
+    assert all(1 <= window.days <= MOST_DAYS for window in windows)
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 5])
+def test_three_years_of_a_small_project_take_at_most_40_requests(in_flight: int) -> None:
+    windows = all_windows(Plan(date(2022, 1, 1), date(2024, 12, 31)), 500_000, in_flight)
+    assert sum(window.days for window in windows) == 1096
+    assert len(windows) <= 40
+
+
+def test_windows_of_a_large_project_stay_small() -> None:
+    windows = all_windows(Plan(date(2024, 1, 1), date(2024, 12, 31)), 40 * MIB, in_flight=2)
+    assert all(window.days * 40 * MIB <= LARGE for window in windows)
+    assert max(window.days for window in windows) > 1
+
+
+def test_a_cut_window_shortens_the_next_ones() -> None:
+    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
+    for _ in range(5):
+        window = plan.next()
+        assert window
+        plan.report(window, 0)
+    cut = plan.next()
+    assert cut
+    assert cut.days == 32
+    plan.report(cut, 0, was_cut=True)
+    following = plan.next()
+    assert following
+    assert following.days == 16
+
+
+def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> None:
+    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
+    first = plan.next()
+    assert first
+    for _ in range(3):
+        window = plan.next()
+        assert window
+        plan.report(window, 0)
+    plan.report(first, 20 * MIB)
+    following = plan.next()
+    assert following
+    assert following.days == 8
+
+
+def test_a_late_report_of_a_short_cut_window_counts() -> None:
+    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
+    first, second = plan.next(), plan.next()
+    assert first
+    assert second
+    plan.report(second, 0)
+    plan.report(first, 0, was_cut=True)
+    following = plan.next()
+    assert following
+    assert following.days == 1
+
+
+def test_a_fixed_length_is_kept() -> None:
+    plan = Plan(date(2024, 1, 1), date(2024, 1, 31), 10)
+    assert [window.days for window in all_windows(plan, 1000 * MIB)] == [10, 10, 10, 1]
+
+
+def test_no_days_no_windows() -> None:
+    assert Plan(date(2024, 1, 2), date(2024, 1, 1)).next() is None
+
+
+@given(first=DAYS, length=st.integers(2, 400))
+def test_halves_tile_their_window(first: date, length: int) -> None:
+    window = Window(first, first + timedelta(days=length - 1))
+    one, other = split(window)
+    assert (one.first, other.last) == (window.first, window.last)
+    assert other.first == one.last + timedelta(days=1)
+    assert 0 <= other.days - one.days <= 1
+
+
+def test_a_day_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="cannot be split"):
+        split(Window(date(2024, 1, 1), date(2024, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("days", "size", "was_cut", "expected"),
+    [
+        (1, 0, False, 2),
+        (64, MIB, False, 90),
+        (90, 0, False, 90),
+        (8, 65 * MIB, False, 8),
+        (8, 256 * MIB, False, 8),
+        (8, 256 * MIB + 1, False, 4),
+        (1, 300 * MIB, False, 1),
+        (8, 0, True, 4),
+        (1, 0, True, 1),
+    ],
+)
+def test_small_doubles_and_large_or_cut_halves(days: int, size: int, *, was_cut: bool, expected: int) -> None:
+    assert next_days(days, size, was_cut=was_cut) == expected
+
+
+@given(start=DAYS, runs=st.lists(MOMENTS, min_size=1, max_size=6), lookback=st.integers(0, 10), zone=ZONES)
+def test_consecutive_runs_read_every_day_and_only_the_lookback_twice(
+    start: date, runs: list[datetime], lookback: int, zone: tzinfo
+) -> None:
+    bookmark: datetime | None = None
+    read_to: date | None = None
+    for now in sorted(runs):
+        first, last = first_day(bookmark, start, lookback, zone), last_day(None, now, zone)
+        if first > last:
+            continue
+        assert first >= start
+        if read_to is None:
+            assert first == start
+        else:
+            # The day of the last run was not over: it comes again, and the look-back before it. No day is left out.
+            assert first == max(start, read_to - timedelta(days=lookback))
+        bookmark = end_instant(Window(first, last), zone, now)
+        read_to = last
+
+
+@given(day=DAYS, zone=ZONES)
+def test_the_bookmark_after_a_past_day_is_where_the_next_day_begins(day: date, zone: tzinfo) -> None:
+    end = end_instant(Window(day, day), zone, datetime(2031, 6, 1, tzinfo=UTC))
+    following = day + timedelta(days=1)
+    if zone == ZoneInfo("Pacific/Apia") and following == date(2011, 12, 30):
+        following += timedelta(days=1)  # the day that never was
+    assert first_day(end, date(2000, 1, 1), 0, zone) == following
+    assert (end - timedelta(seconds=1)).astimezone(zone).date() == day or day == date(2011, 12, 30)
+
+
+def test_the_bookmark_for_today_is_the_instant_before_the_request() -> None:
+    asked = datetime(2024, 1, 16, 9, 30, 15, 999_999, tzinfo=UTC)
+    end = end_instant(Window(date(2024, 1, 1), date(2024, 1, 16)), UTC, asked)
+    assert end == datetime(2024, 1, 16, 9, 30, 15, tzinfo=UTC)
+    assert bookmark_text(end) == "2024-01-16T09:30:15+00:00"
+
+
+def test_the_bookmark_of_a_past_day_is_midnight_in_the_projects_zone() -> None:
+    asked = datetime(2024, 7, 20, tzinfo=UTC)
+    end = end_instant(Window(date(2024, 7, 1), date(2024, 7, 7)), ZoneInfo("America/Los_Angeles"), asked)
+    assert bookmark_text(end) == "2024-07-08T07:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("bookmark", "lookback", "expected"),
+    [
+        (None, 5, date(2024, 1, 1)),
+        (datetime(2024, 1, 16, tzinfo=UTC), 0, date(2024, 1, 16)),
+        (datetime(2024, 1, 16, tzinfo=UTC), 5, date(2024, 1, 11)),
+        (datetime(2024, 1, 3, tzinfo=UTC), 5, date(2024, 1, 1)),
+        (datetime(2024, 1, 16, tzinfo=UTC), 10**9, date(2024, 1, 1)),
+        (datetime(2020, 1, 1, tzinfo=UTC), 0, date(2024, 1, 1)),
+    ],
+)
+def test_a_run_starts_at_the_bookmark_less_the_lookback(
+    bookmark: datetime | None, lookback: int, expected: date
+) -> None:
+    assert first_day(bookmark, date(2024, 1, 1), lookback, UTC) == expected
+
+
+def test_a_run_ends_today_in_the_projects_zone_and_never_later() -> None:
+    now = datetime(2024, 1, 16, 3, tzinfo=UTC)
+    los_angeles = ZoneInfo("America/Los_Angeles")
+    assert last_day(None, now, los_angeles) == date(2024, 1, 15)
+    assert last_day(date(2024, 2, 1), now, UTC) == date(2024, 1, 16)
+    assert last_day(date(2024, 1, 2), now, UTC) == date(2024, 1, 2)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_bookmark_reads_back_as_written(instant: datetime) -> None:
+    assert parse_bookmark(bookmark_text(instant)) == instant.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-16T00:00:00+00:00",
+        "2024-01-16T00:00:00Z",
+        "2024-01-16T00:00:00",
+        "2024-01-16",
+        "2024-01-15T16:00:00-08:00",
+    ],
+)
+def test_a_bookmark_is_understood_in_all_spellings(text: str) -> None:
+    assert bookmark_text(parse_bookmark(text)) == "2024-01-16T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "1705363200", "2024-13-01", "0001-01-01T00:00:00+23:00"])
+def test_what_is_no_bookmark_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no date-time"):
+        parse_bookmark(text)
+
+
+def test_a_bookmark_needs_a_zone() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        bookmark_text(datetime(2024, 1, 16))  # noqa: DTZ001
+    assert bookmark_text(datetime(2024, 1, 16, tzinfo=timezone(timedelta(hours=1)))) == "2024-01-15T23:00:00+00:00"

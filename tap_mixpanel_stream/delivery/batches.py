@@ -1,0 +1,82 @@
+"""Batches: record lines as JSON-lines files in a storage, for targets that load files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+from zlib import DEFLATED
+
+try:
+    from isal.isal_zlib import compressobj
+except ImportError:  # a platform without wheels: the same files, more slowly
+    from zlib import compressobj  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from singer_sdk.helpers._batch import BatchConfig
+
+# For isal, whose levels end at 3, the level of its gzip command; for zlib a fast one.
+LEVEL = 2
+# zlib's `wbits` for a gzip header and trailer.
+GZIP = 31
+
+
+def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> Iterator[str]:
+    """Write record lines into files of at most `batch_size` lines.
+
+    Args:
+        blocks: Record lines, in blocks of whole lines.
+        config: Where to, how many lines a file, packed or not.
+        prefix: What the file names begin with, after the storage's own prefix.
+
+    Yields:
+        The URL of each file, once it is complete.
+    """
+    packed = config.encoding.compression != "none"
+    name_of_run = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
+    for number, blocks_of_file in enumerate(_by_lines(blocks, config.batch_size), start=1):
+        name = f"{name_of_run}-{number}.json{'.gz' if packed else ''}"
+        with config.storage.open(name, "wb") as file:
+            for piece in _packed(blocks_of_file) if packed else blocks_of_file:
+                file.write(piece)
+        yield config.storage.get_url(name)
+
+
+def _packed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = compressobj(LEVEL, DEFLATED, GZIP)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
+
+
+def _by_lines(blocks: Iterable[bytes], most: int) -> Iterator[Iterator[bytes]]:
+    """Deal blocks of lines into groups of at most `most` lines."""
+    source = iter(blocks)
+    rest = next(source, b"")
+
+    def group() -> Iterator[bytes]:
+        nonlocal rest
+        room = most
+        while rest:
+            lines = rest.count(b"\n")
+            if lines > room:
+                end = _after_line(rest, room)
+                piece, rest = rest[:end], rest[end:]
+                yield piece
+                return
+            room -= lines
+            piece, rest = rest, next(source, b"")
+            yield piece
+            if not room:
+                return
+
+    while rest:
+        yield group()
+
+
+def _after_line(block: bytes, count: int) -> int:
+    end = 0
+    for _ in range(count):
+        end = block.index(b"\n", end) + 1
+    return end

@@ -1,0 +1,93 @@
+"""The one way to stdout: whole lines only, whatever interrupts the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+
+# Conventional: a process ended by signal N is seen by its parent's shell as 128 + N.
+SIGNAL_BASE = 128
+
+
+class Interrupted(SystemExit):
+    """A signal asked the run to end. Carries the exit code 128 + signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(SIGNAL_BASE + number)
+        self.signal = signal.Signals(number)
+
+
+class TargetGoneError(Exception):
+    """Whoever read our stdout does so no more."""
+
+    def __init__(self) -> None:
+        super().__init__("the target closed the pipe before the run was over; see the target's own log for the reason")
+
+
+class Stdout:
+    """Writes blocks of whole lines, and lets no signal in between.
+
+    A signal that comes in the middle of a block is held until the block is out, so that stdout always ends in a whole
+    line. A second one does not wait: the target may never read on.
+    """
+
+    def __init__(self) -> None:
+        self._writing = False
+        self._held: int | None = None
+
+    def interrupt(self, number: int) -> None:
+        """Take a signal: raise at once between blocks, after the block within one.
+
+        Raises:
+            Interrupted: Now, if no block is being written.
+        """
+        if not self._writing:
+            raise Interrupted(number)
+        if self._held is not None:
+            os._exit(SIGNAL_BASE + number)
+        self._held = number
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines to the last byte.
+
+        Raises:
+            TargetGoneError: Nobody reads them.
+            Interrupted: A signal came while they were written.
+        """
+        self._writing = True
+        try:
+            _write_all(lines)
+        except BrokenPipeError:
+            raise TargetGoneError from None
+        finally:
+            self._writing = False
+        if self._held is not None:
+            raise Interrupted(self._held)
+
+    def check_reader(self) -> None:
+        """Notice a target that is gone while there is nothing to write.
+
+        Raises:
+            TargetGoneError: The other end of the pipe is closed.
+        """
+        with contextlib.suppress(OSError, ValueError):  # no file behind stdout: nothing to notice
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), select.POLLERR)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                raise TargetGoneError
+
+
+def _write_all(lines: bytes) -> None:
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # stdout is an object in memory, as when the SDK's own tests catch it
+        sys.stdout.write(lines.decode())
+        return
+    sys.stdout.flush()
+    # Past Python's buffer: after a broken pipe nothing must be left in it, or the interpreter trips over it at exit.
+    rest = memoryview(lines)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

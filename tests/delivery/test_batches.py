@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from hypothesis import given, strategies as st
+from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, StorageTarget
+
+from tap_mixpanel_stream.delivery.batches import _by_lines, batch_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 10))
+def test_every_file_but_the_last_has_exactly_as_many_lines_as_asked_for(lines_of_block: list[int], most: int) -> None:
+    numbers = iter(range(1000))
+    blocks = [b"".join(b"%d\n" % next(numbers) for _ in range(lines)) for lines in lines_of_block]
+    files = [b"".join(group) for group in _by_lines(blocks, most)]
+    assert b"".join(files) == b"".join(blocks)
+    assert all(file.count(b"\n") == most for file in files[:-1])
+    assert all(0 < file.count(b"\n") <= most for file in files)
+
+
+def test_files_are_packed_unless_told_otherwise_and_named_uniquely(tmp_path: Path) -> None:
+    for compression, read in (("gzip", gzip.decompress), ("none", bytes)):
+        config = BatchConfig(
+            encoding=BaseBatchFileEncoding(format="jsonl", compression=compression),
+            storage=StorageTarget(root=tmp_path.as_uri(), prefix="here-"),
+            batch_size=2,
+        )
+        urls = [*batch_files([b"1\n2\n3\n"], config, "events"), *batch_files([b"4\n"], config, "events")]
+        assert len(set(urls)) == 3
+        contents = [read((tmp_path / unquote(urlsplit(url).path)).read_bytes()) for url in urls]
+        assert contents == [b"1\n2\n", b"3\n", b"4\n"]
+        assert all(urlsplit(url).path.rpartition("/")[2].startswith("here-events-") for url in urls)

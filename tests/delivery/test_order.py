@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tap_mixpanel_stream.delivery.order import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+class Result:
+    def __init__(self, job: int) -> None:
+        self.job = job
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def nothing() -> None:
+    pass
+
+
+@contextmanager
+def ordered(
+    jobs: Iterable[int], work: Callable[[int], Result], ahead: int = 2, stop: Callable[[], None] = nothing
+) -> Iterator[Iterator[Result]]:
+    before = threading.active_count()
+    with in_order(iter(jobs), work, ahead=ahead, look_around=nothing, stop=stop) as results:
+        yield results
+    assert threading.active_count() == before, "a thread has outlived the run"
+
+
+@settings(deadline=None)
+@given(pauses=st.lists(st.integers(0, 3), max_size=12), ahead=st.integers(1, 5))
+def test_results_come_in_the_order_of_the_jobs_however_long_each_takes(pauses: list[int], ahead: int) -> None:
+    def work(job: int) -> Result:
+        time.sleep(pauses[job] / 1000)
+        return Result(job)
+
+    with ordered(range(len(pauses)), work, ahead) as results:
+        assert [result.job for result in results] == list(range(len(pauses)))
+
+
+def test_no_more_than_ahead_jobs_are_under_way_or_waiting() -> None:
+    taken = []
+
+    def jobs() -> Iterator[int]:
+        for job in range(20):
+            taken.append(job)
+            yield job
+
+    with ordered(jobs(), Result, ahead=3) as results:
+        for count, _ in enumerate(results, start=1):
+            assert len(taken) <= count + 3
+
+
+def test_the_next_job_is_under_way_while_a_result_is_written_out() -> None:
+    begun = threading.Event()
+
+    def work(job: int) -> Result:
+        if job == 1:
+            begun.set()
+        return Result(job)
+
+    with ordered(range(2), work, ahead=1) as results:
+        next(results)
+        assert begun.wait(5)
+        next(results)
+
+
+def test_an_error_surfaces_when_its_turn_comes_and_the_results_before_it_are_delivered() -> None:
+    def work(job: int) -> Result:
+        if job == 2:
+            raise ValueError("broken")
+        time.sleep(0.02)
+        return Result(job)
+
+    delivered: list[int] = []
+    with pytest.raises(ValueError, match="broken"), ordered(range(5), work, ahead=5) as results:
+        delivered.extend(result.job for result in results)
+    assert delivered == [0, 1]
+
+
+def test_a_run_that_is_left_early_stops_the_work_and_closes_what_nobody_took() -> None:
+    stopped = threading.Event()
+    made: list[Result] = []
+
+    def work(job: int) -> Result:
+        if job:
+            assert stopped.wait(10)
+        made.append(Result(job))
+        return made[-1]
+
+    with pytest.raises(KeyError), ordered(range(9), work, ahead=3, stop=stopped.set) as results:
+        next(results)
+        raise KeyError
+    assert len(made) == 4
+    assert [result.closed for result in made] == [False, True, True, True]
+
+
+def test_a_waiting_run_looks_around_and_can_be_ended_by_what_it_sees() -> None:
+    stopped = threading.Event()
+
+    def work(job: int) -> Result:
+        stopped.wait(10)
+        return Result(job)
+
+    def target_is_gone() -> None:
+        raise BrokenPipeError
+
+    with (
+        pytest.raises(BrokenPipeError),
+        in_order(iter([1]), work, ahead=1, look_around=target_is_gone, stop=stopped.set) as results,
+    ):
+        next(results)
+
+
+def test_a_timeout_of_the_work_itself_is_an_error_not_a_reason_to_wait_on() -> None:
+    def work(_: int) -> Result:
+        raise TimeoutError("the work's own")
+
+    with pytest.raises(TimeoutError, match="own"), ordered([1], work) as results:
+        next(results)

@@ -1,0 +1,39 @@
+"""What a record is: Mixpanel's bytes in, the bytes of Singer records out.
+
+    lines       bytes as they arrive        ->  whole lines
+    body        a body of event lines       ->  records, bad lines, the signs of a cut
+    raw         an event or profile as it came
+    normalized  an event or profile with Mixpanel's own keys as columns
+    event_time  `time`, whatever it came as ->  UTC
+    insert_id   an event without `$insert_id` -> an id that is the same on every run
+    envelope    what stands around a record in a RECORD line
+    shapes      raw or normalized: the one place that looks
+    errors      what can be wrong with a body
+
+Nothing in here knows HTTP, Singer's SDK or windows.
+"""
+
+from __future__ import annotations
+
+from .envelope import BARE, Envelope, record_envelope
+from .errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+from .lines import LineCutter
+from .shapes import EventConverter, EventShape, ProfileConverter, ProfileShape, Shapes, shapes_for
+
+__all__ = [
+    "BARE",
+    "BadBody",
+    "BadLine",
+    "BadProfile",
+    "CutShort",
+    "Envelope",
+    "EventConverter",
+    "EventShape",
+    "LineCutter",
+    "LineTooLong",
+    "ProfileConverter",
+    "ProfileShape",
+    "Shapes",
+    "record_envelope",
+    "shapes_for",
+]

@@ -1,0 +1,206 @@
+"""The contract of records once more, naively: what the tests hold the fast code against.
+
+It shares nothing with the package. JSON is read by a parser that keeps the text of every value and every duplicate key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from hashlib import sha1
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+SPACE = re.compile(r"[ \t\n\r]*")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "tap-mixpanel-stream")
+
+
+class NoJson(Exception):  # noqa: N818
+    pass
+
+
+class NoEvent(Exception):  # noqa: N818
+    pass
+
+
+@dataclass
+class Value:
+    """A JSON value: its kind by its first character, its text, and the members of an object."""
+
+    text: str
+    members: list[tuple[str, Value]]
+
+
+def text_of(token: str) -> str:
+    text: str = json.loads(token)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NoJson from None
+    return text
+
+
+def read(text: str) -> Value:
+    value, end = read_value(text, SPACE.match(text, 0).end())  # type: ignore[union-attr]
+    if SPACE.fullmatch(text, end) is None:
+        raise NoJson
+    return value
+
+
+def read_value(text: str, at: int) -> tuple[Value, int]:
+    first = text[at : at + 1]
+    if first in ("{", "["):
+        return read_container(text, at, "}" if first == "{" else "]")
+    for pattern in (STRING, NUMBER, re.compile("true|false|null")):
+        match = pattern.match(text, at)
+        if match:
+            if first == '"':
+                text_of(match[0])
+            return Value(match[0], []), match.end()
+    raise NoJson
+
+
+def read_container(text: str, at: int, close: str) -> tuple[Value, int]:
+    def skip(position: int) -> int:
+        return SPACE.match(text, position).end()  # type: ignore[union-attr]
+
+    members = []
+    position = skip(at + 1)
+    if text[position : position + 1] == close:
+        return Value(text[at : position + 1], []), position + 1
+    while True:
+        key = ""
+        if close == "}":
+            match = STRING.match(text, position)
+            if not match:
+                raise NoJson
+            key = text_of(match[0])
+            position = skip(match.end())
+            if text[position : position + 1] != ":":
+                raise NoJson
+            position = skip(position + 1)
+        value, position = read_value(text, position)
+        members.append((key, value))
+        position = skip(position)
+        mark = text[position : position + 1]
+        if mark == close:
+            return Value(text[at : position + 1], members if close == "}" else []), position + 1
+        if mark != ",":
+            raise NoJson
+        position = skip(position + 1)
+
+
+def number(value: str) -> Decimal | None:
+    if value.startswith('"'):
+        value = text_of(value).strip()
+    return Decimal(value) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?", value) else None
+
+
+def milliseconds(value: str, received: str | None, zone: ZoneInfo | None) -> int:
+    """`time` as milliseconds since 1970 in UTC."""
+    count = number(value)
+    if count is None:
+        raise NoEvent
+    with localcontext(prec=2000, Emax=99999, Emin=-99999):
+        if abs(count) < 100_000_000_000:
+            count *= 1000
+        if abs(count) > 10**15:
+            raise NoEvent
+        wall = int(count.to_integral_value(ROUND_HALF_EVEN))
+    clock_start = datetime(1970, 1, 1)  # noqa: DTZ001
+    try:
+        clock = clock_start + timedelta(milliseconds=wall)
+    except OverflowError:
+        raise NoEvent from None
+    instants = []
+    for fold in (0, 1):
+        offset = (zone.utcoffset(clock.replace(fold=fold)) if zone else None) or timedelta()
+        instants.append(wall - offset // timedelta(milliseconds=1))
+    chosen = instants[0]
+    at = number(received) if received else None
+    if at is not None and instants[0] < instants[1] and abs(instants[1] - at) < abs(instants[0] - at):
+        chosen = instants[1]
+    try:
+        clock_start + timedelta(milliseconds=chosen)
+    except OverflowError:
+        raise NoEvent from None
+    return chosen
+
+
+def instant_text(instant: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=instant)
+    return moment.isoformat(timespec="milliseconds" if instant % 1000 else "seconds")
+
+
+def as_text(value: str | None) -> str:
+    if value is None or value == "null":
+        return ""
+    return text_of(value) if value.startswith('"') else value
+
+
+def prefixed(text: str) -> bytes:
+    return str(len(text.encode())).encode() + b":" + text.encode()
+
+
+def made_insert_id(event: str, instant: int, identity: str, others: dict[str, str]) -> str:
+    hashed = NAMESPACE.bytes + prefixed(event) + str(instant).encode() + b"," + prefixed(identity)
+    for key in sorted(others):
+        hashed += prefixed(key) + others[key].encode() + b","
+    return str(uuid.UUID(bytes=sha1(hashed, usedforsecurity=False).digest()[:16], version=5))
+
+
+def event_members(line: bytes) -> tuple[str, dict[str, str]]:
+    """An event's name and its properties' texts; of a key given twice the last."""
+    try:
+        value = read(line.decode())
+    except UnicodeDecodeError:
+        raise NoJson from None
+    top = dict(value.members)
+    if not value.text.startswith("{") or "event" not in top or not top["event"].text.startswith('"'):
+        raise NoEvent
+    properties = top.get("properties", Value("null", []))
+    if not properties.text.startswith("{") and properties.text != "null":
+        raise NoEvent
+    return text_of(top["event"].text), {key: value.text for key, value in properties.members}
+
+
+def normalized(line: bytes, zone: ZoneInfo | None = None) -> dict[str, object]:
+    """The record of a line: the four columns, and under `properties` the text of each value."""
+    event, others = event_members(line)
+    if "time" not in others:
+        raise NoEvent
+    instant = milliseconds(others.pop("time"), others.get("$mp_api_timestamp_ms"), zone)
+    distinct_id = as_text(others.pop("distinct_id", None))
+    insert_id = as_text(others.pop("$insert_id", None))
+    hashed = dict(others)
+    identity = as_text(hashed.pop("$distinct_id_before_identity", None)) or distinct_id
+    return {
+        "event_name": event,
+        "event_time": instant_text(instant),
+        "distinct_id": distinct_id,
+        "insert_id": insert_id or made_insert_id(event, instant, identity, hashed),
+        # Between tokens a carriage return is space, and it has to be written as one.
+        "properties": {key: text.replace("\r", " ") for key, text in others.items()},
+    }
+
+
+def parsed(record: bytes) -> dict[str, object]:
+    """A record that the package made, in the form of `normalized`; its text has to be JSON that anyone reads."""
+    assert b"\n" not in record
+    assert b"\r" not in record
+    json.loads(record)
+    value = read(record.decode())
+    keys = [key for key, _ in value.members]
+    assert len(keys) == len(set(keys))
+    return {
+        key: {name: member.text for name, member in value.members} if key == "properties" else text_of(value.text)
+        for key, value in value.members
+    }

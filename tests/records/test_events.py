@@ -1,0 +1,632 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given, settings, strategies as st
+
+from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, LineCutter, shapes_for
+from tap_mixpanel_stream.surrogates import masked
+from tests.records import reference
+from tests.records.lines_of_events import event_lines, spoiled_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ENVELOPE = Envelope(b'{"type":"RECORD","record":', b',"x":1}\n')
+ZONES = [None, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]
+USUAL = (
+    b'{"event":"A B","properties":{"time":1705328400,"distinct_id":"u1","a":1.50,"$city":"Z\xc3\xbcrich",'
+    b'"$insert_id":"i1","c":{"d":[1,2]}}}'
+)
+USUAL_RECORD = (
+    b'{"event_name":"A B","event_time":"2024-01-15T14:20:00+00:00","distinct_id":"u1","insert_id":"i1",'
+    b'"properties":{"a":1.50,"$city":"Z\xc3\xbcrich","c":{"d":[1,2]}}}'
+)
+
+
+@dataclass
+class Run:
+    """What became of a body."""
+
+    records: list[bytes]
+    bad: list[BadLine]
+    lines: int
+    nuls: int
+
+
+def convert(
+    body: bytes,
+    *,
+    raw: bool = False,
+    chunks: Sequence[int] = (),
+    selected: frozenset[str] | None = None,
+    zone: ZoneInfo | None = None,
+    strip_nul: bool = False,
+) -> Run:
+    bad: list[BadLine] = []
+    cutter = LineCutter()
+    converter = shapes_for(raw).events.converter(
+        envelope=ENVELOPE, selected=selected, zone=zone, strip_nul=strip_nul, on_bad_line=bad.append
+    )
+    edges = [0, *sorted(min(place, len(body)) for place in chunks), len(body)]
+    out = b"".join(converter.convert(cutter.cut(body[start:end])) for start, end in pairwise(edges))
+    out += converter.finish(cutter.rest())
+    lines = out.split(b"\n")
+    assert lines.pop() == b""
+    assert converter.records == len(lines)
+    assert all(line.startswith(ENVELOPE.head) and line.endswith(ENVELOPE.tail[:-1]) for line in lines)
+    records = [line[len(ENVELOPE.head) : 1 - len(ENVELOPE.tail)] for line in lines]
+    return Run(records, bad, converter.lines, converter.nuls)
+
+
+def one(line: bytes, **settings: object) -> bytes:
+    run = convert(line + b"\n", **settings)  # type: ignore[arg-type]
+    assert not run.bad
+    (record,) = run.records
+    return record
+
+
+def with_properties(text: str) -> bytes:
+    return f'{{"event":"A","properties":{{"time":1705328400,"distinct_id":"u1",{text}}}}}'.encode()
+
+
+# --- the usual line
+
+
+def test_a_normalized_record_is_columns_and_every_other_value_as_it_came() -> None:
+    assert one(USUAL) == USUAL_RECORD
+
+
+def test_a_raw_record_is_the_line_as_it_came() -> None:
+    assert one(USUAL, raw=True) == USUAL
+
+
+LITERALS = f'"a":1.50,"b":1e400,"c":{2**70},"d":-0,"e":"\\u00e9\\/","f":[1 , 2],"g":{{"z":1,"a":2}},"h":null,"i":1E+2'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        with_properties(LITERALS + ',"$insert_id":"i1"'),
+        with_properties('"$insert_id":"i1",' + LITERALS),
+        with_properties(LITERALS.replace(',"f"', ',"$insert_id":"i1","f"')),
+        with_properties(LITERALS + ',"$insert_id":"\\u0069\\u0031"'),
+        with_properties(LITERALS + ', "$insert_id" : "i1"'),
+        b'{"properties":{"time":1705328400,"distinct_id":"u1",'
+        + LITERALS.encode()
+        + b',"$insert_id":"i1"},"event":"A"}',
+        b'{"event":"A","properties":{"distinct_id":"u1","time":1705328400,'
+        + LITERALS.encode()
+        + b',"$insert_id":"i1"}}',
+    ],
+)
+def test_values_are_kept_byte_for_byte_wherever_the_columns_stood(line: bytes) -> None:
+    assert one(line).endswith(b'"properties":{' + LITERALS.encode() + b"}}")
+    assert reference.parsed(one(line)) == reference.normalized(line)
+    assert reference.parsed(one(line))["insert_id"] == "i1"
+
+
+# --- columns that came as something else
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("123", "123"),
+        ("1.0", "1.0"),
+        ("true", "true"),
+        ("null", ""),
+        ('""', ""),
+        ('{"a":"b"}', '{"a":"b"}'),
+        ('"\\u00e9\\""', 'é"'),
+    ],
+)
+def test_distinct_id_is_text_whatever_it_came_as(value: str, text: str) -> None:
+    line = f'{{"event":"A","properties":{{"time":1705328400,"distinct_id":{value},"$insert_id":"i","a":1}}}}'.encode()
+    assert reference.parsed(one(line))["distinct_id"] == text
+
+
+def test_a_missing_distinct_id_is_the_empty_text() -> None:
+    line = b'{"event":"A","properties":{"time":1705328400,"$insert_id":"i","a":1}}'
+    assert reference.parsed(one(line))["distinct_id"] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("12", "12"), ("false", "false"), ('[1,"x"]', '[1,"x"]'), ('"a\\\\"', "a\\")]
+)
+def test_an_insert_id_is_text_whatever_it_came_as(value: str, text: str) -> None:
+    assert reference.parsed(one(with_properties(f'"a":1,"$insert_id":{value},"b":2')))["insert_id"] == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event":"\\u0041 \\"","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i","a":1}}',
+        b'{"event":"","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i","a":1}}',
+        b'{"properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i","a":1},"event":"x\\\\"}',
+    ],
+)
+def test_an_event_has_any_name(line: bytes) -> None:
+    assert reference.parsed(one(line)) == reference.normalized(line)
+
+
+@pytest.mark.parametrize("properties", [b"", b',"properties":null', b',"properties":{}'])
+def test_a_raw_event_needs_no_properties(properties: bytes) -> None:
+    line = b'{"event":"A"' + properties + b"}"
+    assert one(line, raw=True) == line
+
+
+def test_a_normalized_event_may_have_no_other_properties() -> None:
+    line = b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i1"}}'
+    assert one(line).endswith(b'"insert_id":"i1","properties":{}}')
+
+
+def test_further_top_level_keys_stay_in_raw_records_alone() -> None:
+    line = USUAL[:-1] + b',"dataset":"d"}'
+    assert one(line, raw=True) == line
+    assert one(line) == USUAL_RECORD
+
+
+def test_of_a_key_given_twice_the_last_wins() -> None:
+    properties = b'{"time":"x","time":1705328400,"a":1,"a":2,"$insert_id":"i"}'
+    line = b'{"event":1,"event":"A","properties":[],"properties":' + properties + b"}"
+    record = reference.parsed(one(line))
+    assert (record["event_name"], record["properties"]) == ("A", {"a": "2"})
+    assert one(line, raw=True) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        with_properties('"$insert_id":"a","b":1,"$insert_id":"a"'),
+        with_properties('"b":1,"$insert_id":"a","c":2,"$insert_id":"a"'),
+        with_properties('"b":1,"$insert_id":"a","\\u0024insert_id":"b"'),
+        with_properties('"$insert_id":"a","b":1,"$insert_id":""'),
+        with_properties('"$insert_id":"","b":1,"$insert_id":"a"'),
+        with_properties('"$insert_id":"","$insert_id":"a","b":1'),
+        with_properties('"b":1,"$insert_id":"a","time":1705328400'),
+        with_properties('"time":1705328401,"b":1,"$insert_id":"a"'),
+        with_properties('"b":1,"distinct_id":"u1","c":1'),
+        with_properties('"b":1,"distinct_id":"u1","$insert_id":"a","c":1'),
+        with_properties('"b":1,"$insert_id":"a","distinct_id":"u1"'),
+        with_properties('"$insert_id":"a","b":1,"distinct_id":"u1"'),
+        with_properties('"b":{"c":1,"$insert_id":"x"},"$insert_id":"a"'),
+        with_properties('"b":[{"c":1,"$insert_id":"x"}],"d":2'),
+        with_properties('"b":"x\\",\\"$insert_id\\":\\"y","$insert_id":"a"'),
+        with_properties('"b":"x\\\\","$insert_id":"a"'),
+        with_properties('"b":",","$insert_id":"a\\"","c":1'),
+        with_properties('"x,\\"$insert_id":"y","$insert_id":"a","":0'),
+        with_properties('"b":1,"$insert_id":"a"'),
+        with_properties('"b":1,"$insert_id":"a"},"":{"x":1'),
+        with_properties('"b":1,"$insert_id":"a","p":{"x":"},\\"event\\":\\"X"}'),
+        b'{"properties":{"time":1705328400,"distinct_id":"u","b":{"c":1},"$insert_id":"a"},"event":"A","event":"B"}',
+        b'{"properties":{"time":1705328400,"distinct_id":"u","b":{"c":1},"$insert_id":"a"},"x":{"y":1},"event":"B"}',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1},"event":"B"}',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1},"x":{}}',
+    ],
+)
+def test_what_looks_like_a_column_misleads_nobody(line: bytes) -> None:
+    assert reference.parsed(one(line)) == reference.normalized(line)
+    assert one(line, raw=True) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        with_properties(',"$insert_id":"a"'),
+        with_properties(',"$insert_id":"a","b":1'),
+        with_properties(' ,"$insert_id":"a","b":1'),
+        with_properties('"$insert_id":"a",'),
+        with_properties('"b":1,"$insert_id":"a",'),
+        with_properties('"b":1,,"$insert_id":"a"'),
+        with_properties('"b":1,"$insert_id":"a",,"c":1'),
+        with_properties('"b":"x,"$insert_id":"a"","c":1'),
+        with_properties('"b":"x,"$insert_id":"a",","c":1'),
+        with_properties('"b":,"$insert_id":"a"1,"c":1'),
+        with_properties('"b":1},"c":{"d":2,"$insert_id":"a"')[:-1],
+        with_properties('"b":1,"$insert_id":"a\tb"'),
+        with_properties(""),
+        with_properties('"b":01'),
+        b'{"event":"A\tB","properties":{"time":1705328400,"distinct_id":"u","b":1}}',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u\x00","b":1}}',
+        b'{"event":"A","properties":{"time":01705328400,"distinct_id":"u","b":1}}',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1}]',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1}}}',
+        b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1}} {}',
+        USUAL + USUAL,
+        USUAL + b"," + USUAL,
+        b'{"properties":{"time":1705328400,"distinct_id":"u","b":{"c":1,"event":"A"}',
+        b'{"properties":{"time":1705328400,"distinct_id":"u",},"event":"A"}',
+    ],
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_line_that_is_nearly_an_event_is_bad(line: bytes, raw: bool) -> None:
+    with pytest.raises(reference.NoJson):
+        reference.normalized(line)
+    run = convert(USUAL + b"\n" + line + b"\n" + USUAL + b"\n", raw=raw)
+    assert [(bad.number, bad.line, bad.parses) for bad in run.bad] == [(2, line, False)]
+    assert len(run.records) == 2
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_event_over_two_lines_and_two_on_one_are_as_many_as_the_lines_and_still_bad(raw: bool) -> None:
+    whole, half = USUAL, len(USUAL) // 2
+    start, end = whole[: whole.index(b'"properties"')], whole[whole.index(b'"properties"') :]
+    run = convert(b"\n".join([start, end, whole + whole, whole[:half], whole, b""]), raw=raw)
+    assert [bad.number for bad in run.bad] == [1, 2, 3, 4]
+    assert len(run.records) == 1
+
+
+# --- half a surrogate pair: an escape that JSON allows and no text can hold
+
+
+@pytest.mark.parametrize(
+    "half", ["\\ud83d", "\\uDE00x", "\\ud83d\\ud83d\\ude00", "\x7fhalf-0\x7f\\ud83d", "\\\\\\ud83d"]
+)
+def test_half_a_surrogate_pair_passes_as_it_came(half: str) -> None:
+    line = with_properties(f'"$insert_id":"i{half}","k{half}":["v{half}"]').replace(b'"A"', f'"{half}"'.encode())
+    assert one(line, raw=True) == line
+    record = one(line)
+    for text in (f'"event_name":"{half}"', f'"insert_id":"i{half}"', f'"k{half}":["v{half}"]'):
+        assert text.encode() in record
+
+
+def test_an_insert_id_made_of_half_a_surrogate_pair_is_the_same_each_time() -> None:
+    line = with_properties('"a":"\\ud83d"')
+    assert one(line) == one(line)
+    assert one(line) != one(line.replace(b"ud83d", b"ud83c"))
+
+
+# --- bad lines
+
+
+BAD = {
+    b"null": "no JSON object",
+    b"[]": "no JSON object",
+    b"123": "no JSON object",
+    b'"x"': "no JSON object",
+    b"{}": "`event` is missing",
+    b'{"event":null,"properties":{}}': "`event` is no string",
+    b'{"event":{"a":1},"properties":{}}': "`event` is no string",
+    b'{"event":"A","properties":[]}': "`properties` is no object",
+    b'{"event":"A","properties":"x"}': "`properties` is no object",
+    b'{"a":"terminated early"}': "`event` is missing",
+    b'{"event":"A","properties":{"time":NaN}}': "NaN or Infinity",
+    b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","a":-Infinity}}': "NaN or Infinity",
+    b"<html>": "no JSON: ",
+    b"\x0c": "no JSON: ",
+    b'{"event":"A","properties":{"a":"x\x1fy"}}': "no JSON: ",
+    b'{"event":"A","properties":{"a":"x\ry"}}': "no JSON: ",
+    b'{"event":"A","properties":{"a":"\\x"}}': "no JSON: ",
+    b'{"event":"A","properties":{"a":"\xff"}}': "not UTF-8 at byte 33",
+    b'{"event":"A","properties":{"\xed\xa0\x80":1}}': "not UTF-8 at byte 29",
+    b'{"event":"\xc3","properties":{"time":1}}': "not UTF-8 at byte 11",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD.items())
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_line_that_is_no_event_is_set_aside_with_its_number_and_reason(line: bytes, reason: str, raw: bool) -> None:
+    run = convert(b"\n".join([USUAL, line, b"", line, USUAL, b""]), raw=raw)
+    assert [bad.number for bad in run.bad] == [2, 4]
+    assert all(bad.line == line and reason in bad.reason for bad in run.bad)
+    assert len(run.records) == 2
+    assert run.lines == 5
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        *((f'"time":{value},', "no number") for value in ("null", "true", "[]", '"x"', '"NaN"', '""')),
+        *((f'"time":{value},', "years 1 to 9999") for value in ("1e400", "9999999999999999", "-62135596801")),
+        ("", "missing"),
+    ],
+)
+def test_without_a_usable_time_a_line_is_bad_when_normalized_and_fine_when_raw(time: str, reason: str) -> None:
+    line = f'{{"event":"A","properties":{{{time}"distinct_id":"u1","a":1}}}}'.encode()
+    (bad,) = convert(line + b"\n").bad
+    assert reason in bad.reason
+    assert bad.parses
+    assert one(line, raw=True) == line
+
+
+class RefusedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_is_told_of_a_bad_line_may_raise(raw: bool) -> None:
+    def refuse(bad: BadLine) -> None:
+        raise RefusedError from bad
+
+    converter = shapes_for(raw).events.converter(envelope=BARE, on_bad_line=refuse)
+    with pytest.raises(RefusedError):
+        converter.convert(USUAL + b"\nx\n")
+    with pytest.raises(BadLine, match="line 2 is no event: `event` is missing"):
+        shapes_for(raw).events.converter(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
+
+
+def _raise(bad: BadLine) -> None:
+    raise bad
+
+
+# --- the end of a body, and the signs of a cut
+
+
+SENTINELS = [
+    b"terminated early",
+    b"export terminated early",
+    b"[terminated early]",
+    b"  Terminated early.\r",
+    b'"terminated early"',
+    b'{"event":"A","properties":{"tiexport terminated early',
+    b'{"error":"x"}',
+    b'{"error":',
+    b' { "error" : {"a":1}, "status":"error"}',
+]
+
+
+@pytest.mark.parametrize("line", SENTINELS)
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("after", [b"", b"\n", b"\n" + USUAL + b"\n"])
+def test_a_sentinel_means_the_body_was_cut_even_where_bad_lines_are_set_aside(
+    line: bytes, raw: bool, after: bytes
+) -> None:
+    with pytest.raises(CutShort, match="line 2") as caught:
+        convert(USUAL + b"\n" + line + after, raw=raw)
+    assert caught.value.seen == line
+
+
+def test_an_event_with_an_error_or_the_words_of_a_sentinel_is_an_event() -> None:
+    line = b'{"error":"terminated early",' + USUAL[1:]
+    assert one(line, raw=True) == line
+    assert one(line) == USUAL_RECORD
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("newline", [b"", b"\n", b"\n\n", b"\r\n \n\t"])
+def test_a_last_line_that_does_not_parse_means_the_body_was_cut(raw: bool, newline: bytes) -> None:
+    body = USUAL + b"\n" + USUAL
+    for length in range(len(USUAL) + 2, len(body)):
+        with pytest.raises(CutShort, match="line 2"):
+            convert(body[:length] + newline, raw=raw)
+    assert len(convert(body + newline, raw=raw).records) == 2
+
+
+def test_a_last_line_that_is_json_but_no_event_is_a_bad_line() -> None:
+    for last in (b"{}", b'{"event":"A","properties":{"time":NaN}}'):
+        for newline in (b"", b"\n"):
+            assert [bad.number for bad in convert(USUAL + b"\n" + last + newline).bad] == [2]
+
+
+def test_a_broken_line_before_the_last_is_a_bad_line() -> None:
+    run = convert(b'{"event\n\n' + USUAL + b"\n\n")
+    assert [(bad.number, bad.parses) for bad in run.bad] == [(1, False)]
+    assert (run.lines, len(run.records)) == (4, 1)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_empty_body_is_whole(raw: bool) -> None:
+    assert convert(b"", raw=raw) == Run([], [], 0, 0)
+    assert convert(b"\n \r\n\t", raw=raw) == Run([], [], 3, 0)
+
+
+def test_a_block_ends_with_a_newline() -> None:
+    with pytest.raises(ValueError, match="whole lines"):
+        shapes_for(raw=True).events.converter(envelope=BARE, on_bad_line=_raise).convert(USUAL)
+
+
+# --- bytes that are not text as everyone reads it
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_a_byte_order_mark_at_the_very_start_is_dropped(raw: bool, newline: bytes) -> None:
+    mark = b"\xef\xbb\xbf"
+    assert len(convert(mark + USUAL + newline, raw=raw).records) == 1
+    assert len(convert(mark + USUAL + b"\n" + mark + USUAL + b"\n" + USUAL + newline, raw=raw).bad) == 1
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_carriage_returns_between_tokens_never_reach_a_record(raw: bool) -> None:
+    line = b'\r{\r"event":"A B",\r"properties":{"time":1705328400,"distinct_id":"u1","a":[1,\r2],"$insert_id":"i"\r}}\r'
+    run = convert(line + b"\n" + USUAL + b"\r\n" + USUAL + b"\r", raw=raw)
+    assert not run.bad
+    assert len(run.records) == 3
+    assert b"\r" not in b"".join(run.records)
+    assert json.loads(run.records[0])["properties"]["a"] == [1, 2]
+    assert run.records[1:] == [USUAL if raw else USUAL_RECORD] * 2
+
+
+def test_unicode_line_ends_inside_strings_stay() -> None:
+    line = with_properties('"a":"\u2028\u2029\x85\x7f","$insert_id":"i"')
+    assert one(line, raw=True) == line
+    assert '"a":"\u2028\u2029\x85\x7f"'.encode() in one(line)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_one_line_of_bad_utf8_does_not_spoil_its_block(raw: bool) -> None:
+    spoiled = USUAL.replace(b"\xc3\xbc", b"\xfc")
+    run = convert((USUAL + b"\n") * 50 + spoiled + b"\n" + (USUAL + b"\n") * 50, raw=raw)
+    assert len(run.records) == 100
+    assert [(bad.number, bad.line) for bad in run.bad] == [(51, spoiled)]
+
+
+# --- extremes
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_deep_nesting_is_a_record_or_a_bad_line_and_never_a_crash(raw: bool, depth: int) -> None:
+    line = with_properties(f'"$insert_id":"i","a":{"[" * depth}{"]" * depth}')
+    run = convert(line + b"\n" + USUAL + b"\n", raw=raw)
+    assert len(run.records) + len(run.bad) == 2
+    if run.bad:  # Always so for Python 3.11, which follows as deep as its recursion limit.
+        assert run.bad[0].reason == "nested too deep"
+
+
+def test_nesting_that_every_reader_follows_is_a_record() -> None:
+    line = with_properties(f'"$insert_id":"i","a":{"[" * 300}{"]" * 300}')
+    assert one(line, raw=True) == line
+    assert len(one(line)) > 600
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_line_of_5_mb_is_a_record(raw: bool) -> None:
+    line = with_properties('"a":"' + "x" * 5_000_000 + '","$insert_id":"i"')
+    record = one(line, raw=raw, chunks=range(0, 6_000_000, 65_536))
+    assert len(record) > 5_000_000
+    assert json.loads(record)["properties"]["a"] == "x" * 5_000_000
+
+
+def test_numbers_of_any_length_pass_as_they_came() -> None:
+    digits = "9" * (sys.get_int_max_str_digits() + 1)
+    assert f'"a":{digits}'.encode() in one(with_properties(f'"a":{digits},"b":1'))
+
+
+# --- columns left out
+
+
+@pytest.mark.parametrize("line", [USUAL, USUAL.replace(b'"u1"', b"12"), USUAL.replace(b'"$insert_id":"i1",', b"")])
+@pytest.mark.parametrize("left_out", range(32))
+def test_columns_not_selected_are_left_out_of_normalized_records(line: bytes, left_out: int) -> None:
+    columns = shapes_for(raw=False).events.columns
+    selected = frozenset(column for place, column in enumerate(columns) if not left_out >> place & 1)
+    everything = reference.normalized(line)
+    record = reference.parsed(one(line, selected=selected))
+    assert record == {column: everything[column] for column in columns if column in selected}
+    assert list(record) == [column for column in columns if column in selected]
+
+
+@pytest.mark.parametrize(
+    ("selected", "record"),
+    [
+        ({"event"}, b'{"event":"A B","x":[1, 2]}'),
+        ({"properties"}, b'{"properties":{"time":1.0},"x":[1, 2]}'),
+        (set(), b'{"x":[1, 2]}'),
+        ({"event", "properties"}, b'{"event": "A B", "properties":{"time":1.0}, "x":[1, 2]}'),
+    ],
+)
+def test_columns_not_selected_are_left_out_of_raw_records(selected: set[str], record: bytes) -> None:
+    line = b'{"event": "A B", "properties":{"time":1.0}, "x":[1, 2]}'
+    assert one(line, raw=True, selected=frozenset(selected)) == record
+
+
+# --- NUL
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_nuls_are_taken_out_of_keys_and_values_and_counted(raw: bool) -> None:
+    line = with_properties(r'"$insert_id":"i","a\u0000b":"\u0000x\u0000","c":"\\u0000","d":"\\\u0000","e":"\"\u0000"')
+    run = convert(line + b"\n" + USUAL + b"\n", raw=raw, strip_nul=True)
+    properties = json.loads(run.records[0])["properties"]
+    assert {key: value for key, value in properties.items() if key not in ("time", "distinct_id", "$insert_id")} == {
+        "ab": "x",
+        "c": "\\u0000",
+        "d": "\\",
+        "e": '"',
+    }
+    assert run.nuls == 5
+    assert convert(line + b"\n", raw=raw).nuls == 0
+    assert b"\\u0000x\\u0000" in one(line, raw=raw)
+
+
+def test_nuls_are_taken_out_of_a_last_line_without_newline() -> None:
+    run = convert(with_properties(r'"$insert_id":"i","a":"\u0000"'), strip_nul=True)
+    assert run.nuls == 1
+    assert b"\\u0000" not in run.records[0]
+
+
+def test_a_bad_line_keeps_its_nuls() -> None:
+    line = b'{"event":1,"a":"\\u0000"}'
+    assert convert(line + b"\n", strip_nul=True).bad[0].line == line
+
+
+def test_an_insert_id_of_nuls_alone_counts_as_empty_once_they_are_taken_out() -> None:
+    line = with_properties(r'"a":1,"$insert_id":"\u0000"')
+    made = reference.normalized(with_properties('"a":1'))["insert_id"]
+    assert reference.parsed(one(line, strip_nul=True))["insert_id"] == made
+
+
+# --- any line at all
+
+
+def check_against_reference(line: bytes, zone: ZoneInfo | None) -> None:
+    """The fast way, the exact way and raw records against the naive reference, for one line."""
+    kind: str | None = None
+    expected: dict[str, object] = {}
+    try:
+        expected = reference.normalized(line, zone)
+    except (reference.NoJson, reference.NoEvent) as error:
+        kind = type(error).__name__
+    run = convert(line + b"\n" + USUAL + b"\n", zone=zone)
+    assert run.records[-1] == one(USUAL, zone=zone)
+    if kind is None:
+        assert reference.parsed(run.records[0]) == expected
+    else:
+        (bad,) = run.bad
+        assert bad.line == line
+        assert bad.parses or kind == "NoJson"
+    try:
+        reference.event_members(line)
+    except (reference.NoJson, reference.NoEvent):
+        assert len(convert(line + b"\n" + USUAL + b"\n", raw=True).bad) == 1
+    else:
+        assert one(line, raw=True) == line.strip(b" \t\r").replace(b"\r", b" ")
+
+
+@settings(max_examples=500)
+@given(event_lines(), st.sampled_from(ZONES))
+@example(with_properties('"a":"x\\",\\"$insert_id\\":\\"y","b":1'), None)
+def test_conversion_of_any_event_loses_no_value(line: bytes, zone: ZoneInfo | None) -> None:
+    check_against_reference(line, zone)
+
+
+def is_plain(line: bytes) -> bool:
+    """Not blank, not the sign of a cut, and without half a surrogate pair, which the reference does not take."""
+    return (
+        masked(line) is None
+        and bool(line.strip(b" \t\r"))
+        and b"terminated early" not in line.lower()
+        and line[:1] != b"\xef"
+    )
+
+
+@settings(max_examples=500)
+@given(spoiled_lines().filter(is_plain), st.sampled_from(ZONES))
+def test_conversion_of_any_spoiled_event_is_a_record_or_a_bad_line(line: bytes, zone: ZoneInfo | None) -> None:
+    check_against_reference(line, zone)
+
+
+@settings(max_examples=150)
+@given(st.binary().map(lambda junk: junk.replace(b"\n", b"")).filter(is_plain))
+def test_conversion_of_anything_is_a_record_or_a_bad_line(line: bytes) -> None:
+    check_against_reference(line, None)
+
+
+@settings(max_examples=120)
+@given(
+    st.lists(
+        st.one_of(event_lines(), event_lines(), spoiled_lines(), st.sampled_from([b"", b" ", USUAL, USUAL])), max_size=8
+    ),
+    st.lists(st.integers(0, 2_000), max_size=8),
+    st.booleans(),
+    st.booleans(),
+)
+def test_blocks_cut_anywhere_give_the_same_records(
+    lines: list[bytes], places: list[int], raw: bool, strip_nul: bool
+) -> None:
+    body = b"\n".join([*lines, USUAL])
+    whole = convert(body, raw=raw, strip_nul=strip_nul)
+    assert whole.lines == len(lines) + 1
+    pieces = convert(body, raw=raw, strip_nul=strip_nul, chunks=places)
+    by_line = [convert(line + b"\n" + USUAL, raw=raw, strip_nul=strip_nul).records[:-1] for line in lines]
+    assert pieces.records == whole.records == [*(r for records in by_line for r in records), whole.records[-1]]
+    assert [vars(bad) for bad in pieces.bad] == [vars(bad) for bad in whole.bad]
+    assert pieces.nuls == whole.nuls

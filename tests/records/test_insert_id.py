@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tap_mixpanel_stream.records import BARE, BadLine, shapes_for
+from tap_mixpanel_stream.records.insert_id import NAMESPACE, stable_insert_id
+from tests.records.reference import parsed
+
+
+def refuse(bad: BadLine) -> None:
+    raise bad
+
+
+def record_of(line: str) -> dict[str, object]:
+    converter = shapes_for(raw=False).events.converter(envelope=BARE, on_bad_line=refuse)
+    return parsed(converter.convert(line.encode() + b"\n").removesuffix(b"\n"))
+
+
+def test_the_namespace_is_derived_as_it_says() -> None:
+    assert uuid.uuid5(uuid.NAMESPACE_DNS, "tap-mixpanel-stream") == NAMESPACE
+
+
+def test_the_id_of_an_event_never_changes() -> None:
+    assert stable_insert_id("A", 0, "", {}) == b"aeec919b-e448-58dc-9f16-ea5f1bc26f81"
+    assert (
+        stable_insert_id('Zürich "x"', 1705328400123, "u1", {"b": b"1.0", "a": b'"\\u00e9"', "ü": b"[1, 2]"})
+        == b"38d09a3a-4bdc-5acc-a849-6a53a4af3e7e"
+    )
+
+
+def test_the_id_is_a_uuid_of_version_5() -> None:
+    for instant in range(200):
+        made = uuid.UUID(stable_insert_id("A", instant, "u", {}).decode())
+        assert (made.version, made.variant) == (5, uuid.RFC_4122)
+
+
+TIME = '"time":1705328400'
+SAME = [
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1,"b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","b":[1,2],"a":1}}}}',
+    f'{{"event":"A","properties":{{"distinct_id":"u1",{TIME},"a":1,"b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{"a":1,{TIME},"b":[1,2],"distinct_id":"u1"}}}}',
+    f'{{"properties":{{{TIME},"distinct_id":"u1","a":1,"b":[1,2]}},"event":"A"}}',
+    f'{{"event":"\\u0041","properties":{{{TIME},"distinct_id":"\\u0075\\u0031","\\u0061":1,"b":[1,2]}}}}',
+    f'{{ "event" : "A" , "properties" : {{ {TIME} , "distinct_id" : "u1" , "a" : 1 , "b" : [1,2] }} }}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1,"b":[1,2]}},"dataset":"d"}}',
+    '{"event":"A","properties":{"time":1705328400000,"distinct_id":"u1","a":1,"b":[1,2]}}',
+    '{"event":"A","properties":{"time":"1705328400","distinct_id":"u1","a":1,"b":[1,2]}}',
+    '{"event":"A","properties":{"time":1705328400.0,"distinct_id":"u1","a":1,"b":[1,2]}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1,"b":[1,2],"$insert_id":""}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","$insert_id":"","a":1,"b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","$insert_id":null,"a":1,"b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"merged","a":1,"$distinct_id_before_identity":"u1","b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1,"$distinct_id_before_identity":"","b":[1,2]}}}}',
+    f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1,"$distinct_id_before_identity":null,"b":[1,2]}}}}',
+]
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_the_id_does_not_depend_on_how_the_line_is_written_or_on_merging(line: str) -> None:
+    record = record_of(line)
+    assert record["insert_id"] == "641fa020-9dc0-54bb-b588-45a3df921779"
+    assert record["event_time"] == "2024-01-15T14:20:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'{{"event":"B","properties":{{{TIME},"distinct_id":"u1","a":1,"b":[1,2]}}}}',
+        f'{{"event":"A","properties":{{{TIME},"distinct_id":"u2","a":1,"b":[1,2]}}}}',
+        f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":2,"b":[1,2]}}}}',
+        f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1.0,"b":[1,2]}}}}',
+        f'{{"event":"A","properties":{{{TIME},"distinct_id":"u1","a":1}}}}',
+        '{"event":"A","properties":{"time":1705328401,"distinct_id":"u1","a":1,"b":[1,2]}}',
+        '{"event":"A","properties":{"time":1705328400001,"distinct_id":"u1","a":1,"b":[1,2]}}',
+    ],
+)
+def test_the_id_tells_events_apart(line: str) -> None:
+    assert record_of(line)["insert_id"] != "641fa020-9dc0-54bb-b588-45a3df921779"
+
+
+def test_no_two_events_are_hashed_alike() -> None:
+    events = [
+        ("A", 1, "u", {"a": b"1", "b": b"2"}),
+        ("A1:u", 1, "", {}),
+        ("A", 11, ":u", {}),
+        ("A", 1, "u1:a1,", {"b": b"2"}),
+        ("A", 1, "u", {"a": b'"1,1:b2"'}),
+    ]
+    assert len({stable_insert_id(*event) for event in events}) == len(events)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tap_mixpanel_stream.records import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+
+ERRORS = [
+    BadLine(3, "no JSON", b"\x00\x1b[31m\r\n\xff\xe2\x80\xa8" + b"x" * 500, parses=False),
+    CutShort(7, b"terminated\nearly"),
+    LineTooLong(99),
+    BadProfile(0, "nothing", b'{"a":\n1}'),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_crosses_a_process_boundary(error: BadBody) -> None:
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert str(again) == str(error)
+
+
+@given(st.binary())
+def test_a_message_is_one_printable_line(line: bytes) -> None:
+    for error in (BadLine(1, "no JSON", line, parses=True), CutShort(1, line), BadProfile(1, "x", line)):
+        assert str(error).isprintable()
+        assert len(str(error)) < 600
+
+
+def test_a_message_says_where_and_why_and_shows_the_start() -> None:
+    assert str(BadLine(3, "`event` is missing", b'{"a":1}', parses=True)) == (
+        "line 3 is no event: `event` is missing: '{\"a\":1}'"
+    )
+    assert str(CutShort(7, b"x" * 100)) == f"the body was cut short at line 7: '{'x' * 80}'… (100 bytes)"

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tap_mixpanel_stream.records.event_time import QUARTER, EventClock, UnusableTime, instant_text
+from tests.records.reference import NoEvent, instant_text as reference_text, milliseconds
+
+BERLIN = ZoneInfo("Europe/Berlin")
+ZONES = [
+    None,
+    BERLIN,
+    *map(
+        ZoneInfo,
+        (
+            "UTC",
+            "America/New_York",
+            "Asia/Kolkata",
+            "Asia/Kathmandu",
+            "Australia/Lord_Howe",
+            "Pacific/Apia",
+            "Africa/Monrovia",
+        ),
+    ),
+]
+
+
+def read(value: str, received: str | None = None, zone: ZoneInfo | None = None) -> str:
+    return instant_text(EventClock(zone).instant(value.encode(), received.encode() if received else None)).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("1705328400", "2024-01-15T14:20:00+00:00"),
+        ("1705328400000", "2024-01-15T14:20:00+00:00"),
+        ("1705328400007", "2024-01-15T14:20:00.007+00:00"),
+        ("1705328400.0", "2024-01-15T14:20:00+00:00"),
+        ("1705328400.1234", "2024-01-15T14:20:00.123+00:00"),
+        ("1705328400.9999", "2024-01-15T14:20:01+00:00"),
+        ("1705328400123.4", "2024-01-15T14:20:00.123+00:00"),
+        ("1.7053284e9", "2024-01-15T14:20:00+00:00"),
+        ('"1705328400"', "2024-01-15T14:20:00+00:00"),
+        ('" 1705328400.5 "', "2024-01-15T14:20:00.500+00:00"),
+        ('"1705328400000"', "2024-01-15T14:20:00+00:00"),
+        ('"\\u0031705328400"', "2024-01-15T14:20:00+00:00"),
+        ("0", "1970-01-01T00:00:00+00:00"),
+        ("-0.0", "1970-01-01T00:00:00+00:00"),
+        ("1e-400", "1970-01-01T00:00:00+00:00"),
+        ("-1", "1969-12-31T23:59:59+00:00"),
+        ("-0.001", "1969-12-31T23:59:59.999+00:00"),
+        ("99999999999", "5138-11-16T09:46:39+00:00"),
+        ("100000000000", "1973-03-03T09:46:40+00:00"),
+        ("-100000000000", "1966-10-31T14:13:20+00:00"),
+        ("-62135596800", "0001-01-01T00:00:00+00:00"),
+        ("253402300799999", "9999-12-31T23:59:59.999+00:00"),
+    ],
+)
+def test_seconds_milliseconds_floats_and_numeric_strings_are_understood(value: str, text: str) -> None:
+    assert read(value) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "null",
+            "true",
+            "false",
+            "[]",
+            "[1705328400]",
+            "{}",
+            '""',
+            '"x"',
+            '"2024-01-15T14:20:00"',
+            '"NaN"',
+            '"Infinity"',
+        ),
+        *('"1_000"', '"0x10"', '"١٧٠٥٣٢٨٤٠٠"', '"1705328400 s"', '"1e99999999999999999999"'),
+    ],
+)
+def test_what_is_no_number_is_no_time(value: str) -> None:
+    with pytest.raises(UnusableTime, match="no number"):
+        read(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["-62135596801", "253402300800000", "1e400", "-1e400", "1e99999", str(2**70), "9" * 5000, f'"{2**70}"']
+)
+@pytest.mark.parametrize("zone", [None, BERLIN])
+def test_what_lies_outside_the_years_1_to_9999_is_no_time(value: str, zone: ZoneInfo | None) -> None:
+    with pytest.raises(UnusableTime, match="years 1 to 9999"):
+        read(value, zone=zone)
+
+
+def test_the_zone_can_push_an_instant_out_of_the_years() -> None:
+    with pytest.raises(UnusableTime, match="years 1 to 9999"):
+        read("-62135596800", zone=ZoneInfo("Asia/Tokyo"))
+    with pytest.raises(UnusableTime, match="years 1 to 9999"):
+        read("253402300799999", zone=ZoneInfo("America/New_York"))
+
+
+def wall(clock: str) -> str:
+    return str(int(datetime.fromisoformat(clock).replace(tzinfo=UTC).timestamp()))
+
+
+def at(instant: str) -> str:
+    return str(int(datetime.fromisoformat(instant).timestamp() * 1000))
+
+
+def test_a_wall_clock_is_put_back_to_utc() -> None:
+    assert read(wall("2022-01-15T14:20:00"), zone=BERLIN) == "2022-01-15T13:20:00+00:00"
+    assert read(wall("2022-07-15T14:20:00"), zone=BERLIN) == "2022-07-15T12:20:00+00:00"
+    assert read(wall("2022-07-15T14:20:00"), zone=ZoneInfo("Asia/Kathmandu")) == "2022-07-15T08:35:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("received", "text"),
+    [
+        (None, "2022-10-30T00:30:00+00:00"),
+        ("null", "2022-10-30T00:30:00+00:00"),
+        ('"x"', "2022-10-30T00:30:00+00:00"),
+        (at("2022-10-30T00:30:05+00:00"), "2022-10-30T00:30:00+00:00"),
+        (at("2022-10-30T01:30:05+00:00"), "2022-10-30T01:30:00+00:00"),
+        (at("2022-10-30T01:00:00+00:00"), "2022-10-30T00:30:00+00:00"),
+        (f'"{at("2022-10-30T01:30:05+00:00")}"', "2022-10-30T01:30:00+00:00"),
+        (at("2022-11-03T01:30:05+00:00"), "2022-10-30T01:30:00+00:00"),
+    ],
+)
+def test_in_the_doubled_hour_the_instant_nearest_to_receipt_is_taken(received: str | None, text: str) -> None:
+    assert read(wall("2022-10-30T02:30:00"), received, BERLIN) == text
+
+
+def test_in_the_missing_hour_the_clock_moves_forward() -> None:
+    moved = read(wall("2022-03-27T02:30:00"), at("2022-03-27T00:30:00+00:00"), BERLIN)
+    assert datetime.fromisoformat(moved).astimezone(BERLIN).isoformat() == "2022-03-27T03:30:00+02:00"
+
+
+@given(st.integers(-62135596800000, 253402300799999))
+def test_an_instant_has_one_spelling(instant: int) -> None:
+    assert instant_text(instant).decode() == reference_text(instant)
+
+
+CHANGES = [
+    int(wall(day))
+    for day in ("2022-10-30T02:00:00", "2022-03-27T02:00:00", "2022-11-06T01:00:00", "2011-12-30T00:00:00")
+]
+
+
+@given(
+    st.sampled_from(ZONES),
+    st.one_of(
+        st.integers(-(10**8), 4 * 10**9),
+        st.builds(int.__add__, st.sampled_from(CHANGES), st.integers(-100_000, 100_000)),
+    ),
+    st.integers(-4_000_000, 4_000_000) | st.none(),
+)
+def test_any_clock_of_any_zone_agrees_with_the_contract(zone: ZoneInfo | None, second: int, lag: int | None) -> None:
+    received = None if lag is None else str(second * 1000 + lag)
+    clock = EventClock(zone)
+    expected = milliseconds(str(second), received, zone)
+    assert clock.instant(b"%d" % second, received.encode() if received else None) == expected
+    quarter = clock.quarter(second // QUARTER)
+    if quarter:
+        start, until_hour, of_quarter = quarter
+        assert (start + second % QUARTER) * 1000 == expected
+        assert until_hour + of_quarter[second % QUARTER] + b"+00:00" == instant_text(expected)
+
+
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True),
+    st.sampled_from(ZONES),
+)
+def test_any_number_is_a_time_or_refused(value: str, zone: ZoneInfo | None) -> None:
+    try:
+        expected = milliseconds(value, None, zone)
+    except NoEvent:
+        with pytest.raises(UnusableTime):
+            EventClock(zone).instant(value.encode())
+    else:
+        assert EventClock(zone).instant(value.encode()) == expected
+
+
+def test_the_memory_of_a_clock_is_bounded() -> None:
+    clock = EventClock()
+    for number in range(50_000):
+        clock.quarter(number)
+    assert len(clock._quarters) <= 20_000

@@ -178,9 +178,12 @@ class Client:
                 "inspects TLS, name its authority's file in REQUESTS_CA_BUNDLE"
             )
         if isinstance(error, ValueError):  # What `requests` says of an address that cannot be one.
-            return Refused(f"{what}the address of {host} is not a valid one: check data_api_url and api_url")
+            return Refused(
+                f"{what}the address of {host}, or of a proxy to it, is not a valid one: "
+                "check data_api_url, api_url and HTTPS_PROXY"
+            )
         if isinstance(error, requests.exceptions.ProxyError):
-            problem = f"the proxy to {host} did not connect: check HTTPS_PROXY and NO_PROXY"
+            problem = f"the proxy to {host} did not connect ({_reason(causes)}): check HTTPS_PROXY and NO_PROXY"
         elif isinstance(error, requests.ConnectTimeout):
             problem = f"no connection to {host} within {_CONNECT_TIMEOUT:.0f} s: check network and proxy"
         elif isinstance(error, requests.ReadTimeout):
@@ -188,8 +191,7 @@ class Client:
         elif any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
             problem = f"the name {host} was not found: check network, data_api_url and api_url"
         else:
-            reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
-            problem = f"the connection to {host} failed ({shown(reason or type(causes[-1]).__name__)})"
+            problem = f"the connection to {host} failed ({_reason(causes)})"
         return Transient(what + problem)
 
     def _failure(self, query: Query, response: requests.Response) -> MixpanelError:
@@ -300,6 +302,16 @@ def _beginning(response: requests.Response) -> str:
     except MixpanelError:
         pass
     return body.decode("utf-8", errors="replace")
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """The innermost reason that was meant for people."""
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return shown(str(cause.strerror))
+        if str(cause).startswith("Tunnel connection failed"):  # It goes on with a proxy's status and its words.
+            return shown(str(cause))
+    return type(causes[-1]).__name__
 
 
 def _causes(error: BaseException) -> list[BaseException]:

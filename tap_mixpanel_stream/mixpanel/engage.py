@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..surrogates import masked, unmasked
 from .errors import BrokenBody, SessionExpired, shown
 from .query import Query
 
@@ -210,7 +211,7 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
         BrokenBody: It is no such answer.
     """
     try:
-        engage = msgspec.json.decode(body, type=_Engage)
+        engage = _decoded(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         beginning = body[:4096]
         # What is about people stays out of the log.
@@ -233,3 +234,16 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
         received=received,
         unpacked=len(body),
     )
+
+
+def _decoded(body: bytearray) -> _Engage:
+    try:
+        return msgspec.json.decode(body, type=_Engage)
+    except msgspec.DecodeError:
+        without_halves = masked(bytes(body))
+        if without_halves is None:
+            raise
+    text, mark = without_halves
+    engage = msgspec.json.decode(text, type=_Engage)
+    engage.results = [msgspec.Raw(unmasked(bytes(result), mark)) for result in engage.results]
+    return engage

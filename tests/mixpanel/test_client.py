@@ -269,6 +269,21 @@ def test_a_proxy_that_is_not_there_is_named(connect: Connect, monkeypatch: pytes
     assert SECRET not in "".join(traceback.format_exception(error))
 
 
+def test_a_proxy_that_refuses_is_quoted(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(answer(b"", status="407 Proxy Authentication Required"), close=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        error = error_of(connect(Hosts("https://data.example", "https://example")))
+    assert "407 Proxy Authentication Required" in str(error)
+    assert "HTTPS_PROXY" in str(error)
+
+
+def test_a_proxys_address_that_is_none_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http:///nowhere")
+    error = error_of(connect(Hosts("https://data.example", "https://example")))
+    assert isinstance(error, Refused)
+    assert "HTTPS_PROXY" in str(error)
+
+
 def test_a_proxy_is_used_and_its_silence_can_be_ended(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     with Server(silent) as proxy:

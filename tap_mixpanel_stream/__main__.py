@@ -1,0 +1,5 @@
+"""`python -m tap_mixpanel_stream`."""
+
+from .tap import main
+
+main()

@@ -1,0 +1,514 @@
+"""The settings: their schema, and what is checked before anybody is asked anything.
+
+The schema is the one place where a setting is described; `--about`, the README's table, `meltano.yml`, `plugin.yml` and
+`.secrets.example` follow it. `Settings.read` turns a configuration into values the program can use, or refuses it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from singer_sdk import typing as th
+
+from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
+from .mixpanel.errors import Refused
+from .mixpanel.regions import REGIONS, Hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .mixpanel.auth import Auth
+
+# Mixpanel's documentation: project secrets stop working on this day.
+PROJECT_SECRETS_END = dt.date(2027, 3, 3)
+# Mixpanel's documentation: about this many `distinct_ids` at most in one query.
+MOST_DISTINCT_IDS = 2000
+
+SCHEMA: dict[str, Any] = th.PropertiesList(
+    th.Property(
+        "project_id",
+        th.StringType,
+        title="Project ID",
+        description="Number of the Mixpanel project; needed with a service account or an OAuth token.",
+    ),
+    th.Property(
+        "service_account_username",
+        th.StringType,
+        title="Service Account Username",
+        description="User name of a service account, the recommended way in.",
+        secret=True,
+    ),
+    th.Property(
+        "service_account_secret",
+        th.StringType,
+        title="Service Account Secret",
+        description="Secret of the service account.",
+        secret=True,
+    ),
+    th.Property(
+        "oauth_token",
+        th.StringType,
+        title="OAuth Token",
+        description="Bearer token, instead of a service account.",
+        secret=True,
+    ),
+    th.Property(
+        "api_secret",
+        th.StringType,
+        title="Project Secret",
+        description=f"Project secret, instead of a service account. Mixpanel retires it on {PROJECT_SECRETS_END}.",
+        secret=True,
+    ),
+    th.Property(
+        "region",
+        th.StringType,
+        title="Region",
+        description="Where Mixpanel keeps the project's data.",
+        allowed_values=["us", "eu", "in"],
+        default="us",
+    ),
+    th.Property(
+        "raw",
+        th.BooleanType,
+        title="Raw Records",
+        description="Records in Mixpanel's own shape instead of the normalized one.",
+        default=False,
+    ),
+    th.Property(
+        "start_date",
+        th.StringType,
+        title="Start Date",
+        description=(
+            "First day of events to export, a date or a date-time; needed for events. "
+            "A date-time means the day it falls on in the project's time zone."
+        ),
+        examples=["2024-01-15"],
+    ),
+    th.Property(
+        "end_date",
+        th.StringType,
+        title="End Date",
+        description="Last day of events to export, inclusive. Today in the project's time zone if absent, never later.",
+        examples=["2024-01-31"],
+    ),
+    th.Property(
+        "project_timezone",
+        th.StringType,
+        title="Project Time Zone",
+        description=(
+            "IANA name of the zone in which Mixpanel stored the events. "
+            "Other than UTC only for projects from before 2023."
+        ),
+        default="UTC",
+        examples=["Europe/Berlin"],
+    ),
+    th.Property(
+        "lookback_days",
+        th.IntegerType(minimum=0),
+        title="Look-back Days",
+        description="Days before the bookmark's day to read again for late events; 0 loses late events.",
+        default=5,
+    ),
+    th.Property(
+        "window_days",
+        th.IntegerType(minimum=1),
+        title="Window Days",
+        description="Days that one export request spans. Adaptive if absent.",
+    ),
+    th.Property(
+        "concurrent_exports",
+        th.IntegerType(minimum=1, maximum=100),
+        title="Concurrent Exports",
+        description="Windows fetched ahead.",
+        default=2,
+    ),
+    th.Property(
+        "event_names",
+        th.ArrayType(th.StringType),
+        title="Event Names",
+        description="Only these events; all if absent.",
+        examples=[["Signed up", "Purchase"]],
+    ),
+    th.Property(
+        "events_where",
+        th.StringType,
+        title="Events Where",
+        description="Only events for which this Mixpanel expression holds; Mixpanel evaluates it.",
+        examples=['properties["$city"] == "Berlin"'],
+    ),
+    th.Property(
+        "time_in_ms",
+        th.BooleanType,
+        title="Time in Milliseconds",
+        description="Ask Mixpanel for event times in milliseconds instead of seconds.",
+        default=False,
+    ),
+    th.Property(
+        "profiles_where",
+        th.StringType,
+        title="Profiles Where",
+        description="Only profiles for which this Mixpanel expression holds; Mixpanel evaluates it.",
+        examples=['properties["$last_seen"] >= "2024-01-15T00:00:00"'],
+    ),
+    th.Property(
+        "profile_properties",
+        th.ArrayType(th.StringType),
+        title="Profile Properties",
+        description="Only these properties of a profile; all if absent.",
+        examples=[["$email", "plan"]],
+    ),
+    th.Property(
+        "profiles_page_size",
+        th.IntegerType(minimum=1),
+        title="Profiles Page Size",
+        description="Profiles asked for in one page. Mixpanel may answer with smaller pages.",
+        default=5000,
+    ),
+    th.Property(
+        "cohort_id",
+        th.IntegerType,
+        title="Cohort ID",
+        description="Only profiles in this cohort.",
+    ),
+    th.Property(
+        "include_all_users",
+        th.BooleanType,
+        title="Include All Users",
+        description="With a cohort: also its members that have no profile.",
+        default=False,
+    ),
+    th.Property(
+        "distinct_ids",
+        th.ArrayType(th.StringType),
+        title="Distinct IDs",
+        description=f"Only these profiles, {MOST_DISTINCT_IDS} at most.",
+    ),
+    th.Property(
+        "behaviors",
+        th.ArrayType(th.ObjectType(additional_properties=True)),
+        title="Behaviors",
+        description="Behaviours as Mixpanel's Engage query takes them, to be used in `profiles_where`.",
+    ),
+    th.Property(
+        "as_of_timestamp",
+        th.IntegerType,
+        title="As of Timestamp",
+        description="Profiles as they were at this Unix time in seconds; Mixpanel needs it with `behaviors`.",
+    ),
+    th.Property(
+        "workspace_id",
+        th.StringType,
+        title="Workspace ID",
+        description="Data view to query profiles through.",
+    ),
+    th.Property(
+        "bad_lines",
+        th.StringType,
+        title="Bad Lines",
+        description="A line that is not an event: stop, or set it aside in `bad_lines_path` and count it.",
+        allowed_values=["fail", "skip"],
+        default="fail",
+    ),
+    th.Property(
+        "bad_lines_path",
+        th.StringType,
+        title="Bad Lines Path",
+        description="File to which lines set aside are appended, as they came; needed with `bad_lines: skip`.",
+    ),
+    th.Property(
+        "strip_nul",
+        th.BooleanType,
+        title="Strip NUL",
+        description="Take \\u0000 out of strings, which Postgres cannot store, and report how many.",
+        default=False,
+    ),
+    th.Property(
+        "request_timeout",
+        th.IntegerType(minimum=1),
+        title="Request Timeout",
+        description="Silence allowed on a connection, in seconds.",
+        default=600,
+    ),
+    th.Property(
+        "max_retries",
+        th.IntegerType(minimum=0),
+        title="Max Retries",
+        description="Tries after a failed request or a bad window, after about 1, 2, 4, 8, 8 s.",
+        default=5,
+    ),
+    th.Property(
+        "max_quota_wait",
+        th.IntegerType(minimum=0),
+        title="Max Quota Wait",
+        description="The longest that a run waits for Mixpanel's query quota in all, in seconds.",
+        default=7200,
+    ),
+    th.Property(
+        "data_api_url",
+        th.StringType,
+        title="Data API URL",
+        description="Base URL of the raw export, instead of the region's.",
+        examples=["https://data.mixpanel.com/api/2.0"],
+    ),
+    th.Property(
+        "api_url",
+        th.StringType,
+        title="API URL",
+        description="Base URL of the query API, instead of the region's.",
+        examples=["https://mixpanel.com/api"],
+    ),
+    th.Property(
+        "user_agent",
+        th.StringType,
+        title="User Agent",
+        description="User agent to introduce ourselves with.",
+    ),
+    th.Property(
+        "emit_activate_version_messages",
+        th.BooleanType,
+        title="Emit ACTIVATE_VERSION",
+        description="Emit ACTIVATE_VERSION messages for full-table streams.",
+        default=False,
+    ),
+    additional_properties=False,
+).to_dict()
+
+
+class SettingsError(Exception):
+    """The configuration is refused. The message names the settings and the remedies, in one line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A configuration that has passed all checks. Names are those of the settings."""
+
+    auth: Auth
+    hosts: Hosts
+    zone: ZoneInfo
+    start_date: dt.date | None
+    end_date: dt.date | None
+    lookback_days: int
+    window_days: int | None
+    concurrent_exports: int
+    event_names: list[str]
+    events_where: str | None
+    time_in_ms: bool
+    profiles_where: str | None
+    profile_properties: list[str]
+    profiles_page_size: int
+    cohort_id: int | None
+    include_all_users: bool
+    distinct_ids: list[str]
+    behaviors: list[dict[str, Any]]
+    as_of_timestamp: int | None
+    workspace_id: str | None
+    bad_lines: str
+    bad_lines_path: Path | None
+    strip_nul: bool
+    request_timeout: int
+    max_retries: int
+    max_quota_wait: int
+    user_agent: str | None
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Settings:
+        """Check a configuration that fits the schema, and make it usable.
+
+        Args:
+            config: Settings by name, as the SDK read them. Defaults need not be filled in.
+
+        Raises:
+            SettingsError: All that is wrong, each with the setting's name and the remedy.
+        """
+        check = _Checks()
+        values = {name: _present(config.get(name, spec.get("default"))) for name, spec in SCHEMA["properties"].items()}
+        auth = check.take(_auth, values)
+        hosts = check.take(_hosts, values)
+        zone = check.take(_zone, values) or ZoneInfo("UTC")
+        start = check.take(_day, values, "start_date", zone)
+        end = check.take(_day, values, "end_date", zone)
+        if start and end and end < start:
+            check.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
+        check.take(_profile_filters, values)
+        bad_lines_path = check.take(_bad_lines_path, values)
+        if check.problems or auth is None or hosts is None:
+            raise SettingsError(check.problems)
+        as_they_are = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        lists = {name: values[name] or [] for name in _LISTS}
+        made = {"start_date": start, "end_date": end, "bad_lines_path": bad_lines_path}
+        return cls(auth=auth, hosts=hosts, zone=zone, **(as_they_are | lists | made))
+
+    def warnings(self) -> list[str]:
+        """What the user should know before the run, a sentence each."""
+        found = []
+        if isinstance(self.auth, ProjectSecret):
+            found.append(
+                f"api_secret: Mixpanel retires project secrets on {PROJECT_SECRETS_END}; "
+                "create a service account (Organization Settings > Service Accounts) and set service_account_username, "
+                "service_account_secret and project_id"
+            )
+        if self.lookback_days == 0:
+            found.append("lookback_days is 0: events that reach Mixpanel after their day was read are lost")
+        return found
+
+
+T = TypeVar("T")
+_LISTS = ("event_names", "profile_properties", "distinct_ids", "behaviors")
+
+
+class _Checks:
+    """Collects what is wrong, so that one look at the message is enough."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def take(self, make: Callable[..., T], *args: object) -> T | None:
+        try:
+            return make(*args)
+        except (ValueError, Refused) as error:
+            self.problems.append(str(error))
+            return None
+
+
+def _present(value: object) -> Any:
+    # Meltano and shells hand on a setting that was left empty as an empty string.
+    return None if value == "" else value
+
+
+def _auth(values: dict[str, Any]) -> Auth:
+    username, secret = values["service_account_username"], values["service_account_secret"]
+    token, project_secret, project = values["oauth_token"], values["api_secret"], values["project_id"]
+    ways = [
+        name
+        for name, given in (
+            ("service_account_username and service_account_secret", username or secret),
+            ("oauth_token", token),
+            ("api_secret", project_secret),
+        )
+        if given
+    ]
+    if not ways:
+        raise ValueError(
+            "no credentials: set service_account_username and service_account_secret with project_id, "
+            "or oauth_token with project_id, or api_secret"
+        )
+    if len(ways) > 1:
+        raise ValueError(f"more than one way to authenticate is set ({', '.join(ways)}): keep one")
+    if username and not secret:
+        raise ValueError("service_account_username is set without service_account_secret: set both")
+    if secret and not username:
+        raise ValueError("service_account_secret is set without service_account_username: set both")
+    if project_secret:
+        return ProjectSecret(project_secret)
+    if not project:
+        raise ValueError(f"project_id is missing: Mixpanel needs it with {ways[0]}")
+    return OAuthToken(token, project) if token else ServiceAccount(username, secret, project)
+
+
+def _hosts(values: dict[str, Any]) -> Hosts:
+    region = REGIONS[values["region"]]
+    return Hosts(
+        data_api_url=_url(values, "data_api_url") or region.data_api_url,
+        api_url=_url(values, "api_url") or region.api_url,
+    )
+
+
+def _url(values: dict[str, Any], name: str) -> str | None:
+    url: str | None = values[name]
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{name} is not a web address: write it as https://host/path")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{name} must be a plain base address: no credentials, query or fragment in it")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            f"{name} is plain http to another machine, which would send the credentials unprotected: use https"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _zone(values: dict[str, Any]) -> ZoneInfo:
+    name = values["project_timezone"]
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"project_timezone {name!r} is unknown: use an IANA name such as Europe/Berlin") from None
+
+
+def _day(values: dict[str, Any], name: str, zone: ZoneInfo) -> dt.date | None:
+    text: str | None = values[name]
+    if text is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(text)
+        return (moment.astimezone(zone) if moment.tzinfo else moment).date()
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name} {text!r} is not a date: write it as 2024-01-15 or 2024-01-15T00:00:00Z") from None
+
+
+def _profile_filters(values: dict[str, Any]) -> None:
+    if values["behaviors"] and values["cohort_id"] is not None:
+        raise ValueError("behaviors and cohort_id exclude each other at Mixpanel: keep one")
+    if values["include_all_users"] and values["cohort_id"] is None:
+        raise ValueError(
+            "include_all_users means something only with cohort_id: set it, or leave include_all_users out"
+        )
+    if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
+        raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, which Mixpanel does not take")
+
+
+def _bad_lines_path(values: dict[str, Any]) -> Path | None:
+    if values["bad_lines"] != "skip":
+        return None
+    if values["bad_lines_path"] is None:
+        raise ValueError("bad_lines is skip without bad_lines_path: set it, or the skipped lines would be lost")
+    path = Path(values["bad_lines_path"])
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"bad_lines_path {path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def check_fits(config: Mapping[str, Any], schema: Mapping[str, Any], errors: list[tuple[str, str]]) -> None:
+    """Refuse what does not fit the schema, without ever showing a secret's value.
+
+    Args:
+        config: The configuration.
+        schema: The whole schema, the SDK's own settings included.
+        errors: What the schema's validator found: the setting's name (or "") and its message.
+
+    Raises:
+        SettingsError: A line for all of it.
+    """
+    known = schema["properties"]
+    problems = []
+    for name in config.keys() - known.keys():
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "`tap-mixpanel-stream --about` lists the settings"
+        problems.append(f"unknown setting {name}: {remedy}")
+    for name, message in errors:
+        if name:
+            shown = "its value has the wrong type" if known[name.split(".")[0]].get("secret") else message
+            problems.append(f"setting {name}: {shown}")
+    if problems:
+        raise SettingsError(sorted(problems))

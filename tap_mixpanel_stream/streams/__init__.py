@@ -1,0 +1,1 @@
+"""What Singer sees: the streams. They join the wings, which do not know each other."""

@@ -1,0 +1,288 @@
+"""What all streams share: complete portions become messages, as blocks where possible, record by record where not."""
+
+from __future__ import annotations
+
+import abc
+import datetime as dt
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk import Stream
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
+
+from ..delivery.batches import batch_files
+from ..records.envelope import BARE, Envelope, record_envelope
+from ..settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
+    from singer_sdk.helpers.types import Context, Record
+    from singer_sdk.singerlib import Catalog, SchemaMessage
+
+    from ..delivery.portion import Portion
+    from ..delivery.stdout import Stdout
+    from ..mixpanel.client import Client
+    from ..mixpanel.clock import Clock
+    from ..records.shapes import EventShape, ProfileShape
+    from ..settings import Settings
+    from ..tap import TapMixpanelStream
+
+
+# How often a log hears of a stream under way, in seconds.
+PROGRESS_SECONDS = 30
+
+
+class StreamError(Exception):
+    """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
+
+
+@dataclass
+class Progress:
+    """What a stream has delivered so far."""
+
+    portions: int = 0
+    records: int = 0
+    unpacked: int = 0
+    set_aside: int = 0
+    nuls: int = 0
+    _said_at: float | None = None
+
+    def add(self, portion: Portion) -> None:
+        """Count a portion that is out."""
+        self.portions += 1
+        self.records += portion.records
+        self.unpacked += portion.unpacked
+        self.set_aside += portion.set_aside
+        self.nuls += portion.nuls
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for another line in the log, by a clock in seconds."""
+        if self._said_at is not None and now - self._said_at < PROGRESS_SECONDS:
+            return False
+        is_first = self._said_at is None
+        self._said_at = now
+        return not is_first
+
+    def text(self, portion_name: str) -> str:
+        """Say it in a few words."""
+        plural = "" if self.portions == 1 else "s"
+        return f"{self.records:,} records, {self.portions} {portion_name}{plural}, {self.unpacked / 1e6:,.1f} MB"
+
+
+class MixpanelStream(Stream, abc.ABC):
+    """A stream whose records arrive in portions: windows of events, pages of profiles.
+
+    There are two ways for a portion to stdout. The block route copies record lines as they were shaped. The SDK's own
+    way decodes them and takes each record through selection, stream maps and flattening; it is taken only where one of
+    these has something to do. Records and state are the same on both.
+    """
+
+    portion_name: str
+    """What a portion of this stream is called in a log."""
+
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
+    """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
+
+    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape, name: str) -> None:
+        super().__init__(tap, schema=shape.schema, name=name)
+        self._mixpanel_tap = tap
+        self.primary_keys = list(shape.key_properties)
+        self._columns = shape.columns
+        self._progress = Progress()
+
+    @property
+    def settings(self) -> Settings:
+        """The checked settings."""
+        return self._mixpanel_tap.settings
+
+    @property
+    def client(self) -> Client:
+        """The way to Mixpanel, one for all streams of a run."""
+        return self._mixpanel_tap.client
+
+    @property
+    def clock(self) -> Clock:
+        """The run's clock."""
+        return self._mixpanel_tap.clock
+
+    @property
+    def stdout(self) -> Stdout:
+        """The one way to stdout."""
+        return self._mixpanel_tap.stdout
+
+    @abc.abstractmethod
+    def portions(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[Portion, dt.datetime | None]]]:
+        """Fetch what this run is to deliver.
+
+        Args:
+            envelope: What goes around each record.
+
+        Returns:
+            The portions in their order, each with the instant before which everything is delivered once it is out
+            (None: it moves no bookmark).
+        """
+
+    @abc.abstractmethod
+    def sample(self, count: int) -> Portion:
+        """Fetch about `count` bare records by the smallest request there is."""
+
+    def check_start(self) -> None:
+        """Refuse at start-up what only a selected stream needs; raise SettingsError."""
+
+    # --- What Singer is told -----------------------------------------------------------------------------------------
+
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take selection and replication method from a catalog made for this record shape.
+
+        Raises:
+            SettingsError: The catalog was discovered with the other value of `raw`.
+        """
+        super().apply_catalog(catalog)
+        entry = catalog.get_stream(self.name)
+        if entry and not set(entry.schema.to_dict().get("properties", {})) <= set(self._columns):
+            raise SettingsError(
+                [f"the catalog's stream {self.name} has other columns than `raw` makes: discover the catalog again"]
+            )
+
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:
+        """Ask for no signpost: a bookmark comes from a complete window, never from a record."""
+
+    def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
+        for message in super()._generate_schema_messages():
+            # Raw events have no such column, nor have normalized ones where it is mapped away.
+            if self.replication_key not in message.schema.get("properties", {}):
+                message.bookmark_properties = None
+            yield message
+
+    # --- The two ways out --------------------------------------------------------------------------------------------
+
+    @property
+    def takes_block_route(self) -> bool:
+        """Whether nothing has to look into the records."""
+        maps = self.stream_maps
+        untouched = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
+        column_depth = 2  # a breadcrumb is ("properties", column, …)
+        return untouched and all(
+            selected or len(breadcrumb) <= column_depth for breadcrumb, selected in self.mask.items()
+        )
+
+    @property
+    def selected_columns(self) -> frozenset[str] | None:
+        """The columns to deliver, None for all of them."""
+        chosen = frozenset(column for column in self._columns if self.mask["properties", column])
+        return None if len(chosen) == len(self._columns) else chosen
+
+    def _sync_records(
+        self,
+        context: Context | None = None,  # noqa: ARG002 - the SDK's
+        *,
+        write_messages: bool = True,
+    ) -> Generator[dict[str, Any], Any, Any]:
+        if not write_messages:
+            raise TypeError("batches are made from portions")
+        with self.get_record_counter() as counter, self.get_sync_timer():
+            if self.ABORT_AT_RECORD_COUNT is not None:
+                with self.sample(self.ABORT_AT_RECORD_COUNT) as portion:
+                    for record in _decoded(portion.lines.lines(), self.ABORT_AT_RECORD_COUNT):
+                        self._write_record_message(record)
+                        counter.increment()
+                        yield record
+                self._write_state_message()
+                return
+            in_blocks = self.takes_block_route
+            with self.portions(self._envelope() if in_blocks else BARE) as portions:
+                for portion, delivered_before in portions:
+                    with portion:
+                        if in_blocks:
+                            for block in portion.lines.blocks():
+                                self.stdout.write(block)
+                            counter.increment(portion.records)
+                        else:
+                            for record in _decoded(portion.lines.lines()):
+                                self._write_record_message(record)
+                                counter.increment()
+                                yield record
+                        self._is_out(portion, delivered_before)
+            self._sum_up()
+
+    def get_batches(
+        self,
+        batch_config: BatchConfig,
+        context: Context | None = None,  # noqa: ARG002 - the SDK's
+    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
+        """Write batch files, portion by portion; the bookmark moves when a portion's last manifest is written."""
+        if batch_config.encoding.format != "jsonl":
+            raise SettingsError([f"batch_config: format {batch_config.encoding.format} is not written: use jsonl"])
+        if len(self.stream_maps) > 1:
+            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
+        if isinstance(self.stream_maps[0], RemoveRecordTransform):
+            return
+        in_blocks = self.takes_block_route
+        with self.get_record_counter() as counter, self.get_sync_timer(), self.portions(BARE) as portions:
+            for portion, delivered_before in portions:
+                with portion:
+                    blocks = portion.lines.blocks() if in_blocks else self._mapped(portion.lines.lines())
+                    for url in batch_files(blocks, batch_config, f"{self.tap_name}--{self.name}"):
+                        yield batch_config.encoding, [url]
+                    counter.increment(portion.records)
+                    self._is_out(portion, delivered_before)
+            self._sum_up()
+
+    def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for record in _decoded(lines):
+            for message in self._generate_record_messages(record):
+                yield json.dumps(message.record, default=str).encode() + b"\n"
+
+    def _envelope(self) -> Envelope:
+        now = dt.datetime.now(tz=dt.UTC)
+        return record_envelope(self.name, time_extracted=now, version=self._stream_version)
+
+    def _is_out(self, portion: Portion, delivered_before: dt.datetime | None) -> None:
+        """Book what has just been written to the last byte."""
+        if portion.set_aside and self.settings.bad_lines_path:
+            with self.settings.bad_lines_path.open("ab") as file:
+                for block in portion.aside.blocks():
+                    file.write(block)
+        if delivered_before is not None:
+            self.move_bookmark(delivered_before)
+        self.state_manager.is_flushed = False
+        self._write_state_message()
+        self._progress.add(portion)
+        if self._progress.is_due(self.clock.monotonic()):
+            self.log("%s so far", self._progress.text(self.portion_name))
+
+    def _sum_up(self) -> None:
+        """Say in the end what was delivered, and what an operator should look at."""
+        progress = self._progress
+        self.log("%s in all", progress.text(self.portion_name))
+        if progress.set_aside:
+            self.log(
+                "%d line%s that were no events set aside in %s",
+                progress.set_aside,
+                "" if progress.set_aside == 1 else "s",
+                self.settings.bad_lines_path,
+                level=logging.WARNING,
+            )
+        if progress.nuls:
+            self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Note in the state that everything before an instant is delivered. Only for streams that have bookmarks."""
+        raise NotImplementedError
+
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        """Not used: records come in portions."""
+        raise NotImplementedError
+
+
+def _decoded(lines: Iterable[bytes], most: int | None = None) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines):
+        if number == most:
+            return
+        yield json.loads(line)

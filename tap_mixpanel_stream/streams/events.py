@@ -1,0 +1,225 @@
+"""The events stream: windows of days, fetched ahead, each delivered whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..delivery.order import in_order
+from ..delivery.portion import Portion
+from ..delivery.spool import SpoolError
+from ..mixpanel.errors import BrokenBody, Transient
+from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.retry import Retrying
+from ..mixpanel.windows import Plan, Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark, split
+from ..records.envelope import BARE
+from ..records.errors import BadLine, CutShort, LineTooLong
+from ..records.lines import LineCutter
+from ..settings import SettingsError
+from .base import MixpanelStream, StreamError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterator
+
+    from ..records.envelope import Envelope
+    from ..records.shapes import EventShape
+    from ..tap import TapMixpanelStream
+
+# The halves of a window that failed are tried again this often.
+RETRIES_OF_A_HALF = 1
+
+
+@dataclass
+class Fetched:
+    """What one worker brings: a window's portion or those of its halves, and what went wrong if not all came.
+
+    Attributes:
+        portions: Each with the instant before which all events are delivered once it is out.
+        failure: To be raised once the portions are out.
+    """
+
+    portions: list[tuple[Portion, dt.datetime]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def close(self) -> None:
+        """Let go of all portions."""
+        for portion, _ in self.portions:
+            portion.close()
+
+
+@dataclass
+class Trust:
+    """A cut can look like a bad line: the first time a window has one, it is fetched once more."""
+
+    left: bool = True
+
+
+class EventsStream(MixpanelStream):
+    """All events, by Mixpanel's raw export."""
+
+    name = "events"
+    replication_key = "event_time"
+    portion_name = "window"
+
+    def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
+        super().__init__(tap, shape, self.name)
+        self._shape = shape
+
+    # --- The bookmark ------------------------------------------------------------------------------------------------
+
+    def bookmark(self) -> dt.datetime | None:
+        """The instant before which everything is delivered, None where everything is to be read.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        text = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
+        if text is None or self.replication_method != "INCREMENTAL":
+            return None
+        try:
+            return parse_bookmark(text)
+        except (TypeError, ValueError) as error:
+            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Move the bookmark forward, never back: the windows of the look-back end before it."""
+        if self.replication_method != "INCREMENTAL":
+            return
+        bookmark = self.bookmark()
+        if bookmark is None or delivered_before > bookmark:
+            self.stream_state["replication_key"] = "event_time"
+            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
+
+    def check_start(self) -> None:
+        """Refuse a start without a first day, or from a bookmark that is none."""
+        self.start_date()
+        self.bookmark()
+
+    # --- The windows -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime]]]:
+        """Fetch the windows from the bookmark, less the look-back, to the last day."""
+        whole = self._range()
+        if whole is None:
+            yield iter(())
+            return
+        plan = Plan(whole.first, whole.last, self.settings.window_days)
+        with in_order(
+            iter(plan.next, None),
+            functools.partial(self._fetch, plan, envelope),
+            ahead=self.settings.concurrent_exports,
+            look_around=self.stdout.check_reader,
+            stop=self.client.stop,
+        ) as results:
+            yield _portions_of(results)
+
+    def sample(self, count: int) -> Portion:
+        """Ask for `count` events of the whole range, by Mixpanel's `limit`."""
+        whole = self._range()
+        return self._try(whole, BARE, self.settings.max_retries, limit=count)[0] if whole else Portion()
+
+    def start_date(self) -> dt.date:
+        """The first day to export.
+
+        Raises:
+            SettingsError: It is not set.
+        """
+        if self.settings.start_date is None:
+            raise SettingsError(["start_date is missing: set it to the first day of events to export"])
+        return self.settings.start_date
+
+    def _range(self) -> Window | None:
+        settings = self.settings
+        first = first_day(self.bookmark(), self.start_date(), settings.lookback_days, settings.zone)
+        last = last_day(settings.end_date, self.clock.now(), settings.zone)
+        if first > last:
+            self.log("nothing to export: the first day, %s, comes after the last, %s", first, last)
+            return None
+        return Window(first, last)
+
+    # --- One window, in a worker's thread ----------------------------------------------------------------------------
+
+    def _fetch(self, plan: Plan, envelope: Envelope, window: Window) -> Fetched:
+        """Fetch a window, again if need be, at last by halves."""
+        fetched = Fetched()
+        try:
+            try:
+                fetched.portions.append(self._try(window, envelope, self.settings.max_retries))
+            except Transient as error:
+                if window.days == 1:
+                    raise
+                plan.report(window, 0, was_cut=True)
+                self.log("%s; now by halves", error, level=logging.WARNING)
+                for half in split(window):
+                    fetched.portions.append(self._try(half, envelope, RETRIES_OF_A_HALF))
+            else:
+                plan.report(window, fetched.portions[0][0].unpacked)
+        except Exception as error:  # noqa: BLE001 - it is raised when the window's turn comes
+            fetched.failure = error
+        return fetched
+
+    def _try(
+        self, window: Window, envelope: Envelope, max_retries: int, limit: int | None = None
+    ) -> tuple[Portion, dt.datetime]:
+        trust = Trust()
+        retrying = Retrying(self.clock, max_retries, self.logger)
+        return retrying(lambda: self._attempt(window, envelope, trust, limit))
+
+    def _attempt(
+        self, window: Window, envelope: Envelope, trust: Trust, limit: int | None
+    ) -> tuple[Portion, dt.datetime]:
+        """Ask once for a window, and keep its body if it is whole."""
+        settings = self.settings
+        query = export_query(
+            window,
+            ExportOptions(tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit),
+        )
+        with contextlib.ExitStack() as unless_whole:
+            portion = Portion()
+            unless_whole.callback(portion.close)
+            converter = self._shape.converter(
+                envelope=envelope,
+                selected=self.selected_columns,
+                zone=settings.zone,
+                strip_nul=settings.strip_nul,
+                on_bad_line=self._on_bad_line(portion),
+            )
+            try:
+                with self.client.open(query) as answer:
+                    portion.collect(answer.blocks(), LineCutter(), converter)
+            except CutShort as error:
+                raise BrokenBody(f"{query.what}: {error}") from None
+            except (BadLine, LineTooLong) as error:
+                if trust.left:
+                    trust.left = False
+                    raise BrokenBody(f"{query.what}: {error}") from None
+                raise StreamError(f"{query.what}: {error}; bad_lines: skip sets such lines aside") from None
+            except SpoolError as error:
+                raise StreamError(f"{query.what}: {error}") from None
+            portion.records, portion.nuls = converter.records, converter.nuls
+            portion.received, portion.unpacked = answer.received, answer.unpacked
+            unless_whole.pop_all()
+        return portion, end_instant(window, settings.zone, answer.requested_at)
+
+    def _on_bad_line(self, portion: Portion) -> Callable[[BadLine], None]:
+        def fail(bad_line: BadLine) -> None:
+            raise bad_line
+
+        def skip(bad_line: BadLine) -> None:
+            portion.aside.write(bad_line.line + b"\n")
+            portion.set_aside += 1
+
+        return fail if self.settings.bad_lines == "fail" else skip
+
+
+def _portions_of(results: Iterator[Fetched]) -> Iterator[tuple[Portion, dt.datetime]]:
+    for fetched in results:
+        with contextlib.closing(fetched):
+            yield from fetched.portions
+            if fetched.failure:
+                raise fetched.failure

@@ -1,0 +1,180 @@
+"""The tap: its name, its settings, its streams, and how it ends."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import logging
+import sys
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+
+from singer_sdk import Tap
+from singer_sdk.singerlib.encoding.simple import SimpleSingerWriter
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
+
+from .delivery.spool import SpoolError
+from .delivery.stdout import Interrupted, Stdout, TargetGoneError
+from .mixpanel.client import Client
+from .mixpanel.clock import Clock
+from .mixpanel.errors import MixpanelError
+from .mixpanel.quota import Quota
+from .quiet import quieten
+from .records.shapes import shapes_for
+from .settings import SCHEMA, Settings, SettingsError, check_fits
+from .streams.base import StreamError
+from .streams.events import EventsStream
+from .streams.profiles import ProfilesStream
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import click
+    from singer_sdk.plugin_base import _ConfigInput
+    from singer_sdk.singerlib.encoding.simple import Message
+
+    from .streams.base import MixpanelStream
+
+# Errors whose message is all that a user needs.
+TELLING_ERRORS = (SettingsError, StreamError, MixpanelError, SpoolError, TargetGoneError)
+
+
+class LineWriter(SimpleSingerWriter):
+    """Writes the SDK's messages by the same way as blocks of records, so that no signal cuts one."""
+
+    def __init__(self, stdout: Stdout) -> None:
+        super().__init__()
+        self._stdout = stdout
+
+    def write_message(self, message: Message) -> None:
+        """Write one message as one whole line."""
+        self._stdout.write(self.format_message(message).encode() + b"\n")
+
+
+class TapMixpanelStream(Tap):
+    """Singer tap for Mixpanel: events by the raw export, profiles by the Engage query."""
+
+    name = "tap-mixpanel-stream"
+    config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
+
+    def __init__(self, **options: Any) -> None:
+        # Before the SDK sets up the signal handlers, which need it.
+        self.stdout = Stdout()
+        self.clock = Clock()
+        if options.get("parse_env_config"):
+            _check_environment(type(self))
+        super().__init__(message_writer=LineWriter(self.stdout), **options)
+        if options.get("validate_config", True):
+            for stream in self.streams.values():
+                if stream.selected:
+                    cast("MixpanelStream", stream).check_start()
+
+    def discover_streams(self) -> list[MixpanelStream]:
+        """Make all streams. Needs no settings and asks nobody."""
+        shapes = shapes_for(raw=bool(self.config.get("raw")))
+        return [EventsStream(self, shapes.events), ProfilesStream(self, shapes.profiles)]
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The checked settings."""
+        return Settings.read(self.config)
+
+    @functools.cached_property
+    def quota(self) -> Quota:
+        """The account of this run's requests, one for all streams."""
+        return Quota(self.clock, max_wait=self.settings.max_quota_wait)
+
+    @functools.cached_property
+    def client(self) -> Client:
+        """The way to Mixpanel."""
+        settings = self.settings
+        return Client(
+            settings.hosts,
+            settings.auth,
+            self.quota,
+            self.clock,
+            request_timeout=settings.request_timeout,
+            user_agent=settings.user_agent or f"{self.name}/{self.plugin_version}",
+            workspace_id=settings.workspace_id,
+        )
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """Check all settings at once; in discovery only fill in the defaults."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        # An optional setting that was given as null is as good as absent; the SDK fills in its default then.
+        for name in [name for name, value in self._config.items() if value is None]:
+            del self._config[name]
+        validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema)
+        errors = [(".".join(map(str, error.path)), error.message) for error in validator.iter_errors(self._config)]
+        if raise_errors:
+            check_fits(self._config, schema, errors)
+            for warning in self.settings.warnings():
+                self.logger.warning("%s", warning)
+        return []
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's
+        self.stdout.interrupt(signum)
+
+    @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+        """Read the configuration files.
+
+        Raises:
+            SettingsError: One of them cannot be read.
+        """
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError) as error:
+            raise SettingsError([f"--config: {error}"]) from None
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Make the command; its logging is set up by now."""
+        quieten()
+        return super().get_singer_command()
+
+    @classmethod
+    def invoke(cls, *, state: IO[str] | None = None, catalog: IO[str] | None = None, **options: Any) -> None:
+        """Run the tap as the command does.
+
+        Raises:
+            SettingsError: The configuration, the state or the catalog is refused.
+        """
+        super().invoke(state=_json_object("--state", state), catalog=_json_object("--catalog", catalog), **options)
+
+
+def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:
+    if file is None:
+        return None
+    text = file.read()
+    try:
+        if isinstance(json.loads(text), dict):
+            return io.StringIO(text)
+    except ValueError as error:
+        raise SettingsError([f"{option} is not JSON: {error}"]) from None
+    raise SettingsError([f"{option} is not a JSON object"])
+
+
+def _check_environment(tap: type[TapMixpanelStream]) -> None:
+    try:
+        _ = tap._env_var_config  # noqa: SLF001 - the SDK's reading, tried where its failure can be explained
+    except ValueError as error:
+        raise SettingsError([f"a {tap._env_var_prefix}… variable cannot be read: {error}"]) from None  # noqa: SLF001
+
+
+def main() -> None:
+    """Run the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 128 + N ended by signal N."""
+    logger = logging.getLogger(TapMixpanelStream.name)
+    try:
+        TapMixpanelStream.cli()
+    except Interrupted as stop:
+        logger.warning("ended by %s; what the state does not cover comes again at the next run", stop.signal.name)
+        sys.exit(stop.code)
+    except TELLING_ERRORS as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message is all that is to be said
+        sys.exit(1)
+    except Exception as error:
+        logger.error("unexpected %s: %s (LOGLEVEL=DEBUG shows where)", type(error).__name__, error)  # noqa: TRY400
+        logger.debug("where it happened", exc_info=True)
+        sys.exit(1)

@@ -1,0 +1,136 @@
+"""Every refusal is one line on stderr that names the setting and the remedy, and exit code 1."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pipeline import run_tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = {
+    "project_id": "1",
+    "service_account_username": "user",
+    "service_account_secret": "s3cr3t",
+    "start_date": "2024-01-01",
+    # Nobody listens there: whoever asks all the same is found out.
+    "data_api_url": "http://127.0.0.1:9/api/2.0",
+    "api_url": "http://127.0.0.1:9/api",
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"service_account_username": None, "service_account_secret": None},
+            ["no credentials", "service_account_secret"],
+        ),
+        ({"service_account_username": None}, ["service_account_secret is set without service_account_username"]),
+        ({"service_account_secret": None}, ["service_account_username is set without service_account_secret"]),
+        ({"project_id": None}, ["project_id is missing"]),
+        ({"oauth_token": "t0ken"}, ["more than one way to authenticate", "oauth_token"]),
+        ({"service_account_secret": "line\nbreak"}, ["service_account_secret holds"]),
+        ({"end_date": "2023-12-31"}, ["end_date 2023-12-31 is before start_date 2024-01-01"]),
+        ({"start_date": "yesterday"}, ["start_date 'yesterday' is not a date", "2024-01-15"]),
+        ({"start_date": None}, ["start_date is missing"]),
+        ({"project_timezone": "Mars/Olympus"}, ["project_timezone 'Mars/Olympus' is unknown", "IANA"]),
+        ({"behaviors": [{}], "cohort_id": 1}, ["behaviors and cohort_id exclude each other"]),
+        ({"include_all_users": True}, ["include_all_users", "cohort_id"]),
+        ({"distinct_ids": ["x"] * 2001}, ["distinct_ids"]),
+        ({"data_api_url": "http://example.com/api/2.0"}, ["data_api_url is plain http to another machine", "https"]),
+        ({"api_url": "https://user:pw@example.com/api"}, ["api_url", "no credentials"]),
+        ({"api_url": "mixpanel.com"}, ["api_url is not a web address"]),
+        ({"region": "mars"}, ["setting region", "mars"]),
+        ({"lookback_days": -1}, ["setting lookback_days"]),
+        ({"concurrent_exports": 0}, ["setting concurrent_exports"]),
+        ({"window_days": 0}, ["setting window_days"]),
+        ({"lookback_day": 3}, ["unknown setting lookback_day", "did you mean lookback_days?"]),
+        ({"bad_lines": "skip"}, ["bad_lines_path"]),
+        (
+            {"bad_lines": "skip", "bad_lines_path": "/nowhere/at/all"},
+            ["bad_lines_path /nowhere/at/all cannot be written"],
+        ),
+        ({"service_account_secret": 12345}, ["setting service_account_secret"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], says: list[str]) -> None:
+    config = {name: value for name, value in {**GOOD, **wrong}.items() if value is not None}
+    run = run_tap(config)
+    assert run.exit_code == 1
+    assert run.stdout == b""
+    assert len(run.problems) == len(run.errors) == 1
+    for words in says:
+        assert words in run.errors[0]
+    assert not any("Traceback" in line for line in run.stderr)
+    assert not any("12345" in line or "t0ken" in line or "s3cr3t" in line for line in run.stderr)
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    run = run_tap(GOOD | {"project_timezone": "X", "end_date": "2020-01-01", "bad_lines": "skip"})
+    assert len(run.errors) == 1
+    assert all(name in run.errors[0] for name in ("project_timezone", "end_date", "bad_lines_path"))
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "says"),
+    [
+        ("--config", "{", "--config"),
+        ("--config", None, "--config"),
+        ("--state", "[]", "--state is not a JSON object"),
+        ("--state", "{", "--state is not JSON"),
+        (
+            "--state",
+            '{"bookmarks":{"events":{"replication_key":"event_time","replication_key_value":"soon"}}}',
+            "bookmark of events",
+        ),
+        ("--catalog", "{", "--catalog is not JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_its_option(
+    option: str, content: str | None, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.json"
+    if content is not None:
+        file.write_text(content)
+    run = run_tap(GOOD, option, str(file))
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    assert says in run.errors[0]
+    assert not any("Traceback" in line for line in run.stderr)
+
+
+def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
+    catalog = json.loads(run_tap({}, "--discover").stdout)
+    run = run_tap(GOOD | {"raw": True}, catalog=catalog)
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    assert "discover the catalog again" in run.errors[0]
+
+
+def test_a_variable_that_cannot_be_read_is_refused_by_name() -> None:
+    run = run_tap({}, "--config=ENV", environment={"TAP_MIXPANEL_STREAM_LOOKBACK_DAYS": "five"})
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    assert "TAP_MIXPANEL_STREAM_" in run.errors[0]
+
+
+def test_discovery_about_and_version_need_no_settings_and_ask_nobody() -> None:
+    for options in (["--discover"], ["--about"], ["--about", "--format=json"], ["--version"], ["--help"]):
+        run = run_tap({}, *options)
+        assert run.exit_code == 0
+        assert run.stdout
+        assert run.problems == []
+
+
+def test_a_project_secret_and_no_look_back_are_warned_about() -> None:
+    config = {name: value for name, value in GOOD.items() if not name.startswith("service")}
+    run = run_tap(config | {"api_secret": "s3cr3t", "lookback_days": 0, "max_retries": 0})
+    assert run.exit_code == 1
+    warnings = [line for line in run.problems if "WARNING" in line]
+    assert any("2027-03-03" in line for line in warnings)
+    assert any("lookback_days is 0" in line for line in warnings)

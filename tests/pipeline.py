@@ -1,0 +1,134 @@
+"""Runs the installed command as a pipeline does, and reads what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TAP = Path(sys.executable).parent / "tap-mixpanel-stream"
+
+# Nothing of the surroundings must reach the tap: neither settings nor proxies.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("TAP_MIXPANEL_STREAM_") and not name.lower().endswith("_proxy")
+} | {"PYTHONDONTWRITEBYTECODE": ""}
+
+
+@dataclass
+class Run:
+    """A finished run of the command.
+
+    Attributes:
+        exit_code: As a shell sees it: 128 + N after signal N.
+        stdout: All of it.
+        stderr: Its lines.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: list[str]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """All Singer messages; fails where a line is none."""
+        assert self.stdout.endswith(b"\n") or not self.stdout
+        return [json.loads(line) for line in self.stdout.split(b"\n")[:-1]]
+
+    def records(self, stream: str = "events") -> list[dict[str, Any]]:
+        """The records of a stream, in their order."""
+        return [
+            message["record"]
+            for message in self.messages
+            if message["type"] == "RECORD" and message["stream"] == stream
+        ]
+
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """The SCHEMA messages by stream."""
+        return {message["stream"]: message for message in self.messages if message["type"] == "SCHEMA"}
+
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        """The values of all STATE messages, in their order."""
+        return [message["value"] for message in self.messages if message["type"] == "STATE"]
+
+    @property
+    def bookmark(self) -> str | None:
+        """The last bookmark of the events."""
+        values = [state["bookmarks"].get("events", {}).get("replication_key_value") for state in self.states]
+        return values[-1] if values else None
+
+    @property
+    def problems(self) -> list[str]:
+        """The lines of stderr that are warnings or errors."""
+        return [line for line in self.stderr if "| WARNING " in line or "| ERROR " in line]
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of stderr that are errors, without what every line begins with."""
+        return [line.split("|", 3)[-1].strip() for line in self.stderr if "| ERROR " in line]
+
+    def well(self) -> Run:
+        """The same run, which must have gone well."""
+        assert self.exit_code == 0, "\n".join(self.stderr)
+        assert not self.errors
+        return self
+
+
+def catalog_of(*streams: str, raw: bool = False, deselected: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+    """A discovered catalog in which only these streams are selected, less some of their properties."""
+    discovered = run_tap({"raw": raw}, "--discover")
+    catalog: dict[str, Any] = json.loads(discovered.stdout)
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = stream["tap_stream_id"] in streams
+            elif entry["breadcrumb"][-1] in (deselected or {}).get(stream["tap_stream_id"], []):
+                entry["metadata"]["selected"] = False
+    return catalog
+
+
+def command(
+    folder: Path,
+    config: Mapping[str, Any],
+    *options: str,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """The command line for a run, with its files in a folder."""
+    arguments = [str(TAP)]
+    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
+        if content is not None:
+            (folder / f"{name}.json").write_text(json.dumps(content))
+            arguments += [f"--{name}", str(folder / f"{name}.json")]
+    return [*arguments, *options]
+
+
+def run_tap(
+    config: Mapping[str, Any],
+    *options: str,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 120,
+) -> Run:
+    """Run the installed command to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            command(Path(folder), config, *options, state=state, catalog=catalog),
+            capture_output=True,
+            check=False,
+            env={**ENVIRONMENT, **(environment or {})},
+            timeout=timeout,
+        )
+    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return Run(code, done.stdout, done.stderr.decode().splitlines())

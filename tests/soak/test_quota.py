@@ -1,0 +1,93 @@
+"""Hours of quota, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.soak.in_process import run_here
+from tests.soak.test_random_faults import RAW_EVENTS
+
+FIRST = dt.date(2021, 1, 1)
+NOW = dt.datetime(2024, 1, 16, 9, 30, tzinfo=dt.UTC)
+
+
+def project(days: int) -> FixedProject:
+    def line(day: int) -> bytes:
+        time = 1609459200 + day * 86400
+        return json.dumps({"event": "E", "properties": {"time": time, "$insert_id": str(day)}}).encode()
+
+    return FixedProject({FIRST + dt.timedelta(days=day): [line(day)] for day in range(days)})
+
+
+def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(1096), now=clock.now) as emulator:
+        config = emulator.settings | {"start_date": "2021-01-01", "end_date": "2024-01-01", "raw": True}
+        result = run_here(config, clock, catalog=RAW_EVENTS)
+    assert result.error is None
+    assert result.lines.total() == 1096
+    assert result.requests <= 40
+    assert result.waited == 0
+
+
+def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+        config = emulator.settings | {
+            "start_date": "2021-01-01",
+            "end_date": "2021-05-30",
+            "raw": True,
+            "window_days": 1,
+        }
+        # One at a time: a turned clock jumps for a request on its way, too.
+        config |= {"max_quota_wait": 10_000, "concurrent_exports": 1}
+        result = run_here(config, clock, catalog=RAW_EVENTS)
+        answers = {seen.status for seen in emulator.requests}
+    assert result.error is None
+    assert result.lines.total() == 150
+    assert answers == {200}
+    # Two hours, less the pauses between the requests of each.
+    assert 7100 <= result.waited <= 7200
+
+
+def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(150), now=clock.now) as emulator:
+        config = emulator.settings | {
+            "start_date": "2021-01-01",
+            "end_date": "2021-05-30",
+            "raw": True,
+            "window_days": 1,
+        }
+        config |= {"max_quota_wait": 3700, "lookback_days": 0}
+        first = run_here(config, clock, catalog=RAW_EVENTS)
+        assert first.error is not None
+        assert "quota" in first.error
+        assert "max_quota_wait" in first.error
+        assert "UTC" in first.error
+        assert first.lines.total() == 120
+        second = run_here(
+            config, TurnedClock(clock.now() + dt.timedelta(seconds=3700)), catalog=RAW_EVENTS, state=first.state
+        )
+    assert second.error is None
+    assert second.lines.total() == 30
+
+
+def test_others_who_use_the_quota_too_are_waited_for() -> None:
+    clock = TurnedClock(NOW)
+    faults = [Fault("export", (2, 3), "status:429")]
+    with Emulator(project(4), faults=faults, now=clock.now) as emulator:
+        config = emulator.settings | {
+            "start_date": "2021-01-01",
+            "end_date": "2021-01-04",
+            "raw": True,
+            "window_days": 1,
+        }
+        config |= {"concurrent_exports": 1}
+        result = run_here(config, clock, catalog=RAW_EVENTS)
+    assert result.error is None
+    assert result.lines.total() == 4
+    assert 3500 <= result.waited <= 7200

@@ -1,0 +1,193 @@
+"""A pipeline from a local Mixpanel into DuckDB, run three times and counted at both ends. `make demo` starts it.
+
+    run 1  in the evening of 31 January 2024: a month of events, all profiles
+    run 2  three days later, with the state of run 1: the new days, and once more those of the look-back
+    run 3  raw records with the state of run 2, into a schema of their own
+
+Runs in the target's environment, which has DuckDB; the tap and the emulator are commands in another.
+"""
+# ruff: noqa: INP001, T201 - a script, and it talks to people
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb  # type: ignore[import-not-found]  # it is in the target's environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Settings = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(sys.executable).with_name("target-duckdb")
+FIRST_EVENING = date(2024, 1, 31)
+SECOND_EVENING = FIRST_EVENING + timedelta(days=3)
+LOOK_BACK = timedelta(days=5)  # the tap's default
+ONE_DAY = timedelta(days=1)
+
+
+class Demo:
+    """One folder with one DuckDB file, and what runs into it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.output: Path = options.output
+        self.commands: Path = options.commands
+        self.first_day = FIRST_EVENING - (options.days - 1) * ONE_DAY
+        self.size = f"--events-per-day={options.events_per_day}", f"--profiles={options.profiles}"
+        self.database = self.output / "demo.duckdb"
+        self.log = self.output / "demo.log"
+        self.output.mkdir(parents=True, exist_ok=True)
+        for old in (self.database, self.log):
+            old.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def mixpanel(self, evening: date) -> Iterator[Settings]:
+        """A local Mixpanel whose clock stands still in the evening of a day. It first prints a configuration."""
+        clock = f"--first-day={self.first_day}", f"--now={evening}T23:59:59"
+        command = [str(self.commands / "tap-mixpanel-emulator"), *clock, *self.size]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
+            try:
+                yield {**json.loads(next(iter(emulator.stdout or []), "{}")), "end_date": str(evening)}
+            finally:
+                emulator.terminate()
+
+    def run(self, title: str, settings: Settings, state: str = "", schema: str = "mixpanel") -> str:
+        """Run `tap | target`. The last line that the target writes is the state for the next run."""
+        tap = [str(self.commands / "tap-mixpanel-stream"), "--config", self.file("tap-config.json", settings)]
+        if state:
+            tap += ["--state", self.file("state.json", json.loads(state))]
+        target_settings = {"path": str(self.database), "default_target_schema": schema, "primary_key_required": False}
+        target = [str(TARGET), "--config", self.file("target-config.json", target_settings)]
+        begin = time.monotonic()
+        with self.log.open("a") as log:
+            source = subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=log)
+            sink = subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log, text=True)
+            if source.stdout:
+                source.stdout.close()  # only the target holds it now: should it stop, the tap notices
+            states = sink.communicate()[0].splitlines()
+            codes = source.wait(), sink.returncode
+        if any(codes) or not states:
+            last_lines = "\n".join(self.log.read_text().splitlines()[-10:])
+            sys.exit(f"{title}: tap and target ended with {codes[0]} and {codes[1]}. See {self.log}:\n{last_lines}")
+        bookmark = json.loads(states[-1])["bookmarks"]["events"]["replication_key_value"]
+        print(f"{title:36} {time.monotonic() - begin:4.1f} s   state: {bookmark}")
+        return str(states[-1])
+
+    def file(self, name: str, content: object) -> str:
+        """Write a JSON file into the folder."""
+        path = self.output / name
+        path.write_text(json.dumps(content, indent=2) + "\n")
+        return str(path)
+
+
+def events_held(settings: Settings, first: date, last: date) -> list[dict[str, Any]]:
+    """Ask Mixpanel for its events, without the tap."""
+    query = {"project_id": settings["project_id"], "from_date": first, "to_date": last}
+    with ask(settings, f"{settings['data_api_url']}/export?{urllib.parse.urlencode(query)}") as answer:
+        return [json.loads(line) for line in answer]
+
+
+def profiles_held(settings: Settings) -> int:
+    """Ask Mixpanel how many profiles it has, without the tap."""
+    with ask(settings, f"{settings['api_url']}/query/engage?project_id={settings['project_id']}", b"") as answer:
+        return int(json.load(answer)["total"])
+
+
+def ask(settings: Settings, url: str, form: bytes | None = None) -> Any:
+    """Send one request, signed in by the service account."""
+    login = f"{settings['service_account_username']}:{settings['service_account_secret']}"
+    signed_in = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    return urllib.request.urlopen(urllib.request.Request(url, form, signed_in))  # noqa: S310 - http, to this machine
+
+
+def distinct(events: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Events by what tells them apart: one that was sent twice is one.
+
+    Without an id it is all that an event holds but the names of who it was, which Mixpanel rewrites.
+    """
+    rewritten = {"distinct_id", "$distinct_id_before_identity"}
+    keys: set[tuple[str, ...]] = set()
+    for event in events:
+        own = event["properties"]
+        contents = json.dumps({name: value for name, value in own.items() if name not in rewritten}, sort_keys=True)
+        keys.add((event["event"], str(own["time"]), own.get("$insert_id") or contents))
+    return keys
+
+
+def show(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> bool:
+    """Print what arrived where. Returns whether it is what was expected."""
+    print(f"\n{'table':24} {'in Mixpanel':>12} {'in DuckDB':>12}")
+    agreed = True
+    for table, count in expected.items():
+        arrived = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own names
+        print(f"{table:24} {count:12,} {arrived:12,}{'' if arrived == count else '   DIFFERENT'}")
+        agreed = agreed and arrived == count
+    print("\nOne event, in both shapes:")
+    own_id = """(properties->>'$."$insert_id"')"""
+    shared = connection.execute(
+        f"SELECT {own_id} FROM mixpanel_raw.events WHERE event = 'Purchase' AND {own_id} IS NOT NULL ORDER BY 1"  # noqa: S608
+    ).fetchone()
+    for table, insert_id in (("mixpanel.events", "insert_id"), ("mixpanel_raw.events", own_id)):
+        event = connection.execute(f"FROM {table} WHERE {insert_id} = ? LIMIT 1", shared).fetchone()
+        print(f"  {table}")
+        for (column, *_), value in zip(connection.description, event, strict=True):
+            print(f"    {column:12} {value!s:.90}{'…' if len(str(value)) > 90 else ''}")  # noqa: PLR2004
+    return agreed
+
+
+def main() -> int:
+    """Run it all. The exit code is 0 if both ends agree."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo", help="folder for the results")
+    parser.add_argument("--commands", type=Path, default=ROOT / ".venv" / "bin", help="folder with the tap's commands")
+    parser.add_argument("--days", type=int, default=31, help="days of events before the first run")
+    parser.add_argument("--events-per-day", type=int, default=200)
+    parser.add_argument("--profiles", type=int, default=300)
+    demo = Demo(parser.parse_args())
+
+    with demo.mixpanel(FIRST_EVENING) as settings:
+        state = demo.run(f"run 1: {demo.first_day} to {FIRST_EVENING}", settings)
+        events = distinct(events_held(settings, demo.first_day, FIRST_EVENING))
+    with demo.mixpanel(SECOND_EVENING) as settings:
+        # A state of midnight begins the day after the evening.
+        again = max(demo.first_day, FIRST_EVENING + ONE_DAY - LOOK_BACK)
+        state = demo.run(f"run 2: {again} to {SECOND_EVENING}", settings, state)
+        events |= distinct(events_held(settings, again, SECOND_EVENING))
+        again = max(demo.first_day, SECOND_EVENING + ONE_DAY - LOOK_BACK)
+        demo.run(f"run 3: {again} to {SECOND_EVENING}, raw", {**settings, "raw": True}, state, "mixpanel_raw")
+        raw_events = events_held(settings, again, SECOND_EVENING)
+        profiles = profiles_held(settings)
+
+    expected = {
+        "mixpanel.events": len(events),
+        "mixpanel.profiles": profiles,
+        "mixpanel_raw.events": len(raw_events),
+        "mixpanel_raw.profiles": profiles,
+    }
+    with duckdb.connect(str(demo.database), read_only=True) as connection:
+        agreed = show(connection, expected)
+    if not agreed:
+        print("\nThe counts differ.", file=sys.stderr)
+        return 1
+    query = "SELECT event_name, count(*) FROM mixpanel.events GROUP BY ALL"
+    python, database = os.path.relpath(sys.executable), os.path.relpath(demo.database)
+    print(f"\nAll of it is in {database}. To ask it something:")
+    print(f"  {python} -c \"import duckdb; print(duckdb.connect('{database}').sql('{query}'))\"")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

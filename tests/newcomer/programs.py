@@ -1,0 +1,40 @@
+"""The programs beside the checkout, which `make test` sets up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tap_mixpanel_stream.emulator import SeenRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where the tap and the emulator are installed: beside the Python that runs the tests.
+COMMANDS = Path(sys.executable).parent
+
+# Nothing of the surroundings must reach the programs: no settings, no proxies, no other Meltano project.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("TAP_", "TARGET_", "MELTANO_")) and not name.lower().endswith("_proxy")
+} | {"PYTHONDONTWRITEBYTECODE": ""}
+
+
+def asked_days(requests: Iterable[SeenRequest]) -> tuple[str, str]:
+    """The first and the last day that exports were asked for. Several are on their way at once, in any order."""
+    exports = [seen.query for seen in requests if seen.kind == "export"]
+    return min(query["from_date"] for query in exports), max(query["to_date"] for query in exports)
+
+
+def installed(name: str, program: str) -> Path:
+    """A program from one of the targets' environments."""
+    path = ROOT / ".venv-targets" / name / "bin" / program
+    if not path.exists():
+        pytest.fail(f"{path.relative_to(ROOT)} is missing: run `make test`, which sets it up")
+    return path

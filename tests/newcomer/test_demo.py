@@ -1,0 +1,53 @@
+"""`make demo`: it shows what the README shows, and it would notice a loss."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run_demo(output: Path, *options: str, commands: Path = COMMANDS) -> subprocess.CompletedProcess[str]:
+    python = installed("duckdb", "python")
+    demo = ROOT / "examples" / "demo" / "demo.py"
+    command = [str(python), str(demo), "--output", str(output), "--commands", str(commands), *options]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def test_both_ends_agree_and_the_readme_shows_the_same(tmp_path: Path) -> None:
+    done = run_demo(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DIFFERENT" not in done.stdout
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## See it run\n")[1].split("\n## ")[0]
+    told = done.stdout.split("\nOne event")[0]
+    # How long it took differs.
+    told, shown = (re.sub(r" +[\d.]+ s ", " ", text) for text in (told, shown))
+    assert told.strip() in shown, "the demo prints something else now: run `make demo` and copy it into the README"
+
+
+def test_a_record_lost_on_the_way_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "tap-mixpanel-emulator").symlink_to(COMMANDS / "tap-mixpanel-emulator")
+    lossy = tmp_path / "tap-mixpanel-stream"
+    lossy.write_text(
+        f'#!/bin/bash\nset -o pipefail\n"{COMMANDS}/tap-mixpanel-stream" "$@" | sed "0,/RECORD/{{/RECORD/d}}"\n'
+    )
+    lossy.chmod(0o755)
+    done = run_demo(tmp_path, "--days", "2", "--events-per-day", "20", "--profiles", "5", commands=tmp_path)
+    assert done.returncode == 1
+    assert "DIFFERENT" in done.stdout
+
+
+def test_a_tap_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "tap-mixpanel-emulator").symlink_to(COMMANDS / "tap-mixpanel-emulator")
+    failing = tmp_path / "tap-mixpanel-stream"
+    failing.write_text("#!/bin/bash\necho out of order >&2\nexit 1\n")
+    failing.chmod(0o755)
+    done = run_demo(tmp_path, "--days", "1", "--events-per-day", "1", commands=tmp_path)
+    assert done.returncode == 1
+    assert "out of order" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 _READ = 64 * 1024
 """Bytes asked of the connection at a time."""
 
-_BLOCK = 256 * 1024
-"""Unpacked bytes handed out at a time, so that a body which unpacks to a thousand times its size needs no more."""
+_BLOCK = 64 * 1024
+"""Unpacked bytes handed out at a time, so that a body which unpacks to a thousand times its size needs no more.
+
+What is made of a block is then small enough, too, for the C library to keep the memory from one block to the next. From
+128 KiB on it may give it back to the system each time, and the page faults cost more than the unpacking.
+"""
 
 _GZIP = 31
 """zlib's `wbits` for a gzip header and trailer, both checked."""
@@ -72,7 +76,7 @@ _deflate = _deflate_library()
 
 
 def unpacked(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
-    """Yields a body unpacked, in blocks of 1 byte to 256 KiB.
+    """Yields a body unpacked, in blocks of 1 byte to 64 KiB.
 
     Args:
         response: An answer that was asked for with `stream=True` and not read yet.
@@ -148,7 +152,7 @@ def _received(response: requests.Response, counts: Counts) -> Iterator[bytes]:
 
 
 def _gunzipped(packed: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpacks gzip members one after another, at most 256 KiB at a time."""
+    """Unpacks gzip members one after another, at most 64 KiB at a time."""
     member: _Unpacker | None = None
     members = 0
     for received in packed:

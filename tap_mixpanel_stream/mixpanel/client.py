@@ -244,7 +244,7 @@ class Answer:
         return self._counts.unpacked
 
     def blocks(self) -> Iterator[bytes]:
-        """Yields the body, unpacked, in blocks of at most 256 KiB; ends only if it arrived whole.
+        """Yields the body, unpacked, in blocks of at most 64 KiB; ends only if it arrived whole.
 
         Raises:
             BrokenBody: It did not.

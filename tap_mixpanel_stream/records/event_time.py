@@ -38,7 +38,8 @@ _FIRST_INSTANT = (datetime.min - _EPOCH) // _MILLISECOND  # noqa: DTZ901
 _LAST_INSTANT = (datetime.max - _EPOCH) // _MILLISECOND  # noqa: DTZ901
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _DIGITS_WITHIN_REASON = 18
-_MOST_QUARTERS = 20_000  # About 200 days.
+MOST_QUARTERS = 20_000
+"""Quarters of an hour whose spelling is kept, about 200 days."""
 _SECONDS = [[b"%02d:%02d" % divmod(second, 60) for second in range(of, of + QUARTER)] for of in range(0, 3600, QUARTER)]
 
 
@@ -61,7 +62,7 @@ def instant_text(instant: int) -> bytes:
     return b"%b%b%b+00:00" % (until_hour, of_quarter[second], b".%03d" % milliseconds if milliseconds else b"")
 
 
-@lru_cache(_MOST_QUARTERS)
+@lru_cache(MOST_QUARTERS)
 def _utc_quarter(number: int) -> Quarter:
     start = _EPOCH + timedelta(seconds=number * QUARTER)
     spelled = start.isoformat(timespec="hours").encode() + b":"
@@ -77,8 +78,6 @@ class EventClock:
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self._zone = None if zone is None or zone.key in {"UTC", "Etc/UTC"} else zone
-        self._quarters: dict[int, Quarter | None] = {}
-        self.known_quarter = self._quarters.get
 
     def instant(self, value: bytes, received: bytes | None = None) -> int:
         """Read a `time` of any kind.
@@ -106,12 +105,6 @@ class EventClock:
         Args:
             number: seconds of the stored clock since 1970, over 900; within the years 2 to 9998.
         """
-        if len(self._quarters) >= _MOST_QUARTERS:
-            self._quarters.clear()
-        spelled = self._quarters[number] = self._spell(number)
-        return spelled
-
-    def _spell(self, number: int) -> Quarter | None:
         if self._zone is None:
             return _utc_quarter(number)
         first = _EPOCH + timedelta(seconds=number * QUARTER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import normalized, raw as as_it_came
+from . import normalized_events, normalized_profiles, raw as as_it_came
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,7 +138,7 @@ class Shapes:
     profiles: ProfileShape
 
 
-_NORMALIZED = Shapes(events=normalized.EVENTS, profiles=normalized.PROFILES)
+_NORMALIZED = Shapes(events=normalized_events.EVENTS, profiles=normalized_profiles.PROFILES)
 _RAW = Shapes(events=as_it_came.EVENTS, profiles=as_it_came.PROFILES)
 
 

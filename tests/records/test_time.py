@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.event_time import QUARTER, EventClock, UnusableTime, instant_text
+from tap_mixpanel_stream.records.event_time import MOST_QUARTERS, QUARTER, EventClock, UnusableTime, instant_text
+from tap_mixpanel_stream.records.normalized_events import _Quarters
 from tests.records.reference import NoEvent, instant_text as reference_text, milliseconds
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -184,8 +185,8 @@ def test_any_number_is_a_time_or_refused(value: str, zone: ZoneInfo | None) -> N
         assert EventClock(zone).instant(value.encode()) == expected
 
 
-def test_the_memory_of_a_clock_is_bounded() -> None:
-    clock = EventClock()
+def test_the_memory_of_spelled_quarters_is_bounded() -> None:
+    quarters = _Quarters(EventClock(), b"", b"", wanted=True)
     for number in range(50_000):
-        clock.quarter(number)
-    assert len(clock._quarters) <= 20_000
+        assert quarters[number]
+    assert len(quarters) <= MOST_QUARTERS

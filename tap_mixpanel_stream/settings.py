@@ -130,6 +130,15 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=2,
     ),
     th.Property(
+        "worker_processes",
+        th.IntegerType(minimum=1, maximum=64),
+        title="Worker Processes",
+        description=(
+            "Processes that unpack and convert the windows of events, one each at a time; "
+            "keeps as many cores busy if concurrent_exports is larger. Done in the tap's own process if absent."
+        ),
+    ),
+    th.Property(
         "event_names",
         th.ArrayType(th.StringType),
         title="Event Names",
@@ -300,6 +309,7 @@ class Settings:
     lookback_days: int
     window_days: int | None
     concurrent_exports: int
+    worker_processes: int | None
     event_names: list[str]
     events_where: str | None
     time_in_ms: bool

@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
-
-
-class Shaper(Protocol):
-    """What turns a body's bytes into record lines: `convert` while they arrive, `finish` once at the end."""
-
-    def convert(self, block: bytes) -> bytes:
-        """Return the record lines of a block of whole lines."""
-
-    def finish(self, rest: bytes) -> bytes:
-        """Return the record line of a last line without line end; raise if the body cannot be whole."""
-
-
-class Cutter(Protocol):
-    """What cuts a body into blocks of whole lines."""
-
-    def cut(self, chunk: bytes) -> bytes:
-        """Return the whole lines that are there now."""
-
-    def rest(self) -> bytes:
-        """Return what is left after the last line end."""
 
 
 @dataclass
@@ -54,18 +33,19 @@ class Portion:
     received: int = 0
     unpacked: int = 0
 
-    def collect(self, blocks: Iterable[bytes], cutter: Cutter, shaper: Shaper) -> None:
-        """Shape and keep a whole body.
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was counted while the body was shaped, by the attributes' names."""
+        return {name: getattr(self, name) for name in ("records", "set_aside", "nuls", "unpacked")}
 
-        Args:
-            blocks: The body, unpacked, cut anywhere. Ends well only if the body is whole.
-            cutter: Makes blocks of whole lines of it.
-            shaper: Makes record lines of those.
+    def complete(self) -> None:
+        """Nothing more comes: have it all where it is kept.
+
+        Raises:
+            SpoolError: The file system did not take it.
         """
-        for block in blocks:
-            if lines := cutter.cut(block):
-                self.lines.write(shaper.convert(lines))
-        self.lines.write(shaper.finish(cutter.rest()))
+        self.lines.flush()
+        self.aside.flush()
 
     def close(self) -> None:
         """Let go of what was kept."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +26,18 @@ class Spool:
     the process ends, however it ends.
     """
 
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, mode="w+b")  # noqa: SIM115 - closed by close()
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        # Closed by `close`.
+        self._file = file or tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, mode="w+b")  # noqa: SIM115
+
+    @classmethod
+    def in_file(cls, descriptor: int) -> Spool:
+        """Make a spool that writes into another one's file, from the `fileno` of that one."""
+        return cls(os.fdopen(descriptor, "wb"))
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file, which there is from now on however few the lines."""
+        return self._file.fileno()
 
     def write(self, lines: bytes) -> None:
         """Append whole lines.
@@ -37,15 +48,18 @@ class Spool:
         try:
             self._file.write(lines)
         except OSError as error:
-            where = tempfile.gettempdir()
-            cause = (
-                f"no space left in the temporary folder {where}"
-                if error.errno in {errno.ENOSPC, errno.EDQUOT}
-                else f"the temporary folder {where} cannot be written ({error.strerror})"
-            )
-            raise SpoolError(
-                f"{cause}; free some space, point TMPDIR at a larger disk, or lower window_days or concurrent_exports"
-            ) from None
+            raise _not_taken(error) from None
+
+    def flush(self) -> None:
+        """Have all lines in the file.
+
+        Raises:
+            SpoolError: The file system did not take them; the message says what to do.
+        """
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _not_taken(error) from None
 
     def blocks(self) -> Iterator[bytes]:
         """Yield everything from the start, in blocks of whole lines."""
@@ -61,3 +75,15 @@ class Spool:
     def close(self) -> None:
         """Let go of the lines."""
         self._file.close()
+
+
+def _not_taken(error: OSError) -> SpoolError:
+    where = tempfile.gettempdir()
+    cause = (
+        f"no space left in the temporary folder {where}"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}
+        else f"the temporary folder {where} cannot be written ({error.strerror})"
+    )
+    return SpoolError(
+        f"{cause}; free some space, point TMPDIR at a larger disk, or lower window_days or concurrent_exports"
+    )

@@ -1,8 +1,8 @@
 """An answer's body, believed only once it has arrived whole.
 
 Truncated exports come with HTTP 200 (seen on the live API by others), and the libraries below say little: urllib3 takes
-no offence at a gzip body that stops early inside well-formed chunks. So this module reads the body as it was sent,
-unpacks it itself, and ends well only if
+no offence at a gzip body that stops early inside well-formed chunks. So the body is read as it was sent, unpacked by
+`unpacking`, and ends well only if
 
 * the HTTP framing ended: the last chunk was seen, or `Content-Length` was reached,
 * each gzip member had its trailer, with the right checksum and length, and
@@ -11,34 +11,22 @@ unpacks it itself, and ends well only if
 
 from __future__ import annotations
 
-import importlib
-import zlib
 from dataclasses import dataclass
 from http.client import IncompleteRead
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import urllib3
 
+from . import unpacking
 from .errors import BrokenBody, Refused, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
     import requests
 
 _READ = 64 * 1024
 """Bytes asked of the connection at a time."""
-
-_BLOCK = 64 * 1024
-"""Unpacked bytes handed out at a time, so that a body which unpacks to a thousand times its size needs no more.
-
-What is made of a block is then small enough, too, for the C library to keep the memory from one block to the next. From
-128 KiB on it may give it back to the system each time, and the page faults cost more than the unpacking.
-"""
-
-_GZIP = 31
-"""zlib's `wbits` for a gzip header and trailer, both checked."""
 
 
 @dataclass(slots=True)
@@ -47,32 +35,9 @@ class Counts:
 
     Attributes:
         received: Bytes as sent.
-        unpacked: Bytes once unpacked.
     """
 
     received: int = 0
-    unpacked: int = 0
-
-
-class _Unpacker(Protocol):
-    """What both libraries' decompression objects can do."""
-
-    eof: bool
-    unconsumed_tail: bytes
-    unused_data: bytes
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-def _deflate_library() -> ModuleType:
-    """ISA-L, or zlib where a platform has no wheel for it: the same answers at a third of the speed."""
-    try:
-        return importlib.import_module("isal.isal_zlib")
-    except ImportError:
-        return zlib
-
-
-_deflate = _deflate_library()
 
 
 def unpacked(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
@@ -86,20 +51,24 @@ def unpacked(response: requests.Response, counts: Counts | None = None) -> Itera
         BrokenBody: The body did not arrive whole, or cannot be told whole from cut.
         Refused: It is packed in a way that was not asked for.
     """
-    counts = counts if counts is not None else Counts()
-    packing = response.headers.get("Content-Encoding", "").strip().lower()
-    if packing in {"gzip", "x-gzip"}:
-        blocks = _gunzipped(_received(response, counts))
-    elif packing in {"", "identity"}:
-        blocks = _received(response, counts)
-    else:
-        raise Refused(
-            f"the answer is packed as {shown(packing)!r} and only gzip was asked for: check any proxy in between",
-            status=response.status_code,
-        )
-    for block in blocks:
-        counts.unpacked += len(block)
-        yield block
+    yield from unpacking.unpacked(as_sent(response, counts or Counts()), packing_of(response))
+
+
+def packing_of(response: requests.Response) -> unpacking.Packing:
+    """How a body is packed.
+
+    Raises:
+        Refused: In a way that was not asked for.
+    """
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding in {"gzip", "x-gzip"}:
+        return "gzip"
+    if coding in {"", "identity"}:
+        return "identity"
+    raise Refused(
+        f"the answer is packed as {shown(coding)!r} and only gzip was asked for: check any proxy in between",
+        status=response.status_code,
+    )
 
 
 def read_all(response: requests.Response, limit: int, counts: Counts | None = None, *, remedy: str = "") -> bytearray:
@@ -126,8 +95,19 @@ def read_all(response: requests.Response, limit: int, counts: Counts | None = No
     return body  # As it is: a copy would double the memory that a large answer takes.
 
 
-def _received(response: requests.Response, counts: Counts) -> Iterator[bytes]:
-    """The body as sent, in blocks of at most 64 KiB, until its framing has ended."""
+def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
+    """Yields a body as it was sent, until its framing has ended.
+
+    Args:
+        response: An answer that was asked for with `stream=True` and not read yet.
+        counts: Kept up to date while the body comes.
+
+    Yields:
+        Blocks of 1 byte to 64 KiB.
+
+    Raises:
+        BrokenBody: The framing did not end.
+    """
     raw = response.raw
     coding = response.headers.get("Transfer-Encoding")
     if coding is not None and coding.strip().lower() != "chunked":
@@ -149,29 +129,6 @@ def _received(response: requests.Response, counts: Counts) -> Iterator[bytes]:
         yield block
     if coding is None and raw.length_remaining != 0:
         raise BrokenBody(f"the answer ended after {counts.received} bytes, and Content-Length says otherwise")
-
-
-def _gunzipped(packed: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpacks gzip members one after another, at most 64 KiB at a time."""
-    member: _Unpacker | None = None
-    members = 0
-    for received in packed:
-        data = received
-        while data:
-            if member is None:
-                member = _deflate.decompressobj(wbits=_GZIP)
-            try:
-                block = member.decompress(data, _BLOCK)
-            except _deflate.error as error:
-                follows = ", and it follows a whole one" if members else ""
-                raise BrokenBody(f"the answer's gzip body is damaged ({error}){follows}") from None
-            if block:
-                yield block
-            data = member.unconsumed_tail
-            if member.eof:
-                data, member, members = member.unused_data, None, members + 1
-    if member is not None or not members:
-        raise BrokenBody("the answer's gzip body stops before its end, although HTTP says that it is all there")
 
 
 def _reason(error: Exception, received: int) -> str:

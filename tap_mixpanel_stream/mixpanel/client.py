@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from .body import Counts, read_all, unpacked
+from .body import Counts, as_sent, packing_of, read_all, unpacked
 from .errors import (
     BrokenBody,
     MixpanelError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .query import Query
     from .quota import Quota
     from .regions import Hosts
+    from .unpacking import Packing
 
 _CONNECT_TIMEOUT = 10.0
 """Seconds. A host that is there answers at once; only the answer itself may take minutes."""
@@ -239,24 +240,27 @@ class Answer:
         return self._counts.received
 
     @property
-    def unpacked(self) -> int:
-        """Bytes of the body so far, once unpacked."""
-        return self._counts.unpacked
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yields the body, unpacked, in blocks of at most 64 KiB; ends only if it arrived whole.
+    def packing(self) -> Packing:
+        """How the body is packed.
 
         Raises:
-            BrokenBody: It did not.
-            Refused: It is packed in a way that was not asked for.
-            Stopped: The client was stopped.
+            Refused: In a way that was not asked for.
         """
         try:
-            for block in unpacked(self._response, self._counts):
-                self._clock.check()
-                yield block
-        except (BrokenBody, Refused) as error:
-            raise self._named(error) from None
+            return packing_of(self._response)
+        except Refused as error:
+            raise self.named(error) from None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yields the body as sent, in blocks of at most 64 KiB; ends only if its framing did.
+
+        Raises:
+            BrokenBody: It did not; `named` says of what.
+            Stopped: The client was stopped.
+        """
+        for block in as_sent(self._response, self._counts):
+            self._clock.check()
+            yield block
 
     def read(self, limit: int, *, remedy: str = "") -> bytearray:
         """The whole body.
@@ -273,10 +277,10 @@ class Answer:
         try:
             return read_all(self._response, limit, self._counts, remedy=remedy)
         except (BrokenBody, Refused) as error:
-            raise self._named(error) from None
+            raise self.named(error) from None
 
-    def _named(self, error: BrokenBody | Refused) -> MixpanelError:
-        """The same error, which says what was asked for."""
+    def named(self, error: BrokenBody | Refused) -> MixpanelError:
+        """What went wrong with the body, with what was asked for; `Stopped` where that is why."""
         if self._clock.stopped:
             return Stopped()
         error.args = (f"{self._what}: {error}",)

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 from ..delivery.order import in_order
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
+from ..delivery.workers import WorkerLostError, Workers
 from ..mixpanel.errors import BrokenBody, Transient
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.retry import Retrying
 from ..mixpanel.windows import Plan, Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark, split
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.lines import LineCutter
 from ..settings import SettingsError
 from .base import MixpanelStream, StreamError
+from .shaping import Shaping
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from ..mixpanel.client import Answer
     from ..records.envelope import Envelope
     from ..records.shapes import EventShape
     from ..tap import TapMixpanelStream
@@ -68,6 +70,7 @@ class EventsStream(MixpanelStream):
     def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
         super().__init__(tap, shape, self.name)
         self._shape = shape
+        self._workers: Workers | None = None
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
@@ -109,13 +112,18 @@ class EventsStream(MixpanelStream):
             yield iter(())
             return
         plan = Plan(whole.first, whole.last, self.settings.window_days)
-        with in_order(
-            iter(plan.next, None),
-            functools.partial(self._fetch, plan, envelope),
-            ahead=self.settings.concurrent_exports,
-            look_around=self.stdout.check_reader,
-            stop=self.client.stop,
-        ) as results:
+        with contextlib.ExitStack() as ends:
+            if self.settings.worker_processes:
+                self._workers = ends.enter_context(Workers(self.settings.worker_processes))
+            results = ends.enter_context(
+                in_order(
+                    iter(plan.next, None),
+                    functools.partial(self._fetch, plan, envelope),
+                    ahead=self.settings.concurrent_exports,
+                    look_around=self.stdout.check_reader,
+                    stop=self.client.stop,
+                )
+            )
             yield _portions_of(results)
 
     def sample(self, count: int) -> Portion:
@@ -182,16 +190,9 @@ class EventsStream(MixpanelStream):
         with contextlib.ExitStack() as unless_whole:
             portion = Portion()
             unless_whole.callback(portion.close)
-            converter = self._shape.converter(
-                envelope=envelope,
-                selected=self.selected_columns,
-                zone=settings.zone,
-                strip_nul=settings.strip_nul,
-                on_bad_line=self._on_bad_line(portion),
-            )
             try:
                 with self.client.open(query) as answer:
-                    portion.collect(answer.blocks(), LineCutter(), converter)
+                    self._fill(self._shaping(envelope, answer), answer, portion)
             except CutShort as error:
                 raise BrokenBody(f"{query.what}: {error}") from None
             except (BadLine, LineTooLong) as error:
@@ -199,22 +200,33 @@ class EventsStream(MixpanelStream):
                     trust.left = False
                     raise BrokenBody(f"{query.what}: {error}") from None
                 raise StreamError(f"{query.what}: {error}; bad_lines: skip sets such lines aside") from None
-            except SpoolError as error:
+            except (SpoolError, WorkerLostError) as error:
                 raise StreamError(f"{query.what}: {error}") from None
-            portion.records, portion.nuls = converter.records, converter.nuls
-            portion.received, portion.unpacked = answer.received, answer.unpacked
+            portion.received = answer.received
             unless_whole.pop_all()
         return portion, end_instant(window, settings.zone, answer.requested_at)
 
-    def _on_bad_line(self, portion: Portion) -> Callable[[BadLine], None]:
-        def fail(bad_line: BadLine) -> None:
-            raise bad_line
+    def _shaping(self, envelope: Envelope, answer: Answer) -> Shaping:
+        settings = self.settings
+        return Shaping(
+            shape=self._shape,
+            envelope=envelope,
+            selected=self.selected_columns,
+            zone=settings.zone,
+            strip_nul=settings.strip_nul,
+            skip_bad_lines=settings.bad_lines == "skip",
+            packing=answer.packing,
+        )
 
-        def skip(bad_line: BadLine) -> None:
-            portion.aside.write(bad_line.line + b"\n")
-            portion.set_aside += 1
-
-        return fail if self.settings.bad_lines == "fail" else skip
+    def _fill(self, shaping: Shaping, answer: Answer, portion: Portion) -> None:
+        """Shape a body into a portion, in this thread or in a worker process."""
+        try:
+            if self._workers:
+                self._workers.fill(shaping, answer.blocks(), portion)
+            else:
+                shaping(answer.blocks(), portion)
+        except BrokenBody as error:
+            raise answer.named(error) from None
 
 
 def _portions_of(results: Iterator[Fetched]) -> Iterator[tuple[Portion, dt.datetime]]:

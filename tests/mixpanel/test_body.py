@@ -12,8 +12,8 @@ import pytest
 import requests
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.mixpanel import body as body_module
-from tap_mixpanel_stream.mixpanel.body import Counts, _gunzipped, read_all, unpacked
+from tap_mixpanel_stream.mixpanel import unpacking
+from tap_mixpanel_stream.mixpanel.body import Counts, read_all, unpacked
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tests.mixpanel.loopback import Script, Server, answer, begins, chunked, gzip_in_chunks, packed
 
@@ -42,14 +42,14 @@ def ask() -> Iterator[Ask]:
 @pytest.fixture(params=["isal", "zlib"])
 def deflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "zlib":
-        monkeypatch.setattr(body_module, "_deflate", zlib)
+        monkeypatch.setattr(unpacking, "_deflate", zlib)
     return str(request.param)
 
 
 def test_a_body_arrives_as_it_was_packed(ask: Ask, deflate: str) -> None:
     counts = Counts()
     assert b"".join(unpacked(ask(gzip_in_chunks(packed(LINES))), counts)) == LINES
-    assert (counts.received, counts.unpacked) == (len(packed(LINES)), len(LINES))
+    assert counts.received == len(packed(LINES))
 
 
 @pytest.mark.parametrize("encoding", [["Content-Encoding: identity"], []])
@@ -153,7 +153,7 @@ def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str) -> 
     try:
         total = 0
         for block in unpacked(response):
-            assert 0 < len(block) <= 256 * 1024
+            assert 0 < len(block) <= 64 * 1024
             total += len(block)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
@@ -169,7 +169,7 @@ def test_a_body_over_the_limit_is_refused_with_the_remedy(ask: Ask) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=st.one_of(st.integers(0, 3000), st.sampled_from([256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 512 * 1024])),
+    size=st.one_of(st.integers(0, 3000), st.sampled_from([64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 128 * 1024])),
     level=st.sampled_from([0, 1, 9]),
     cut=st.integers(1, 70_000),
     patterned=st.booleans(),
@@ -183,8 +183,8 @@ def test_unpacking_does_not_depend_on_how_the_bytes_are_cut(
     pieces = [whole[start : start + cut] for start in range(0, len(whole), cut)]
     with pytest.MonkeyPatch.context() as patch:
         if library == "zlib":
-            patch.setattr(body_module, "_deflate", zlib)
-        assert b"".join(_gunzipped(iter(pieces))) == content
+            patch.setattr(unpacking, "_deflate", zlib)
+        assert b"".join(unpacking.unpacked(pieces, "gzip")) == content
 
 
 def test_no_turned_bit_changes_what_is_believed(deflate: str) -> None:
@@ -196,7 +196,7 @@ def test_no_turned_bit_changes_what_is_believed(deflate: str) -> None:
         damaged[place] ^= 0x10
         try:
             # Some bits say nothing about the content, such as the header's time.
-            assert b"".join(_gunzipped(iter([bytes(damaged)]))) == content
+            assert b"".join(unpacking.unpacked([bytes(damaged)], "gzip")) == content
         except BrokenBody:
             broken += 1
     assert broken >= len(whole) - 10

@@ -1,0 +1,82 @@
+"""Shaping: from a window's body, as it was sent, to its portion, checked to the last byte.
+
+It is all that a worker process has to know, so it can be pickled and needs neither HTTP nor Singer's SDK.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..mixpanel.unpacking import unpacked
+from ..records.lines import LineCutter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from zoneinfo import ZoneInfo
+
+    from ..delivery.portion import Portion
+    from ..mixpanel.unpacking import Packing
+    from ..records.envelope import Envelope
+    from ..records.errors import BadLine
+    from ..records.shapes import EventShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaping:
+    r"""How the body of an export becomes record lines.
+
+    Attributes:
+        shape: As it came, or normalized.
+        envelope: What stands around each record.
+        selected: The columns wanted; None for all.
+        zone: The zone whose wall clock the project stores.
+        strip_nul: Take `\u0000` out of strings.
+        skip_bad_lines: Set lines that are no events aside; otherwise the first of them ends it.
+        packing: How the body is packed.
+    """
+
+    shape: EventShape
+    envelope: Envelope
+    selected: frozenset[str] | None
+    zone: ZoneInfo
+    strip_nul: bool
+    skip_bad_lines: bool
+    packing: Packing
+
+    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+        """Fill a portion with a whole body.
+
+        Args:
+            blocks: The body as sent. Ends well only if the HTTP framing did.
+            portion: An empty one.
+
+        Raises:
+            BrokenBody: The body is not whole.
+            CutShort: Mixpanel cut it short.
+            BadLine: A line is no event, and such lines are not set aside.
+            LineTooLong: A line does not end.
+            SpoolError: The portion could not be kept.
+        """
+
+        def bad_line(bad: BadLine) -> None:
+            if not self.skip_bad_lines:
+                raise bad
+            portion.aside.write(bad.line + b"\n")
+            portion.set_aside += 1
+
+        converter = self.shape.converter(
+            envelope=self.envelope,
+            selected=self.selected,
+            zone=self.zone,
+            strip_nul=self.strip_nul,
+            on_bad_line=bad_line,
+        )
+        cutter = LineCutter()
+        for block in unpacked(blocks, self.packing):
+            portion.unpacked += len(block)
+            if lines := cutter.cut(block):
+                portion.lines.write(converter.convert(lines))
+        portion.lines.write(converter.finish(cutter.rest()))
+        portion.complete()
+        portion.records, portion.nuls = converter.records, converter.nuls

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.delivery.portion import Portion
+from tap_mixpanel_stream.delivery.workers import WorkerLostError, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BLOCKS = [b"one\ntwo\n", b"x" * 200_000 + b"\n", b"aside\n"]
+
+
+class BadBlockError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Upper:
+    """Keeps lines in upper case, and counts; what it is told to refuse ends it."""
+
+    refused: bytes = b"refused\n"
+    deadly: bytes = b"deadly\n"
+
+    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+        for block in blocks:
+            if block == self.refused:
+                raise BadBlockError("refused", os.getpid())
+            if block == self.deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+            (portion.aside if block == b"aside\n" else portion.lines).write(block.upper())
+            portion.records += block.count(b"\n")
+            portion.unpacked += len(block)
+        portion.complete()
+
+
+def children() -> set[str]:
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    return {child for task in tasks for child in (task / "children").read_text().split()}
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = children()
+    yield
+    assert children() == before
+
+
+def filled(workers: Workers, blocks: Iterable[bytes]) -> Portion:
+    with contextlib.ExitStack() as unless_filled:
+        portion = unless_filled.enter_context(Portion())
+        workers.fill(Upper(), blocks, portion)
+        unless_filled.pop_all()
+    return portion
+
+
+def test_a_worker_fills_a_portion_as_it_would_be_filled_here() -> None:
+    with Workers(1) as workers, Portion() as here:
+        Upper()(BLOCKS, here)
+        with filled(workers, BLOCKS) as there:
+            assert b"".join(there.lines.blocks()) == b"".join(here.lines.blocks())
+            assert b"".join(there.aside.blocks()) == b"ASIDE\n"
+            assert there.counts == here.counts
+
+
+def test_a_worker_is_used_again_and_only_as_many_as_are_needed_are_started() -> None:
+    with Workers(3) as workers:
+        for _ in range(4):
+            filled(workers, BLOCKS).close()
+        assert len(children()) == 1
+
+
+def test_no_more_bodies_than_workers_are_worked_on_at_once() -> None:
+    gate, begun = threading.Event(), []
+
+    def waiting(number: int) -> Iterator[bytes]:
+        begun.append(number)
+        yield b"one\n"
+        gate.wait(10)
+
+    with Workers(2) as workers:
+        threads = [threading.Thread(target=lambda n=n: filled(workers, waiting(n)).close()) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(begun) < 2:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(begun) == 2
+        gate.set()
+        for thread in threads:
+            thread.join()
+    assert len(begun) == 4
+
+
+def test_an_error_in_a_worker_is_raised_here_at_once_and_the_next_body_gets_another_worker() -> None:
+    def endless() -> Iterator[bytes]:
+        yield b"refused\n"
+        while True:
+            yield b"x" * 100_000 + b"\n"
+
+    with Workers(1) as workers:
+        with pytest.raises(BadBlockError) as raised:
+            filled(workers, endless())
+        assert raised.value.args[1] != os.getpid()
+        with filled(workers, BLOCKS) as portion:
+            assert portion.records == 4
+
+
+def test_a_body_that_breaks_off_leaves_no_worker_that_takes_its_rest_for_another() -> None:
+    def breaks_off() -> Iterator[bytes]:
+        yield b"one\n"
+        raise ConnectionAbortedError("cut")
+
+    with Workers(1) as workers:
+        with pytest.raises(ConnectionAbortedError):
+            filled(workers, breaks_off())
+        with filled(workers, BLOCKS) as portion:
+            assert portion.records == 4
+
+
+def test_a_worker_that_dies_is_an_error_that_says_how() -> None:
+    with Workers(1) as workers, pytest.raises(WorkerLostError, match=r"SIGKILL.*worker_processes"):
+        filled(workers, [b"one\n", b"deadly\n"] + [b"x" * 100_000 + b"\n"] * 20)
+
+
+def test_a_worker_ends_when_the_process_that_has_it_is_killed() -> None:
+    script = (
+        "import time; from tap_mixpanel_stream.delivery.workers import _Worker; "
+        "worker = _Worker(); print(worker._process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()

@@ -1,0 +1,85 @@
+"""More than one core: what comes out is the same, whatever goes wrong, and no process is left."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
+from tests.pipeline import ENVIRONMENT, Run, command, run_tap
+
+DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-06", "window_days": 1, "concurrent_exports": 3}
+TWO = {"worker_processes": 2}
+
+
+def project() -> SyntheticProject:
+    return SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 6), events_per_day=150)
+
+
+def without_clock(run: Run) -> list[bytes]:
+    return [re.sub(rb',"time_extracted":"[^"]+"', b"", line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_messages_are_those_of_one_process(
+    raw: bool, only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    catalog = only_raw_events if raw else only_events
+    with Emulator(project()) as emulator:
+        settings = emulator.settings | DAYS | {"raw": raw, "project_timezone": "Europe/Berlin", "strip_nul": True}
+        one = run_tap(settings, catalog=catalog).well()
+        several = run_tap(settings | TWO, catalog=catalog).well()
+    assert without_clock(several) == without_clock(one)
+    assert len(one.records()) == 900
+
+
+@pytest.mark.parametrize(
+    "name", ["gzip-cut", "gzip-trailer", "chunk-cut", "sentinel:terminated early", "half-line", "bad-line", "reset"]
+)
+def test_a_passing_fault_costs_a_try_and_a_lasting_one_ends_the_run(name: str, only_events: dict[str, Any]) -> None:
+    with Emulator(project(), faults=[Fault("export", 2, name)]) as emulator:
+        settings = emulator.settings | DAYS | TWO
+        passed = run_tap(settings | {"max_retries": 1}, catalog=only_events).well()
+        emulator.faults = [Fault("export", None, name)]
+        ended = run_tap(settings | {"max_retries": 0}, catalog=only_events)
+    assert len(passed.records()) == 900
+    assert passed.bookmark == "2024-01-07T00:00:00+00:00"
+    assert ended.exit_code == 1
+    assert len(ended.errors) == 1
+    assert ended.errors[0].startswith("events 2024-01-01: ")
+    assert ended.records() == []
+    assert not any("Traceback" in line for line in ended.stderr)
+
+
+def test_lines_set_aside_are_the_same(only_events: dict[str, Any], tmp_path: Path) -> None:
+    aside = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")}
+    with Emulator(project(), faults=[Fault("export", None, "bad-line")]) as emulator:
+        run = run_tap(emulator.settings | DAYS | TWO | aside, catalog=only_events).well()
+    assert len(run.records()) == 900
+    assert (tmp_path / "aside").read_bytes() == b"this line is no JSON\n" * 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_run(number: signal.Signals, only_events: dict[str, Any], tmp_path: Path) -> None:
+    stall = Fault("export", None, "stall", value=60)
+    with Emulator(project(), faults=[stall]) as emulator:
+        line = command(tmp_path, emulator.settings | DAYS | TWO, catalog=only_events)
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as tap:
+            children = Path(f"/proc/{tap.pid}/task")
+            workers: set[str] = set()
+            while len(workers) < 2:
+                time.sleep(0.05)
+                workers = {child for task in children.iterdir() for child in (task / "children").read_text().split()}
+            begin = time.monotonic()
+            tap.send_signal(number)
+            assert tap.wait(20) in {128 + number, -number}
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() - begin < 10, "a worker is left"
+        time.sleep(0.05)

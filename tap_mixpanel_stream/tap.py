@@ -10,7 +10,6 @@ import sys
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
-from singer_sdk.singerlib.encoding.simple import SimpleSingerWriter
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .delivery.spool import SpoolError
@@ -24,6 +23,7 @@ from .records.shapes import shapes_for
 from .settings import SCHEMA, Settings, SettingsError, check_fits
 from .streams.base import StreamError
 from .streams.events import EventsStream
+from .streams.one_by_one import LineWriter
 from .streams.profiles import ProfilesStream
 
 if TYPE_CHECKING:
@@ -31,24 +31,11 @@ if TYPE_CHECKING:
 
     import click
     from singer_sdk.plugin_base import _ConfigInput
-    from singer_sdk.singerlib.encoding.simple import Message
 
     from .streams.base import MixpanelStream
 
 # Errors whose message is all that a user needs.
 TELLING_ERRORS = (SettingsError, StreamError, MixpanelError, SpoolError, TargetGoneError)
-
-
-class LineWriter(SimpleSingerWriter):
-    """Writes the SDK's messages by the same way as blocks of records, so that no signal cuts one."""
-
-    def __init__(self, stdout: Stdout) -> None:
-        super().__init__()
-        self._stdout = stdout
-
-    def write_message(self, message: Message) -> None:
-        """Write one message as one whole line."""
-        self._stdout.write(self.format_message(message).encode() + b"\n")
 
 
 class TapMixpanelStream(Tap):
@@ -63,7 +50,8 @@ class TapMixpanelStream(Tap):
         self.clock = Clock()
         if options.get("parse_env_config"):
             _check_environment(type(self))
-        super().__init__(message_writer=LineWriter(self.stdout), **options)
+        self.lines = LineWriter(self.stdout)
+        super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
             for stream in self.streams.values():
                 if stream.selected:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
-import json
+import functools
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
+from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
+from .one_by_one import decoded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -167,10 +170,13 @@ class MixpanelStream(Stream, abc.ABC):
         """Whether nothing has to look into the records."""
         maps = self.stream_maps
         untouched = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
+        return untouched and not self._selects_inside
+
+    @functools.cached_property
+    def _selects_inside(self) -> bool:
+        """Whether a property inside a column is deselected; columns themselves are left out when they are shaped."""
         column_depth = 2  # a breadcrumb is ("properties", column, …)
-        return untouched and all(
-            selected or len(breadcrumb) <= column_depth for breadcrumb, selected in self.mask.items()
-        )
+        return not all(selected or len(breadcrumb) <= column_depth for breadcrumb, selected in self.mask.items())
 
     @property
     def selected_columns(self) -> frozenset[str] | None:
@@ -189,10 +195,11 @@ class MixpanelStream(Stream, abc.ABC):
         with self.get_record_counter() as counter, self.get_sync_timer():
             if self.ABORT_AT_RECORD_COUNT is not None:
                 with self.sample(self.ABORT_AT_RECORD_COUNT) as portion:
-                    for record in _decoded(portion.lines.lines(), self.ABORT_AT_RECORD_COUNT):
+                    for record in islice(decoded(portion.lines.lines()), self.ABORT_AT_RECORD_COUNT):
                         self._write_record_message(record)
                         counter.increment()
                         yield record
+                self._mixpanel_tap.lines.flush()
                 self._write_state_message()
                 return
             in_blocks = self.takes_block_route
@@ -204,10 +211,11 @@ class MixpanelStream(Stream, abc.ABC):
                                 self.stdout.write(block)
                             counter.increment(portion.records)
                         else:
-                            for record in _decoded(portion.lines.lines()):
+                            for record in decoded(portion.lines.lines()):
                                 self._write_record_message(record)
                                 counter.increment()
                                 yield record
+                            self._mixpanel_tap.lines.flush()
                         self._is_out(portion, delivered_before)
             self._sum_up()
 
@@ -234,10 +242,24 @@ class MixpanelStream(Stream, abc.ABC):
                     self._is_out(portion, delivered_before)
             self._sum_up()
 
+    def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
+        if self._selects_inside:  # The search for what is deselected costs as much as all the rest.
+            yield from super()._generate_record_messages(record)
+            return
+        for stream_map in self.stream_maps:
+            mapped = stream_map.transform(record)
+            if mapped is not None:
+                yield RecordMessage(
+                    stream=stream_map.stream_alias,
+                    record=mapped,
+                    version=self._stream_version,
+                    time_extracted=dt.datetime.now(dt.UTC),
+                )
+
     def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        for record in _decoded(lines):
+        for record in decoded(lines):
             for message in self._generate_record_messages(record):
-                yield json.dumps(message.record, default=str).encode() + b"\n"
+                yield encoded(message.record) + b"\n"
 
     def _envelope(self) -> Envelope:
         now = dt.datetime.now(tz=dt.UTC)
@@ -279,10 +301,3 @@ class MixpanelStream(Stream, abc.ABC):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         """Not used: records come in portions."""
         raise NotImplementedError
-
-
-def _decoded(lines: Iterable[bytes], most: int | None = None) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines):
-        if number == most:
-            return
-        yield json.loads(line)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+from singer_sdk.singerlib import RecordMessage, StateMessage
+from singer_sdk.singerlib.json import serialize_json
+
+from tap_mixpanel_stream.delivery.stdout import Stdout
+from tap_mixpanel_stream.streams.one_by_one import WAITING, LineWriter, decoded, encoded
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=[])),
+)
+values = st.recursive(
+    leaves, lambda inside: st.one_of(st.lists(inside), st.dictionaries(st.text(), inside)), max_leaves=20
+)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
+def test_records_are_written_with_the_values_that_the_sdk_writes(record: dict[str, Any]) -> None:
+    assert json.loads(encoded(record)) == json.loads(serialize_json(record))
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
+def test_lines_are_read_as_json_reads_them(record: dict[str, Any]) -> None:
+    assert list(decoded([json.dumps(record).encode() + b"\n"])) == [record]
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", str(2**70), "0." + "3" * 400, "1" * 300])
+def test_numbers_beyond_a_double_are_read_as_json_reads_them(number: str) -> None:
+    assert list(decoded([f'{{"n":{number}}}\n'.encode()])) == [{"n": json.loads(number)}]
+
+
+class Kept(Stdout):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, lines: bytes) -> None:
+        self.writes.append(lines)
+
+
+def record(text: str) -> RecordMessage:
+    return RecordMessage("events", {"x": text}, time_extracted=dt.datetime(2024, 1, 2, tzinfo=dt.UTC))
+
+
+def test_records_wait_for_each_other_and_never_for_longer_than_another_message() -> None:
+    stdout = Kept()
+    writer = LineWriter(stdout)
+    for _ in range(3):
+        writer.write_message(record("a"))
+    assert stdout.writes == []
+    writer.write_message(StateMessage({"bookmarks": {}}))
+    assert [write.count(b"\n") for write in stdout.writes] == [3, 1]
+    writer.write_message(record("x" * WAITING))
+    assert len(stdout.writes) == 3
+    writer.write_message(record("b"))
+    writer.flush()
+    writer.flush()
+    assert [json.loads(line)["type"] for write in stdout.writes for line in write.splitlines()] == [
+        *("RECORD", "RECORD", "RECORD", "STATE", "RECORD", "RECORD")
+    ]
+    assert b'"time_extracted":"2024-01-02T00:00:00+00:00"' in stdout.writes[0]

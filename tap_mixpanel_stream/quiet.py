@@ -9,6 +9,7 @@ NOISE = (
     "Parsing env var for settings config",
     "Skipping parse of env var settings",
     "Parsing '%s' config from env variable",
+    "Skipping deselected stream",
     "An unhandled error occurred while syncing",
 )
 

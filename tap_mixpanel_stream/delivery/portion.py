@@ -21,6 +21,7 @@ class Portion:
         records: How many record lines there are.
         set_aside: How many lines were set aside.
         nuls: How many `\u0000` were taken out of strings.
+        extent: How much of its stream it covers: days of a window, profiles of a page.
         received: Bytes of the answer as they came over the network.
         unpacked: Bytes of the answer, unpacked.
     """
@@ -30,6 +31,7 @@ class Portion:
     records: int = 0
     set_aside: int = 0
     nuls: int = 0
+    extent: int = 0
     received: int = 0
     unpacked: int = 0
 

@@ -79,6 +79,13 @@ class Quota:
         return self._requests
 
     @property
+    def left(self) -> int:
+        """Requests that may still go out now, by what we know of the hour."""
+        with self._lock:
+            self._forget(self._clock.monotonic())
+            return max(0, self._hourly - len(self._in_hour))
+
+    @property
     def waited(self) -> float:
         """Seconds this run has waited for quota so far, a wait that is still going on included."""
         return self._waited
@@ -194,7 +201,8 @@ class Quota:
         self._waited += more
         self._waiting_until = until
         if more >= _WORTH_A_LINE:
-            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, _time(end), why)
+            fields = {"request": what, "seconds": round(pause)}
+            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, _time(end), why, extra=fields)
 
 
 def _time(instant: datetime) -> str:

@@ -45,7 +45,9 @@ class Retrying:
 
     clock: Clock
     max_retries: int = 5
-    log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger] = field(
+        default_factory=lambda: logging.getLogger(__name__)
+    )
 
     def __call__(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, as soon as it does.

@@ -6,7 +6,6 @@ import abc
 import datetime as dt
 import functools
 import logging
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..delivery.batches import batch_files
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
 from .one_by_one import decoded, encoded
+from .progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -37,45 +37,8 @@ if TYPE_CHECKING:
     from ..tap import TapMixpanelStream
 
 
-# How often a log hears of a stream under way, in seconds.
-PROGRESS_SECONDS = 30
-
-
 class StreamError(Exception):
     """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
-
-
-@dataclass
-class Progress:
-    """What a stream has delivered so far."""
-
-    portions: int = 0
-    records: int = 0
-    unpacked: int = 0
-    set_aside: int = 0
-    nuls: int = 0
-    _said_at: float | None = None
-
-    def add(self, portion: Portion) -> None:
-        """Count a portion that is out."""
-        self.portions += 1
-        self.records += portion.records
-        self.unpacked += portion.unpacked
-        self.set_aside += portion.set_aside
-        self.nuls += portion.nuls
-
-    def is_due(self, now: float) -> bool:
-        """Whether it is time for another line in the log, by a clock in seconds."""
-        if self._said_at is not None and now - self._said_at < PROGRESS_SECONDS:
-            return False
-        is_first = self._said_at is None
-        self._said_at = now
-        return not is_first
-
-    def text(self, portion_name: str) -> str:
-        """Say it in a few words."""
-        plural = "" if self.portions == 1 else "s"
-        return f"{self.records:,} records, {self.portions} {portion_name}{plural}, {self.unpacked / 1e6:,.1f} MB"
 
 
 class MixpanelStream(Stream, abc.ABC):
@@ -89,6 +52,9 @@ class MixpanelStream(Stream, abc.ABC):
     portion_name: str
     """What a portion of this stream is called in a log."""
 
+    unit: str
+    """What the extent of its portions is counted in."""
+
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
@@ -97,7 +63,6 @@ class MixpanelStream(Stream, abc.ABC):
         self._mixpanel_tap = tap
         self.primary_keys = list(shape.key_properties)
         self._columns = shape.columns
-        self._progress = Progress()
 
     @property
     def settings(self) -> Settings:
@@ -113,6 +78,30 @@ class MixpanelStream(Stream, abc.ABC):
     def clock(self) -> Clock:
         """The run's clock."""
         return self._mixpanel_tap.clock
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """What is delivered so far."""
+        return Progress(
+            stream=self.name,
+            portion_name=self.portion_name,
+            unit=self.unit,
+            bookmark_from=self.bookmark_value,
+            clock=self.clock,
+            quota=self._mixpanel_tap.quota,
+            log=self.logger,
+        )
+
+    @property
+    def bookmark_value(self) -> str | None:
+        """The stream's bookmark as the state holds it now."""
+        value: str | None = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
+        return value
+
+    def look_around(self) -> None:
+        """What the main thread does now and then while it waits; raise to end the wait."""
+        self.stdout.check_reader()
+        self.progress.tick()
 
     @property
     def stdout(self) -> Stdout:
@@ -203,7 +192,7 @@ class MixpanelStream(Stream, abc.ABC):
                 self._write_state_message()
                 return
             in_blocks = self.takes_block_route
-            with self.portions(self._envelope() if in_blocks else BARE) as portions:
+            with self.progress, self.portions(self._envelope() if in_blocks else BARE) as portions:
                 for portion, delivered_before in portions:
                     with portion:
                         if in_blocks:
@@ -232,7 +221,12 @@ class MixpanelStream(Stream, abc.ABC):
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         in_blocks = self.takes_block_route
-        with self.get_record_counter() as counter, self.get_sync_timer(), self.portions(BARE) as portions:
+        with (
+            self.get_record_counter() as counter,
+            self.get_sync_timer(),
+            self.progress,
+            self.portions(BARE) as portions,
+        ):
             for portion, delivered_before in portions:
                 with portion:
                     blocks = portion.lines.blocks() if in_blocks else self._mapped(portion.lines.lines())
@@ -275,14 +269,12 @@ class MixpanelStream(Stream, abc.ABC):
             self.move_bookmark(delivered_before)
         self.state_manager.is_flushed = False
         self._write_state_message()
-        self._progress.add(portion)
-        if self._progress.is_due(self.clock.monotonic()):
-            self.log("%s so far", self._progress.text(self.portion_name))
+        self.progress.add(portion)
 
     def _sum_up(self) -> None:
         """Say in the end what was delivered, and what an operator should look at."""
-        progress = self._progress
-        self.log("%s in all", progress.text(self.portion_name))
+        progress = self.progress
+        progress.sum_up(self.bookmark_value)
         if progress.set_aside:
             self.log(
                 "%d line%s that were no events set aside in %s",

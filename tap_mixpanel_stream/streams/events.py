@@ -66,6 +66,7 @@ class EventsStream(MixpanelStream):
     name = "events"
     replication_key = "event_time"
     portion_name = "window"
+    unit = "days"
 
     def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
         super().__init__(tap, shape, self.name)
@@ -80,7 +81,7 @@ class EventsStream(MixpanelStream):
         Raises:
             SettingsError: The state holds something else.
         """
-        text = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
+        text = self.bookmark_value
         if text is None or self.replication_method != "INCREMENTAL":
             return None
         try:
@@ -111,6 +112,7 @@ class EventsStream(MixpanelStream):
         if whole is None:
             yield iter(())
             return
+        self.progress.total = whole.days
         plan = Plan(whole.first, whole.last, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:
@@ -120,7 +122,7 @@ class EventsStream(MixpanelStream):
                     iter(plan.next, None),
                     functools.partial(self._fetch, plan, envelope),
                     ahead=self.settings.concurrent_exports,
-                    look_around=self.stdout.check_reader,
+                    look_around=self.look_around,
                     stop=self.client.stop,
                 )
             )
@@ -162,7 +164,8 @@ class EventsStream(MixpanelStream):
                 if window.days == 1:
                     raise
                 plan.report(window, 0, was_cut=True)
-                self.log("%s; now by halves", error, level=logging.WARNING)
+                fields = {"stream_name": self.name, "window": str(window)}
+                self.log("%s; now by halves", error, level=logging.WARNING, extra=fields)
                 for half in split(window):
                     fetched.portions.append(self._try(half, envelope, RETRIES_OF_A_HALF))
             else:
@@ -175,7 +178,8 @@ class EventsStream(MixpanelStream):
         self, window: Window, envelope: Envelope, max_retries: int, limit: int | None = None
     ) -> tuple[Portion, dt.datetime]:
         trust = Trust()
-        retrying = Retrying(self.clock, max_retries, self.logger)
+        log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(window)})
+        retrying = Retrying(self.clock, max_retries, log)
         return retrying(lambda: self._attempt(window, envelope, trust, limit))
 
     def _attempt(
@@ -202,7 +206,7 @@ class EventsStream(MixpanelStream):
                 raise StreamError(f"{query.what}: {error}; bad_lines: skip sets such lines aside") from None
             except (SpoolError, WorkerLostError) as error:
                 raise StreamError(f"{query.what}: {error}") from None
-            portion.received = answer.received
+            portion.extent, portion.received = window.days, answer.received
             unless_whole.pop_all()
         return portion, end_instant(window, settings.zone, answer.requested_at)
 

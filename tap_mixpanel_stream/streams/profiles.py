@@ -28,6 +28,7 @@ class ProfilesStream(MixpanelStream):
 
     name = "profiles"
     portion_name = "page"
+    unit = "profiles"
 
     def __init__(self, tap: TapMixpanelStream, shape: ProfileShape) -> None:
         super().__init__(tap, shape, self.name)
@@ -45,6 +46,7 @@ class ProfilesStream(MixpanelStream):
             if page is None:
                 ended = True
                 return Portion()
+            self.progress.total = page.total
             return self._shaped(page, envelope)
 
         def numbers() -> Iterator[int]:
@@ -57,7 +59,7 @@ class ProfilesStream(MixpanelStream):
             numbers(),
             fetch_next,
             ahead=1,  # a page can be asked for only in the session that the one before has told
-            look_around=self.stdout.check_reader,
+            look_around=self.look_around,
             stop=self.client.stop,
         ) as portions:
             yield _pages_of(portions)
@@ -85,7 +87,7 @@ class ProfilesStream(MixpanelStream):
 
     def _shaped(self, page: Page, envelope: Envelope) -> Portion:
         with contextlib.ExitStack() as unless_whole:
-            portion = Portion(received=page.received, unpacked=page.unpacked)
+            portion = Portion(extent=len(page.results), received=page.received, unpacked=page.unpacked)
             unless_whole.callback(portion.close)
             converter = self._shape.converter(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul

@@ -1,0 +1,128 @@
+"""Progress on stderr: a bar on a terminal, plain lines in a log, fields in a structured one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import io
+import json
+import logging
+import os
+import pty
+import struct
+import subprocess
+import termios
+from typing import TYPE_CHECKING, Any
+
+from tap_mixpanel_stream.delivery.portion import Portion
+from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
+from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.streams.progress import Progress
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import ENVIRONMENT, command, run_tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-09", "window_days": 3, "concurrent_exports": 1}
+STRUCTURED = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"fields": {"()": "singer_sdk.logging.StructuredFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "fields", "stream": "ext://sys.stderr"}},
+    "root": {"level": "INFO", "handlers": ["console"]},
+}
+
+
+def project() -> SyntheticProject:
+    return SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 9), events_per_day=100)
+
+
+def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, Any], tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    retried = Fault("export", 2, "gzip-cut")
+    with Emulator(project(), faults=[retried]) as emulator:
+        line = command(tmp_path, emulator.settings | DAYS, catalog=only_events)
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=follower, env=ENVIRONMENT) as tap:
+            os.close(follower)
+            out, _ = tap.communicate()
+            assert tap.returncode == 0
+    shown = io.BytesIO()
+    try:
+        while piece := os.read(leader, 65536):
+            shown.write(piece)
+    except OSError:  # what a terminal's other end gets when the last of its users has gone
+        pass
+    os.close(leader)
+    screen = shown.getvalue().decode()
+    assert "events" in screen
+    assert "9/9" in screen.replace(" ", "")
+    assert "requests left" in screen
+    assert "trying again" in screen
+    assert all(json.loads(message) for message in out.splitlines())
+    assert b"requests left" not in out
+
+
+def test_a_log_has_plain_lines_and_no_bar(only_events: dict[str, Any]) -> None:
+    with Emulator(project()) as emulator:
+        run = run_tap(emulator.settings | DAYS, catalog=only_events).well()
+    assert not any("\r" in line or "%|" in line for line in run.stderr)
+    [summary] = [line for line in run.stderr if "records in " in line]
+    assert f"{len(run.records()):,} records in 3 windows" in summary
+    assert "3 requests, 0 s waited for quota, 0 bad lines" in summary
+    assert "bookmark from none to 2024-01-10T00:00:00+00:00" in summary
+
+
+def test_the_summary_says_where_the_bookmark_was(only_events: dict[str, Any]) -> None:
+    with Emulator(project()) as emulator:
+        first = run_tap(emulator.settings | DAYS, catalog=only_events).well()
+        second = run_tap(emulator.settings | DAYS, catalog=only_events, state=first.states[-1]).well()
+    [summary] = [line for line in second.stderr if "records in " in line]
+    assert "bookmark from 2024-01-10T00:00:00+00:00 to 2024-01-10T00:00:00+00:00" in summary
+
+
+def test_a_structured_log_has_stream_window_and_counts_as_fields(only_events: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "logging.yml").write_text(json.dumps(STRUCTURED))
+    environment = {"SINGER_SDK_LOG_CONFIG": str(tmp_path / "logging.yml")}
+    with Emulator(project(), faults=[Fault("export", 2, "gzip-cut")]) as emulator:
+        run = run_tap(emulator.settings | DAYS, catalog=only_events, environment=environment).well()
+    lines = [json.loads(line) for line in run.stderr if line.startswith("{")]
+    [retry] = [line for line in lines if "trying again" in line["message"]]
+    assert (retry["stream_name"], retry["extra"]["window"]) == ("events", "2024-01-04..2024-01-06")
+    [summary] = [line for line in lines if "records in " in line["message"]]
+    assert summary["stream_name"] == "events"
+    assert summary["extra"]["records"] == len(run.records())
+    assert summary["extra"]["windows"] == 3
+    assert summary["extra"]["requests"] == 4
+    assert summary["extra"]["bookmark_to"] == "2024-01-10T00:00:00+00:00"
+
+
+def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing_arrives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = TurnedClock(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+    progress = Progress(
+        stream="events",
+        portion_name="window",
+        unit="days",
+        bookmark_from=None,
+        clock=clock,
+        quota=Quota(clock),
+        log=logging.getLogger("progress"),
+        total=10,
+    )
+    with progress:
+        clock.sleep(31)
+        with Portion(records=3100, unpacked=1_000_000, extent=5) as portion:
+            progress.add(portion)
+        assert caplog.messages == [
+            "5 of 10 days, 3,100 records, 1.0 MB, 100 records a second, 60 requests left this hour, about 0:00:31 to go"
+        ]
+        for _ in range(3600):
+            clock.sleep(1)
+            progress.tick()
+    assert 8 <= len(caplog.messages) <= 12

@@ -5,6 +5,7 @@
     raw         an event or profile as it came
     normalized_events, normalized_profiles   the same with Mixpanel's own keys as columns
     event_time  `time`, whatever it came as ->  UTC
+    zone_check  some events' times       ->  whether the zone they are read with is theirs
     insert_id   an event without `$insert_id` -> an id that is the same on every run
     envelope    what stands around a record in a RECORD line
     shapes      raw or normalized: the one place that looks

@@ -15,9 +15,11 @@ from ..delivery.workers import WorkerLostError, Workers
 from ..mixpanel.errors import BrokenBody, Transient
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.retry import Retrying
+from ..mixpanel.unpacking import unpacked
 from ..mixpanel.windows import Plan, Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark, split
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
+from ..records.zone_check import ZoneCheck
 from ..settings import SettingsError
 from .base import MixpanelStream, StreamError
 from .shaping import Shaping
@@ -71,6 +73,7 @@ class EventsStream(MixpanelStream):
     def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
         super().__init__(tap, shape, self.name)
         self._shape = shape
+        self._zone_check = ZoneCheck()
         self._workers: Workers | None = None
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
@@ -208,6 +211,8 @@ class EventsStream(MixpanelStream):
                 raise StreamError(f"{query.what}: {error}") from None
             portion.extent, portion.received = window.days, answer.received
             unless_whole.pop_all()
+        if judgement := self._zone_check.news(settings.zone):
+            self.log("%s", judgement, level=logging.WARNING)
         return portion, end_instant(window, settings.zone, answer.requested_at)
 
     def _shaping(self, envelope: Envelope, answer: Answer) -> Shaping:
@@ -226,11 +231,22 @@ class EventsStream(MixpanelStream):
         """Shape a body into a portion, in this thread or in a worker process."""
         try:
             if self._workers:
-                self._workers.fill(shaping, answer.blocks(), portion)
+                self._workers.fill(shaping, self._watched(answer), portion)
             else:
-                shaping(answer.blocks(), portion)
+                shaping(self._watched(answer), portion)
         except BrokenBody as error:
             raise answer.named(error) from None
+
+    def _watched(self, answer: Answer) -> Iterator[bytes]:
+        """A body as sent, some of whose first lines are looked at for the time zone they are written in."""
+        blocks = answer.blocks()
+        for first in blocks:
+            # Alone it is no whole body; of a damaged one the shaping tells.
+            with contextlib.suppress(BrokenBody):
+                self._zone_check.look(next(unpacked([first], answer.packing), b""))
+            yield first
+            break
+        yield from blocks
 
 
 def _portions_of(results: Iterator[Fetched]) -> Iterator[tuple[Portion, dt.datetime]]:

@@ -1,0 +1,235 @@
+"""Whether `project_timezone` is the zone that a project's events are stored in, found out from some lines of them.
+
+In a project from before 2023 `time` is the wall clock of the project's zone, written as if it were UTC. Mixpanel's own
+`$mp_api_timestamp_ms`, when it received the event, is UTC in every project. Most events arrive within minutes, so
+between the two lies the zone's offset from UTC, to within minutes, and nothing in a project that stores UTC.
+
+One event proves nothing: it may have been kept on a device for days, or the device's clock may be wrong. Such delays
+differ from event to event; a zone's offset is the same for all events of a season. So a month's events count only where
+two thirds of them show one and the same offset.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, available_timezones
+
+import msgspec
+
+from .event_time import EventClock, UnusableTime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINES = 100
+"""Lines of a window that are looked at, at the most."""
+
+ENOUGH_ROWS = 50
+"""Events that must show an offset before anything is said."""
+
+ENOUGH_IN_A_MONTH = 10
+"""Events a month must have before its majority counts."""
+
+MAJORITY = 2 / 3
+"""The share of a month's events that must show the same offset."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUARTER = 900_000
+_MINUTE = 60_000
+_PROMPT = 5 * _MINUTE
+"""Milliseconds around an offset within which an event shows it."""
+
+_EARLIEST, _LATEST = -12 * 4, 14 * 4
+"""Quarters of an hour that a zone is from UTC, at the least and at the most."""
+
+_EXAMPLES = 3
+
+# Asked before all the others, of which there are 600: names that most people can place.
+_WELL_KNOWN = (
+    "Europe/London", "Europe/Lisbon", "Europe/Berlin", "Europe/Paris", "Europe/Madrid", "Europe/Athens",
+    "Europe/Helsinki", "Europe/Istanbul", "Europe/Moscow",
+    "America/Los_Angeles", "America/Denver", "America/Chicago", "America/New_York", "America/Toronto",
+    "America/Halifax", "America/Phoenix", "America/Mexico_City", "America/Bogota", "America/Sao_Paulo",
+    "America/Argentina/Buenos_Aires",
+    "Asia/Dubai", "Asia/Karachi", "Asia/Kolkata", "Asia/Dhaka", "Asia/Jakarta", "Asia/Shanghai", "Asia/Singapore",
+    "Asia/Tokyo", "Australia/Brisbane", "Australia/Sydney", "Australia/Adelaide", "Pacific/Auckland",
+    "Africa/Lagos", "Africa/Johannesburg", "Africa/Nairobi", "Africa/Cairo",
+)  # fmt: skip
+
+_NOTHING = msgspec.Raw(b"null")
+
+
+class _Times(msgspec.Struct, gc=False, rename={"received": "$mp_api_timestamp_ms", "imported": "$import"}):
+    time: msgspec.Raw
+    received: msgspec.Raw
+    imported: msgspec.Raw = _NOTHING
+
+
+class _Event(msgspec.Struct, gc=False):
+    properties: _Times
+
+
+_read = msgspec.json.Decoder(_Event).decode
+_utc = EventClock()
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An offset from UTC that a month's events show.
+
+    Attributes:
+        offset: How far `time` is ahead of UTC.
+        at: About the middle of these events, UTC.
+        rows: How many events show it.
+    """
+
+    offset: timedelta
+    at: datetime
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{offset_text(self.offset)} in {self.at:%Y-%m}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the events looked at say about the setting.
+
+    Attributes:
+        zone: The setting's zone.
+        rows: Events looked at that could say something.
+        sightings: The offsets seen, by month.
+        fits: Whether the setting is right; None while too few events agree to say so.
+    """
+
+    zone: ZoneInfo
+    rows: int
+    sightings: tuple[Sighting, ...]
+    fits: bool | None
+
+    def zones(self) -> list[str]:
+        """Name up to three zones that had each of the offsets when it was seen. An offset alone names none."""
+        others = (name for name in sorted(available_timezones()) if "/" in name and not name.startswith("Etc/"))
+        found: dict[str, None] = {}
+        for name in (*_WELL_KNOWN, *others):
+            zone = ZoneInfo(name)
+            if all(_offset(zone, seen.at) == seen.offset for seen in self.sightings):
+                found[name] = None
+            if len(found) == _EXAMPLES:
+                break
+        return list(found)
+
+    def __str__(self) -> str:
+        """Say what does not fit and what to do about it, in one line."""
+        agreeing = sum(seen.rows for seen in self.sightings)
+        first_of_each = {seen.offset: seen for seen in reversed(self.sightings)}
+        offsets = " and ".join(str(seen) for seen in sorted(first_of_each.values(), key=lambda seen: seen.at))
+        return (
+            f"project_timezone is {self.zone.key}, but {agreeing} of {self.rows} events looked at have a `time` at "
+            f"{offsets}: {self._remedy(is_utc=first_of_each.keys() == {timedelta()})}. "
+            "Until then days and event_time are wrong (docs/time-zones.md)"
+        )
+
+    def _remedy(self, *, is_utc: bool) -> str:
+        shown = "Mixpanel shows in Project Settings > Overview"
+        zones = " or ".join(self.zones())
+        if is_utc:
+            such_as = f", such as {self.zones()[0]}" if zones else ""
+            return f"leave project_timezone out (or, in a project from before 2023, set the zone that {shown}{such_as})"
+        if not zones:
+            return (
+                "no zone has had all of these, so the project's zone was probably changed in between, and the one that "
+                f"{shown} is right for the latest events only"
+            )
+        return f"set project_timezone to the zone that {shown}, such as {zones}"
+
+
+class ZoneCheck:
+    """Collects what some events of each window show. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told = False
+        # By month, then by quarters of an hour (None: no offset): events, and the sum of their times of receipt in ms.
+        self._counts: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
+        self._received: Counter[tuple[str, int | None]] = Counter()
+
+    def look(self, block: bytes) -> None:
+        """Look at some lines, none of which need be an event; what follows the last newline is left alone."""
+        if self._told:
+            return
+        seen = [each for line in block.split(b"\n", LINES)[:-1] if (each := _shown_by(line)) is not None]
+        with self._lock:
+            for quarters, received in seen:
+                month = f"{_EPOCH + timedelta(milliseconds=received):%Y-%m}"
+                self._counts[month][quarters] += 1
+                self._received[month, quarters] += received
+
+    def judgement(self, zone: ZoneInfo) -> Judgement:
+        """Judge a zone, that of the setting, by what was seen so far."""
+        with self._lock:
+            sightings = tuple(self._sightings())
+            rows = sum(counts.total() for counts in self._counts.values())
+        against = sum(seen.rows for seen in sightings if _offset(zone, seen.at) != seen.offset)
+        fits = None
+        if against >= ENOUGH_ROWS:
+            fits = False
+        elif not against and sum(seen.rows for seen in sightings) >= ENOUGH_ROWS:
+            fits = True
+        return Judgement(zone, rows, sightings, fits)
+
+    def news(self, zone: ZoneInfo) -> Judgement | None:
+        """Return a judgement once: the first time that the setting's zone is seen not to fit."""
+        if self._told:
+            return None
+        judgement = self.judgement(zone)
+        with self._lock:
+            if judgement.fits is not False or self._told:
+                return None
+            self._told = True
+        return judgement
+
+    def _sightings(self) -> Iterator[Sighting]:
+        for month in sorted(self._counts):
+            counts = self._counts[month]
+            [(quarters, rows)] = counts.most_common(1)
+            if quarters is not None and counts.total() >= ENOUGH_IN_A_MONTH and rows >= MAJORITY * counts.total():
+                # Their middle lies in the season that they belong to, also where the clock changes in this month.
+                middle = _EPOCH + timedelta(milliseconds=self._received[month, quarters] // rows)
+                yield Sighting(timedelta(minutes=15 * quarters), middle, rows)
+
+
+def offset_text(offset: timedelta) -> str:
+    """Spell an offset as `UTC+05:30`, none as `UTC`."""
+    if not offset:
+        return "UTC"
+    hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+    return f"UTC{'-' if offset < timedelta() else '+'}{hours:02}:{minutes:02}"
+
+
+def _shown_by(line: bytes) -> tuple[int | None, int] | None:
+    """What one line shows.
+
+    Returns:
+        How many quarters of an hour `time` is ahead of the receipt, None for no such number, and the receipt in ms; or
+        None for a line that shows nothing: no event, imported, or dated by a clock that knows whole minutes only, as
+        counts for an hour are, which are sent when it is over.
+    """
+    try:
+        times = _read(line).properties
+        time, received = _utc.instant(bytes(times.time)), _utc.instant(bytes(times.received))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
+        return None
+    if time % _MINUTE == 0 or bytes(times.imported) == b"true":
+        return None
+    quarters = round((time - received) / _QUARTER)
+    is_prompt = abs(time - received - quarters * _QUARTER) <= _PROMPT
+    return quarters if is_prompt and _EARLIEST <= quarters <= _LATEST else None, received
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()

@@ -1,0 +1,223 @@
+"""A wrong zone is told from the data, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tap_mixpanel_stream.records.zone_check import ENOUGH_ROWS, LINES, Judgement, ZoneCheck, offset_text
+
+WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
+UTC_ZONE = ZoneInfo("UTC")
+HOUR = 3_600_000
+# Zones with quarters and half hours, with and without a summer of their own, on either side of UTC, and UTC itself.
+ZONES = st.sampled_from(
+    [
+        *("UTC", "Europe/Berlin", "Europe/London", "America/New_York", "America/St_Johns", "Asia/Kolkata"),
+        *("Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Chatham", "Africa/Lagos", "Asia/Tokyo"),
+    ]
+).map(ZoneInfo)
+
+
+def event(time: object, received: object, **properties: object) -> bytes:
+    return json.dumps(
+        {"event": "E", "properties": {"time": time, "$mp_api_timestamp_ms": received, **properties}}
+    ).encode()
+
+
+def prompt(rng: random.Random, begin: datetime, stored_in: ZoneInfo, *, in_ms: bool = False) -> bytes:
+    """An event as a project in a zone holds it, received within two minutes, or dated half of one ahead."""
+    received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
+    moment = received + rng.randrange(-120_000, 30_000)
+    offset = datetime.fromtimestamp(moment / 1000, stored_in).utcoffset()
+    assert offset is not None
+    time = moment + offset // timedelta(milliseconds=1)
+    if time % 60_000 < 1000:
+        time += 1000
+    return event(time if in_ms else time // 1000, received)
+
+
+def late(rng: random.Random, begin: datetime) -> bytes:
+    """An event of a UTC project that was kept on a device for hours or days."""
+    received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
+    return event((received - rng.randrange(HOUR // 4, 120 * HOUR)) // 1000, received)
+
+
+def skewed(rng: random.Random, begin: datetime) -> bytes:
+    """An event from a device whose clock is wrong, by any time either way."""
+    received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
+    return event((received + rng.randrange(-26 * HOUR, 26 * HOUR)) // 1000, received)
+
+
+def judged(setting: ZoneInfo, lines: list[bytes]) -> Judgement:
+    check = ZoneCheck()
+    for start in range(0, len(lines), LINES):
+        check.look(b"\n".join([*lines[start : start + LINES], b""]))
+    return check.judgement(setting)
+
+
+def wrong_at(setting: ZoneInfo, stored_in: ZoneInfo, at: datetime) -> bool:
+    return at.astimezone(setting).utcoffset() != at.astimezone(stored_in).utcoffset()
+
+
+@given(ZONES, ZONES, st.integers(0, 2**32), st.sampled_from([(WINTER,), (SUMMER,), (WINTER, SUMMER)]), st.booleans())
+def test_a_setting_does_not_fit_exactly_where_the_clocks_differ(
+    setting: ZoneInfo, stored_in: ZoneInfo, seed: int, seasons: tuple[datetime, ...], in_ms: bool
+) -> None:
+    rng = random.Random(seed)
+    lines = [prompt(rng, begin, stored_in, in_ms=in_ms) for begin in seasons for _ in range(ENOUGH_ROWS)]
+    noise = [make(rng, begin) for begin in seasons for make in (late, skewed) for _ in range(ENOUGH_ROWS // 6)]
+    lines += noise
+    rng.shuffle(lines)
+    judgement = judged(setting, lines)
+    assert judgement.fits is (not any(wrong_at(setting, stored_in, begin) for begin in seasons))
+    assert {seen.offset for seen in judgement.sightings} == {
+        begin.astimezone(stored_in).utcoffset() for begin in seasons
+    }
+    for name in judgement.zones():
+        assert not any(wrong_at(ZoneInfo(name), stored_in, begin) for begin in seasons)
+
+
+@given(ZONES, st.integers(0, 2**32), st.integers(0, 2000), st.booleans())
+def test_late_events_and_wrong_clocks_alone_never_speak_against_a_setting(
+    setting: ZoneInfo, seed: int, rows: int, are_late: bool
+) -> None:
+    rng = random.Random(seed)
+    make = late if are_late else skewed
+    assert judged(setting, [make(rng, WINTER) for _ in range(rows)]).fits is None
+
+
+@given(ZONES, st.integers(0, 2**32))
+def test_with_every_second_event_late_nothing_is_said(stored_in: ZoneInfo, seed: int) -> None:
+    rng = random.Random(seed)
+    lines = [line for _ in range(200) for line in (prompt(rng, WINTER, stored_in), late(rng, WINTER))]
+    assert judged(UTC_ZONE, lines).fits is None
+
+
+@given(st.lists(st.binary(max_size=30)))
+def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
+    check = ZoneCheck()
+    check.look(b"\n".join(lines))
+    assert check.judgement(UTC_ZONE) == Judgement(UTC_ZONE, 0, (), None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        event("soon", 1641988800000),
+        event(None, 1641988800000),
+        event(1641992405, "x"),
+        b'{"event":"E","properties":{"time":1641992405}}',
+        event(1641992405, 1641988800000, **{"$import": True}),
+        # An hour's count, sent two minutes after the hour.
+        event(1641992400, 1641988920000),
+        b'{"event":"E","properties":' + b"[" * 100_000,
+    ],
+)
+def test_rows_that_say_nothing_of_the_clock_are_left_out(line: bytes) -> None:
+    assert judged(UTC_ZONE, [line] * 60).rows == 0
+
+
+@pytest.mark.parametrize("time", [1641992405, 1641992405.25, "1641992405", 1641992405250, "1641992405250.0"])
+def test_time_is_understood_as_the_records_understand_it(time: object) -> None:
+    judgement = judged(UTC_ZONE, [event(time, 1641988800000)] * ENOUGH_ROWS)
+    assert [seen.offset for seen in judgement.sightings] == [timedelta(hours=1)]
+
+
+def test_fewer_events_than_enough_say_nothing() -> None:
+    line = event(1641992405, 1641988800000)
+    assert judged(UTC_ZONE, [line] * (ENOUGH_ROWS - 1)).fits is None
+    assert judged(UTC_ZONE, [line] * ENOUGH_ROWS).fits is False
+
+
+def test_a_steady_delay_that_is_no_zones_offset_shows_nothing() -> None:
+    lines = [event((1641988800000 - 15 * HOUR) // 1000 + 5, 1641988800000)] * 200
+    assert judged(UTC_ZONE, lines).fits is None
+
+
+def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_is_in() -> None:
+    rng = random.Random(1)
+    berlin = ZoneInfo("Europe/Berlin")
+    lines = [prompt(rng, datetime(2022, 3, day, tzinfo=UTC), berlin) for day in range(1, 31) for _ in range(10)]
+    judgement = judged(UTC_ZONE, lines)
+    assert judgement.fits is False
+    assert "Europe/Berlin" in judgement.zones()
+    assert judged(berlin, lines).fits is True
+
+
+def test_it_is_told_once() -> None:
+    check = ZoneCheck()
+    assert check.news(UTC_ZONE) is None
+    check.look(event(1641992405, 1641988800000) + b"\n")
+    assert check.news(UTC_ZONE) is None
+    check.look((event(1641992405, 1641988800000) + b"\n") * ENOUGH_ROWS)
+    assert check.news(UTC_ZONE) is not None
+    assert check.news(UTC_ZONE) is None
+
+
+def test_only_the_first_lines_of_a_block_are_looked_at() -> None:
+    line = event(1641992405, 1641988800000) + b"\n"
+    check = ZoneCheck()
+    check.look(line * 500 + line[:7])
+    assert check.judgement(UTC_ZONE).rows == LINES
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(0, "UTC"), (330, "UTC+05:30"), (-210, "UTC-03:30"), (-720, "UTC-12:00"), (845, "UTC+14:05")]
+)
+def test_an_offset_is_spelled_with_its_sign(minutes: int, text: str) -> None:
+    assert offset_text(timedelta(minutes=minutes)) == text
+
+
+@pytest.mark.parametrize(
+    ("setting", "stored_in", "seasons", "says"),
+    [
+        ("UTC", "Europe/Berlin", [WINTER], ["project_timezone is UTC", "UTC+01:00 in 2022-01", "Europe/Berlin"]),
+        (
+            "UTC",
+            "Europe/Berlin",
+            [WINTER, SUMMER],
+            ["UTC+01:00 in 2022-01 and UTC+02:00 in 2022-07", "Project Settings", "Europe/Berlin"],
+        ),
+        (
+            "Europe/Berlin",
+            "UTC",
+            [SUMMER],
+            ["project_timezone is Europe/Berlin", "UTC in 2022-07", "leave project_time"],
+        ),
+        ("UTC", "Europe/London", [WINTER, SUMMER], ["UTC in 2022-01 and UTC+01:00 in 2022-07", "Europe/London"]),
+        ("Europe/Berlin", "Asia/Kolkata", [WINTER], ["UTC+05:30 in 2022-01", "Asia/Kolkata"]),
+    ],
+)
+def test_the_line_names_setting_offsets_and_remedy(
+    setting: str, stored_in: str, seasons: list[datetime], says: list[str]
+) -> None:
+    rng = random.Random(2)
+    lines = [prompt(rng, begin, ZoneInfo(stored_in)) for begin in seasons for _ in range(60)]
+    text = str(judged(ZoneInfo(setting), lines))
+    assert [words for words in says if words not in text] == []
+    assert "\n" not in text
+
+
+def test_offsets_that_no_zone_has_had_together_say_that_the_zone_was_changed() -> None:
+    rng = random.Random(3)
+    lines = [prompt(rng, WINTER, ZoneInfo("Asia/Tokyo")) for _ in range(60)]
+    lines += [prompt(rng, SUMMER, ZoneInfo("America/New_York")) for _ in range(60)]
+    judgement = judged(UTC_ZONE, lines)
+    assert judgement.zones() == []
+    assert "was probably changed" in str(judgement)
+
+
+def test_a_few_events_against_a_setting_that_the_others_confirm_leave_it_open() -> None:
+    rng = random.Random(4)
+    berlin = ZoneInfo("Europe/Berlin")
+    lines = [prompt(rng, WINTER, UTC_ZONE) for _ in range(200)]
+    few = [prompt(rng, SUMMER, berlin) for _ in range(ENOUGH_ROWS - 1)]
+    assert judged(UTC_ZONE, lines).fits is True
+    assert judged(UTC_ZONE, lines + few).fits is None
+    assert judged(UTC_ZONE, [*lines, *few, prompt(rng, SUMMER, berlin)]).fits is False

@@ -299,10 +299,17 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A configuration that has passed all checks. Names are those of the settings."""
+    """A configuration that has passed all checks. Names are those of the settings.
+
+    Attributes:
+        hosts: Whom to ask.
+        other_regions: Who else could have the project; nobody where `data_api_url` or `api_url` says whom to ask.
+    """
 
     auth: Auth
+    region: str
     hosts: Hosts
+    other_regions: Mapping[str, Hosts]
     zone: ZoneInfo
     start_date: dt.date | None
     end_date: dt.date | None
@@ -355,7 +362,12 @@ class Settings:
             raise SettingsError(check.problems)
         as_they_are = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         lists = {name: values[name] or [] for name in _LISTS}
-        made = {"start_date": start, "end_date": end, "bad_lines_path": bad_lines_path}
+        made = {
+            "other_regions": _other_regions(values),
+            "start_date": start,
+            "end_date": end,
+            "bad_lines_path": bad_lines_path,
+        }
         return cls(auth=auth, hosts=hosts, zone=zone, **(as_they_are | lists | made))
 
     def warnings(self) -> list[str]:
@@ -431,6 +443,12 @@ def _hosts(values: dict[str, Any]) -> Hosts:
         data_api_url=_url(values, "data_api_url") or region.data_api_url,
         api_url=_url(values, "api_url") or region.api_url,
     )
+
+
+def _other_regions(values: dict[str, Any]) -> Mapping[str, Hosts]:
+    if values["data_api_url"] or values["api_url"]:
+        return {}
+    return {region: hosts for region, hosts in REGIONS.items() if region != values["region"]}
 
 
 def _url(values: dict[str, Any], name: str) -> str | None:

@@ -9,6 +9,7 @@ import logging
 import sys
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
+import click
 from singer_sdk import Tap
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
@@ -18,7 +19,7 @@ from .mixpanel.client import Client
 from .mixpanel.clock import Clock
 from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
-from .quiet import quieten
+from .quiet import errors_only, quieten
 from .records.shapes import shapes_for
 from .settings import SCHEMA, Settings, SettingsError, check_fits
 from .streams.base import StreamError
@@ -29,9 +30,9 @@ from .streams.profiles import ProfilesStream
 if TYPE_CHECKING:
     from types import FrameType
 
-    import click
     from singer_sdk.plugin_base import _ConfigInput
 
+    from .mixpanel.regions import Hosts
     from .streams.base import MixpanelStream
 
 # Errors whose message is all that a user needs.
@@ -75,9 +76,13 @@ class TapMixpanelStream(Tap):
     @functools.cached_property
     def client(self) -> Client:
         """The way to Mixpanel."""
+        return self.client_at(self.settings.hosts)
+
+    def client_at(self, hosts: Hosts) -> Client:
+        """Make a way to Mixpanel in a region."""
         settings = self.settings
         return Client(
-            settings.hosts,
+            hosts,
             settings.auth,
             self.quota,
             self.clock,
@@ -120,16 +125,45 @@ class TapMixpanelStream(Tap):
     def get_singer_command(cls) -> click.Command:
         """Make the command; its logging is set up by now."""
         quieten()
-        return super().get_singer_command()
+        command = super().get_singer_command()
+        command.params.append(
+            click.Option(
+                ["--doctor"],
+                is_flag=True,
+                help="Try the configuration with a handful of queries, and report what a run would meet and take.",
+            )
+        )
+        return command
 
     @classmethod
-    def invoke(cls, *, state: IO[str] | None = None, catalog: IO[str] | None = None, **options: Any) -> None:
+    def invoke(
+        cls,
+        *,
+        doctor: bool = False,
+        config: _ConfigInput | None = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+        **options: Any,
+    ) -> None:
         """Run the tap as the command does.
 
         Raises:
             SettingsError: The configuration, the state or the catalog is refused.
         """
-        super().invoke(state=_json_object("--state", state), catalog=_json_object("--catalog", catalog), **options)
+        state, catalog = _json_object("--state", state), _json_object("--catalog", catalog)
+        if not doctor:
+            super().invoke(config=config, state=state, catalog=catalog, **options)
+            return
+        from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
+
+        with errors_only(cls.logger):
+            tap = cls(
+                config=config.config if config else None,
+                parse_env_config=bool(config and config.parse_env),
+                state=json.load(state) if state else None,
+                catalog=json.load(catalog) if catalog else None,
+            )
+            sys.exit(examine(tap))
 
 
 def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:

@@ -321,6 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Name the emulator in the header `Server`: nobody shall take it for Mixpanel."""
         return "tap-mixpanel-emulator"
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Date the answers by the emulator's clock."""
+        return super().date_time_string(self.server.emulator.now().timestamp() if timestamp is None else timestamp)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Say nothing: `Emulator.requests` knows it all."""
 

@@ -12,6 +12,7 @@ import requests
 import urllib3
 
 from .body import Counts, as_sent, packing_of, read_all, unpacked
+from .clock import clock_lead
 from .errors import (
     BrokenBody,
     MixpanelError,
@@ -27,7 +28,7 @@ from .wire import Adapter, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from .auth import Auth
@@ -55,6 +56,7 @@ class Client:
     Attributes:
         clock: The run's clock.
         quota: The run's account of requests.
+        clock_lead: How far our clock was ahead of Mixpanel's when it last answered; None while that is not known.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Client:
         self._auth = auth
         self.quota = quota
         self.clock = clock
+        self.clock_lead: timedelta | None = None
         self._timeout = request_timeout
         self._workspace_id = workspace_id
         self._sockets = Sockets()
@@ -114,6 +117,7 @@ class Client:
             self.quota.acquire(query.what, counts=query.counts)
             requested_at = self.clock.now()
             response = self._send(query)
+            self.clock_lead = clock_lead(response.headers.get("Date"), requested_at, self.clock.now())
             if response.status_code == requests.codes.ok:
                 self.quota.answered()
                 return Answer(response, query.what, requested_at, self.clock)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 from .errors import Stopped
 
@@ -63,3 +64,21 @@ class Clock:
         self._stopped = True
         with self._woken:
             self._woken.notify_all()
+
+
+def clock_lead(date: str | None, asked: datetime, answered: datetime) -> timedelta | None:
+    """How far our clock is ahead of a server's, by the `Date` of its answer; negative where it is behind.
+
+    Args:
+        date: The header, which knows whole seconds only.
+        asked: Our time when we asked, UTC.
+        answered: Our time when the answer began, UTC.
+
+    Returns:
+        Zero where the date lies between the two, None where there is no date.
+    """
+    try:
+        served = parsedate_to_datetime(date or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return max(asked - served - timedelta(seconds=1), min(answered - served, timedelta()))

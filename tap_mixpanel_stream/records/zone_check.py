@@ -138,8 +138,10 @@ class Judgement:
         shown = "Mixpanel shows in Project Settings > Overview"
         zones = " or ".join(self.zones())
         if is_utc:
-            such_as = f", such as {self.zones()[0]}" if zones else ""
-            return f"leave project_timezone out (or, in a project from before 2023, set the zone that {shown}{such_as})"
+            return (
+                f"leave project_timezone out (in a project from before 2023, set the zone that {shown} if that one is "
+                "at UTC then, as Europe/London is in winter)"
+            )
         if not zones:
             return (
                 "no zone has had all of these, so the project's zone was probably changed in between, and the one that "

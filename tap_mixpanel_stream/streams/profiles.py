@@ -66,7 +66,11 @@ class ProfilesStream(MixpanelStream):
 
     def sample(self, count: int) -> Portion:
         """Ask for one page of `count` profiles."""
-        return self._shaped(next(self._pages(count)), BARE)
+        return self._shaped(self.first_page(count), BARE)
+
+    def first_page(self, size: int) -> Page:
+        """Ask for one page of `size` profiles; it says how many there are in all."""
+        return next(self._pages(size))
 
     def _pages(self, page_size: int) -> Iterator[Page]:
         settings = self.settings

@@ -235,3 +235,8 @@ def test_a_path_mixpanel_does_not_have_is_404() -> None:
         assert ask(emulator, f"{emulator.api_url}/query/nonsense").status == 404
         assert ask(emulator, f"{emulator.data_api_url}/export", form={}).status == 404
     assert [seen.kind for seen in emulator.requests] == ["unknown", "unknown"]
+
+
+def test_answers_are_dated_by_the_emulators_clock() -> None:
+    with Emulator(FixedProject(), now=lambda: NOW) as emulator:
+        assert export(emulator, DAY).headers["date"] == "Sat, 01 Jun 2024 12:00:00 GMT"

@@ -4,12 +4,12 @@ import logging
 import signal
 import threading
 import time
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.mixpanel.clock import Clock
+from tap_mixpanel_stream.mixpanel.clock import Clock, clock_lead
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, Stopped, Transient
 from tap_mixpanel_stream.mixpanel.retry import Retrying, pause
 
@@ -99,3 +99,29 @@ def test_what_lasts_is_not_tried_again(clock: TurnedClock) -> None:
 def test_pauses_vary_by_a_fifth_at_most() -> None:
     assert pause(1, lambda: 0.0) == pytest.approx(0.8)
     assert pause(9, lambda: 1.0) == pytest.approx(9.6)
+
+
+ASKED = datetime(2024, 1, 16, 9, 30, 10, 500_000, tzinfo=UTC)
+ANSWERED = ASKED + timedelta(seconds=4)
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        # Anywhere between asking and the answer, by a clock of whole seconds, there is no difference to be told.
+        ("Tue, 16 Jan 2024 09:30:10 GMT", 0),
+        ("Tue, 16 Jan 2024 09:30:14 GMT", 0),
+        ("Tue, 16 Jan 2024 09:30:15 GMT", -0.5),
+        ("Tue, 16 Jan 2024 09:30:08 GMT", 1.5),
+        ("Tue, 16 Jan 2024 09:40:14 GMT", -599.5),
+        ("Tue, 16 Jan 2024 08:30:10 GMT", 3599.5),
+        ("Tue, 16 Jan 2024 10:30:12 +0100", 0),
+    ],
+)
+def test_our_clock_s_lead_is_what_asking_and_answering_do_not_explain(date: str, seconds: float) -> None:
+    assert clock_lead(date, ASKED, ANSWERED) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("date", [None, "", "soon", "Fri, 31 Dec 9999 23:00:00 -1400", "Tue, 99 Jan 2024 09:30:10 GMT"])
+def test_without_a_usable_date_our_clock_s_lead_is_not_known(date: str | None) -> None:
+    assert clock_lead(date, ASKED, ANSWERED) is None

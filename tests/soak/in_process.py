@@ -60,7 +60,7 @@ def run_here(
 ) -> Result:
     """Run the tap to its end, or to the error that the command would show."""
     error = None
-    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), _signals_restored():
+    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored():
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
@@ -81,7 +81,7 @@ def run_here(
 
 
 @contextmanager
-def _signals_restored() -> Iterator[None]:
+def signals_restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,0 +1,401 @@
+"""What is asked, in which order, and what the answers mean."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, cast
+
+from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
+from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.retry import Retrying
+from ..mixpanel.unpacking import unpacked
+from ..mixpanel.windows import LARGE, Window, first_day, last_day
+from ..records.envelope import record_envelope
+from ..records.errors import BadLine, CutShort, LineTooLong
+from ..records.lines import LineCutter
+from ..records.shapes import shapes_for
+from ..records.zone_check import ZoneCheck
+from ..streams.base import StreamError
+from ..streams.events import EventsStream
+from ..streams.profiles import ProfilesStream
+from .forecast import Day, Forecast, days_to_look_at, forecast
+from .report import Report, about, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..mixpanel.client import Answer
+    from ..records.zone_check import Judgement
+    from ..streams.base import MixpanelStream
+    from ..tap import TapMixpanelStream
+
+DAYS = 5
+"""Days of events that are read, at the most."""
+
+SECONDS = 30.0
+"""Seconds that are spent on one day, at the most."""
+
+RETRIES = 1
+PATIENCE = 30
+"""Seconds to wait for quota, instead of `max_quota_wait`: somebody waits for the report."""
+
+FIRST_BYTES = 1024 * 1024
+"""Bytes of a day in whose lines the time zone is looked for."""
+
+WRONG_CLOCK = timedelta(seconds=30)
+QUERIES_AN_HOUR = 60
+SECONDS_AN_HOUR = 3600
+
+# Answers by which the credentials are good and the project is found.
+WELCOME = frozenset({"plan", "time_zone", "parameter"})
+# Answers that a project in another region may give.
+UNKNOWN_HERE = frozenset({"credentials", "access", "not_found"})
+
+
+# How an answer is told: the line of a stream that can be read, or what kept it from being read.
+Outcome = str | MixpanelError | StreamError
+
+
+def examine(tap: TapMixpanelStream) -> int:
+    """Try a configuration and write a report.
+
+    Args:
+        tap: The tap of that configuration, which has asked nobody yet. It is less patient from now on.
+
+    Returns:
+        The exit code: 1 if a run would fail or date its events wrong, else 0.
+    """
+    report = Report(tap.stdout)
+    try:
+        _Examination(tap, report).run()
+    except QuotaSpent as spent:
+        until = f" after {spent.until:%H:%M} UTC" if spent.until else " later"
+        report.problem(
+            "quota",
+            f"Mixpanel has too many queries of this project now, whoever asks them: ask again{until}. A run would wait",
+        )
+    finally:
+        tap.client.close()
+    report.end(tap.quota.requests)
+    return 1 if report.problems else 0
+
+
+class _Examination:
+    """One examination of one configuration."""
+
+    def __init__(self, tap: TapMixpanelStream, report: Report) -> None:
+        self._tap = tap
+        self._report = report
+        self._settings = tap.settings
+        tap.settings = replace(tap.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
+        # Events first, since what they are asked for tells most.
+        streams = [cast("MixpanelStream", stream) for stream in tap.streams.values() if stream.selected]
+        self._streams = sorted(streams, key=lambda stream: not isinstance(stream, EventsStream))
+        self._is_plan_short = False
+
+    def run(self) -> None:
+        """Check one thing after another, as far as the ones before allow it."""
+        warnings = self._settings.warnings()
+        for warning in warnings:
+            self._report.warning("settings", warning)
+        if not warnings:
+            self._report.ok("settings", "complete, and they go together")
+        if not self._streams:
+            self._report.warning("settings", "the catalog selects no stream: a run would read nothing")
+            return
+        outcome = self._ask(self._streams[0])
+        is_let_in = self._is_let_in(outcome)
+        self._check_clock()
+        if not is_let_in:
+            return
+        self._check_stream(self._streams[0], outcome)
+        for stream in self._streams[1:]:
+            self._check_stream(stream, self._ask(stream))
+        if not self._is_plan_short:
+            self._report.ok("plan", f"includes {' and '.join(stream.name for stream in self._streams)}")
+
+    # --- Who asks, and where -----------------------------------------------------------------------------------------
+
+    def _ask(self, stream: MixpanelStream) -> Outcome:
+        """Ask for as little of a stream as shows whether it can be read."""
+        try:
+            if isinstance(stream, EventsStream):
+                # The last day, since it is the one that need not have begun in the project.
+                return self._retrying(lambda: self._one_event(stream))
+            if isinstance(stream, ProfilesStream):
+                total = stream.first_page(1).total
+                return "can be read" if total is None else f"{total:,} in the project"
+            stream.sample(1).close()
+        except QuotaSpent:
+            raise
+        except (MixpanelError, StreamError) as error:
+            return error
+        return "can be read"
+
+    def _one_event(self, stream: EventsStream) -> str:
+        last = self._range(stream)[1]
+        with self._tap.client.open(export_query(Window(last, last), self._options(limit=1))) as answer:
+            for _ in _body(answer):
+                pass
+        return "can be read"
+
+    def _is_let_in(self, outcome: Outcome) -> bool:
+        """Report on credentials, region and project; the rest can be checked only where these are right."""
+        report, settings = self._report, self._settings
+        if _is_welcome(outcome):
+            report.ok("credentials", "accepted")
+            report.ok("region", settings.region if settings.other_regions else "by data_api_url and api_url")
+            report.ok("project", settings.auth.project_id or "the one that api_secret belongs to")
+            return True
+        if not isinstance(outcome, Refused) or outcome.kind not in UNKNOWN_HERE:
+            report.problem("connection", str(outcome))
+        elif home := self._home():
+            report.problem("region", f"the project is in {home} and not in {settings.region}: set region to {home}")
+        else:
+            others = " and ".join(settings.other_regions)
+            tried = f". The same from the other regions, {others}" if others else ""
+            check = "credentials" if outcome.kind == "credentials" else "project"
+            report.problem(check, f"{outcome}{tried}")
+        return False
+
+    def _home(self) -> str | None:
+        """Ask the other regions; return the one that knows the project."""
+        here = self._tap.client
+        try:
+            for region, hosts in self._settings.other_regions.items():
+                self._tap.client = self._tap.client_at(hosts)
+                outcome = self._ask(self._streams[0])
+                self._tap.client.close()
+                if _is_welcome(outcome):
+                    return region
+        finally:
+            self._tap.client = here
+        return None
+
+    def _check_clock(self) -> None:
+        lead = self._tap.client.clock_lead
+        if lead is None:
+            return
+        if abs(lead) <= WRONG_CLOCK:
+            self._report.ok("clock", "this machine's agrees with Mixpanel's")
+            return
+        side = "ahead of" if lead > timedelta() else "behind"
+        self._report.warning(
+            "clock",
+            f"this machine's is {_duration(abs(lead))} {side} Mixpanel's: set it right. Which day is today and up to "
+            "when everything is delivered are told by it",
+        )
+
+    # --- What can be read --------------------------------------------------------------------------------------------
+
+    def _check_stream(self, stream: MixpanelStream, outcome: Outcome) -> None:
+        refused = outcome.kind if isinstance(outcome, Refused) else None
+        if refused == "plan":
+            self._is_plan_short = True
+        if refused == "time_zone":
+            self._report.problem("last day", str(outcome))
+        elif not isinstance(outcome, str):
+            self._report.problem("plan" if refused == "plan" else stream.name, str(outcome))
+            return
+        if isinstance(stream, EventsStream):
+            # Clocks of zones are never more than 26 hours apart.
+            self._check_events(stream, days_not_begun=2 if refused else 0)
+        else:
+            self._report.ok(stream.name, str(outcome))
+
+    def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
+        """Read some days, and tell from them about the zone and about a whole run."""
+        first, last = self._range(stream)
+        if first > last:
+            self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
+            return
+        today = last_day(None, self._tap.clock.now(), self._settings.zone)
+        # A day that is not over shows less than it will hold.
+        latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
+        zone_check = ZoneCheck()
+        looks: list[_Look] = []
+        failure: Exception | None = None
+        try:
+            for day in days_to_look_at(first, latest, DAYS):
+                look = self._retrying(functools.partial(self._look_at, stream, day, zone_check))
+                looks.append(look)
+        except QuotaSpent:
+            raise
+        except (MixpanelError, StreamError) as error:
+            failure = error
+        self._tell_of_events(looks, failure)
+        if looks:
+            self._tell_of_zone(zone_check.judgement(self._settings.zone))
+            self._tell_of_run(first, last, [look.day for look in looks])
+
+    def _look_at(self, stream: EventsStream, day: date, zone_check: ZoneCheck) -> _Look:
+        """Read one day, or the beginning of a very long one, through the shape that a run would use."""
+        clock, settings = self._tap.clock, self._settings
+        query = export_query(Window(day, day), self._options())
+        bad_lines: list[BadLine] = []
+        converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events.converter(
+            envelope=record_envelope(stream.name, clock.now()),
+            selected=stream.selected_columns,
+            zone=settings.zone,
+            strip_nul=settings.strip_nul,
+            on_bad_line=bad_lines.append,
+        )
+        cutter = LineCutter()
+        size, shaped, is_whole = 0, 0, True
+        until = clock.monotonic() + SECONDS
+        try:
+            with self._tap.client.open(query) as answer:
+                for block in _body(answer):
+                    lines = cutter.cut(block)
+                    if size <= FIRST_BYTES:
+                        zone_check.look(lines)
+                    size += len(block)
+                    shaped += len(converter.convert(lines))
+                    if size > LARGE or clock.monotonic() > until:
+                        is_whole = False
+                        break
+                else:
+                    shaped += len(converter.finish(cutter.rest()))
+        except CutShort as error:
+            raise BrokenBody(f"{query.what}: the body was cut short at line {error.number}") from None
+        except LineTooLong as error:
+            raise StreamError(f"{query.what}: {error}") from None
+        seen = Day(day, converter.records, answer.received, size, shaped, is_whole)
+        return _Look(seen, [f"{query.what}: line {bad.number} is no event: {bad.reason}" for bad in bad_lines])
+
+    def _tell_of_events(self, looks: Sequence[_Look], failure: Exception | None) -> None:
+        bad_lines = [bad for look in looks for bad in look.bad_lines]
+        events = sum(look.day.events for look in looks)
+        days = ", ".join(str(look.day.date) for look in looks)
+        if failure:
+            self._report.problem("events", str(failure))
+        elif bad_lines and self._settings.bad_lines == "fail":
+            self._report.problem("events", f"{bad_lines[0]}; bad_lines: skip sets such lines aside")
+        elif bad_lines:
+            self._report.warning(
+                "events", f"{bad_lines[0]}; of {events:,} events read, {len(bad_lines):,} lines would be set aside so"
+            )
+        elif events:
+            self._report.ok("events", f"{events:,} on the days looked at: {days}")
+        else:
+            self._report.warning(
+                "events", f"none on the days looked at ({days}): check start_date, event_names and events_where"
+            )
+
+    def _tell_of_zone(self, judgement: Judgement) -> None:
+        name = self._settings.zone.key
+        if judgement.fits is False:
+            self._report.problem("time zone", str(judgement))
+        elif judgement.fits:
+            self._report.ok("time zone", f"project_timezone {name} fits {judgement.rows:,} events looked at")
+        else:
+            self._report.warning(
+                "time zone",
+                f"too few events tell whether project_timezone {name} is right: compare it with docs/time-zones.md",
+            )
+
+    # --- What a run takes --------------------------------------------------------------------------------------------
+
+    def _tell_of_run(self, first: date, last: date, days: Sequence[Day]) -> None:
+        settings = self._settings
+        ahead = settings.concurrent_exports
+        run = forecast(first, last, days, window_days=settings.window_days, ahead=ahead)
+        least = "" if run.is_whole else "at least "
+        self._report.ok(
+            "run",
+            f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.unpacked)} "
+            f"({size_text(run.received)} over the network)",
+        )
+        # Besides the windows, the first page or the list of each other stream.
+        self._tell_of_quota(run.requests + len(self._streams) - 1)
+        self._tell_of_disk(run)
+
+    def _tell_of_quota(self, requests: int) -> None:
+        hours = (requests - 1) // QUERIES_AN_HOUR
+        taken = f"{about(requests)} queries"
+        if not hours:
+            self._report.ok("quota", f"{taken}, and Mixpanel allows {QUERIES_AN_HOUR} an hour: no waiting")
+            return
+        taken += f" at {QUERIES_AN_HOUR} an hour, so {_hours(hours)} of waiting"
+        wait, most = hours * SECONDS_AN_HOUR, self._settings.max_quota_wait
+        if wait <= most:
+            self._report.ok("quota", taken)
+            return
+        runs = -(-requests // (QUERIES_AN_HOUR * (1 + most // SECONDS_AN_HOUR)))
+        self._report.problem(
+            "quota",
+            f"{taken}, but max_quota_wait is {most} s, at which a run stops, with what was delivered saved in the "
+            f"state: run {runs} times, an hour apart, or set max_quota_wait to {wait}",
+        )
+
+    def _tell_of_disk(self, run: Forecast) -> None:
+        if not run.spooled:
+            self._report.ok("disk", "none: the windows are small enough to wait in memory")
+            return
+        needed = f"{'up to' if run.is_whole else 'more than'} {size_text(run.spooled)}"
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
+        if run.spooled <= free:
+            self._report.ok("disk", f"{needed} in the temporary folder for windows that wait to be written out")
+            return
+        self._report.problem(
+            "disk",
+            f"{needed} in the temporary folder {folder}, which has {size_text(free)} left; free some space, point "
+            "TMPDIR at a larger disk, or lower window_days or concurrent_exports",
+        )
+
+    # --- Small things ------------------------------------------------------------------------------------------------
+
+    @property
+    def _retrying(self) -> Retrying:
+        return Retrying(self._tap.clock, RETRIES, self._tap.logger)
+
+    def _options(self, limit: int | None = None) -> ExportOptions:
+        settings = self._settings
+        return ExportOptions(tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit)
+
+    def _range(self, stream: EventsStream) -> tuple[date, date]:
+        settings = self._settings
+        first = first_day(stream.bookmark(), stream.start_date(), settings.lookback_days, settings.zone)
+        return first, last_day(settings.end_date, self._tap.clock.now(), settings.zone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one day showed.
+
+    Attributes:
+        day: Its size.
+        bad_lines: What is wrong with lines that are no events, without the lines themselves.
+    """
+
+    day: Day
+    bad_lines: list[str]
+
+
+def _body(answer: Answer) -> Iterator[bytes]:
+    try:
+        yield from unpacked(answer.blocks(), answer.packing)
+    except BrokenBody as error:
+        raise answer.named(error) from None
+
+
+def _is_welcome(outcome: Outcome) -> bool:
+    return isinstance(outcome, str) or (isinstance(outcome, Refused) and outcome.kind in WELCOME)
+
+
+def _hours(hours: int) -> str:
+    return "an hour" if hours == 1 else f"{hours:,} hours"
+
+
+def _duration(length: timedelta) -> str:
+    seconds = length / timedelta(seconds=1)
+    if seconds < 120:  # noqa: PLR2004 - the smaller unit, while there are few of it
+        return f"{seconds:.0f} s"
+    if seconds < 7200:  # noqa: PLR2004
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours"

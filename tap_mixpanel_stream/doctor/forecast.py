@@ -1,0 +1,132 @@
+"""From the size of some days to what a whole run takes. Nothing in here asks anybody."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from ..delivery.spool import IN_MEMORY
+from ..mixpanel.windows import Plan, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What one day was seen to hold.
+
+    Attributes:
+        date: The day.
+        events: Its events.
+        received: Bytes of its export, as sent.
+        unpacked: Bytes of its export, unpacked.
+        shaped: Bytes of its record lines.
+        is_whole: Whether it was read to its end; if not, it holds at least so much.
+    """
+
+    date: date
+    events: int
+    received: int
+    unpacked: int
+    shaped: int
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run over a range of days takes.
+
+    Attributes:
+        requests: Exports to ask for.
+        events: Events in the range.
+        received: Bytes to come over the network.
+        unpacked: The same, unpacked.
+        spooled: Bytes on disk at the same time, at the busiest moment.
+        is_whole: Whether all days it rests on were read to their end; if not, it may take more.
+    """
+
+    requests: int
+    events: float
+    received: float
+    unpacked: float
+    spooled: float
+    is_whole: bool
+
+
+def days_to_look_at(first: date, last: date, most: int) -> list[date]:
+    """Choose days spread evenly over a range, its ends among them."""
+    days = (last - first).days
+    places = {round(days * step / (most - 1)) for step in range(most)}
+    return [first + timedelta(days=place) for place in sorted(places)]
+
+
+def forecast(first: date, last: date, seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
+    """Let the tap's own plan of windows run over days of estimated size.
+
+    A day between two that were seen is taken to hold what a straight line between them says, one before or after all of
+    them as much as the nearest.
+
+    Args:
+        first: The first day to export.
+        last: The last day.
+        seen: What some days hold, in their order; at least one.
+        window_days: As the setting.
+        ahead: How many windows are fetched ahead: `concurrent_exports`.
+    """
+    events, received, unpacked, shaped = (
+        _Sums(first, last, [(day.date, measure(day)) for day in seen])
+        for measure in map(attrgetter, ("events", "received", "unpacked", "shaped"))
+    )
+    plan = Plan(first, last, window_days)
+    windows: list[Window] = []
+    under_way: deque[Window] = deque()
+    while True:
+        while len(under_way) < ahead and (window := plan.next()) is not None:
+            under_way.append(window)
+            windows.append(window)
+        if not under_way:
+            break
+        done = under_way.popleft()
+        plan.report(done, round(unpacked.of(done)))
+    # While one window is written out, so many others are fetched. Small ones stay in memory.
+    on_disk = [size if (size := shaped.of(window)) > IN_MEMORY else 0.0 for window in windows]
+    whole = Window(first, last)
+    return Forecast(
+        requests=len(windows),
+        events=events.of(whole),
+        received=received.of(whole),
+        unpacked=unpacked.of(whole),
+        spooled=max(sum(on_disk[start : start + ahead + 1]) for start in range(len(on_disk))),
+        is_whole=all(day.is_whole for day in seen),
+    )
+
+
+class _Sums:
+    """A measure's estimate for every day of a range, added up so that any window's sum is one subtraction."""
+
+    def __init__(self, first: date, last: date, seen: Sequence[tuple[date, int]]) -> None:
+        self._first = first
+        measure = _straight_lines(seen)
+        days = (last - first).days + 1
+        self._until = list(accumulate((measure(first + timedelta(days=day)) for day in range(days)), initial=0.0))
+
+    def of(self, window: Window) -> float:
+        begin = (window.first - self._first).days
+        return self._until[begin + window.days] - self._until[begin]
+
+
+def _straight_lines(seen: Sequence[tuple[date, int]]) -> Callable[[date], float]:
+    def measure(day: date) -> float:
+        if day <= seen[0][0]:
+            return seen[0][1]
+        for (before, low), (after, high) in pairwise(seen):
+            if day <= after:
+                return low + (high - low) * ((day - before) / (after - before))
+        return seen[-1][1]
+
+    return measure

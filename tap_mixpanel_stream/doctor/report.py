@@ -1,0 +1,59 @@
+"""A line for each check: `ok`, `warning` or `problem`, what was checked, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..delivery.stdout import Stdout
+
+
+class Report:
+    """Writes each line as soon as it is known.
+
+    Attributes:
+        problems: How many checks found something that a run would fail of, or give wrong data by.
+    """
+
+    def __init__(self, stdout: Stdout) -> None:
+        self._stdout = stdout
+        self.problems = 0
+
+    def ok(self, check: str, text: str) -> None:
+        """Report that all is well."""
+        self._line("ok", check, text)
+
+    def warning(self, check: str, text: str) -> None:
+        """Report what a run can live with."""
+        self._line("warning", check, text)
+
+    def problem(self, check: str, text: str) -> None:
+        """Report what keeps a run from going well."""
+        self.problems += 1
+        self._line("problem", check, text)
+
+    def end(self, queries: int) -> None:
+        """Say what it comes to."""
+        verdict = {0: "No problem found.", 1: "One problem found."}.get(
+            self.problems, f"{self.problems} problems found."
+        )
+        asked = "1 query" if queries == 1 else f"{queries} queries"
+        self._stdout.write(f"\n{verdict} This took {asked}; Mixpanel allows 60 an hour.\n".encode())
+
+    def _line(self, level: str, check: str, text: str) -> None:
+        self._stdout.write(f"{level:<8} {check:<12} {text}\n".encode())
+
+
+def about(count: float) -> str:
+    """Spell an estimate with two digits that mean something: `about 1,200`."""
+    whole = round(count)
+    digits = len(str(whole)) - 2
+    return f"about {round(whole, -digits) if digits > 0 else whole:,}"
+
+
+def size_text(size: float) -> str:
+    """Spell a size as people do, in MB or GB."""
+    megabytes = size / 1e6
+    if megabytes < 10:  # noqa: PLR2004 - below that a tenth matters
+        return f"{megabytes:.1f} MB"
+    return f"{megabytes:,.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:,.1f} GB"  # noqa: PLR2004 - a GB

@@ -1,0 +1,71 @@
+"""Runs the doctor in this process, where a test can turn the clock and say where the regions are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from tap_mixpanel_stream.doctor import examine
+from tap_mixpanel_stream.tap import TapMixpanelStream
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.soak.in_process import signals_restored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tap_mixpanel_stream.mixpanel.clock import Clock
+
+LINE = re.compile(r"(ok|warning|problem) +(\S+(?: \S+)*) {2,}(.*)")
+
+
+@dataclass
+class Examined:
+    """What the doctor said.
+
+    Attributes:
+        code: The exit code.
+        text: All of it.
+    """
+
+    code: int
+    text: str
+
+    def lines(self, level: str) -> dict[str, str]:
+        """The lines of a level, by what was checked. No check has two lines."""
+        split = [LINE.match(line) for line in self.text.splitlines()]
+        found = [(match[2].strip(), match[3]) for match in split if match and match[1] == level]
+        assert len(dict(found)) == len(found), self.text
+        return dict(found)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        return self.lines("problem")
+
+    @property
+    def queries(self) -> int:
+        told = re.search(r"This took (\d+) quer", self.text)
+        assert told, self.text
+        return int(told[1])
+
+
+def examined(
+    config: Mapping[str, Any],
+    *,
+    clock: Clock | None = None,
+    catalog: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Examined:
+    """Examine a configuration."""
+    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored():
+        tap = TapMixpanelStream(
+            config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
+        )
+        # Turned, so that the pauses between queries take no time.
+        tap.clock = clock or TurnedClock(dt.datetime.now(dt.UTC))
+        code = examine(tap)
+        out.seek(0)
+        return Examined(code, out.read())

@@ -1,0 +1,447 @@
+"""Each check finds what it is there to find, and says what to do."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tap_mixpanel_stream import settings as settings_module
+from tap_mixpanel_stream.doctor import examination
+from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, FixedProject, Quota, SyntheticProject
+from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tests.doctor.examined import examined
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import ENVIRONMENT, catalog_of, command, run_tap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+FIRST = dt.date(2022, 1, 1)
+YEAR = {"start_date": "2022-01-01", "end_date": "2022-12-31"}
+NOW = dt.datetime(2024, 1, 16, 12, 0, tzinfo=dt.UTC)
+
+
+def project(zone: str = "UTC", events_per_day: int = 100) -> SyntheticProject:
+    return SyntheticProject(seed=5, first_day=FIRST, events_per_day=events_per_day, profiles=30, zone=zone)
+
+
+def kinds(emulator: Emulator) -> list[str]:
+    return [seen.kind for seen in emulator.requests]
+
+
+def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_queries() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR)
+        asked = kinds(emulator)
+    assert found.code == 0
+    assert found.problems == {}
+    assert found.lines("warning") == {}
+    assert list(found.lines("ok")) == [
+        *("settings", "credentials", "region", "project", "clock", "events", "time zone"),
+        *("run", "quota", "disk", "profiles", "plan"),
+    ]
+    assert asked == ["export"] * 6 + ["engage"]
+    assert found.queries == len(asked)
+    assert found.lines("ok")["profiles"] == "30 in the project"
+    assert found.text.endswith("No problem found. This took 7 queries; Mixpanel allows 60 an hour.\n")
+
+
+def test_the_forecast_is_what_a_run_then_takes() -> None:
+    catalog = catalog_of("events")
+    with Emulator(project(events_per_day=60)) as emulator:
+        # One at a time: the order in which several end is not the same each time.
+        config = emulator.settings | YEAR | {"concurrent_exports": 1}
+        found = examined(config, catalog=catalog)
+        begin = len(emulator.requests)
+        run = run_tap(config, catalog=catalog).well()
+        requests = len(emulator.requests) - begin
+    assert f"about {requests} queries" in found.lines("ok")["quota"]
+    assert abs(len(run.records()) - 22_000) < 1000
+    assert "2022-01-01 to 2022-12-31: about 22,000 events" in found.lines("ok")["run"]
+
+
+# --- Who asks, and where ----------------------------------------------------------------------------------------------
+
+
+class Regions(NamedTuple):
+    us: Emulator
+    eu: Emulator
+    india: Emulator
+
+
+@contextmanager
+def regions(
+    monkeypatch: pytest.MonkeyPatch, us: Credentials | None, eu: Credentials | None, india: Credentials | None
+) -> Iterator[Regions]:
+    """Three Mixpanels, each with a project of its own; None is one whose credentials nobody here has."""
+    stranger = Credentials(project_id="99", username="x", secret="x", project_secret="x", oauth_token="x")
+    with ExitStack() as ends:
+        emulators = Regions(
+            *(ends.enter_context(Emulator(project(), credentials=each or stranger)) for each in (us, eu, india))
+        )
+        hosts = [Hosts(emulator.data_api_url, emulator.api_url) for emulator in emulators]
+        monkeypatch.setattr(settings_module, "REGIONS", dict(zip(("us", "eu", "in"), hosts, strict=True)))
+        yield emulators
+
+
+OURS = Credentials()
+LOGIN = {
+    "project_id": OURS.project_id,
+    "service_account_username": OURS.username,
+    "service_account_secret": OURS.secret,
+    **YEAR,
+}
+
+
+@pytest.mark.parametrize(("place", "home"), [(1, "eu"), (2, "in")])
+@pytest.mark.parametrize("refusal", ["401", "400", "403", "404"])
+def test_a_project_in_another_region_is_found_there(
+    place: int, home: str, refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {
+        "401": None,
+        "400": Credentials(username="x", refuse_with_400=True),
+        "403": Credentials(project_id="99"),
+        "404": None,
+    }[refusal]
+    homes: list[Credentials | None] = [here, None, None]
+    homes[place] = OURS
+    with regions(monkeypatch, *homes) as emulators:
+        if refusal == "404":
+            emulators.us.faults.append(Fault("export", None, "status:404"))
+        found = examined(LOGIN)
+        asked = [len(emulator.requests) for emulator in emulators]
+    assert found.code == 1
+    assert found.problems == {"region": f"the project is in {home} and not in us: set region to {home}"}
+    assert asked == [1, 1, place - 1]
+    assert found.queries == sum(asked)
+
+
+def test_with_the_region_it_names_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    with regions(monkeypatch, None, OURS, None) as emulators:
+        found = examined(LOGIN | {"region": "eu"})
+        assert (len(emulators.us.requests), len(emulators.india.requests)) == (0, 0)
+    assert found.code == 0
+    assert found.lines("ok")["region"] == "eu"
+
+
+def test_credentials_that_no_region_takes_are_told_and_tried_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    with regions(monkeypatch, None, None, None) as emulators:
+        found = examined(LOGIN)
+        asked = [len(emulator.requests) for emulator in emulators]
+    assert found.code == 1
+    assert list(found.problems) == ["credentials"]
+    assert "the credentials were not accepted: check service_account_username" in found.problems["credentials"]
+    assert "The same from the other regions, eu and in" in found.problems["credentials"]
+    assert asked == [1, 1, 1]
+
+
+def test_credentials_go_to_no_region_where_the_addresses_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with regions(monkeypatch, OURS, OURS, OURS) as elsewhere, Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR | {"service_account_secret": "wrong"})
+        assert [emulator.requests for emulator in elsewhere] == [[], [], []]
+    assert list(found.problems) == ["credentials"]
+    assert "other regions" not in found.text
+
+
+def test_a_project_without_access_is_told_apart_from_a_wrong_password() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR | {"project_id": "17"})
+    assert list(found.problems) == ["project"]
+    assert "no access: check project_id" in found.problems["project"]
+
+
+def test_no_connection_is_told_with_its_reason() -> None:
+    with Emulator(project()) as emulator:
+        config = emulator.settings
+    found = examined(config | YEAR)
+    assert found.code == 1
+    assert list(found.problems) == ["connection"]
+    assert "Connection refused" in found.problems["connection"]
+    assert "clock" not in found.text
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(10, "10 minutes ahead of"), (-10, "10 minutes behind")])
+def test_a_clock_that_is_wrong_is_told_by_how_much(minutes: int, words: str) -> None:
+    clock = TurnedClock(NOW + dt.timedelta(minutes=minutes))
+    with Emulator(project(), now=lambda: NOW) as emulator:
+        found = examined(emulator.settings | YEAR, clock=clock)
+    assert found.code == 0
+    assert words in found.lines("warning")["clock"]
+
+
+def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(), quota=Quota(hourly=2, seconds=clock.monotonic), now=clock.now) as emulator:
+        found = examined(emulator.settings | YEAR, clock=clock)
+    assert found.code == 1
+    assert list(found.problems) == ["quota"]
+    assert "ask again after 13:0" in found.problems["quota"]
+    assert sum(clock.sleeps) <= examination.PATIENCE
+
+
+# --- What can be read -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "other"), [("export", "profiles"), ("engage", "events")])
+def test_what_the_plan_lacks_is_told_and_the_rest_is_checked_all_the_same(kind: str, other: str) -> None:
+    with Emulator(project(), faults=[Fault(kind, None, "status:402")]) as emulator:
+        found = examined(emulator.settings | YEAR)
+    assert found.code == 1
+    assert list(found.problems) == ["plan"]
+    assert "plan does not include this: deselect the stream" in found.problems["plan"]
+    assert other in found.lines("ok")
+
+
+@pytest.mark.parametrize(("only", "never"), [("events", "engage"), ("profiles", "export")])
+def test_only_what_the_catalog_selects_is_asked_for(only: str, never: str) -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of(only))
+        assert never not in kinds(emulator)
+    assert found.code == 0
+    assert found.lines("ok")["plan"] == f"includes {only}"
+
+
+def test_a_catalog_that_selects_nothing_is_told() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of())
+        assert emulator.requests == []
+    assert "selects no stream" in found.lines("warning")["settings"]
+    assert found.queries == 0
+
+
+def test_a_filter_that_mixpanel_refuses_is_told_for_its_stream() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR | {"events_where": "properties[", "profiles_where": "user["})
+    assert list(found.problems) == ["events", "profiles"]
+    assert "events_where" in found.problems["events"]
+
+
+def test_days_without_events_are_a_warning() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR | {"event_names": ["No such event"]})
+    assert found.code == 0
+    assert "check start_date, event_names" in found.lines("warning")["events"]
+    assert "too few events" in found.lines("warning")["time zone"]
+
+
+def test_a_range_that_has_not_begun_is_a_warning() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | {"start_date": "2099-01-01"})
+    assert "nothing to export" in found.lines("warning")["events"]
+
+
+SECRETIVE = b'{"event":"Told","properties":{"time":"never","distinct_id":"ann@example.com"}}'
+
+
+def test_a_bad_line_is_told_by_its_place_and_not_by_what_it_holds(tmp_path: Path) -> None:
+    with Emulator(FixedProject({FIRST: [SECRETIVE]})) as emulator:
+        config = emulator.settings | {"start_date": "2022-01-01", "end_date": "2022-01-01"}
+        failing = examined(config)
+        skipping = examined(config | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")})
+    assert failing.code == 1
+    assert "events 2022-01-01: line 1 is no event: `time` is no number" in failing.problems["events"]
+    assert "bad_lines: skip" in failing.problems["events"]
+    assert skipping.code == 0
+    assert "1 lines would be set aside" in skipping.lines("warning")["events"]
+    assert "ann@" not in failing.text + skipping.text
+    assert (tmp_path / "aside").read_bytes() == b""
+
+
+@pytest.mark.parametrize("fault", ["half-line", "gzip-cut", "sentinel:terminated early"])
+def test_an_answer_that_breaks_off_twice_is_told_and_once_is_nothing(fault: str) -> None:
+    with Emulator(project(), faults=[Fault("export", (3, 4), fault)]) as emulator:
+        twice = examined(emulator.settings | YEAR)
+    with Emulator(project(), faults=[Fault("export", 3, fault)]) as emulator:
+        once = examined(emulator.settings | YEAR)
+    assert list(twice.problems) == ["events"]
+    assert "events 2022-04-02" in twice.problems["events"]
+    assert once.code == 0
+
+
+def test_no_word_about_people_is_shown() -> None:
+    source = project()
+    with Emulator(source) as emulator:
+        text = examined(emulator.settings | YEAR).text
+    for line in source.lines(FIRST, FIRST, now=NOW):
+        properties = json.loads(line)["properties"]
+        for name in ("distinct_id", "$insert_id", "$city", "$browser", "trace_id"):
+            assert name not in properties or str(properties[name]) not in text
+    assert "@" not in text
+
+
+# --- Time zones -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("in_ms", [False, True])
+def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
+    with Emulator(project("America/New_York")) as emulator:
+        found = examined(emulator.settings | YEAR | {"raw": raw, "time_in_ms": in_ms})
+    assert found.code == 1
+    assert list(found.problems) == ["time zone"]
+    for words in ("UTC-05:00 in 2022-01", "UTC-04:00 in 2022-0", "America/New_York"):
+        assert words in found.problems["time zone"]
+
+
+def test_the_zone_that_is_the_project_s_fits() -> None:
+    with Emulator(project("America/New_York")) as emulator:
+        found = examined(emulator.settings | YEAR | {"project_timezone": "America/New_York"})
+    assert found.code == 0
+    assert "project_timezone America/New_York fits" in found.lines("ok")["time zone"]
+
+
+def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now) as emulator:
+        config = emulator.settings | {"start_date": "2024-01-01", "project_timezone": "Pacific/Kiritimati"}
+        found = examined(config, clock=clock)
+    assert list(found.problems) == ["last day", "time zone"]
+    assert "the last day has not begun in the project" in found.problems["last day"]
+    assert "at UTC in 2024-01" in found.problems["time zone"]
+
+
+# --- What a run takes -------------------------------------------------------------------------------------------------
+
+
+def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
+    with Emulator(project(events_per_day=5)) as emulator:
+        config = emulator.settings | YEAR | {"window_days": 1}
+        stops = examined(config)
+        waits = examined(config | {"max_quota_wait": 6 * 3600})
+    assert list(stops.problems) == ["quota"]
+    for words in ("about 370 queries", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
+        assert words in stops.problems["quota"]
+    assert waits.code == 0
+
+
+def test_less_disk_than_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(1, 1, 1_000_000))
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR)
+    assert list(found.problems) == ["disk"]
+    assert "TMPDIR" in found.problems["disk"]
+    assert "1.0 MB left" in found.problems["disk"]
+
+
+def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "LARGE", 300_000)
+    with Emulator(project(events_per_day=3000)) as emulator:
+        found = examined(emulator.settings | YEAR)
+    assert found.code == 0
+    assert "at least about" in found.lines("ok")["run"]
+    assert "more than" in found.lines("ok")["disk"]
+
+
+def test_with_a_state_the_next_run_is_told() -> None:
+    state = {
+        "bookmarks": {"events": {"replication_key": "event_time", "replication_key_value": "2022-12-29T00:00:00+00:00"}}
+    }
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR, state=state)
+        days = {seen.query["from_date"] for seen in emulator.requests if seen.kind == "export"}
+    assert found.lines("ok")["run"].startswith("2022-12-24 to 2022-12-31: about 800 events")
+    assert min(days) == "2022-12-24"
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def settings_of(emulator: Emulator, **more: object) -> Mapping[str, Any]:
+    return emulator.settings | YEAR | more
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_the_command_writes_the_report_and_nothing_else(level: str) -> None:
+    with Emulator(project()) as emulator:
+        run = run_tap(settings_of(emulator), "--doctor", environment={"LOGLEVEL": level})
+    assert run.exit_code == 0
+    assert run.stdout.decode().splitlines()[0].startswith("ok       settings")
+    assert b"RECORD" not in run.stdout
+    if level == "INFO":
+        assert run.stderr == []
+
+
+def test_the_command_fails_where_a_run_would() -> None:
+    with Emulator(project(), faults=[Fault("engage", None, "status:402")]) as emulator:
+        run = run_tap(settings_of(emulator), "--doctor")
+    assert run.exit_code == 1
+    assert run.errors == []
+
+
+def test_warnings_of_the_settings_are_told_in_the_report_alone() -> None:
+    with Emulator(project()) as emulator:
+        run = run_tap(settings_of(emulator, lookback_days=0), "--doctor")
+    assert b"warning  settings     lookback_days is 0" in run.stdout
+    assert run.stderr == []
+
+
+def test_settings_that_cannot_work_are_refused_as_for_a_run() -> None:
+    run = run_tap({"start_date": "2022-01-01"}, "--doctor")
+    assert run.exit_code == 1
+    assert run.stdout == b""
+    [error] = run.errors
+    assert "no credentials" in error
+
+
+def test_catalog_and_state_reach_the_doctor() -> None:
+    state = {"bookmarks": {"events": {"replication_key_value": "2022-12-29T00:00:00+00:00"}}}
+    with Emulator(project()) as emulator:
+        run = run_tap(settings_of(emulator), "--doctor", catalog=catalog_of("events"), state=state)
+    assert b"2022-12-24 to 2022-12-31" in run.stdout
+    assert b"profiles" not in run.stdout
+
+
+def test_help_names_the_doctor() -> None:
+    assert b"--doctor" in run_tap({}, "--help").stdout
+
+
+WAYS: list[dict[str, str]] = [
+    {"service_account_username": OURS.username, "service_account_secret": "s3cret-of-service", "project_id": "1"},
+    {"oauth_token": "s3cret-of-token", "project_id": "1"},
+    {"api_secret": "s3cret-of-project"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fault", [None, "status:500", "redirect", "status:404"])
+def test_no_secret_is_shown(way: dict[str, str], fault: str | None) -> None:
+    faults = [Fault("export", None, fault, value="http://127.0.0.1:9/")] if fault else []
+    with Emulator(project(), faults=faults) as emulator:
+        urls = {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
+        run = run_tap(urls | way | YEAR, "--doctor", environment={"LOGLEVEL": "DEBUG"})
+    assert run.exit_code == 1
+    said = run.stdout.decode() + "\n".join(run.stderr)
+    assert "s3cret" not in said
+    assert base64.b64encode(b"s3cret-of-project:").decode() not in said
+
+
+def test_a_run_does_not_load_the_doctor() -> None:
+    code = "import sys, tap_mixpanel_stream.tap; sys.exit('tap_mixpanel_stream.doctor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_signal_ends_the_doctor_with_its_number(tmp_path: Path) -> None:
+    with Emulator(project(), faults=[Fault("export", 3, "silence", value=60)]) as emulator:
+        process = subprocess.Popen(
+            command(tmp_path, settings_of(emulator), "--doctor"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+        while len(emulator.requests) < 3 and process.poll() is None:
+            time.sleep(0.02)
+        process.terminate()
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert out.endswith(b"\n")

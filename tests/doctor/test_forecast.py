@@ -1,0 +1,93 @@
+"""What a run takes, told from some of its days."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tap_mixpanel_stream.delivery.spool import IN_MEMORY
+from tap_mixpanel_stream.doctor.forecast import Day, days_to_look_at, forecast
+from tap_mixpanel_stream.mixpanel.windows import LARGE, MIB, MOST_DAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST = date(2022, 1, 1)
+YEAR = date(2022, 12, 31)
+
+
+def day(place: int, size: int, *, is_whole: bool = True) -> Day:
+    return Day(FIRST + timedelta(days=place), size // 1000, size // 5, size, size + size // 10, is_whole)
+
+
+@given(st.dates(date(2011, 1, 1), date(2030, 1, 1)), st.integers(0, 4000), st.integers(2, 9))
+def test_the_days_looked_at_lie_evenly_between_the_ends_of_the_range(first: date, days: int, most: int) -> None:
+    last = first + timedelta(days=days)
+    chosen = days_to_look_at(first, last, most)
+    assert chosen[0] == first
+    assert chosen[-1] == last
+    assert len(chosen) == min(most, days + 1)
+    steps = [(after - before).days for before, after in itertools.pairwise(chosen)]
+    assert not steps or max(steps) - min(steps) <= 1
+
+
+@given(
+    st.integers(1, 3000),
+    st.lists(st.integers(0, 2 * LARGE), min_size=1, max_size=5),
+    st.integers(1, 100) | st.none(),
+    st.integers(1, 8),
+)
+def test_requests_stay_within_what_windows_can_be(
+    days: int, sizes: list[int], window_days: int | None, ahead: int
+) -> None:
+    last = FIRST + timedelta(days=days - 1)
+    seen = [day(place, size) for place, size in zip(range(0, days, max(1, days // 5)), sizes, strict=False)]
+    run = forecast(FIRST, last, seen, window_days=window_days, ahead=ahead)
+    if window_days:
+        assert run.requests == math.ceil(days / window_days)
+    assert math.ceil(days / (window_days or MOST_DAYS)) <= run.requests <= days
+    assert 0 <= run.spooled <= run.unpacked * 1.1 * (1 + 1e-9) + 1
+
+
+def straight(place: int) -> int:
+    return 10_000_000 + place * 100_000
+
+
+@pytest.mark.parametrize("sizes", [straight, lambda place: straight(364 - place), lambda _place: 5_000_000])
+def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Callable[[int], int]) -> None:
+    places = [(chosen - FIRST).days for chosen in days_to_look_at(FIRST, YEAR, 5)]
+    few = forecast(FIRST, YEAR, [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
+    every = forecast(FIRST, YEAR, [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
+    assert few.requests == every.requests
+    assert few.unpacked == pytest.approx(sum(map(sizes, range(365))))
+    assert few.spooled == pytest.approx(every.spooled)
+
+
+def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> None:
+    seen = [day(10, 1_000_000), day(20, 3_000_000)]
+    run = forecast(FIRST, FIRST + timedelta(days=30), seen, window_days=None, ahead=1)
+    assert run.unpacked == pytest.approx(10 * 1_000_000 + 11 * 2_000_000 + 10 * 3_000_000)
+    assert run.events == pytest.approx(run.unpacked / 1000)
+    assert run.received == pytest.approx(run.unpacked / 5)
+
+
+def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
+    seen = [day(0, 10 * MIB)]
+    for ahead in (1, 2, 4):
+        run = forecast(FIRST, YEAR, seen, window_days=1, ahead=ahead)
+        assert run.spooled == pytest.approx((ahead + 1) * 11 * MIB, rel=1e-6)
+    assert forecast(FIRST, FIRST, seen, window_days=1, ahead=4).spooled == pytest.approx(11 * MIB, rel=1e-6)
+
+
+def test_windows_that_stay_in_memory_need_no_disk() -> None:
+    assert forecast(FIRST, YEAR, [day(0, IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
+
+
+def test_a_day_not_read_to_its_end_makes_it_a_least() -> None:
+    assert forecast(FIRST, YEAR, [day(0, 5)], window_days=None, ahead=2).is_whole
+    assert not forecast(FIRST, YEAR, [day(0, 5), day(9, LARGE, is_whole=False)], window_days=None, ahead=2).is_whole

@@ -164,16 +164,11 @@ class _Examination:
 
     def _home(self) -> str | None:
         """Ask the other regions; return the one that knows the project."""
-        here = self._tap.client
-        try:
-            for region, hosts in self._settings.other_regions.items():
-                self._tap.client = self._tap.client_at(hosts)
-                outcome = self._ask(self._streams[0])
-                self._tap.client.close()
-                if _is_welcome(outcome):
-                    return region
-        finally:
-            self._tap.client = here
+        for region, hosts in self._settings.other_regions.items():
+            self._tap.client.close()
+            self._tap.client = self._tap.client_at(hosts)
+            if _is_welcome(self._ask(self._streams[0])):
+                return region
         return None
 
     def _check_clock(self) -> None:

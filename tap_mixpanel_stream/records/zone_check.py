@@ -126,11 +126,11 @@ class Judgement:
     def __str__(self) -> str:
         """Say what does not fit and what to do about it, in one line."""
         agreeing = sum(seen.rows for seen in self.sightings)
-        first_of_each = {seen.offset: seen for seen in reversed(self.sightings)}
-        offsets = " and ".join(str(seen) for seen in sorted(first_of_each.values(), key=lambda seen: seen.at))
+        clearest = {seen.offset: seen for seen in sorted(self.sightings, key=lambda seen: seen.rows)}
+        offsets = " and ".join(str(seen) for seen in sorted(clearest.values(), key=lambda seen: seen.at))
         return (
             f"project_timezone is {self.zone.key}, but {agreeing} of {self.rows} events looked at have a `time` at "
-            f"{offsets}: {self._remedy(is_utc=first_of_each.keys() == {timedelta()})}. "
+            f"{offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
             "Until then days and event_time are wrong (docs/time-zones.md)"
         )
 

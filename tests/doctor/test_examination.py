@@ -290,7 +290,7 @@ def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
         found = examined(emulator.settings | YEAR | {"raw": raw, "time_in_ms": in_ms})
     assert found.code == 1
     assert list(found.problems) == ["time zone"]
-    for words in ("UTC-05:00 in 2022-01", "UTC-04:00 in 2022-0", "America/New_York"):
+    for words in ("UTC-05:00 in 2022-01", "UTC-04:00 in 2022-", "America/New_York"):
         assert words in found.problems["time zone"]
 
 
@@ -301,14 +301,24 @@ def test_the_zone_that_is_the_project_s_fits() -> None:
     assert "project_timezone America/New_York fits" in found.lines("ok")["time zone"]
 
 
-def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same() -> None:
-    clock = TurnedClock(NOW)
-    with Emulator(project(), now=clock.now) as emulator:
+@pytest.mark.parametrize(
+    ("zone", "now", "says"),
+    [
+        ("UTC", NOW, "at UTC in 2024-01"),
+        # Where it is still the day before yesterday.
+        ("Pacific/Pago_Pago", dt.datetime(2024, 1, 16, 10, 30, tzinfo=dt.UTC), "at UTC-11:00 in 2024-01"),
+    ],
+)
+def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same(
+    zone: str, now: dt.datetime, says: str
+) -> None:
+    clock = TurnedClock(now)
+    with Emulator(project(zone), now=clock.now) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "project_timezone": "Pacific/Kiritimati"}
         found = examined(config, clock=clock)
     assert list(found.problems) == ["last day", "time zone"]
     assert "the last day has not begun in the project" in found.problems["last day"]
-    assert "at UTC in 2024-01" in found.problems["time zone"]
+    assert says in found.problems["time zone"]
 
 
 # --- What a run takes -------------------------------------------------------------------------------------------------
@@ -341,6 +351,17 @@ def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest
     assert found.code == 0
     assert "at least about" in found.lines("ok")["run"]
     assert "more than" in found.lines("ok")["disk"]
+
+
+def test_a_day_that_is_not_over_is_not_taken_for_a_small_one() -> None:
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now) as emulator:
+        found = examined(emulator.settings | {"start_date": "2024-01-01"}, clock=clock)
+        days = [
+            seen.query["to_date"] for seen in emulator.requests if seen.kind == "export" and "limit" not in seen.query
+        ]
+    assert found.lines("ok")["run"].startswith("2024-01-01 to 2024-01-16: about 1,600 events")
+    assert max(days) == "2024-01-15"
 
 
 def test_with_a_state_the_next_run_is_told() -> None:
@@ -400,6 +421,14 @@ def test_catalog_and_state_reach_the_doctor() -> None:
         run = run_tap(settings_of(emulator), "--doctor", catalog=catalog_of("events"), state=state)
     assert b"2022-12-24 to 2022-12-31" in run.stdout
     assert b"profiles" not in run.stdout
+
+
+def test_settings_from_the_environment_reach_the_doctor() -> None:
+    with Emulator(project()) as emulator:
+        environment = {f"TAP_MIXPANEL_STREAM_{name.upper()}": value for name, value in settings_of(emulator).items()}
+        run = run_tap({}, "--config=ENV", "--doctor", environment=environment)
+    assert run.exit_code == 0
+    assert b"2022-01-01 to 2022-12-31" in run.stdout
 
 
 def test_help_names_the_doctor() -> None:

@@ -41,7 +41,7 @@ def filled_in(example: str, settings: dict[str, str]) -> str:
     return example
 
 
-def test_the_project_runs_twice_and_goes_on_from_its_state(tmp_path: Path) -> None:
+def test_the_project_runs_twice_goes_on_from_its_state_and_can_be_examined(tmp_path: Path) -> None:
     for name in SOURCE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -61,6 +61,9 @@ def test_the_project_runs_twice_and_goes_on_from_its_state(tmp_path: Path) -> No
             first_day = {"2024-01-10": "2024-01-01", "2024-01-12": "2024-01-06"}[end_date]
             assert asked_days(emulator.requests[begin:]) == (first_day, end_date)
             assert len(profiles) == 1
+        examine = re.search(r"`meltano (invoke tap-mixpanel-stream --doctor)`", (ROOT / "README.md").read_text("utf-8"))
+        assert examine
+        assert "No problem found." in meltano(tmp_path, *examine[1].split())
 
     def loaded(stream: str) -> list[int]:
         return sorted(len(file.read_bytes().splitlines()) for file in (tmp_path / "output").glob(f"{stream}-*.jsonl"))

@@ -1,0 +1,97 @@
+"""What docs/doctor.md and docs/time-zones.md show is what the tap says. `pytest --renew` writes it anew."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tap_mixpanel_stream import settings as settings_module
+from tap_mixpanel_stream.emulator import Credentials, Emulator, FixedProject, SyntheticProject
+from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tap_mixpanel_stream.records.zone_check import ENOUGH_ROWS, MAJORITY
+from tests.doctor.examined import examined
+from tests.pipeline import catalog_of, run_tap
+
+if TYPE_CHECKING:
+    import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BERLIN = SyntheticProject(first_day=dt.date(2019, 6, 1), events_per_day=4000, profiles=2500, zone="Europe/Berlin")
+LOGIN = {
+    "project_id": Credentials().project_id,
+    "service_account_username": Credentials().username,
+    "service_account_secret": Credentials().secret,
+}
+
+
+def shown(name: str, mark: str, told: str, *, renew: bool) -> str:
+    """The block of a page below a mark."""
+    page = DOCS / name
+    before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n```text\n")
+    block, end, after = rest.partition("```\n")
+    assert begin
+    assert end
+    if renew:
+        page.write_text(before + begin + told + end + after, encoding="utf-8")
+        return told
+    return block
+
+
+def test_the_doctors_page_shows_what_the_doctor_says(monkeypatch: pytest.MonkeyPatch, renew: bool) -> None:
+    with Emulator(FixedProject(), credentials=Credentials(username="x")) as us, Emulator(BERLIN) as eu:
+        hosts = {name: Hosts(each.data_api_url, each.api_url) for name, each in (("us", us), ("eu", eu))}
+        monkeypatch.setattr(settings_module, "REGIONS", hosts)
+        config = {**LOGIN, "start_date": "2019-06-01", "end_date": "2022-12-31"}
+        for mark, more in (
+            ("first", {}),
+            ("second", {"region": "eu"}),
+            ("third", {"region": "eu", "project_timezone": "Europe/Berlin"}),
+        ):
+            told = examined(config | more).text
+            page = shown("doctor.md", mark, told, renew=renew)
+            assert unpacked_only(told) == unpacked_only(page), "run pytest with --renew"
+
+
+def unpacked_only(text: str) -> str:
+    """Without what depends on the library that packs."""
+    return re.sub(r"\(.*? over the network\)", "", text)
+
+
+def test_the_page_on_time_zones_shows_the_warning_itself(renew: bool) -> None:
+    project = SyntheticProject(first_day=dt.date(2022, 1, 10), events_per_day=100, zone="Europe/Berlin")
+    with Emulator(project) as emulator:
+        days = {"start_date": "2022-01-10", "end_date": "2022-01-10"}
+        run = run_tap(emulator.settings | days, catalog=catalog_of("events")).well()
+    [warning] = run.problems
+    told = warning.split("|", 3)[-1].strip() + "\n"
+    assert told == shown("time-zones.md", "warning", told, renew=renew), "run pytest with --renew"
+
+
+def test_the_event_shown_becomes_the_instant_shown() -> None:
+    text = (DOCS / "time-zones.md").read_text(encoding="utf-8")
+    old, new = re.findall(r"`\"time\": (\d+)`", text)
+    [zone] = set(re.findall(r"`\"project_timezone\": \"(.*?)\"`", text))
+    [instant] = re.findall(r"`(\d{4}-\d\d-\d\dT.*?)`", text)
+    days = {"start_date": "2024-01-15", "end_date": "2024-01-15"}
+    for time, more in ((old, {"project_timezone": zone}), (new, {})):
+        line = json.dumps({"event": "E", "properties": {"time": int(time), "$insert_id": "i"}}).encode()
+        with Emulator(FixedProject({dt.date(2024, 1, 15): [line]}, zone=zone)) as emulator:
+            [record] = run_tap(emulator.settings | days | more).well().records()
+        assert record["event_time"] == instant
+
+
+def test_the_numbers_on_the_pages_are_the_programs() -> None:
+    zones = (DOCS / "time-zones.md").read_text(encoding="utf-8")
+    assert f"at least {ENOUGH_ROWS} events" in zones
+    assert MAJORITY == 2 / 3
+    assert "two thirds of all events" in zones
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    root = DOCS.parent
+    for page in (root / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -95,6 +95,7 @@ class _Examination:
         # Events first, since what they are asked for tells most.
         streams = [cast("MixpanelStream", stream) for stream in tap.streams.values() if stream.selected]
         self._streams = sorted(streams, key=lambda stream: not isinstance(stream, EventsStream))
+        self._given: list[str] = []
         self._is_plan_short = False
 
     def run(self) -> None:
@@ -115,8 +116,8 @@ class _Examination:
         self._check_stream(self._streams[0], outcome)
         for stream in self._streams[1:]:
             self._check_stream(stream, self._ask(stream))
-        if not self._is_plan_short:
-            self._report.ok("plan", f"includes {' and '.join(stream.name for stream in self._streams)}")
+        if self._given and not self._is_plan_short:
+            self._report.ok("plan", f"includes {' and '.join(self._given)}")
 
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 
@@ -196,6 +197,8 @@ class _Examination:
         elif not isinstance(outcome, str):
             self._report.problem("plan" if refused == "plan" else stream.name, str(outcome))
             return
+        else:
+            self._given.append(stream.name)
         if isinstance(stream, EventsStream):
             # Clocks of zones are never more than 26 hours apart.
             self._check_events(stream, days_not_begun=2 if refused else 0)
@@ -286,11 +289,15 @@ class _Examination:
         if judgement.fits is False:
             self._report.problem("time zone", str(judgement))
         elif judgement.fits:
-            self._report.ok("time zone", f"project_timezone {name} fits {judgement.rows:,} events looked at")
+            self._report.ok(
+                "time zone",
+                f"project_timezone {name} fits {judgement.agreeing:,} of {judgement.rows:,} events looked at",
+            )
         else:
             self._report.warning(
                 "time zone",
-                f"too few events tell whether project_timezone {name} is right: compare it with docs/time-zones.md",
+                f"too few events tell whether project_timezone {name} is right: compare it with Mixpanel's Project "
+                "Settings > Overview (docs/time-zones.md)",
             )
 
     # --- What a run takes --------------------------------------------------------------------------------------------
@@ -331,7 +338,7 @@ class _Examination:
         if not run.spooled:
             self._report.ok("disk", "none: the windows are small enough to wait in memory")
             return
-        needed = f"{'up to' if run.is_whole else 'more than'} {size_text(run.spooled)}"
+        needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()
         free = shutil.disk_usage(folder).free
         if run.spooled <= free:

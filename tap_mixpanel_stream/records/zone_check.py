@@ -111,6 +111,11 @@ class Judgement:
     sightings: tuple[Sighting, ...]
     fits: bool | None
 
+    @property
+    def agreeing(self) -> int:
+        """How many of the events show the offset that most of their month show."""
+        return sum(seen.rows for seen in self.sightings)
+
     def zones(self) -> list[str]:
         """Name up to three zones that had each of the offsets when it was seen. An offset alone names none."""
         others = (name for name in sorted(available_timezones()) if "/" in name and not name.startswith("Etc/"))
@@ -125,12 +130,11 @@ class Judgement:
 
     def __str__(self) -> str:
         """Say what does not fit and what to do about it, in one line."""
-        agreeing = sum(seen.rows for seen in self.sightings)
         clearest = {seen.offset: seen for seen in sorted(self.sightings, key=lambda seen: seen.rows)}
         offsets = " and ".join(str(seen) for seen in sorted(clearest.values(), key=lambda seen: seen.at))
         return (
-            f"project_timezone is {self.zone.key}, but {agreeing} of {self.rows} events looked at have a `time` at "
-            f"{offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
+            f"project_timezone is {self.zone.key}, but {self.agreeing:,} of {self.rows:,} events looked at have a "
+            f"`time` at {offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
             "Until then days and event_time are wrong (docs/time-zones.md)"
         )
 

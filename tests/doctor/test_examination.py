@@ -224,6 +224,7 @@ def test_a_filter_that_mixpanel_refuses_is_told_for_its_stream() -> None:
     with Emulator(project()) as emulator:
         found = examined(emulator.settings | YEAR | {"events_where": "properties[", "profiles_where": "user["})
     assert list(found.problems) == ["events", "profiles"]
+    assert "plan" not in found.lines("ok")
     assert "events_where" in found.problems["events"]
 
 
@@ -298,7 +299,7 @@ def test_the_zone_that_is_the_project_s_fits() -> None:
     with Emulator(project("America/New_York")) as emulator:
         found = examined(emulator.settings | YEAR | {"project_timezone": "America/New_York"})
     assert found.code == 0
-    assert "project_timezone America/New_York fits" in found.lines("ok")["time zone"]
+    assert "project_timezone America/New_York fits 48" in found.lines("ok")["time zone"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         th.StringType,
         title="Start Date",
         description=(
-            "First day of events to export, a date or a date-time; needed for events. "
+            "First day of events and funnels, a date or a date-time; needed for them. "
             "A date-time means the day it falls on in the project's time zone."
         ),
         examples=["2024-01-15"],
@@ -95,7 +95,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "end_date",
         th.StringType,
         title="End Date",
-        description="Last day of events to export, inclusive. Today in the project's time zone if absent, never later.",
+        description="Last day of them, inclusive. Today in the project's time zone if absent, never later.",
         examples=["2024-01-31"],
     ),
     th.Property(

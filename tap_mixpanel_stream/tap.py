@@ -10,6 +10,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
+from singer_sdk.tap_base import CliTestOptionValue
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .delivery.spool import SpoolError
@@ -21,8 +22,11 @@ from .mixpanel.quota import Quota
 from .quiet import quieten
 from .records.shapes import shapes_for
 from .settings import SCHEMA, Settings, SettingsError, check_fits
+from .streams.annotations import AnnotationsStream
 from .streams.base import StreamError
+from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
+from .streams.funnels import FunnelsStream
 from .streams.one_by_one import LineWriter
 from .streams.profiles import ProfilesStream
 
@@ -60,7 +64,14 @@ class TapMixpanelStream(Tap):
     def discover_streams(self) -> list[MixpanelStream]:
         """Make all streams. Needs no settings and asks nobody."""
         shapes = shapes_for(raw=bool(self.config.get("raw")))
-        return [EventsStream(self, shapes.events), ProfilesStream(self, shapes.profiles)]
+        return [
+            EventsStream(self, shapes.events),
+            ProfilesStream(self, shapes.profiles),
+            CohortsStream(self),
+            CohortMembersStream(self),
+            AnnotationsStream(self),
+            FunnelsStream(self),
+        ]
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -120,7 +131,27 @@ class TapMixpanelStream(Tap):
     def get_singer_command(cls) -> click.Command:
         """Make the command; its logging is set up by now."""
         quieten()
-        return super().get_singer_command()
+        command = super().get_singer_command()
+        for option in command.params:
+            # Read before `--test` is carried out, wherever it stands on the command line.
+            option.is_eager = option.is_eager or option.name == "catalog"
+        return command
+
+    @classmethod
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Try the streams that a run would read, and not those that nobody selected."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        config: _ConfigInput = ctx.params["config"]
+        catalog = _json_object("--catalog", ctx.params.get("catalog"))
+        tap = cls(
+            config=config.config,
+            parse_env_config=config.parse_env,
+            catalog=None if catalog is None else json.load(catalog),
+        )
+        tap.run_sync_dry_run(streams=[stream for stream in tap.streams.values() if stream.selected])
+        ctx.exit()
 
     @classmethod
     def invoke(cls, *, state: IO[str] | None = None, catalog: IO[str] | None = None, **options: Any) -> None:

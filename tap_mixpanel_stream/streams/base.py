@@ -15,13 +15,14 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
+from ..mixpanel.windows import bookmark_text, parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
 from .one_by_one import decoded, encoded
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
+    from ..records.flat import FlatShape
     from ..records.shapes import EventShape, ProfileShape
     from ..settings import Settings
     from ..tap import TapMixpanelStream
@@ -42,7 +44,7 @@ class StreamError(Exception):
 
 
 class MixpanelStream(Stream, abc.ABC):
-    """A stream whose records arrive in portions: windows of events, pages of profiles.
+    """A stream whose records arrive in portions: windows of events, pages of profiles, whole answers.
 
     There are two ways for a portion to stdout. The block route copies record lines as they were shaped. The SDK's own
     way decodes them and takes each record through selection, stream maps and flattening; it is taken only where one of
@@ -58,7 +60,7 @@ class MixpanelStream(Stream, abc.ABC):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
-    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape, name: str) -> None:
+    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | FlatShape, name: str) -> None:
         super().__init__(tap, schema=shape.schema, name=name)
         self._mixpanel_tap = tap
         self.primary_keys = list(shape.key_properties)
@@ -126,6 +128,55 @@ class MixpanelStream(Stream, abc.ABC):
 
     def check_start(self) -> None:
         """Refuse at start-up what only a selected stream needs; raise SettingsError."""
+
+    # --- The bookmark ------------------------------------------------------------------------------------------------
+
+    @property
+    def state_before(self) -> Mapping[str, Any]:
+        """What the state holds of this stream; nothing in a first run."""
+        state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
+        return state
+
+    def bookmark(self) -> dt.datetime | None:
+        """The instant before which everything is delivered, None where everything is to be read.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        return self.instant_in_state("replication_key_value") if self.replication_method == "INCREMENTAL" else None
+
+    def instant_in_state(self, name: str) -> dt.datetime | None:
+        """An instant that an earlier run left in the state, None if it left none.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        text = self.state_before.get(name)
+        if text is None:
+            return None
+        try:
+            return parse_bookmark(text)
+        except (TypeError, ValueError) as error:
+            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Note in the state that everything before an instant is delivered. Never back: a look-back ends before it."""
+        if self.replication_method != "INCREMENTAL":
+            return
+        bookmark = self.bookmark()
+        if bookmark is None or delivered_before > bookmark:
+            self.stream_state["replication_key"] = self.replication_key
+            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
+
+    def start_date(self) -> dt.date:
+        """The first day to ask for.
+
+        Raises:
+            SettingsError: It is not set.
+        """
+        if self.settings.start_date is None:
+            raise SettingsError([f"start_date is missing: set it to the first day of {self.name} to export"])
+        return self.settings.start_date
 
     # --- What Singer is told -----------------------------------------------------------------------------------------
 
@@ -285,10 +336,6 @@ class MixpanelStream(Stream, abc.ABC):
             )
         if progress.nuls:
             self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
-
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Note in the state that everything before an instant is delivered. Only for streams that have bookmarks."""
-        raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:
         """Not used: records come in portions."""

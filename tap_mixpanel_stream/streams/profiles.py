@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from ..delivery.order import in_order
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
 from ..mixpanel.engage import EngageOptions, pages
@@ -13,8 +12,10 @@ from ..mixpanel.retry import Retrying
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
 from .base import MixpanelStream, StreamError
+from .sequence import Step, in_sequence
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
 
     from ..mixpanel.engage import Page
@@ -35,34 +36,16 @@ class ProfilesStream(MixpanelStream):
         self._shape = shape
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, None]]]:
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
         """Fetch the pages of one session, the next one while one is written."""
-        source = self._pages(self.settings.profiles_page_size)
-        ended = False
 
-        def fetch_next(number: int) -> Portion:  # noqa: ARG001 - a page follows from the one before, not from its number
-            nonlocal ended
-            page = next(source, None)
-            if page is None:
-                ended = True
-                return Portion()
-            self.progress.total = page.total
-            return self._shaped(page, envelope)
+        def steps() -> Iterator[Step]:
+            for page in self._pages(self.settings.profiles_page_size):
+                self.progress.total = page.total
+                yield Step(self._shaped(page, envelope))
 
-        def numbers() -> Iterator[int]:
-            number = 0
-            while not ended:
-                yield number
-                number += 1
-
-        with in_order(
-            numbers(),
-            fetch_next,
-            ahead=1,  # a page can be asked for only in the session that the one before has told
-            look_around=self.look_around,
-            stop=self.client.stop,
-        ) as portions:
-            yield _pages_of(portions)
+        with in_sequence(steps(), look_around=self.look_around, stop=self.client.stop) as portions:
+            yield portions
 
     def sample(self, count: int) -> Portion:
         """Ask for one page of `count` profiles."""
@@ -99,11 +82,3 @@ class ProfilesStream(MixpanelStream):
             portion.records, portion.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
         return portion
-
-
-def _pages_of(portions: Iterator[Portion]) -> Iterator[tuple[Portion, None]]:
-    for portion in portions:
-        if portion.unpacked:
-            yield portion, None
-        else:  # the mark of the end: even a page without profiles has a body
-            portion.close()

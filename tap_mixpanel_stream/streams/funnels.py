@@ -1,0 +1,108 @@
+"""The funnels stream: windows of days, each delivered for all funnels or not at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from ..mixpanel.funnels import MOST_DAYS, funnel_days, list_funnels
+from ..mixpanel.windows import Plan, Window, end_instant, first_day, last_day
+from ..records.flat import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
+from ..settings import SettingsError
+from .flat import FlatStream, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from ..mixpanel.funnels import Funnel
+
+# In the state: the funnels whose days are delivered up to the bookmark.
+KNOWN = "funnel_ids"
+
+
+class FunnelsStream(FlatStream):
+    """Each saved funnel, day by day."""
+
+    name = "funnels"
+    portion_name = "window"
+    unit = "days"
+    replication_key = "date"
+    shape = FlatShape(
+        {
+            "funnel_id": INTEGER,
+            "date": DAY,
+            "name": TEXT,
+            "steps": OBJECTS,
+            "analysis_starting_amount": INTEGER,
+            "analysis_completion": INTEGER,
+            "analysis_steps": INTEGER,
+            "analysis_worst": INTEGER,
+        },
+        ("funnel_id", "date"),
+        lifted=("analysis",),
+    )
+
+    # Of this run: the funnels whose days are read up to where those of all are.
+    _up_to_date: Sequence[int] = ()
+
+    def check_start(self) -> None:
+        """Refuse a start without a first day, or from a state that is none."""
+        self.start_date()
+        self.bookmark()
+        self._known()
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Move the bookmark forward, never back."""
+        super().move_bookmark(delivered_before)
+        if self.replication_method == "INCREMENTAL":
+            self.stream_state[KNOWN] = self._up_to_date
+
+    def _known(self) -> Collection[int]:
+        known = self.state_before.get(KNOWN, [])
+        if not isinstance(known, list):
+            raise SettingsError([f"--state: {KNOWN} of {self.name} is no list"])
+        return known
+
+    def fetch(self, few: int | None = None) -> Iterator[Rows]:
+        """Ask for the list, then for all funnels of one window after another.
+
+        A funnel that is new to the state is first read from `start_date` up to the look-back: Mixpanel knows its days
+        from before it was saved, too.
+        """
+        settings = self.settings
+        funnels = list_funnels(self.client, self.retrying).content
+        first = first_day(self.bookmark(), self.start_date(), settings.lookback_days, settings.zone)
+        last = last_day(settings.end_date, self.clock.now(), settings.zone)
+        if few is not None:
+            yield self._window(Window(last, last), funnels[:1])
+            return
+        if first > last:
+            self.log("nothing to ask for: the first day, %s, comes after the last, %s", first, last)
+            return
+        known = self._known()
+        unknown = [funnel for funnel in funnels if funnel.id not in known]
+        if unknown and first > self.start_date():
+            earlier = Plan(self.start_date(), first - dt.timedelta(days=1), MOST_DAYS)
+            for window in iter(earlier.next, None):
+                yield self._window(window, unknown, moves_bookmark=False)
+        self._up_to_date = [funnel.id for funnel in funnels]
+        for window in iter(Plan(first, last, MOST_DAYS).next, None):
+            yield self._window(window, funnels)
+
+    def _window(self, window: Window, funnels: Sequence[Funnel], *, moves_bookmark: bool = True) -> Rows:
+        asked_at = self.clock.now()
+        rows = Rows(f"funnels {window}", [], 0, 0, window.days)
+        for funnel in funnels:
+            days = funnel_days(self.client, funnel, window, self.retrying)
+            rows.rows += [
+                Row(
+                    text,
+                    {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name},
+                )
+                for day, text in days.content.items()
+            ]
+            rows.received += days.received
+            rows.unpacked += days.unpacked
+        if moves_bookmark:
+            rows.delivered_before = end_instant(window, self.settings.zone, asked_at)
+        return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -212,6 +213,22 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         description="Profiles as they were at this Unix time in seconds; Mixpanel needs it with `behaviors`.",
     ),
     th.Property(
+        "group_profiles",
+        th.ArrayType(
+            th.ObjectType(
+                th.Property("name", th.StringType, required=True),
+                th.Property("data_group_id", th.StringType, required=True),
+                additional_properties=False,
+            )
+        ),
+        title="Group Profiles",
+        description=(
+            "Groups whose profiles are read, each into a stream of its own: the stream's `name` and the group's "
+            "`data_group_id`, as text. What narrows user profiles leaves groups alone."
+        ),
+        examples=[[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
+    ),
+    th.Property(
         "workspace_id",
         th.StringType,
         title="Workspace ID",
@@ -297,6 +314,19 @@ class SettingsError(Exception):
         super().__init__("; ".join(problems))
 
 
+@dataclass(frozen=True)
+class Group:
+    """A group that has profiles of its own.
+
+    Attributes:
+        name: What its stream is called.
+        data_group_id: Mixpanel's 64-bit number for it, which may be negative; text, so that no digit is lost.
+    """
+
+    name: str
+    data_group_id: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A configuration that has passed all checks. Names are those of the settings."""
@@ -321,6 +351,7 @@ class Settings:
     distinct_ids: list[str]
     behaviors: list[dict[str, Any]]
     as_of_timestamp: int | None
+    group_profiles: list[Group]
     workspace_id: str | None
     bad_lines: str
     bad_lines_path: Path | None
@@ -350,12 +381,13 @@ class Settings:
         if start and end and end < start:
             check.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
         check.take(_profile_filters, values)
+        groups = check.take(groups_in, values)
         bad_lines_path = check.take(_bad_lines_path, values)
         if check.problems or auth is None or hosts is None:
             raise SettingsError(check.problems)
         as_they_are = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         lists = {name: values[name] or [] for name in _LISTS}
-        made = {"start_date": start, "end_date": end, "bad_lines_path": bad_lines_path}
+        made = {"start_date": start, "end_date": end, "bad_lines_path": bad_lines_path, "group_profiles": groups}
         return cls(auth=auth, hosts=hosts, zone=zone, **(as_they_are | lists | made))
 
     def warnings(self) -> list[str]:
@@ -484,6 +516,27 @@ def _profile_filters(values: dict[str, Any]) -> None:
         )
     if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
         raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, which Mixpanel does not take")
+
+
+def groups_in(config: Mapping[str, Any]) -> list[Group]:
+    """The groups of a configuration, whose other settings may be missing: discovery needs no more.
+
+    Raises:
+        ValueError: Something is wrong with one of them.
+    """
+    try:
+        groups = [Group(each["name"] + "", each["data_group_id"] + "") for each in config.get("group_profiles") or ()]
+    except (KeyError, TypeError):
+        raise ValueError("group_profiles: each of them needs a name and a data_group_id, both of them text") from None
+    for group in groups:
+        # Targets make a table of it, and some take a dot or a hyphen for the end of a schema's name.
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", group.name):
+            raise ValueError(f"group_profiles: {group.name!r} cannot be a stream's name: use letters, digits and _")
+        if not re.fullmatch(r"-?[0-9]+", group.data_group_id):
+            raise ValueError(
+                f"group_profiles: data_group_id {group.data_group_id!r} of {group.name} is no whole number"
+            )
+    return groups
 
 
 def _bad_lines_path(values: dict[str, Any]) -> Path | None:

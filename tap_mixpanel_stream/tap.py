@@ -21,12 +21,13 @@ from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
 from .quiet import quieten
 from .records.shapes import shapes_for
-from .settings import SCHEMA, Settings, SettingsError, check_fits
+from .settings import SCHEMA, Settings, SettingsError, check_fits, groups_in
 from .streams.annotations import AnnotationsStream
 from .streams.base import StreamError
 from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
+from .streams.groups import GroupProfilesStream
 from .streams.one_by_one import LineWriter
 from .streams.profiles import ProfilesStream
 
@@ -57,14 +58,19 @@ class TapMixpanelStream(Tap):
         self.lines = LineWriter(self.stdout)
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
+            self._check_selection()
             for stream in self.streams.values():
                 if stream.selected:
                     cast("MixpanelStream", stream).check_start()
 
     def discover_streams(self) -> list[MixpanelStream]:
-        """Make all streams. Needs no settings and asks nobody."""
+        """Make all streams. Needs no settings and asks nobody.
+
+        Raises:
+            SettingsError: A group cannot be a stream.
+        """
         shapes = shapes_for(raw=bool(self.config.get("raw")))
-        return [
+        streams: list[MixpanelStream] = [
             EventsStream(self, shapes.events),
             ProfilesStream(self, shapes.profiles),
             CohortsStream(self),
@@ -72,6 +78,28 @@ class TapMixpanelStream(Tap):
             AnnotationsStream(self),
             FunnelsStream(self),
         ]
+        try:
+            groups = groups_in(self.config)
+        except ValueError as error:
+            raise SettingsError([str(error)]) from None
+        for group in groups:
+            # Most databases take names that differ in their case for one.
+            if group.name.casefold() in {stream.name.casefold() for stream in streams}:
+                raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
+            streams.append(GroupProfilesStream(self, shapes.profiles, group))
+        return streams
+
+    def _check_selection(self) -> None:
+        """Refuse a catalog that selects what there is not, as a group that the settings name no more.
+
+        Raises:
+            SettingsError: It does.
+        """
+        for entry in self.input_catalog.streams if self.input_catalog else ():
+            name = entry.tap_stream_id
+            if name not in self.streams and entry.metadata.resolve_selection().get((), True):
+                problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
+                raise SettingsError([problem])
 
     @functools.cached_property
     def settings(self) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
 from ..delivery.portion import Portion
@@ -27,13 +28,27 @@ if TYPE_CHECKING:
 class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
 
-    name = "profiles"
     portion_name = "page"
     unit = "profiles"
 
-    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape) -> None:
-        super().__init__(tap, shape, self.name)
+    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, name: str = "profiles") -> None:
+        super().__init__(tap, shape, name)
         self._shape = shape
+
+    def which(self) -> EngageOptions:
+        """Which profiles to ask for, and what of them."""
+        settings = self.settings
+        wanted = settings.profile_properties
+        return EngageOptions(
+            where=settings.profiles_where,
+            # What the shape makes columns of must come, whatever else was asked for.
+            output_properties=tuple(dict.fromkeys([*wanted, *self._shape.needs])) if wanted else (),
+            distinct_ids=tuple(settings.distinct_ids),
+            cohort_id=settings.cohort_id,
+            include_all_users=settings.include_all_users,
+            behaviors=settings.behaviors,
+            as_of_timestamp=settings.as_of_timestamp,
+        )
 
     @contextlib.contextmanager
     def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
@@ -52,20 +67,8 @@ class ProfilesStream(MixpanelStream):
         return self._shaped(next(self._pages(count)), BARE)
 
     def _pages(self, page_size: int) -> Iterator[Page]:
-        settings = self.settings
-        wanted = settings.profile_properties
-        options = EngageOptions(
-            where=settings.profiles_where,
-            # What the shape makes columns of must come, whatever else was asked for.
-            output_properties=tuple(dict.fromkeys([*wanted, *self._shape.needs])) if wanted else (),
-            page_size=page_size,
-            distinct_ids=tuple(settings.distinct_ids),
-            cohort_id=settings.cohort_id,
-            include_all_users=settings.include_all_users,
-            behaviors=settings.behaviors,
-            as_of_timestamp=settings.as_of_timestamp,
-        )
-        retrying = Retrying(self.clock, settings.max_retries, self.logger)
+        options = dataclasses.replace(self.which(), page_size=page_size)
+        retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 
     def _shaped(self, page: Page, envelope: Envelope) -> Portion:

@@ -182,6 +182,23 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=5000,
     ),
     th.Property(
+        "profiles_incremental",
+        th.BooleanType,
+        title="Profiles Incremental",
+        description=(
+            "Only profiles seen since the last run, by `$last_seen`, users' and groups'. Misses profiles without it, "
+            "changes that do not move it, and deletions, until the next full refresh."
+        ),
+        default=False,
+    ),
+    th.Property(
+        "profiles_full_refresh_days",
+        th.IntegerType(minimum=1),
+        title="Profiles Full Refresh Days",
+        description="With `profiles_incremental`: days after which all profiles are read again.",
+        default=7,
+    ),
+    th.Property(
         "cohort_id",
         th.IntegerType,
         title="Cohort ID",
@@ -300,7 +317,10 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "emit_activate_version_messages",
         th.BooleanType,
         title="Emit ACTIVATE_VERSION",
-        description="Emit ACTIVATE_VERSION messages for full-table streams.",
+        description=(
+            "After all records of a full-table stream an ACTIVATE_VERSION message, by which a target can drop rows "
+            "that are gone at Mixpanel."
+        ),
         default=False,
     ),
     additional_properties=False,
@@ -346,6 +366,8 @@ class Settings:
     profiles_where: str | None
     profile_properties: list[str]
     profiles_page_size: int
+    profiles_incremental: bool
+    profiles_full_refresh_days: int
     cohort_id: int | None
     include_all_users: bool
     distinct_ids: list[str]
@@ -401,6 +423,12 @@ class Settings:
             )
         if self.lookback_days == 0:
             found.append("lookback_days is 0: events that reach Mixpanel after their day was read are lost")
+        if self.profiles_incremental:
+            found.append(
+                "profiles_incremental misses profiles without $last_seen, changes that do not move it, and deletions, "
+                f"until all profiles are read again every {self.profiles_full_refresh_days} days "
+                "(profiles_full_refresh_days)"
+            )
         return found
 
 
@@ -514,6 +542,8 @@ def _profile_filters(values: dict[str, Any]) -> None:
         raise ValueError(
             "include_all_users means something only with cohort_id: set it, or leave include_all_users out"
         )
+    if values["profiles_incremental"] and values["as_of_timestamp"] is not None:
+        raise ValueError("profiles_incremental and as_of_timestamp exclude each other: what was then does not change")
     if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
         raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, which Mixpanel does not take")
 

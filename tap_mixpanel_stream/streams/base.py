@@ -57,6 +57,9 @@ class MixpanelStream(Stream, abc.ABC):
     unit: str
     """What the extent of its portions is counted in."""
 
+    started_at: dt.datetime
+    """The instant before the run's first request for this stream, UTC."""
+
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
@@ -178,6 +181,44 @@ class MixpanelStream(Stream, abc.ABC):
             raise SettingsError([f"start_date is missing: set it to the first day of {self.name} to export"])
         return self.settings.start_date
 
+    # --- Tables that are delivered whole -----------------------------------------------------------------------------
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether this run delivers the whole table, so that a row which it does not bring is no more."""
+        return self.replication_method == "FULL_TABLE"
+
+    @property
+    def refreshed_at(self) -> dt.datetime | None:
+        """When the run began that last delivered the whole table, be it this one; None if none did."""
+        return self.started_at if self.refreshes else None
+
+    @property
+    def emit_activate_version_messages(self) -> bool:
+        """Never where the SDK would: before the first record.
+
+        A target drops older rows as soon as it reads the message, and would lose what a run that fails does not bring
+        again. So the records carry the version, and the message follows when all of them are out.
+        """
+        return False
+
+    def complete(self) -> None:
+        """Note in the state what only a complete run can say."""
+
+    def _begin(self) -> None:
+        self.started_at = self.clock.now()
+        wanted = self.config.get("emit_activate_version_messages")
+        # The rows of a run that delivers but a part belong to the table that the last whole one has made.
+        self._stream_version = int(self.refreshed_at.timestamp()) if wanted and self.refreshed_at else None
+
+    def _end(self) -> None:
+        # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
+        if self._stream_version is not None and self.refreshes and self.progress.portions:
+            self._write_activate_version_message(self._stream_version)
+        self.complete()
+        self.state_manager.is_flushed = False
+        self._write_state_message()
+
     # --- What Singer is told -----------------------------------------------------------------------------------------
 
     def apply_catalog(self, catalog: Catalog) -> None:
@@ -242,6 +283,7 @@ class MixpanelStream(Stream, abc.ABC):
                 self._mixpanel_tap.lines.flush()
                 self._write_state_message()
                 return
+            self._begin()
             in_blocks = self.takes_block_route
             with self.progress, self.portions(self._envelope() if in_blocks else BARE) as portions:
                 for portion, delivered_before in portions:
@@ -257,6 +299,7 @@ class MixpanelStream(Stream, abc.ABC):
                                 yield record
                             self._mixpanel_tap.lines.flush()
                         self._is_out(portion, delivered_before)
+            self._end()
             self._sum_up()
 
     def get_batches(
@@ -271,6 +314,13 @@ class MixpanelStream(Stream, abc.ABC):
             raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
+        self._begin()
+        if self._stream_version is not None:
+            problem = (
+                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
+                "bring: use it or batch_config, not both"
+            )
+            raise SettingsError([problem])
         in_blocks = self.takes_block_route
         with (
             self.get_record_counter() as counter,
@@ -285,6 +335,7 @@ class MixpanelStream(Stream, abc.ABC):
                         yield batch_config.encoding, [url]
                     counter.increment(portion.records)
                     self._is_out(portion, delivered_before)
+            self._end()
             self._sum_up()
 
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:

@@ -56,6 +56,8 @@ class CohortMembersStream(FlatStream):
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
         """Ask for the list, then for the pages of one cohort after another."""
         listed = list_cohorts(self.client, self.retrying, "cohort_members, the list of cohorts")
+        if not listed.content:
+            yield Rows("cohort_members", [], listed.received, listed.unpacked)
         cohorts = listed.content if few is None else listed.content[:1]
         for cohort in cohorts:
             known = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
-from ..mixpanel.engage import EngageOptions, pages
+from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
+from ..mixpanel.windows import bookmark_text
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
 from .base import MixpanelStream, StreamError
@@ -19,10 +21,16 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
 
+    from singer_sdk.singerlib import Catalog
+
     from ..mixpanel.engage import Page
     from ..records.envelope import Envelope
     from ..records.shapes import ProfileShape
     from ..tap import TapMixpanelStream
+
+
+# In the state: when the run began that last read all profiles.
+REFRESHED = "full_refresh"
 
 
 class ProfilesStream(MixpanelStream):
@@ -34,6 +42,52 @@ class ProfilesStream(MixpanelStream):
     def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, name: str = "profiles") -> None:
         super().__init__(tap, shape, name)
         self._shape = shape
+        if tap.config.get("profiles_incremental"):
+            self.replication_key = "last_seen"
+
+    # --- In full, or since when --------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def since(self) -> dt.datetime | None:
+        """Profiles seen since then are all that this run asks for; None where it asks for all of them."""
+        bookmark, refreshed = self.bookmark(), self.instant_in_state(REFRESHED)
+        # A bookmark of the future comes from a clock that was wrong.
+        if bookmark is None or refreshed is None or bookmark > self.started_at:
+            return None
+        days = (self.started_at - refreshed).days
+        return bookmark if 0 <= days < self.settings.profiles_full_refresh_days else None
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether this run asks for all profiles."""
+        return self.since is None
+
+    @property
+    def refreshed_at(self) -> dt.datetime | None:
+        """When the run began that last read all profiles."""
+        return self.started_at if self.refreshes else self.instant_in_state(REFRESHED)
+
+    def check_start(self) -> None:
+        """Refuse a start from a state that is none."""
+        if self.bookmark():
+            self.instant_in_state(REFRESHED)
+
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take the selection from a catalog, but not how to read: the setting says so now, whatever it said then."""
+        key = self.replication_key
+        super().apply_catalog(catalog)
+        self.replication_key, self.forced_replication_method = key, None
+
+    def complete(self) -> None:
+        """Note from when on the next run has to ask, if it is not to ask for everything."""
+        if self.replication_method != "INCREMENTAL":
+            return
+        began = bookmark_text(self.started_at)
+        self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)
+        if self.refreshes:
+            self.stream_state[REFRESHED] = began
+
+    # --- The pages ---------------------------------------------------------------------------------------------------
 
     def which(self) -> EngageOptions:
         """Which profiles to ask for, and what of them."""
@@ -55,10 +109,12 @@ class ProfilesStream(MixpanelStream):
         """Fetch the pages of one session, the next one while one is written."""
 
         def steps() -> Iterator[Step]:
-            for page in self._pages(self.settings.profiles_page_size):
+            for page in self._pages(self.settings.profiles_page_size, self.since):
                 self.progress.total = page.total
                 yield Step(self._shaped(page, envelope))
 
+        if self.replication_method == "INCREMENTAL":
+            self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
         with in_sequence(steps(), look_around=self.look_around, stop=self.client.stop) as portions:
             yield portions
 
@@ -66,8 +122,10 @@ class ProfilesStream(MixpanelStream):
         """Ask for one page of `count` profiles."""
         return self._shaped(next(self._pages(count)), BARE)
 
-    def _pages(self, page_size: int) -> Iterator[Page]:
+    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
         options = dataclasses.replace(self.which(), page_size=page_size)
+        if since:
+            options = dataclasses.replace(options, where=seen_since(since, options.where))
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 

@@ -144,10 +144,3 @@ def test_behaviors_a_point_in_time_and_a_data_view_reach_mixpanel(only_profiles:
 def test_a_full_table_of_profiles_has_no_bookmark(only_profiles: dict[str, Any]) -> None:
     run, _ = delivered({}, only_profiles)
     assert run.states[-1] == {"bookmarks": {"profiles": {}}}
-
-
-def test_activate_version_goes_before_the_records_and_each_record_carries_it(only_profiles: dict[str, Any]) -> None:
-    run, _ = delivered({"emit_activate_version_messages": True}, only_profiles)
-    versions = [message["version"] for message in run.well().messages if message["type"] == "ACTIVATE_VERSION"]
-    assert len(versions) == 1
-    assert {message["version"] for message in run.messages if message["type"] == "RECORD"} == set(versions)

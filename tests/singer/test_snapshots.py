@@ -92,6 +92,18 @@ def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not
     check("messages-others.jsonl", timeless(run), renew)
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_catalog_and_the_messages_of_a_group_are_what_they_were(raw: bool, renew: bool) -> None:
+    shape = "raw" if raw else "normalized"
+    group = {"group_profiles": [{"name": "companies", "data_group_id": "-77"}], "raw": raw}
+    discovered = json.loads(run_tap(group, "--discover").well().stdout)
+    discovered["streams"] = [stream for stream in discovered["streams"] if stream["tap_stream_id"] == "companies"]
+    with Emulator(FixedProject(group_profiles={"-77": PROFILES})) as emulator:
+        run = run_tap(emulator.settings | group, catalog=discovered).well()
+    check(f"catalog-group-{shape}.json", json.dumps(discovered, indent=2) + "\n", renew)
+    check(f"messages-group-{shape}.jsonl", timeless(run), renew)
+
+
 def timeless(run: Run) -> str:
     return re.sub(r'"time_extracted":"[^"]+"', '"time_extracted":"…"', run.stdout.decode())
 

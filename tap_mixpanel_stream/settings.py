@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 # Mixpanel's documentation: about this many `distinct_ids` at most in one query.
 MOST_DISTINCT_IDS = 2000
+# From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
+_IN_MILLISECONDS = 10**11
 
 SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
@@ -227,7 +229,10 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "as_of_timestamp",
         th.IntegerType,
         title="As of Timestamp",
-        description="Profiles as they were at this Unix time in seconds; Mixpanel needs it with `behaviors`.",
+        description=(
+            "Profiles as they were at this Unix time in seconds. With `behaviors`, which Mixpanel counts from it, the "
+            "time of asking if absent."
+        ),
     ),
     th.Property(
         "group_profiles",
@@ -538,6 +543,12 @@ def _day(values: dict[str, Any], name: str, zone: ZoneInfo) -> dt.date | None:
 def _profile_filters(values: dict[str, Any]) -> None:
     if values["behaviors"] and values["cohort_id"] is not None:
         raise ValueError("behaviors and cohort_id exclude each other at Mixpanel: keep one")
+    if values["behaviors"] and "behaviors" not in (values["profiles_where"] or ""):
+        raise ValueError(
+            'behaviors narrow nothing by themselves: use them in profiles_where, as in behaviors["name"] > 0'
+        )
+    if (values["as_of_timestamp"] or 0) >= _IN_MILLISECONDS:
+        raise ValueError("as_of_timestamp is in milliseconds: give it in seconds")
     if values["include_all_users"] and values["cohort_id"] is None:
         raise ValueError(
             "include_all_users means something only with cohort_id: set it, or leave include_all_users out"

@@ -93,6 +93,10 @@ class ProfilesStream(MixpanelStream):
         """Which profiles to ask for, and what of them."""
         settings = self.settings
         wanted = settings.profile_properties
+        as_of = settings.as_of_timestamp
+        if as_of is None and settings.behaviors:
+            # Without it Mixpanel gives no second page of more than 1000 profiles (Mixpanel's docs).
+            as_of = int(self.clock.now().timestamp())
         return EngageOptions(
             where=settings.profiles_where,
             # What the shape makes columns of must come, whatever else was asked for.
@@ -101,7 +105,7 @@ class ProfilesStream(MixpanelStream):
             cohort_id=settings.cohort_id,
             include_all_users=settings.include_all_users,
             behaviors=settings.behaviors,
-            as_of_timestamp=settings.as_of_timestamp,
+            as_of_timestamp=as_of,
         )
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
-from ..mixpanel.windows import bookmark_text, parse_bookmark
+from ..mixpanel.windows import parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
 from .one_by_one import decoded, encoded
@@ -103,6 +103,26 @@ class MixpanelStream(Stream, abc.ABC):
         value: str | None = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
         return value
 
+    @property
+    def state_before(self) -> Mapping[str, Any]:
+        """What the state holds of this stream; nothing in a first run."""
+        state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
+        return state
+
+    def instant_in_state(self, name: str) -> dt.datetime | None:
+        """An instant that an earlier run left in the state, None if it left none.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        text = self.state_before.get(name)
+        if text is None:
+            return None
+        try:
+            return parse_bookmark(text)
+        except (TypeError, ValueError) as error:
+            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+
     def look_around(self) -> None:
         """What the main thread does now and then while it waits; raise to end the wait."""
         self.stdout.check_reader()
@@ -131,55 +151,6 @@ class MixpanelStream(Stream, abc.ABC):
 
     def check_start(self) -> None:
         """Refuse at start-up what only a selected stream needs; raise SettingsError."""
-
-    # --- The bookmark ------------------------------------------------------------------------------------------------
-
-    @property
-    def state_before(self) -> Mapping[str, Any]:
-        """What the state holds of this stream; nothing in a first run."""
-        state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
-        return state
-
-    def bookmark(self) -> dt.datetime | None:
-        """The instant before which everything is delivered, None where everything is to be read.
-
-        Raises:
-            SettingsError: The state holds something else.
-        """
-        return self.instant_in_state("replication_key_value") if self.replication_method == "INCREMENTAL" else None
-
-    def instant_in_state(self, name: str) -> dt.datetime | None:
-        """An instant that an earlier run left in the state, None if it left none.
-
-        Raises:
-            SettingsError: The state holds something else.
-        """
-        text = self.state_before.get(name)
-        if text is None:
-            return None
-        try:
-            return parse_bookmark(text)
-        except (TypeError, ValueError) as error:
-            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
-
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Note in the state that everything before an instant is delivered. Never back: a look-back ends before it."""
-        if self.replication_method != "INCREMENTAL":
-            return
-        bookmark = self.bookmark()
-        if bookmark is None or delivered_before > bookmark:
-            self.stream_state["replication_key"] = self.replication_key
-            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
-
-    def start_date(self) -> dt.date:
-        """The first day to ask for.
-
-        Raises:
-            SettingsError: It is not set.
-        """
-        if self.settings.start_date is None:
-            raise SettingsError([f"start_date is missing: set it to the first day of {self.name} to export"])
-        return self.settings.start_date
 
     # --- Tables that are delivered whole -----------------------------------------------------------------------------
 
@@ -387,6 +358,10 @@ class MixpanelStream(Stream, abc.ABC):
             )
         if progress.nuls:
             self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Note in the state that everything before an instant is delivered. Only for streams that have bookmarks."""
+        raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:
         """Not used: records come in portions."""

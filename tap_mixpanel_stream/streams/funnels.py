@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from ..mixpanel.funnels import MOST_DAYS, funnel_days, list_funnels
-from ..mixpanel.windows import Plan, Window, end_instant, first_day, last_day
+from ..mixpanel.funnels import funnel_days, list_funnels, windows
+from ..mixpanel.windows import Window, bookmark_text, end_instant, first_day, last_day
 from ..records.flat import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
 from .flat import FlatStream, Rows
@@ -45,23 +45,53 @@ class FunnelsStream(FlatStream):
     # Of this run: the funnels whose days are read up to where those of all are.
     _up_to_date: Sequence[int] = ()
 
+    # --- The bookmark ------------------------------------------------------------------------------------------------
+
+    def bookmark(self) -> dt.datetime | None:
+        """The instant before which everything is delivered, None where everything is to be read.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        return self.instant_in_state("replication_key_value") if self._is_incremental else None
+
+    def move_bookmark(self, delivered_before: dt.datetime) -> None:
+        """Move the bookmark forward, never back: a window of the look-back ends before it."""
+        if not self._is_incremental:
+            return
+        bookmark = self.bookmark()
+        if bookmark is None or delivered_before > bookmark:
+            self.stream_state["replication_key"] = self.replication_key
+            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
+        self.stream_state[KNOWN] = self._up_to_date
+
     def check_start(self) -> None:
         """Refuse a start without a first day, or from a state that is none."""
         self.start_date()
         self.bookmark()
         self._known()
 
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Move the bookmark forward, never back."""
-        super().move_bookmark(delivered_before)
-        if self.replication_method == "INCREMENTAL":
-            self.stream_state[KNOWN] = self._up_to_date
+    def start_date(self) -> dt.date:
+        """The first day to ask for.
+
+        Raises:
+            SettingsError: It is not set.
+        """
+        if self.settings.start_date is None:
+            raise SettingsError(["start_date is missing: set it to the first day of funnels to read"])
+        return self.settings.start_date
+
+    @property
+    def _is_incremental(self) -> bool:
+        return self.replication_method == "INCREMENTAL"
 
     def _known(self) -> Collection[int]:
         known = self.state_before.get(KNOWN, [])
         if not isinstance(known, list):
             raise SettingsError([f"--state: {KNOWN} of {self.name} is no list"])
         return known
+
+    # --- The windows -------------------------------------------------------------------------------------------------
 
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
         """Ask for the list, then for all funnels of one window after another.
@@ -82,11 +112,10 @@ class FunnelsStream(FlatStream):
         known = self._known()
         unknown = [funnel for funnel in funnels if funnel.id not in known]
         if unknown and first > self.start_date():
-            earlier = Plan(self.start_date(), first - dt.timedelta(days=1), MOST_DAYS)
-            for window in iter(earlier.next, None):
+            for window in windows(self.start_date(), first - dt.timedelta(days=1)):
                 yield self._window(window, unknown, moves_bookmark=False)
         self._up_to_date = [funnel.id for funnel in funnels]
-        for window in iter(Plan(first, last, MOST_DAYS).next, None):
+        for window in windows(first, last):
             yield self._window(window, funnels)
 
     def _window(self, window: Window, funnels: Sequence[Funnel], *, moves_bookmark: bool = True) -> Rows:

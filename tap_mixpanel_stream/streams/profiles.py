@@ -50,12 +50,18 @@ class ProfilesStream(MixpanelStream):
     @functools.cached_property
     def since(self) -> dt.datetime | None:
         """Profiles seen since then are all that this run asks for; None where it asks for all of them."""
-        bookmark, refreshed = self.bookmark(), self.instant_in_state(REFRESHED)
+        if not self._is_incremental:
+            return None
+        bookmark, refreshed = self.instant_in_state("replication_key_value"), self.instant_in_state(REFRESHED)
         # A bookmark of the future comes from a clock that was wrong.
         if bookmark is None or refreshed is None or bookmark > self.started_at:
             return None
         days = (self.started_at - refreshed).days
         return bookmark if 0 <= days < self.settings.profiles_full_refresh_days else None
+
+    @property
+    def _is_incremental(self) -> bool:
+        return self.replication_method == "INCREMENTAL"
 
     @property
     def refreshes(self) -> bool:
@@ -69,7 +75,8 @@ class ProfilesStream(MixpanelStream):
 
     def check_start(self) -> None:
         """Refuse a start from a state that is none."""
-        if self.bookmark():
+        if self._is_incremental:
+            self.instant_in_state("replication_key_value")
             self.instant_in_state(REFRESHED)
 
     def apply_catalog(self, catalog: Catalog) -> None:
@@ -80,7 +87,7 @@ class ProfilesStream(MixpanelStream):
 
     def complete(self) -> None:
         """Note from when on the next run has to ask, if it is not to ask for everything."""
-        if self.replication_method != "INCREMENTAL":
+        if not self._is_incremental:
             return
         began = bookmark_text(self.started_at)
         self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)
@@ -117,7 +124,7 @@ class ProfilesStream(MixpanelStream):
                 self.progress.total = page.total
                 yield Step(self._shaped(page, envelope))
 
-        if self.replication_method == "INCREMENTAL":
+        if self._is_incremental:
             self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
         with in_sequence(steps(), look_around=self.look_around, stop=self.client.stop) as portions:
             yield portions

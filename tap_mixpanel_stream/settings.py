@@ -98,7 +98,9 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "end_date",
         th.StringType,
         title="End Date",
-        description="Last day of them, inclusive. Today in the project's time zone if absent, never later.",
+        description=(
+            "Last day of events and funnels, inclusive. Today in the project's time zone if absent, never later."
+        ),
         examples=["2024-01-31"],
     ),
     th.Property(

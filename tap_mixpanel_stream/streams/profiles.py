@@ -56,7 +56,8 @@ class ProfilesStream(MixpanelStream):
         # A bookmark of the future comes from a clock that was wrong.
         if bookmark is None or refreshed is None or bookmark > self.started_at:
             return None
-        days = (self.started_at - refreshed).days
+        # By the calendar: a run that starts seconds earlier than a week ago is a week later all the same.
+        days = (self.started_at.date() - refreshed.date()).days
         return bookmark if 0 <= days < self.settings.profiles_full_refresh_days else None
 
     @property

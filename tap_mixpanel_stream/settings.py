@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 # Mixpanel's documentation: about this many `distinct_ids` at most in one query.
 MOST_DISTINCT_IDS = 2000
+# From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
+_IN_MILLISECONDS = 10**11
 
 SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
@@ -86,7 +89,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         th.StringType,
         title="Start Date",
         description=(
-            "First day of events to export, a date or a date-time; needed for events. "
+            "First day of events and funnels, a date or a date-time; needed for them. "
             "A date-time means the day it falls on in the project's time zone."
         ),
         examples=["2024-01-15"],
@@ -95,7 +98,9 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "end_date",
         th.StringType,
         title="End Date",
-        description="Last day of events to export, inclusive. Today in the project's time zone if absent, never later.",
+        description=(
+            "Last day of events and funnels, inclusive. Today in the project's time zone if absent, never later."
+        ),
         examples=["2024-01-31"],
     ),
     th.Property(
@@ -181,6 +186,23 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=5000,
     ),
     th.Property(
+        "profiles_incremental",
+        th.BooleanType,
+        title="Profiles Incremental",
+        description=(
+            "Only profiles seen since the last run, by `$last_seen`, users' and groups'. Misses profiles without it, "
+            "changes that do not move it, and deletions, until the next full refresh."
+        ),
+        default=False,
+    ),
+    th.Property(
+        "profiles_full_refresh_days",
+        th.IntegerType(minimum=1),
+        title="Profiles Full Refresh Days",
+        description="With `profiles_incremental`: days after which all profiles are read again.",
+        default=7,
+    ),
+    th.Property(
         "cohort_id",
         th.IntegerType,
         title="Cohort ID",
@@ -209,7 +231,26 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "as_of_timestamp",
         th.IntegerType,
         title="As of Timestamp",
-        description="Profiles as they were at this Unix time in seconds; Mixpanel needs it with `behaviors`.",
+        description=(
+            "Profiles as they were at this Unix time in seconds. With `behaviors`, which Mixpanel counts from it, the "
+            "time of asking if absent."
+        ),
+    ),
+    th.Property(
+        "group_profiles",
+        th.ArrayType(
+            th.ObjectType(
+                th.Property("name", th.StringType, required=True),
+                th.Property("data_group_id", th.StringType, required=True),
+                additional_properties=False,
+            )
+        ),
+        title="Group Profiles",
+        description=(
+            "Groups whose profiles are read, each into a stream of its own: the stream's `name` and the group's "
+            "`data_group_id`, as text. What narrows user profiles leaves groups alone."
+        ),
+        examples=[[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
     ),
     th.Property(
         "workspace_id",
@@ -283,7 +324,10 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "emit_activate_version_messages",
         th.BooleanType,
         title="Emit ACTIVATE_VERSION",
-        description="Emit ACTIVATE_VERSION messages for full-table streams.",
+        description=(
+            "After all records of a full-table stream an ACTIVATE_VERSION message, by which a target can drop rows "
+            "that are gone at Mixpanel."
+        ),
         default=False,
     ),
     additional_properties=False,
@@ -295,6 +339,19 @@ class SettingsError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group that has profiles of its own.
+
+    Attributes:
+        name: What its stream is called.
+        data_group_id: Mixpanel's 64-bit number for it, which may be negative; text, so that no digit is lost.
+    """
+
+    name: str
+    data_group_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,11 +380,14 @@ class Settings:
     profiles_where: str | None
     profile_properties: list[str]
     profiles_page_size: int
+    profiles_incremental: bool
+    profiles_full_refresh_days: int
     cohort_id: int | None
     include_all_users: bool
     distinct_ids: list[str]
     behaviors: list[dict[str, Any]]
     as_of_timestamp: int | None
+    group_profiles: list[Group]
     workspace_id: str | None
     bad_lines: str
     bad_lines_path: Path | None
@@ -357,6 +417,7 @@ class Settings:
         if start and end and end < start:
             check.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
         check.take(_profile_filters, values)
+        groups = check.take(groups_in, values)
         bad_lines_path = check.take(_bad_lines_path, values)
         if check.problems or auth is None or hosts is None:
             raise SettingsError(check.problems)
@@ -367,6 +428,7 @@ class Settings:
             "start_date": start,
             "end_date": end,
             "bad_lines_path": bad_lines_path,
+            "group_profiles": groups,
         }
         return cls(auth=auth, hosts=hosts, zone=zone, **(as_they_are | lists | made))
 
@@ -381,6 +443,12 @@ class Settings:
             )
         if self.lookback_days == 0:
             found.append("lookback_days is 0: events that reach Mixpanel after their day was read are lost")
+        if self.profiles_incremental:
+            found.append(
+                "profiles_incremental misses profiles without $last_seen, changes that do not move it, and deletions, "
+                f"until all profiles are read again every {self.profiles_full_refresh_days} days "
+                "(profiles_full_refresh_days)"
+            )
         return found
 
 
@@ -496,12 +564,41 @@ def _day(values: dict[str, Any], name: str, zone: ZoneInfo) -> dt.date | None:
 def _profile_filters(values: dict[str, Any]) -> None:
     if values["behaviors"] and values["cohort_id"] is not None:
         raise ValueError("behaviors and cohort_id exclude each other at Mixpanel: keep one")
+    if values["behaviors"] and "behaviors" not in (values["profiles_where"] or ""):
+        raise ValueError(
+            'behaviors narrow nothing by themselves: use them in profiles_where, as in behaviors["name"] > 0'
+        )
+    if (values["as_of_timestamp"] or 0) >= _IN_MILLISECONDS:
+        raise ValueError("as_of_timestamp is in milliseconds: give it in seconds")
     if values["include_all_users"] and values["cohort_id"] is None:
         raise ValueError(
             "include_all_users means something only with cohort_id: set it, or leave include_all_users out"
         )
+    if values["profiles_incremental"] and values["as_of_timestamp"] is not None:
+        raise ValueError("profiles_incremental and as_of_timestamp exclude each other: what was then does not change")
     if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
         raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, which Mixpanel does not take")
+
+
+def groups_in(config: Mapping[str, Any]) -> list[Group]:
+    """The groups of a configuration, whose other settings may be missing: discovery needs no more.
+
+    Raises:
+        ValueError: Something is wrong with one of them.
+    """
+    try:
+        groups = [Group(each["name"] + "", each["data_group_id"] + "") for each in config.get("group_profiles") or ()]
+    except (KeyError, TypeError):
+        raise ValueError("group_profiles: each of them needs a name and a data_group_id, both of them text") from None
+    for group in groups:
+        # Targets make a table of it, and some take a dot or a hyphen for the end of a schema's name.
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", group.name):
+            raise ValueError(f"group_profiles: {group.name!r} cannot be a stream's name: use letters, digits and _")
+        if not re.fullmatch(r"-?[0-9]+", group.data_group_id):
+            raise ValueError(
+                f"group_profiles: data_group_id {group.data_group_id!r} of {group.name} is no whole number"
+            )
+    return groups
 
 
 def _bad_lines_path(values: dict[str, Any]) -> Path | None:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Tap
+from singer_sdk.tap_base import CliTestOptionValue
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .delivery.spool import SpoolError
@@ -21,9 +22,13 @@ from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
 from .quiet import errors_only, quieten
 from .records.shapes import shapes_for
-from .settings import SCHEMA, Settings, SettingsError, check_fits
+from .settings import SCHEMA, Settings, SettingsError, check_fits, groups_in
+from .streams.annotations import AnnotationsStream
 from .streams.base import StreamError
+from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
+from .streams.funnels import FunnelsStream
+from .streams.groups import GroupProfilesStream
 from .streams.one_by_one import LineWriter
 from .streams.profiles import ProfilesStream
 
@@ -54,14 +59,48 @@ class TapMixpanelStream(Tap):
         self.lines = LineWriter(self.stdout)
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
+            self._check_selection()
             for stream in self.streams.values():
                 if stream.selected:
                     cast("MixpanelStream", stream).check_start()
 
     def discover_streams(self) -> list[MixpanelStream]:
-        """Make all streams. Needs no settings and asks nobody."""
+        """Make all streams. Needs no settings and asks nobody.
+
+        Raises:
+            SettingsError: A group cannot be a stream.
+        """
         shapes = shapes_for(raw=bool(self.config.get("raw")))
-        return [EventsStream(self, shapes.events), ProfilesStream(self, shapes.profiles)]
+        streams: list[MixpanelStream] = [
+            EventsStream(self, shapes.events),
+            ProfilesStream(self, shapes.profiles),
+            CohortsStream(self),
+            CohortMembersStream(self),
+            AnnotationsStream(self),
+            FunnelsStream(self),
+        ]
+        try:
+            groups = groups_in(self.config)
+        except ValueError as error:
+            raise SettingsError([str(error)]) from None
+        for group in groups:
+            # Most databases take names that differ in their case for one.
+            if group.name.casefold() in {stream.name.casefold() for stream in streams}:
+                raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
+            streams.append(GroupProfilesStream(self, shapes.profiles, group))
+        return streams
+
+    def _check_selection(self) -> None:
+        """Refuse a catalog that selects what there is not, as a group that the settings name no more.
+
+        Raises:
+            SettingsError: It does.
+        """
+        for entry in self.input_catalog.streams if self.input_catalog else ():
+            name = entry.tap_stream_id
+            if name not in self.streams and entry.metadata.resolve_selection().get((), True):
+                problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
+                raise SettingsError([problem])
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -133,7 +172,26 @@ class TapMixpanelStream(Tap):
                 help="Try the configuration with a handful of queries, and report what a run would meet and take.",
             )
         )
+        for option in command.params:
+            # Read before `--test` is carried out, wherever it stands on the command line.
+            option.is_eager = option.is_eager or option.name == "catalog"
         return command
+
+    @classmethod
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Try the streams that a run would read, and not those that nobody selected."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        config: _ConfigInput = ctx.params["config"]
+        catalog = _json_object("--catalog", ctx.params.get("catalog"))
+        tap = cls(
+            config=config.config,
+            parse_env_config=config.parse_env,
+            catalog=None if catalog is None else json.load(catalog),
+        )
+        tap.run_sync_dry_run(streams=[stream for stream in tap.streams.values() if stream.selected])
+        ctx.exit()
 
     @classmethod
     def invoke(

@@ -21,6 +21,7 @@ from ..records.shapes import shapes_for
 from ..records.zone_check import ZoneCheck
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
+from ..streams.flat import FlatStream
 from ..streams.profiles import ProfilesStream
 from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
@@ -130,7 +131,8 @@ class _Examination:
             if isinstance(stream, ProfilesStream):
                 total = stream.first_page(1).total
                 return "can be read" if total is None else f"{total:,} in the project"
-            stream.sample(1).close()
+            if isinstance(stream, FlatStream):
+                next(stream.fetch(few=1), None)  # what a run would take for a reason to stay empty is told here
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:

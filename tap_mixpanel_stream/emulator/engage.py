@@ -37,6 +37,8 @@ class _Session:
     bare: list[str | int]
     """Members of the cohort who have no profile."""
     page_size: int
+    is_cached: bool
+    """Whether there are later pages of it."""
     used: float = field(default_factory=time.monotonic)
 
     def __len__(self) -> int:
@@ -60,26 +62,34 @@ class Engage:
         project: Where the profiles are.
         session_seconds: How long a session lives after it was last used.
         largest_page: A larger `page_size` is lowered to this; the answer says what it used.
+        data_views: What a profile must match to be seen through a data view, as an expression by `workspace_id`; a
+            project without data views looks at no `workspace_id`.
     """
 
-    def __init__(self, project: Project, session_seconds: float, largest_page: int) -> None:
+    def __init__(
+        self, project: Project, session_seconds: float, largest_page: int, data_views: Mapping[str, str] | None = None
+    ) -> None:
         self._project = project
+        self._data_views = data_views
         self._session_seconds = session_seconds
         self._largest_page = largest_page
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
-    def answer(self, form: Mapping[str, str], now: datetime) -> dict[str, object]:
+    def answer(self, form: Mapping[str, str], now: datetime, workspace_id: str | None = None) -> dict[str, object]:
         """Answer one request.
 
         Args:
             form: The parameters.
             now: The instant of asking.
+            workspace_id: The data view to look through; None for the whole project.
 
         Raises:
             Refusal: 400, for parameters that are wrong or contradict each other.
         """
         params = {key: value for key, value in form.items() if key not in {"page", "session_id"}}
+        if workspace_id is not None and self._data_views is not None:
+            params["workspace_id"] = workspace_id
         page = _whole(form, "page", 0)
         if page:
             name = form.get("session_id", "")
@@ -114,6 +124,8 @@ class Engage:
 
     def _remember(self, session: _Session) -> str:
         name = f"{int(time.time())}-{secrets.token_hex(3).upper()}"
+        if not session.is_cached:
+            return name
         with self._lock:
             self._sessions[name] = session
             while len(self._sessions) > _MOST_SESSIONS:
@@ -142,9 +154,10 @@ class Engage:
         ids = _distinct_ids(params)
         members = self._members(params)
         match = read_where(params.get("where", ""))
+        view = self._view(params)
         counts = self._behaviors(params, now)
         places: Sequence[int] = range(len(profiles))
-        if ids is not None or members is not None or match is not None or as_of is not None:
+        if any(narrow is not None for narrow in (ids, members, match, view, as_of)):
             places = [
                 place
                 for place, profile in enumerate(profiles)
@@ -152,15 +165,23 @@ class Engage:
                 and (members is None or str(profile["$distinct_id"]) in members)
                 and (as_of is None or _existed(profile, as_of))
                 and (match is None or match(_scope(profile, counts)))
+                and (view is None or view(_scope(profile, counts)))
             ]
-        if counts and as_of is None and len(places) > _MOST_WITH_BEHAVIORS:
-            raise Refusal(400, f"as_of_timestamp is required for behaviors with over {_MOST_WITH_BEHAVIORS} profiles")
         bare: list[str | int] = []
         # Members without a profile cannot match an expression, so they come only where none is asked.
         if members and match is None and params.get("include_all_users", "true").lower() == "true":
             known = {str(profile["$distinct_id"]) for profile in profiles}
             bare = [each for text, each in members.items() if text not in known and (ids is None or text in ids)]
-        return _Session(params, profiles, places, bare, page_size)
+        # Mixpanel's docs: so many profiles, counted by behaviors, cannot be read without an instant to count from.
+        is_cached = not counts or as_of is not None or len(places) <= _MOST_WITH_BEHAVIORS
+        return _Session(params, profiles, places, bare, page_size, is_cached)
+
+    def _view(self, params: Mapping[str, str]) -> Predicate | None:
+        if "workspace_id" not in params or self._data_views is None:
+            return None
+        if params["workspace_id"] not in self._data_views:
+            raise Refusal(400, f"Invalid parameter: workspace_id, no data view {params['workspace_id']}")
+        return read_where(self._data_views[params["workspace_id"]])
 
     def _members(self, params: Mapping[str, str]) -> dict[str, str | int] | None:
         if "filter_by_cohort" not in params:

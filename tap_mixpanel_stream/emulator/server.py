@@ -76,6 +76,7 @@ class Emulator:
         credentials: Who may ask.
         session_seconds: How long an engage session lives after its last use.
         largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
+        data_views: By `workspace_id`, the expression that a profile must match to be seen through that data view.
         level: The gzip level.
         cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
             body is sent again as it was, whatever has become visible since.
@@ -92,6 +93,7 @@ class Emulator:
         credentials: Credentials | None = None,
         session_seconds: float = 300.0,
         largest_page: int = 50_000,
+        data_views: Mapping[str, str] | None = None,
         level: int = 6,
         cache_bytes: int = 0,
         port: int = 0,
@@ -102,7 +104,7 @@ class Emulator:
         self.requests: list[SeenRequest] = []
         self.level = level
         self.closing = threading.Event()
-        self.engage = Engage(project, session_seconds, largest_page)
+        self.engage = Engage(project, session_seconds, largest_page, data_views)
         self.cache = _Cache(cache_bytes)
         self.now = now or (lambda: datetime.now(UTC))
         self._quota = quota
@@ -202,7 +204,7 @@ class Emulator:
         return Answer(200, _JSON, lambda: iter([body]))
 
     def _engage(self, seen: SeenRequest) -> object:
-        answer = self.engage.answer(seen.form, self.now())
+        answer = self.engage.answer(seen.form, self.now(), seen.query.get("workspace_id"))
         for fault in self.faults_of(seen):
             if fault.name == "short-page":
                 results = cast("list[object]", answer["results"])

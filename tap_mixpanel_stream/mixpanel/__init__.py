@@ -1,1 +1,1 @@
-"""What Mixpanel is: hosts, credentials, quota, windows, export and profile pages. No Singer in here."""
+"""What Mixpanel is: hosts, credentials, quota, windows, export, profile pages, lists. No Singer in here."""

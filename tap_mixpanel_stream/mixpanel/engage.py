@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -84,6 +85,21 @@ class EngageOptions:
         if self.data_group_id is not None:
             fields["data_group_id"] = self.data_group_id
         return fields
+
+
+def seen_since(instant: datetime, where: str | None = None) -> str:
+    """The expression for profiles seen at or after an instant, and for which another one holds.
+
+    `$last_seen` is text, UTC without an offset (Mixpanel's docs), and such texts are in the order of their instants. A
+    profile without it does not match: to Mixpanel a comparison with what is not there is false.
+
+    Args:
+        instant: With its zone.
+        where: The other expression.
+    """
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    seen = f'properties["$last_seen"] >= "{text}"'
+    return f"({where}) and ({seen})" if where else seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
     body        a body of event lines       ->  records, bad lines, the signs of a cut
     raw         an event or profile as it came
     normalized_events, normalized_profiles   the same with Mixpanel's own keys as columns
+    flat        anything else: documented fields as columns, the others in one object
     event_time  `time`, whatever it came as ->  UTC
     zone_check  some events' times       ->  whether the zone they are read with is theirs
     insert_id   an event without `$insert_id` -> an id that is the same on every run

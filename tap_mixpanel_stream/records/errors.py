@@ -4,7 +4,8 @@
     ├── BadLine       one line is no event: `bad_lines` decides
     ├── CutShort      the body stopped before its end: none of it may be delivered
     ├── LineTooLong   no end of line in sight
-    └── BadProfile    one result of a page is no profile
+    ├── BadProfile    one result of a page is no profile
+    └── BadRow        one entry of a list is no record
 
 Each message is one line of printable text, whatever the body held, and each error can cross a process boundary.
 """
@@ -95,3 +96,22 @@ class BadProfile(BadBody):
 
     def __str__(self) -> str:
         return f"result {self.index} is no profile: {self.reason}: {shown(self.result)}"
+
+
+class BadRow(BadBody):
+    """An entry of a list is not a record.
+
+    Attributes:
+        index: its place in the list, from 0.
+        reason: what is wrong with it.
+        row: the entry as it came.
+    """
+
+    def __init__(self, index: int, reason: str, row: bytes) -> None:
+        super().__init__(index, reason, row)
+        self.index = index
+        self.reason = reason
+        self.row = row
+
+    def __str__(self) -> str:
+        return f"entry {self.index} is no record: {self.reason}: {shown(self.row)}"

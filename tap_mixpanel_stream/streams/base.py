@@ -15,13 +15,14 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
+from ..mixpanel.windows import parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
 from .one_by_one import decoded, encoded
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
+    from ..records.flat import FlatShape
     from ..records.shapes import EventShape, ProfileShape
     from ..settings import Settings
     from ..tap import TapMixpanelStream
@@ -42,7 +44,7 @@ class StreamError(Exception):
 
 
 class MixpanelStream(Stream, abc.ABC):
-    """A stream whose records arrive in portions: windows of events, pages of profiles.
+    """A stream whose records arrive in portions: windows of events, pages of profiles, whole answers.
 
     There are two ways for a portion to stdout. The block route copies record lines as they were shaped. The SDK's own
     way decodes them and takes each record through selection, stream maps and flattening; it is taken only where one of
@@ -55,10 +57,13 @@ class MixpanelStream(Stream, abc.ABC):
     unit: str
     """What the extent of its portions is counted in."""
 
+    started_at: dt.datetime
+    """The instant before the run's first request for this stream, UTC."""
+
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
-    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape, name: str) -> None:
+    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | FlatShape, name: str) -> None:
         super().__init__(tap, schema=shape.schema, name=name)
         self._mixpanel_tap = tap
         self.primary_keys = list(shape.key_properties)
@@ -98,6 +103,26 @@ class MixpanelStream(Stream, abc.ABC):
         value: str | None = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
         return value
 
+    @property
+    def state_before(self) -> Mapping[str, Any]:
+        """What the state holds of this stream; nothing in a first run."""
+        state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
+        return state
+
+    def instant_in_state(self, name: str) -> dt.datetime | None:
+        """An instant that an earlier run left in the state, None if it left none.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        text = self.state_before.get(name)
+        if text is None:
+            return None
+        try:
+            return parse_bookmark(text)
+        except (TypeError, ValueError) as error:
+            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+
     def look_around(self) -> None:
         """What the main thread does now and then while it waits; raise to end the wait."""
         self.stdout.check_reader()
@@ -126,6 +151,44 @@ class MixpanelStream(Stream, abc.ABC):
 
     def check_start(self) -> None:
         """Refuse at start-up what only a selected stream needs; raise SettingsError."""
+
+    # --- Tables that are delivered whole -----------------------------------------------------------------------------
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether this run delivers the whole table, so that a row which it does not bring is no more."""
+        return self.replication_method == "FULL_TABLE"
+
+    @property
+    def refreshed_at(self) -> dt.datetime | None:
+        """When the run began that last delivered the whole table, be it this one; None if none did."""
+        return self.started_at if self.refreshes else None
+
+    @property
+    def emit_activate_version_messages(self) -> bool:
+        """Never where the SDK would: before the first record.
+
+        A target drops older rows as soon as it reads the message, and would lose what a run that fails does not bring
+        again. So the records carry the version, and the message follows when all of them are out.
+        """
+        return False
+
+    def complete(self) -> None:
+        """Note in the state what only a complete run can say."""
+
+    def _begin(self) -> None:
+        self.started_at = self.clock.now()
+        wanted = self.config.get("emit_activate_version_messages")
+        # The rows of a run that delivers but a part belong to the table that the last whole one has made.
+        self._stream_version = int(self.refreshed_at.timestamp()) if wanted and self.refreshed_at else None
+
+    def _end(self) -> None:
+        # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
+        if self._stream_version is not None and self.refreshes and self.progress.portions:
+            self._write_activate_version_message(self._stream_version)
+        self.complete()
+        self.state_manager.is_flushed = False
+        self._write_state_message()
 
     # --- What Singer is told -----------------------------------------------------------------------------------------
 
@@ -191,6 +254,7 @@ class MixpanelStream(Stream, abc.ABC):
                 self._mixpanel_tap.lines.flush()
                 self._write_state_message()
                 return
+            self._begin()
             in_blocks = self.takes_block_route
             with self.progress, self.portions(self._envelope() if in_blocks else BARE) as portions:
                 for portion, delivered_before in portions:
@@ -206,6 +270,7 @@ class MixpanelStream(Stream, abc.ABC):
                                 yield record
                             self._mixpanel_tap.lines.flush()
                         self._is_out(portion, delivered_before)
+            self._end()
             self._sum_up()
 
     def get_batches(
@@ -220,6 +285,13 @@ class MixpanelStream(Stream, abc.ABC):
             raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
+        self._begin()
+        if self._stream_version is not None:
+            problem = (
+                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
+                "bring: use it or batch_config, not both"
+            )
+            raise SettingsError([problem])
         in_blocks = self.takes_block_route
         with (
             self.get_record_counter() as counter,
@@ -234,6 +306,7 @@ class MixpanelStream(Stream, abc.ABC):
                         yield batch_config.encoding, [url]
                     counter.increment(portion.records)
                     self._is_out(portion, delivered_before)
+            self._end()
             self._sum_up()
 
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
-from ..delivery.order import in_order
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
-from ..mixpanel.engage import EngageOptions, pages
+from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
+from ..mixpanel.windows import bookmark_text
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
 from .base import MixpanelStream, StreamError
+from .sequence import Step, in_sequence
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
+
+    from singer_sdk.singerlib import Catalog
 
     from ..mixpanel.engage import Page
     from ..records.envelope import Envelope
@@ -23,46 +29,106 @@ if TYPE_CHECKING:
     from ..tap import TapMixpanelStream
 
 
+# In the state: when the run began that last read all profiles.
+REFRESHED = "full_refresh"
+
+
 class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
 
-    name = "profiles"
     portion_name = "page"
     unit = "profiles"
 
-    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape) -> None:
-        super().__init__(tap, shape, self.name)
+    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, name: str = "profiles") -> None:
+        super().__init__(tap, shape, name)
         self._shape = shape
+        if tap.config.get("profiles_incremental"):
+            self.replication_key = "last_seen"
+
+    # --- In full, or since when --------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def since(self) -> dt.datetime | None:
+        """Profiles seen since then are all that this run asks for; None where it asks for all of them."""
+        if not self._is_incremental:
+            return None
+        bookmark, refreshed = self.instant_in_state("replication_key_value"), self.instant_in_state(REFRESHED)
+        # A bookmark of the future comes from a clock that was wrong.
+        if bookmark is None or refreshed is None or bookmark > self.started_at:
+            return None
+        # By the calendar: a run that starts seconds earlier than a week ago is a week later all the same.
+        days = (self.started_at.date() - refreshed.date()).days
+        return bookmark if 0 <= days < self.settings.profiles_full_refresh_days else None
+
+    @property
+    def _is_incremental(self) -> bool:
+        return self.replication_method == "INCREMENTAL"
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether this run asks for all profiles."""
+        return self.since is None
+
+    @property
+    def refreshed_at(self) -> dt.datetime | None:
+        """When the run began that last read all profiles."""
+        return self.started_at if self.refreshes else self.instant_in_state(REFRESHED)
+
+    def check_start(self) -> None:
+        """Refuse a start from a state that is none."""
+        if self._is_incremental:
+            self.instant_in_state("replication_key_value")
+            self.instant_in_state(REFRESHED)
+
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take the selection from a catalog, but not how to read: the setting says so now, whatever it said then."""
+        key = self.replication_key
+        super().apply_catalog(catalog)
+        self.replication_key, self.forced_replication_method = key, None
+
+    def complete(self) -> None:
+        """Note from when on the next run has to ask, if it is not to ask for everything."""
+        if not self._is_incremental:
+            return
+        began = bookmark_text(self.started_at)
+        self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)
+        if self.refreshes:
+            self.stream_state[REFRESHED] = began
+
+    # --- The pages ---------------------------------------------------------------------------------------------------
+
+    def which(self) -> EngageOptions:
+        """Which profiles to ask for, and what of them."""
+        settings = self.settings
+        wanted = settings.profile_properties
+        as_of = settings.as_of_timestamp
+        if as_of is None and settings.behaviors:
+            # Without it Mixpanel gives no second page of more than 1000 profiles (Mixpanel's docs).
+            as_of = int(self.clock.now().timestamp())
+        return EngageOptions(
+            where=settings.profiles_where,
+            # What the shape makes columns of must come, whatever else was asked for.
+            output_properties=tuple(dict.fromkeys([*wanted, *self._shape.needs])) if wanted else (),
+            distinct_ids=tuple(settings.distinct_ids),
+            cohort_id=settings.cohort_id,
+            include_all_users=settings.include_all_users,
+            behaviors=settings.behaviors,
+            as_of_timestamp=as_of,
+        )
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, None]]]:
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
         """Fetch the pages of one session, the next one while one is written."""
-        source = self._pages(self.settings.profiles_page_size)
-        ended = False
 
-        def fetch_next(number: int) -> Portion:  # noqa: ARG001 - a page follows from the one before, not from its number
-            nonlocal ended
-            page = next(source, None)
-            if page is None:
-                ended = True
-                return Portion()
-            self.progress.total = page.total
-            return self._shaped(page, envelope)
+        def steps() -> Iterator[Step]:
+            for page in self._pages(self.settings.profiles_page_size, self.since):
+                self.progress.total = page.total
+                yield Step(self._shaped(page, envelope))
 
-        def numbers() -> Iterator[int]:
-            number = 0
-            while not ended:
-                yield number
-                number += 1
-
-        with in_order(
-            numbers(),
-            fetch_next,
-            ahead=1,  # a page can be asked for only in the session that the one before has told
-            look_around=self.look_around,
-            stop=self.client.stop,
-        ) as portions:
-            yield _pages_of(portions)
+        if self._is_incremental:
+            self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
+        with in_sequence(steps(), look_around=self.look_around, stop=self.client.stop) as portions:
+            yield portions
 
     def sample(self, count: int) -> Portion:
         """Ask for one page of `count` profiles."""
@@ -72,21 +138,11 @@ class ProfilesStream(MixpanelStream):
         """Ask for one page of `size` profiles; it says how many there are in all."""
         return next(self._pages(size))
 
-    def _pages(self, page_size: int) -> Iterator[Page]:
-        settings = self.settings
-        wanted = settings.profile_properties
-        options = EngageOptions(
-            where=settings.profiles_where,
-            # What the shape makes columns of must come, whatever else was asked for.
-            output_properties=tuple(dict.fromkeys([*wanted, *self._shape.needs])) if wanted else (),
-            page_size=page_size,
-            distinct_ids=tuple(settings.distinct_ids),
-            cohort_id=settings.cohort_id,
-            include_all_users=settings.include_all_users,
-            behaviors=settings.behaviors,
-            as_of_timestamp=settings.as_of_timestamp,
-        )
-        retrying = Retrying(self.clock, settings.max_retries, self.logger)
+    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
+        options = dataclasses.replace(self.which(), page_size=page_size)
+        if since:
+            options = dataclasses.replace(options, where=seen_since(since, options.where))
+        retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 
     def _shaped(self, page: Page, envelope: Envelope) -> Portion:
@@ -103,11 +159,3 @@ class ProfilesStream(MixpanelStream):
             portion.records, portion.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
         return portion
-
-
-def _pages_of(portions: Iterator[Portion]) -> Iterator[tuple[Portion, None]]:
-    for portion in portions:
-        if portion.unpacked:
-            yield portion, None
-        else:  # the mark of the end: even a page without profiles has a body
-            portion.close()

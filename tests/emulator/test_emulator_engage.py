@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
-from tests.emulator.client import Answered, engage
+from tests.emulator.client import Answered, ask, engage
 
 PEOPLE: list[dict[str, object]] = [
     {"$distinct_id": "a", "$properties": {"$name": "Zürich", "plan": "pro", "$created": "2024-01-01T00:00:00"}},
@@ -141,11 +141,27 @@ def test_behaviors_count_events() -> None:
         assert ids(engage(emulator, behaviors=behaviors, where='behaviors["b"] == 0')) == [7, "c"]
 
 
-def test_behaviors_of_many_profiles_need_an_instant() -> None:
+def test_behaviors_of_many_profiles_have_no_second_page_without_an_instant() -> None:
     behaviors = json.dumps([{"window": "1d", "name": "b", "event_selectors": []}])
     with Emulator(SyntheticProject(profiles=1001, events_per_day=1)) as emulator:
-        assert "as_of_timestamp" in engage(emulator, behaviors=behaviors).error
-        assert engage(emulator, behaviors=behaviors, as_of_timestamp=1_720_000_000).json["total"] == 1001
+        for instant, status in (({}, 400), ({"as_of_timestamp": 1_720_000_000}, 200)):
+            first = engage(emulator, behaviors=behaviors, **instant)
+            assert (first.status, len(first.json["results"])) == (200, 1000)
+            second = engage(emulator, behaviors=behaviors, page=1, session_id=first.json["session_id"], **instant)
+            assert second.status == status
+    # As for a session that has expired: the docs name these very words.
+    assert second.json["total"] == 1001
+
+
+def test_a_data_view_shows_what_it_is_made_for() -> None:
+    with Emulator(fixed(), data_views={"9": 'properties["plan"] == "pro"'}) as emulator:
+        url = f"{emulator.api_url}/query/engage"
+        answers = [ask(emulator, url, query, form={}) for query in ({}, {"workspace_id": "9"}, {"workspace_id": "8"})]
+        assert [ids(answer) for answer in answers[:2]] == [["a", 7, "c"], ["a", "c"]]
+        assert "workspace_id" in answers[2].error
+    with Emulator(fixed()) as emulator:
+        url = f"{emulator.api_url}/query/engage"
+        assert ids(ask(emulator, url, {"workspace_id": "9"}, form={})) == ["a", 7, "c"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import Run, catalog_of, run_tap
+from tests.soak.in_process import run_here
 
 PROFILES: list[dict[str, Any]] = [
     {
@@ -130,24 +132,85 @@ def test_profile_properties_narrow_the_properties_but_not_the_columns(only_profi
     assert raw.well().records("profiles")[0] == {"$distinct_id": "u1", "$properties": {"plan": "free"}}
 
 
-def test_behaviors_a_point_in_time_and_a_data_view_reach_mixpanel(only_profiles: dict[str, Any]) -> None:
-    behaviors = [{"window": "30d", "name": "bought", "event_selectors": [{"event": "Purchase"}]}]
-    with Emulator(FixedProject(profiles=PROFILES)) as emulator:
-        extra = {"behaviors": behaviors, "as_of_timestamp": 1704067200, "workspace_id": "77"}
-        run_tap(emulator.settings | extra, catalog=only_profiles).well()
-        seen = emulator.requests[0]
-    assert json.loads(seen.form["behaviors"]) == behaviors
-    assert seen.form["as_of_timestamp"] == "1704067200"
-    assert seen.query["workspace_id"] == "77"
+NOW = dt.datetime(2024, 3, 10, 12, tzinfo=dt.UTC)
+BEHAVIORS = [{"window": "30d", "name": "bought", "event_selectors": [{"event": "Purchase"}]}]
+
+
+def purchases(distinct_id: str, *days: dt.date) -> dict[dt.date, list[bytes]]:
+    line = json.dumps({"event": "Purchase", "properties": {"time": 0, "distinct_id": distinct_id}}).encode()
+    return {day: [line] for day in days}
+
+
+def by_behavior(only_profiles: dict[str, Any], extra: dict[str, Any]) -> list[str]:
+    days = (dt.date(2024, 2, 1), dt.date(2024, 3, 1), dt.date(2024, 3, 5))
+    project = FixedProject(purchases("u1", *days) | purchases("2", dt.date(2024, 3, 2)), PROFILES)
+    with Emulator(project, now=lambda: NOW) as emulator:
+        result = run_here(emulator.settings | {"behaviors": BEHAVIORS} | extra, TurnedClock(NOW), catalog=only_profiles)
+    assert result.error is None
+    messages = map(json.loads, result.stdout.splitlines())
+    return [message["record"]["distinct_id"] for message in messages if message["type"] == "RECORD"]
+
+
+def test_behaviors_choose_profiles_by_what_they_did(only_profiles: dict[str, Any]) -> None:
+    assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] >= 2'}) == ["u1"]
+    assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] == 1'}) == ["2"]
+    assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] == 0'}) == ["u3"]
+
+
+def test_behaviors_are_counted_from_the_point_in_time(only_profiles: dict[str, Any]) -> None:
+    early = int(dt.datetime(2024, 2, 20, tzinfo=dt.UTC).timestamp())
+    extra = {"profiles_where": 'behaviors["bought"] == 1', "as_of_timestamp": early}
+    assert by_behavior(only_profiles, extra) == ["u1"]
+
+
+@pytest.mark.parametrize("extra", [{}, {"as_of_timestamp": 1709251200}])
+def test_behaviors_of_many_profiles_come_to_the_last_page(extra: dict[str, Any], only_profiles: dict[str, Any]) -> None:
+    project = SyntheticProject(first_day=dt.date(2024, 2, 1), events_per_day=1, profiles=1100)
+    with Emulator(project, largest_page=500) as emulator:
+        extra = extra | {"behaviors": BEHAVIORS, "profiles_where": 'behaviors["bought"] >= 0'}
+        run = run_tap(emulator.settings | extra, catalog=only_profiles)
+    assert len(set(ids(run))) == 1100
+    assert run.problems == []
+
+
+def test_a_point_in_time_shows_profiles_as_they_were() -> None:
+    moment = dt.datetime(2023, 10, 1, tzinfo=dt.UTC)
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), profiles=100)
+    with Emulator(project) as emulator:
+        settings = emulator.settings | {"as_of_timestamp": int(moment.timestamp()), "raw": True}
+        run = run_tap(settings, catalog=catalog_of("profiles", raw=True)).well()
+    then = [
+        dict(profile)
+        for profile in project.profiles(None, now=moment)
+        if profile["$properties"]["$created"] <= "2023-10-01T00:00:00"  # type: ignore[index]
+    ]
+    assert 0 < len(then) < 100
+    assert run.records("profiles") == then
+    assert then[0] != project.profiles(None, now=dt.datetime.now(dt.UTC))[0]
+
+
+def test_a_data_view_shows_its_profiles_alone(only_profiles: dict[str, Any]) -> None:
+    with Emulator(FixedProject(profiles=PROFILES), data_views={"77": 'properties["plan"] == "paid"'}) as emulator:
+        assert ids(run_tap(emulator.settings | {"workspace_id": "77"}, catalog=only_profiles)) == ["2", "u3"]
+        refused = run_tap(emulator.settings | {"workspace_id": "78"}, catalog=only_profiles)
+    assert refused.exit_code == 1
+    assert "workspace_id" in refused.errors[0]
+
+
+def test_what_narrows_profiles_narrows_together(only_profiles: dict[str, Any]) -> None:
+    cohorts = [{"id": 1000, "name": "", "members": ["u1", "2", "ghost"]}]
+    narrowed = {
+        "cohort_id": 1000,
+        "distinct_ids": ["2", "u3"],
+        "profiles_where": 'properties["plan"] == "paid"',
+        "profile_properties": ["plan"],
+        "workspace_id": "77",
+    }
+    with Emulator(FixedProject(profiles=PROFILES, cohorts=cohorts), data_views={"77": "true"}) as emulator:
+        run = run_tap(emulator.settings | narrowed, catalog=only_profiles).well()
+    assert run.records("profiles") == [{"distinct_id": "2", "last_seen": None, "properties": {"plan": "paid"}}]
 
 
 def test_a_full_table_of_profiles_has_no_bookmark(only_profiles: dict[str, Any]) -> None:
     run, _ = delivered({}, only_profiles)
     assert run.states[-1] == {"bookmarks": {"profiles": {}}}
-
-
-def test_activate_version_goes_before_the_records_and_each_record_carries_it(only_profiles: dict[str, Any]) -> None:
-    run, _ = delivered({"emit_activate_version_messages": True}, only_profiles)
-    versions = [message["version"] for message in run.well().messages if message["type"] == "ACTIVATE_VERSION"]
-    assert len(versions) == 1
-    assert {message["version"] for message in run.messages if message["type"] == "RECORD"} == set(versions)

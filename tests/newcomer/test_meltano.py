@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ def test_the_project_runs_twice_goes_on_from_its_state_and_can_be_examined(tmp_p
             log = meltano(tmp_path, *run[1].split())
             assert "ResourceWarning" not in log
             profiles = [seen for seen in emulator.requests[begin:] if seen.kind == "engage"]
+            assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
             # The second time from the state's day, the 11th, less the look-back.
             first_day = {"2024-01-10": "2024-01-01", "2024-01-12": "2024-01-06"}[end_date]
             assert asked_days(emulator.requests[begin:]) == (first_day, end_date)
@@ -74,6 +76,11 @@ def test_the_project_runs_twice_goes_on_from_its_state_and_can_be_examined(tmp_p
     assert loaded("events") == sorted(expected)
     assert loaded("profiles") == [5, 5]
     assert (tmp_path / "meltano.yml").read_bytes() == (ROOT / "meltano.yml").read_bytes()
+    select = re.search(r"^meltano (select .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert select
+    meltano(tmp_path, *shlex.split(select[1]))
+    listed = meltano(tmp_path, "select", "tap-mixpanel-stream", "--list")
+    assert set(re.findall(r"\] (\w+)\.", listed)) == {"events", "profiles", "cohorts"}
 
 
 def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
@@ -92,3 +99,9 @@ def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
     for name in re.findall(r"^- name: (\w+)$", (ROOT / "plugin.yml").read_text(encoding="utf-8"), re.MULTILINE):
         assert f"- name: {name}\n" in added
     assert "sensitive: true" in added
+    by_default = re.search(r"^ +(select: .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert by_default
+    # The same list as in the project's own file.
+    own_list = re.search(r"^    select:\n((?:    - .*\n)+)", (ROOT / "meltano.yml").read_text(), re.MULTILINE)
+    assert own_list
+    assert re.findall(r"'(.*?)'", by_default[1]) == re.findall(r"'(.*?)'", own_list[1])

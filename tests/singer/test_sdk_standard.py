@@ -29,14 +29,29 @@ CONFIGS: dict[bool, dict[str, Any]] = {
     }
     for raw in (False, True)
 }
+
+
+def everything(*, raw: bool) -> dict[str, Any]:
+    """A catalog in which all streams are selected, those that are not by default among them."""
+    tap = TapMixpanelStream(config=CONFIGS[raw], parse_env_config=False, validate_config=False)
+    for stream in tap.streams.values():
+        stream.selected = True
+    return tap.catalog_dict
+
+
 Normalized = get_tap_test_class(
-    TapMixpanelStream, config=CONFIGS[False], suite_config=SuiteConfig(), parse_env_config=False
+    TapMixpanelStream,
+    config=CONFIGS[False],
+    suite_config=SuiteConfig(),
+    parse_env_config=False,
+    catalog=everything(raw=False),
 )
 Raw = get_tap_test_class(
     TapMixpanelStream,
     config=CONFIGS[True],
     suite_config=SuiteConfig(),
     parse_env_config=False,
+    catalog=everything(raw=True),
     # They would have a raw `$distinct_id`, a string or an integer, be an integer always.
     include_stream_attribute_tests=False,
 )

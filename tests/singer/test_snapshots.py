@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.pipeline import run_tap
+from tests.pipeline import Run, catalog_of, run_tap
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 DAY = dt.date(2024, 1, 15)
@@ -28,6 +28,45 @@ PROFILES: list[dict[str, Any]] = [
     {"$distinct_id": "u1", "$properties": {"$email": "a@example.com", "$last_seen": "2024-01-15T14:20:00", "n": 1}},
     {"$distinct_id": 42, "$properties": {"$name": "Zoë"}},
 ]
+# As Mixpanel's documentation shows them, with a field that it does not name.
+COHORTS: list[dict[str, Any]] = [
+    {
+        "id": 1000,
+        "name": "Cohort One",
+        "count": 2,
+        "is_visible": 1,
+        "description": "Two people",
+        "created": "2019-03-19 23:49:51",
+        "data_group_id": None,
+        "members": ["u1", "no profile"],
+    },
+    {"id": 2000, "name": "Companies", "data_group_id": -1234567890123456789, "locked": True},
+]
+ANNOTATIONS: list[dict[str, Any]] = [
+    {
+        "id": 1,
+        "date": "2024-01-15 12:00:00",
+        "description": "Release 1.0",
+        "user": {"id": 3, "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
+        "tags": [{"id": 1, "name": "release"}],
+    }
+]
+FUNNELS: list[dict[str, Any]] = [
+    {
+        "funnel_id": 7509,
+        "name": "Signup",
+        "days": {
+            "2024-01-15": {
+                "steps": [
+                    {"count": 4, "avg_time": None, "goal": "App Open", "step_conv_ratio": 1, "overall_conv_ratio": 1},
+                    {"count": 1, "avg_time": 133, "goal": "Signed up", "step_conv_ratio": 0.25},
+                ],
+                "analysis": {"completion": 1, "starting_amount": 4, "steps": 2, "worst": 1},
+            }
+        },
+    }
+]
+OTHERS = ("cohorts", "cohort_members", "annotations", "funnels")
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -41,8 +80,32 @@ def test_the_messages_are_what_they_were(raw: bool, renew: bool) -> None:
     project = FixedProject({DAY: [event.encode() for event in EVENTS]}, profiles=PROFILES)
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | {"raw": raw, "start_date": "2024-01-15", "end_date": "2024-01-15"}).well()
-    messages = re.sub(r'"time_extracted":"[^"]+"', '"time_extracted":"…"', run.stdout.decode())
-    check(f"messages-{'raw' if raw else 'normalized'}.jsonl", messages, renew)
+    check(f"messages-{'raw' if raw else 'normalized'}.jsonl", timeless(run), renew)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not(raw: bool, renew: bool) -> None:
+    project = FixedProject(profiles=PROFILES, cohorts=COHORTS, annotations=ANNOTATIONS, funnels=FUNNELS)
+    with Emulator(project) as emulator:
+        settings = emulator.settings | {"raw": raw, "start_date": "2024-01-15", "end_date": "2024-01-15"}
+        run = run_tap(settings, catalog=catalog_of(*OTHERS, raw=raw)).well()
+    check("messages-others.jsonl", timeless(run), renew)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_catalog_and_the_messages_of_a_group_are_what_they_were(raw: bool, renew: bool) -> None:
+    shape = "raw" if raw else "normalized"
+    group = {"group_profiles": [{"name": "companies", "data_group_id": "-77"}], "raw": raw}
+    discovered = json.loads(run_tap(group, "--discover").well().stdout)
+    discovered["streams"] = [stream for stream in discovered["streams"] if stream["tap_stream_id"] == "companies"]
+    with Emulator(FixedProject(group_profiles={"-77": PROFILES})) as emulator:
+        run = run_tap(emulator.settings | group, catalog=discovered).well()
+    check(f"catalog-group-{shape}.json", json.dumps(discovered, indent=2) + "\n", renew)
+    check(f"messages-group-{shape}.jsonl", timeless(run), renew)
+
+
+def timeless(run: Run) -> str:
+    return re.sub(r'"time_extracted":"[^"]+"', '"time_extracted":"…"', run.stdout.decode())
 
 
 def check(name: str, now: str, renew: bool) -> None:

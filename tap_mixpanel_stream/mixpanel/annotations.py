@@ -1,0 +1,43 @@
+"""Annotations: the remarks that people put on their charts.
+
+Mixpanel's docs: they come from the app API, which takes service accounts only, and all of them in one answer where no
+dates are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from .document import decoded, fetch
+from .query import Query
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .document import Document
+    from .retry import Retrying
+
+
+class _Annotations(msgspec.Struct):
+    status: Literal["ok"]
+    results: list[msgspec.Raw]
+
+
+def list_annotations(client: Client, retrying: Retrying) -> Document[list[bytes]]:
+    """All annotations of the project, each as it came.
+
+    Args:
+        client: Whom to ask.
+        retrying: How often.
+
+    Raises:
+        BrokenBody: The answer did not arrive whole, or is no list of annotations.
+        MixpanelError: As `Client.open`.
+    """
+    return fetch(client, Query(what="annotations", api="app", path="annotations"), retrying, _annotations)
+
+
+def _annotations(body: bytes) -> list[bytes]:
+    answer, text = decoded(body, _Annotations)
+    return list(map(text, answer.results))

@@ -1,0 +1,112 @@
+"""Cohorts, and who is in them.
+
+Mixpanel's docs: the list has every cohort of the project with its size; its members are a profile query that is
+narrowed to it. Both need a paid plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .document import decoded, fetch
+from .engage import EngageOptions, pages
+from .query import Query
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
+
+    from .client import Client
+    from .document import Document
+    from .engage import Page
+    from .retry import Retrying
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """A saved cohort.
+
+    Attributes:
+        id: Its number.
+        data_group_id: The group whose members it holds, as text; None for users.
+        text: All that the list says of it, as it came.
+    """
+
+    id: int
+    data_group_id: str | None
+    text: bytes
+
+
+class _Listed(msgspec.Struct):
+    """What must be right for the members to be asked for."""
+
+    id: int
+    data_group_id: int | str | None = None
+
+
+class _Member(msgspec.Struct, rename={"distinct_id": "$distinct_id"}):
+    distinct_id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> Document[list[Cohort]]:
+    """All cohorts of the project, those that are not visible in reports included.
+
+    Args:
+        client: Whom to ask.
+        retrying: How often.
+        what: What the list is asked for, for messages.
+
+    Raises:
+        BrokenBody: The answer did not arrive whole, or is no list of cohorts.
+        MixpanelError: As `Client.open`.
+    """
+    return fetch(client, Query(what=what, api="query", path="cohorts/list", method="POST", form={}), retrying, _cohorts)
+
+
+def _cohorts(body: bytes) -> list[Cohort]:
+    listed, text = decoded(body, list[msgspec.Raw])
+    known, _ = decoded(body, list[_Listed])
+    return [
+        Cohort(each.id, None if each.data_group_id is None else str(each.data_group_id), text(raw))
+        for each, raw in zip(known, listed, strict=True)
+    ]
+
+
+def members(
+    client: Client, cohort: Cohort, retrying: Retrying, *, page_size: int, log: logging.Logger | None = None
+) -> Iterator[Page]:
+    """Yields all members of a cohort, with a profile and without, in the pages of one session.
+
+    Nothing but the cohort narrows them: a member without `$last_seen`, or without any profile, is a member.
+
+    Args:
+        client: Whom to ask.
+        cohort: Whose members.
+        retrying: How often to ask for one page.
+        page_size: Members a page, asked for.
+        log: Where a session that starts again is announced.
+
+    Raises:
+        MixpanelError: As `engage.pages`.
+    """
+    options = EngageOptions(
+        # One property, since none at all would ask for all of them.
+        output_properties=("$last_seen",),
+        page_size=page_size,
+        cohort_id=cohort.id,
+        include_all_users=True,
+        data_group_id=cohort.data_group_id,
+    )
+    return pages(client, options, retrying, what=f"cohort_members of cohort {cohort.id}", log=log)
+
+
+def distinct_id(profile: msgspec.Raw) -> bytes:
+    """The JSON text of a member's id as it came, `null` where there is none."""
+    try:
+        member, text = decoded(bytes(profile), _Member)
+    except msgspec.MsgspecError:
+        return b"null"
+    return text(member.distinct_id)

@@ -1,0 +1,130 @@
+"""Saved funnels, day by day.
+
+Mixpanel's docs: a day's numbers are about the users who took the first step on that day, and how far they got within
+the funnel's conversion window, which can be 90 days. So they still grow after the day. Needs a paid plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .document import WrongShapeError, decoded, fetch
+from .query import Query
+from .windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .client import Client
+    from .document import Document
+    from .retry import Retrying
+
+MOST_DAYS = 60
+"""Days that one request spans at the most: an earlier edition of Mixpanel's docs forbids more, today's is silent."""
+
+_OVERALL = "$overall"
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """A saved funnel.
+
+    Attributes:
+        id: Its number.
+        name: The JSON text of its name, as it came.
+    """
+
+    id: int
+    name: bytes
+
+
+class _Listed(msgspec.Struct):
+    funnel_id: int
+    name: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Meta(msgspec.Struct):
+    dates: list[str] | None = None
+
+
+class _Days(msgspec.Struct):
+    data: dict[str, msgspec.Raw]
+    meta: _Meta | None = None
+
+
+def list_funnels(client: Client, retrying: Retrying) -> Document[list[Funnel]]:
+    """All saved funnels of the project.
+
+    Args:
+        client: Whom to ask.
+        retrying: How often.
+
+    Raises:
+        BrokenBody: The answer did not arrive whole, or is no list of funnels.
+        MixpanelError: As `Client.open`.
+    """
+    return fetch(client, Query(what="funnels", api="query", path="funnels/list"), retrying, _funnels)
+
+
+def _funnels(body: bytes) -> list[Funnel]:
+    listed, text = decoded(body, list[_Listed])
+    return [Funnel(each.funnel_id, text(each.name)) for each in listed]
+
+
+def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retrying) -> Document[dict[date, bytes]]:
+    """What a funnel says of each day of a window, as it came; its sum over all days is left out.
+
+    Args:
+        client: Whom to ask.
+        funnel: Which one.
+        window: Of at most `MOST_DAYS` days.
+        retrying: How often.
+
+    Raises:
+        BrokenBody: The answer did not arrive whole, is not by day, or lacks days that it announces.
+        MixpanelError: As `Client.open`.
+    """
+    query = Query(
+        what=f"funnels {window} of funnel {funnel.id}",
+        api="query",
+        path="funnels",
+        params={
+            "funnel_id": str(funnel.id),
+            "from_date": window.first.isoformat(),
+            "to_date": window.last.isoformat(),
+            "unit": "day",
+        },
+    )
+    return fetch(client, query, retrying, _days)
+
+
+def windows(first: date, last: date) -> Iterator[Window]:
+    """Yields the days from `first` to `last` in windows that one request may span."""
+    while first <= last:
+        days = min(MOST_DAYS, (last - first).days + 1)
+        window = Window(first, first + timedelta(days=days - 1))
+        yield window
+        if window.last == last:
+            return
+        first = window.last + timedelta(days=1)
+
+
+def _days(body: bytes) -> dict[date, bytes]:
+    answer, text = decoded(body, _Days)
+    days = {_day(name): text(value) for name, value in answer.data.items() if name != _OVERALL}
+    announced = answer.meta.dates if answer.meta else None
+    missing = [name for name in announced or () if _day(name) not in days]
+    if missing:
+        raise WrongShapeError(f"it announces {len(missing)} days that it does not hold, {missing[0]} first")
+    return days
+
+
+def _day(name: str) -> date:
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        raise WrongShapeError(f"{name!r} is no day") from None

@@ -1,0 +1,51 @@
+"""The annotations stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..mixpanel.annotations import list_annotations
+from ..mixpanel.auth import ServiceAccount
+from ..records.flat import INTEGER, OBJECTS, TEXT, FlatShape, Row
+from ..settings import SettingsError
+from .flat import FlatStream, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class AnnotationsStream(FlatStream):
+    """All annotations, by one request to the app API."""
+
+    name = "annotations"
+    portion_name = "answer"
+    unit = "annotations"
+    shape = FlatShape(
+        {
+            "id": INTEGER,
+            "date": TEXT,
+            "description": TEXT,
+            "user_id": INTEGER,
+            "user_first_name": TEXT,
+            "user_last_name": TEXT,
+            "tags": OBJECTS,
+            "project_id": INTEGER,
+        },
+        ("id",),
+        lifted=("user",),
+    )
+
+    def check_start(self) -> None:
+        """Refuse credentials that the app API does not take."""
+        if not isinstance(self.settings.auth, ServiceAccount):
+            problem = (
+                "annotations: Mixpanel's app API takes service accounts only: set service_account_username, "
+                "service_account_secret and project_id, or deselect the stream"
+            )
+            raise SettingsError([problem])
+
+    def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
+        """Ask for the list."""
+        listed = list_annotations(self.client, self.retrying)
+        rows = list(map(Row, listed.content))
+        yield Rows("annotations", rows, listed.received, listed.unpacked, len(rows))

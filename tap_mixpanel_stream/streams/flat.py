@@ -1,0 +1,113 @@
+"""What the small streams share: flat records, the same whether `raw` or not, from answers that not every plan gives."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..delivery.portion import Portion
+from ..delivery.spool import SpoolError
+from ..mixpanel.errors import Refused
+from ..mixpanel.retry import Retrying
+from ..records.envelope import BARE
+from ..records.errors import BadRow
+from .base import MixpanelStream, StreamError
+from .sequence import Step, in_sequence
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+
+    from ..records.envelope import Envelope
+    from ..records.flat import FlatShape, Row
+    from ..tap import TapMixpanelStream
+
+# What a project may lack without being ill: a plan that includes the answer, a role that sees it.
+WITHHELD = frozenset({"plan", "access"})
+
+
+@dataclass
+class Rows:
+    """What one portion is made of.
+
+    Attributes:
+        what: What was asked for, for messages.
+        rows: The records to be.
+        received: Bytes of the answers, as sent.
+        unpacked: Bytes of the answers, once unpacked.
+        extent: How much of its stream it covers, in the stream's unit.
+        delivered_before: The instant before which everything is delivered once the portion is out; None: it moves no
+            bookmark.
+    """
+
+    what: str
+    rows: list[Row]
+    received: int
+    unpacked: int
+    extent: int = 0
+    delivered_before: dt.datetime | None = None
+
+
+class FlatStream(MixpanelStream):
+    """A stream that has to be asked for, and that stays empty where the project's plan or role does not include it."""
+
+    selected_by_default = False
+    name: str
+    shape: ClassVar[FlatShape]
+
+    def __init__(self, tap: TapMixpanelStream) -> None:
+        super().__init__(tap, self.shape, self.name)
+
+    @abc.abstractmethod
+    def fetch(self, few: int | None = None) -> Iterator[Rows]:
+        """Ask for what this run is to deliver.
+
+        Args:
+            few: Ask for about so many records only, by the smallest request there is.
+        """
+
+    @property
+    def retrying(self) -> Retrying:
+        """How often to try one request."""
+        return Retrying(self.clock, self.settings.max_retries, self.logger)
+
+    @contextlib.contextmanager
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
+        """Fetch answer by answer."""
+        source = self._steps(envelope)
+        with in_sequence(source, look_around=self.look_around, stop=self.client.stop) as portions:
+            yield portions
+
+    def sample(self, count: int) -> Portion:
+        """Ask for a few records."""
+        return next(self._steps(BARE, few=count), Step()).portion or Portion()
+
+    def _steps(self, envelope: Envelope, few: int | None = None) -> Iterator[Step]:
+        begun = False
+        try:
+            for rows in self.fetch(few):
+                yield Step(self._shaped(rows, envelope), rows.delivered_before)
+                begun = True
+        except Refused as refused:
+            # Once something is out, an end without an error would leave half a table behind.
+            if begun or refused.kind not in WITHHELD:
+                raise
+            self.log("%s. The stream stays empty", refused, level=logging.WARNING)
+
+    def _shaped(self, rows: Rows, envelope: Envelope) -> Portion:
+        with contextlib.ExitStack() as unless_whole:
+            portion = Portion(extent=rows.extent, received=rows.received, unpacked=rows.unpacked)
+            unless_whole.callback(portion.close)
+            converter = self.shape.converter(
+                envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
+            )
+            try:
+                portion.lines.write(converter.convert(rows.rows))
+            except (BadRow, SpoolError) as error:
+                raise StreamError(f"{rows.what}: {error}") from None
+            portion.records, portion.nuls = converter.records, converter.nuls
+            unless_whole.pop_all()
+        return portion

@@ -1,0 +1,25 @@
+"""A stream for each group that has profiles of its own, such as companies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..mixpanel.engage import EngageOptions
+from .profiles import ProfilesStream
+
+if TYPE_CHECKING:
+    from ..records.shapes import ProfileShape
+    from ..settings import Group
+    from ..tap import TapMixpanelStream
+
+
+class GroupProfilesStream(ProfilesStream):
+    """All profiles of one group, in the shape of user profiles."""
+
+    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, group: Group) -> None:
+        super().__init__(tap, shape, group.name)
+        self._data_group_id = group.data_group_id
+
+    def which(self) -> EngageOptions:
+        """Ask for the whole group: what narrows the users says nothing about it."""
+        return EngageOptions(data_group_id=self._data_group_id)

@@ -1,0 +1,205 @@
+"""ACTIVATE_VERSION: a target may drop older rows when the new ones are all out, and never before."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import catalog_of, run_tap
+from tests.soak.in_process import run_here
+
+START = dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC)
+ON = {"emit_activate_version_messages": True, "max_retries": 0}
+DAYS = {"start_date": "2024-01-15", "end_date": "2024-01-15"}
+FULL_TABLES = {"profiles": "engage", "cohorts": "cohorts", "cohort_members": "cohorts", "annotations": "annotations"}
+EVENT = b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","$insert_id":"i"}}'
+
+
+def project(*names: str) -> FixedProject:
+    return FixedProject(
+        {dt.date(2024, 1, 15): [EVENT]},
+        profiles=[{"$distinct_id": name, "$properties": {"$last_seen": "2024-01-15T12:00:00"}} for name in names],
+        cohorts=[{"id": 1, "name": "", "members": list(names)}] if names else [],
+        annotations=[{"id": number, "date": "2024-01-15 12:00:00"} for number, _ in enumerate(names)],
+        funnels=[{"funnel_id": 1, "name": "", "days": {"2024-01-15": {"steps": []}}}],
+    )
+
+
+@cache
+def catalog(*streams: str) -> dict[str, Any]:
+    return catalog_of(*streams)
+
+
+class Table:
+    """What a target keeps that is made with the SDK: rows by key, of the version activated last or a later one."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[object, ...], int | None] = {}
+
+    def load(self, stdout: bytes) -> list[str]:
+        """Load a run's output; returns the kinds of its messages."""
+        kinds = []
+        keys: list[str] = []
+        for message in map(json.loads, stdout.splitlines()):
+            kinds.append(message["type"])
+            if message["type"] == "SCHEMA":
+                keys = message["key_properties"]
+            elif message["type"] == "RECORD":
+                self.rows[tuple(message["record"][key] for key in keys)] = message.get("version")
+            elif message["type"] == "ACTIVATE_VERSION":
+                new = message["version"]
+                self.rows = {key: row for key, row in self.rows.items() if row is not None and row >= new}
+        return kinds
+
+
+def load(
+    table: Table,
+    stream: str,
+    names: tuple[str, ...],
+    *,
+    day: float = 0,
+    fault: Fault | None = None,
+    state: dict[str, Any] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> tuple[list[str], dict[str, Any] | None, str | None]:
+    """Run and load; returns the kinds of the messages, the last state, and the error if there was one."""
+    with Emulator(project(*names), faults=[fault] if fault else [], largest_page=1) as emulator:
+        config = {**emulator.settings, **ON, **DAYS, **(extra or {})}
+        clock = TurnedClock(START + dt.timedelta(days=day))
+        result = run_here(config, clock, catalog=catalog(stream), state=state)
+    return table.load(result.stdout), result.state, result.error
+
+
+@pytest.mark.parametrize("stream", FULL_TABLES)
+def test_a_complete_run_drops_what_is_gone_and_says_so_after_its_last_record(stream: str) -> None:
+    table = Table()
+    load(table, stream, ("a", "b", "c"))
+    before = len(table.rows)
+    kinds, _, _ = load(table, stream, ("a", "b"), day=1)
+    assert before == {"cohorts": 1}.get(stream, 3)
+    assert len(table.rows) == {"cohorts": 1}.get(stream, 2)
+    assert kinds.count("ACTIVATE_VERSION") == 1
+    assert "RECORD" not in kinds[kinds.index("ACTIVATE_VERSION") :]
+
+
+@pytest.mark.parametrize("stream", FULL_TABLES)
+def test_a_run_that_finds_nothing_any_more_empties_the_table(stream: str) -> None:
+    table = Table()
+    load(table, stream, ("a", "b"))
+    assert table.rows
+    _, _, error = load(table, stream, (), day=1)
+    assert error is None
+    assert table.rows == {}
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind", "at"),
+    [
+        ("profiles", "engage", 1),
+        ("profiles", "engage", 2),
+        ("cohorts", "cohorts", 1),
+        ("cohort_members", "cohorts", 1),
+        ("cohort_members", "engage", 1),
+        ("cohort_members", "engage", 2),
+        ("annotations", "annotations", 1),
+    ],
+)
+def test_a_run_that_fails_drops_nothing(stream: str, kind: str, at: int) -> None:
+    table = Table()
+    load(table, stream, ("a", "b", "c"))
+    before = set(table.rows)
+    kinds, _, error = load(table, stream, ("a", "b"), day=1, fault=Fault(kind, at, "cut-json"))
+    assert error is not None
+    assert set(table.rows) == before
+    assert "ACTIVATE_VERSION" not in kinds
+
+
+@pytest.mark.parametrize("stream", ["cohorts", "cohort_members", "annotations"])
+def test_a_stream_that_is_withheld_drops_nothing(stream: str) -> None:
+    table = Table()
+    load(table, stream, ("a", "b"))
+    before = set(table.rows)
+    kinds, _, error = load(table, stream, ("a", "b"), day=1, fault=Fault(FULL_TABLES[stream], None, "status:402"))
+    assert error is None
+    assert set(table.rows) == before
+    assert "ACTIVATE_VERSION" not in kinds
+
+
+def test_an_incremental_run_drops_nothing_and_its_rows_outlive_it_until_the_next_refresh() -> None:
+    table = Table()
+    incremental = {"profiles_incremental": True}
+    _, state, _ = load(table, "profiles", ("a", "b"), extra=incremental)
+    kinds, state, _ = load(table, "profiles", ("b", "c"), day=1, state=state, extra=incremental)
+    assert "ACTIVATE_VERSION" not in kinds
+    assert set(table.rows) == {("a",), ("b",), ("c",)}
+    # The rows belong to the version that the last refresh has made: to a target that shows one version, they show.
+    assert len(set(table.rows.values())) == 1
+    kinds, _, _ = load(table, "profiles", ("c",), day=8, state=state, extra=incremental)
+    assert kinds.count("ACTIVATE_VERSION") == 1
+    assert set(table.rows) == {("c",)}
+
+
+def test_a_refresh_that_fails_drops_nothing() -> None:
+    table = Table()
+    incremental = {"profiles_incremental": True}
+    _, state, _ = load(table, "profiles", ("a", "b"), extra=incremental)
+    fault = Fault("engage", 2, "cut-json")
+    kinds, _, error = load(table, "profiles", ("b", "c"), day=8, fault=fault, state=state, extra=incremental)
+    assert error is not None
+    assert "ACTIVATE_VERSION" not in kinds
+    assert set(table.rows) == {("a",), ("b",)}
+
+
+def test_incremental_streams_have_no_version() -> None:
+    for stream in ("events", "funnels"):
+        table = Table()
+        kinds, _, _ = load(table, stream, ("a",))
+        assert "ACTIVATE_VERSION" not in kinds
+        assert list(table.rows.values()) == [None]
+
+
+def test_a_stream_made_full_table_by_its_catalog_is_activated_only_where_it_was_asked_for() -> None:
+    catalog = catalog_of("events")
+    [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
+    events["replication_method"] = "FULL_TABLE"
+    with Emulator(project("a")) as emulator:
+        config = {**emulator.settings, **ON}
+        asked = run_here({**config, **DAYS}, TurnedClock(START), catalog=catalog)
+        not_asked = run_here({**config, "start_date": "2030-01-01"}, TurnedClock(START), catalog=catalog)
+    assert asked.stdout.count(b"ACTIVATE_VERSION") == 1
+    assert not_asked.error is None
+    assert b"ACTIVATE_VERSION" not in not_asked.stdout
+
+
+def test_both_ways_say_the_same() -> None:
+    kinds = []
+    for maps in ({}, {"profiles": {"distinct_id": "record['distinct_id']"}}):
+        table = Table()
+        kinds.append(load(table, "profiles", ("a", "b"), extra={"stream_maps": maps})[0])
+        assert set(table.rows.values()) == {int(START.timestamp())}
+    assert kinds[0] == kinds[1]
+
+
+def test_nothing_is_activated_unless_it_was_asked_for_or_in_a_trial() -> None:
+    with Emulator(project("a")) as emulator:
+        settings = {**emulator.settings, **DAYS}
+        assert b"ersion" not in run_tap(settings, catalog=catalog("profiles")).well().stdout
+        assert b"ersion" not in run_tap({**settings, **ON}, "--test").well().stdout
+
+
+def test_batch_files_carry_no_version_and_are_refused_with_it(tmp_path: Any) -> None:
+    batches = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
+    with Emulator(project("a")) as emulator:
+        settings = {**emulator.settings, **ON, **DAYS, "batch_config": batches}
+        run = run_tap(settings, catalog=catalog("profiles"))
+        assert run.exit_code == 1
+        assert "emit_activate_version_messages" in run.errors[0]
+        assert "batch_config" in run.errors[0]
+        assert emulator.requests == []
+        run_tap(settings, catalog=catalog("events")).well()

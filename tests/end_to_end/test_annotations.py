@@ -1,0 +1,70 @@
+"""Annotations, from the emulator through the installed command."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.pipeline import catalog_of, run_tap
+
+ANNOTATIONS: list[dict[str, Any]] = [
+    {
+        "id": 1,
+        "date": "2023-01-15 12:00:00",
+        "description": "Größe 🚀",
+        "user": {"id": 3, "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
+        "tags": [{"id": 1, "name": "release"}],
+    },
+    {"id": 2, "date": "2031-01-15 12:00:00", "description": "later", "user": None, "tags": [], "pinned": True},
+]
+
+
+@cache
+def catalog(*, raw: bool) -> dict[str, Any]:
+    return catalog_of("annotations", raw=raw)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
+    with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
+        settings = emulator.settings | {"raw": raw, "start_date": "2024-01-01"}
+        run = run_tap(settings, catalog=catalog(raw=raw)).well()
+    assert run.records("annotations") == [
+        {
+            "id": 1,
+            "date": "2023-01-15 12:00:00",
+            "description": "Größe 🚀",
+            "user_id": 3,
+            "user_first_name": "Ada",
+            "user_last_name": "Lovelace",
+            "tags": [{"id": 1, "name": "release"}],
+            "project_id": 2526451,
+            "other": {"user_email": "ada@example.com"},
+        },
+        {
+            "id": 2,
+            "date": "2031-01-15 12:00:00",
+            "description": "later",
+            "user_id": None,
+            "user_first_name": None,
+            "user_last_name": None,
+            "tags": [],
+            "project_id": 2526451,
+            "other": {"pinned": True},
+        },
+    ]
+
+
+@pytest.mark.parametrize("credentials", [{"api_secret": "emulated-project-secret"}, {"oauth_token": "t"}])
+def test_credentials_that_the_app_api_does_not_take_are_refused_by_name(credentials: dict[str, str]) -> None:
+    with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
+        urls = {name: value for name, value in emulator.settings.items() if name.endswith("_url")}
+        run = run_tap(urls | {"project_id": "2526451"} | credentials, catalog=catalog(raw=False))
+        assert emulator.requests == []
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    for name in ("annotations", "service_account_username", "service_account_secret", "project_id"):
+        assert name in run.errors[0]

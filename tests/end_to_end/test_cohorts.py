@@ -1,0 +1,134 @@
+"""Cohorts and their members, from the emulator through the installed command."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota, SyntheticProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import Run, catalog_of, run_tap
+from tests.soak.in_process import run_here
+
+PEOPLE: list[dict[str, Any]] = [
+    {"$distinct_id": "seen", "$properties": {"$last_seen": "2024-01-02T03:04:05", "plan": "free"}},
+    {"$distinct_id": "unseen", "$properties": {"plan": "free"}},
+    {"$distinct_id": 7, "$properties": {}},
+]
+GROUPS: dict[str, list[dict[str, Any]]] = {"-77": [{"$distinct_id": "company", "$properties": {}}]}
+COHORTS: list[dict[str, Any]] = [
+    {
+        "id": 1000,
+        "name": "Größte",
+        "count": 4,
+        "is_visible": 1,
+        "description": "",
+        "created": "2019-03-19 23:49:51",
+        "data_group_id": None,
+        "members": ["seen", "unseen", 7, "no profile"],
+    },
+    {"id": 2000, "name": "Companies", "data_group_id": -77, "is_new": True, "members": ["company"]},
+    {"id": 3000, "name": "Nobody", "count": "none", "members": []},
+]
+
+
+@cache
+def only(*streams: str, raw: bool = False) -> dict[str, Any]:
+    return catalog_of(*streams, raw=raw)
+
+
+def delivered(catalog: dict[str, Any], **extra: Any) -> tuple[Run, list[dict[str, str]]]:
+    with Emulator(FixedProject(profiles=PEOPLE, group_profiles=GROUPS, cohorts=COHORTS)) as emulator:
+        run = run_tap(emulator.settings | extra, catalog=catalog)
+        return run.well(), [seen.form for seen in emulator.requests if seen.kind == "engage"]
+
+
+def test_a_cohort_has_a_column_for_each_documented_field_and_one_for_all_others() -> None:
+    run, _ = delivered(only("cohorts"))
+    empty = dict.fromkeys(("description", "count", "is_visible", "created", "data_group_id"))
+    assert run.records("cohorts") == [
+        {name: value for name, value in COHORTS[0].items() if name != "members"} | {"project_id": 2526451, "other": {}},
+        {"id": 2000, "name": "Companies", "project_id": 2526451}
+        | empty
+        | {"data_group_id": "-77", "other": {"is_new": True}},
+        # Not the number that the column holds, so it is kept beside it.
+        {"id": 3000, "name": "Nobody", "project_id": 2526451} | empty | {"other": {"count": "none"}},
+    ]
+
+
+def test_no_member_is_lost_for_lack_of_a_profile_or_of_last_seen() -> None:
+    run, forms = delivered(only("cohort_members"))
+    found = [(record["cohort_id"], record["distinct_id"]) for record in run.records("cohort_members")]
+    assert found == [(1000, "seen"), (1000, "unseen"), (1000, "7"), (1000, "no profile"), (2000, "company")]
+    assert [record["data_group_id"] for record in run.records("cohort_members")] == [None] * 4 + ["-77"]
+    assert [form.get("data_group_id") for form in forms] == [None, "-77", None]
+
+
+def test_settings_that_narrow_the_profiles_narrow_no_members() -> None:
+    narrowed = {"profiles_where": 'properties["plan"] == "free"', "distinct_ids": ["seen"], "profile_properties": ["x"]}
+    run, _ = delivered(only("cohort_members"), **narrowed)
+    assert len(run.records("cohort_members")) == 5
+
+
+@pytest.mark.parametrize("stream", ["cohorts", "cohort_members"])
+def test_records_are_the_same_whether_raw_or_not(stream: str) -> None:
+    normalized, _ = delivered(only(stream))
+    raw, _ = delivered(only(stream, raw=True), raw=True)
+    assert raw.records(stream) == normalized.records(stream)
+    assert raw.schemas() == normalized.schemas()
+
+
+def test_both_ways_give_the_same_cohorts() -> None:
+    in_blocks, _ = delivered(only("cohorts"))
+    one_by_one, _ = delivered(only("cohorts"), stream_maps={"cohorts": {"name": "record['name']"}})
+    assert one_by_one.records("cohorts") == in_blocks.records("cohorts")
+    assert one_by_one.states == in_blocks.states
+
+
+def test_all_pages_of_all_cohorts_come() -> None:
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=300)
+    with Emulator(project, largest_page=20) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
+    found = {(record["cohort_id"], record["distinct_id"]) for record in run.records("cohort_members")}
+    assert found == {
+        (cohort, str(member)) for cohort in (1000, 1001) for member in project.cohort_members(cohort) or ()
+    }
+
+
+def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
+    cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(100)]
+    clock = TurnedClock()
+    with Emulator(FixedProject(cohorts=cohorts), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+        result = run_here(emulator.settings, clock, catalog=only("cohort_members"))
+        answers = [seen.status for seen in emulator.requests]
+    assert result.error is None
+    assert result.stdout.count(b'"RECORD"') == 100
+    assert answers == [200] * 101
+    assert result.waited > 3000
+
+
+def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:
+    with Emulator(FixedProject(cohorts=COHORTS), faults=[Fault("engage", (2, 3), "cut-json")]) as emulator:
+        run = run_tap(emulator.settings | {"max_retries": 1}, catalog=only("cohort_members"))
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    assert "cohort_members of cohort 2000 page 0" in run.errors[0]
+
+
+def test_a_member_without_an_id_ends_the_run() -> None:
+    people = [{"$distinct_id": {"odd": 1}, "$properties": {}}]
+    cohorts = [{"id": 1, "name": "", "members": [str({"odd": 1})]}]
+    with Emulator(FixedProject(profiles=people, cohorts=cohorts)) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members"))
+    assert run.exit_code == 1
+    assert "`distinct_id` is missing" in run.errors[0]
+
+
+def test_deselected_columns_are_left_out() -> None:
+    catalog = catalog_of("cohorts", deselected={"cohorts": ["description", "other"]})
+    run, _ = delivered(catalog)
+    assert set(run.records("cohorts")[0]) == set(run.schemas()["cohorts"]["schema"]["properties"])
+    assert not {"description", "other"} & set(run.records("cohorts")[0])

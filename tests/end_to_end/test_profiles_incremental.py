@@ -1,0 +1,257 @@
+"""Profiles since the last run, and all of them now and then."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import catalog_of, run_tap
+from tests.soak.in_process import Result, run_here
+
+GROUP = "-77"
+START = dt.datetime(2024, 1, 15, 9, 30, 15, 500_000, dt.UTC)
+ON = {"profiles_incremental": True, "profiles_full_refresh_days": 7}
+
+
+def profile(name: str, last_seen: str | None, **properties: Any) -> dict[str, Any]:
+    seen = {} if last_seen is None else {"$last_seen": last_seen}
+    return {"$distinct_id": name, "$properties": {**properties, **seen}}
+
+
+PEOPLE = [
+    profile("old", "2024-01-14T00:00:00", plan="paid"),
+    profile("edge", "2024-01-15T09:30:15", plan="free"),
+    profile("new", "2024-01-15T12:00:00", plan="paid"),
+    profile("unseen", None, plan="paid"),
+]
+
+
+@cache
+def catalog(*streams: str, raw: bool = False) -> dict[str, Any]:
+    return catalog_of(*streams, raw=raw)
+
+
+def run(
+    now: dt.datetime,
+    state: dict[str, Any] | None = None,
+    people: list[dict[str, Any]] = PEOPLE,
+    faults: list[Fault] | None = None,
+    **settings: Any,
+) -> tuple[Result, list[str], list[str | None]]:
+    """A run, the ids that it delivered, and the conditions that it asked with."""
+    with Emulator(FixedProject(profiles=people), faults=faults or (), largest_page=2) as emulator:
+        config = {**emulator.settings, **ON, "max_retries": 0, **settings}
+        selected = catalog("profiles", raw=bool(settings.get("raw")))
+        result = run_here(config, TurnedClock(now), catalog=selected, state=state)
+        asked = [seen.form.get("where") for seen in emulator.requests]
+    return result, ids(result), asked
+
+
+def ids(result: Result, stream: str = "profiles") -> list[str]:
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    records = [each["record"] for each in messages if each["type"] == "RECORD" and each["stream"] == stream]
+    return [record.get("distinct_id", record.get("$distinct_id")) for record in records]
+
+
+def state_of(result: Result, stream: str = "profiles") -> dict[str, Any]:
+    assert result.error is None
+    assert result.state is not None
+    found: dict[str, Any] = result.state["bookmarks"][stream]
+    return found
+
+
+def days(number: float) -> dt.timedelta:
+    return dt.timedelta(days=number)
+
+
+def test_the_first_run_reads_all_and_notes_the_instant_before_its_first_request() -> None:
+    first, found, asked = run(START)
+    assert found == ["old", "edge", "new", "unseen"]
+    assert set(asked) == {None}
+    assert state_of(first) == {
+        "replication_key": "last_seen",
+        "replication_key_value": "2024-01-15T09:30:15+00:00",
+        "full_refresh": "2024-01-15T09:30:15+00:00",
+    }
+
+
+def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh() -> None:
+    first, _, _ = run(START)
+    second, found, asked = run(START + days(1), first.state)
+    assert found == ["edge", "new"]
+    assert set(asked) == {'properties["$last_seen"] >= "2024-01-15T09:30:15"'}
+    assert state_of(second) == {
+        "replication_key": "last_seen",
+        "replication_key_value": "2024-01-16T09:30:15+00:00",
+        "full_refresh": "2024-01-15T09:30:15+00:00",
+    }
+
+
+def test_what_was_missed_heals_after_the_days_set_and_not_before() -> None:
+    state = run(START)[0].state
+    seen: list[int] = []
+    for day in range(1, 16):
+        result, found, _ = run(START + days(day), state)
+        state = result.state
+        if "unseen" in found:
+            seen.append(day)
+    assert seen == [7, 14]
+
+
+def test_the_refresh_comes_as_often_as_set() -> None:
+    first, _, _ = run(START)
+    assert "unseen" not in run(START + days(1.5), first.state, profiles_full_refresh_days=2)[1]
+    # Earlier in the day than the first run, as happens to what is started by a clock.
+    assert "unseen" in run(START + days(1.99), first.state, profiles_full_refresh_days=2)[1]
+    assert "unseen" not in run(START + days(7), first.state, profiles_full_refresh_days=10**12)[1]
+
+
+def test_a_condition_of_the_users_own_holds_too_however_it_is_put_together() -> None:
+    first, _, _ = run(START)
+    where = 'properties["plan"] == "paid" or properties["plan"] == "team"'
+    _, found, asked = run(START + days(1), first.state, profiles_where=where)
+    assert found == ["new"]
+    assert set(asked) == {f'({where}) and (properties["$last_seen"] >= "2024-01-15T09:30:15")'}
+
+
+@pytest.mark.parametrize("refreshes", [True, False])
+def test_a_run_that_fails_in_the_middle_moves_nothing(refreshes: bool) -> None:
+    before = run(START)[0].state
+    people = [profile(f"u{number}", "2024-01-15T12:00:00") for number in range(5)]
+    now = START + days(8 if refreshes else 1)
+    failed, found, _ = run(now, before, people, [Fault("engage", 3, "cut-json")])
+    assert failed.error is not None
+    assert len(found) == 4
+    assert failed.state is not None
+    assert failed.state == before
+    again, found, _ = run(now, failed.state, people)
+    assert len(found) == 5
+    assert state_of(again)["replication_key_value"] == now.replace(microsecond=0).isoformat()
+
+
+def test_a_first_run_that_fails_is_followed_by_one_that_reads_all() -> None:
+    failed, _, _ = run(START, faults=[Fault("engage", 2, "cut-json")])
+    assert failed.error is not None
+    assert run(START + days(1), failed.state)[1] == ["old", "edge", "new", "unseen"]
+
+
+def test_a_session_that_starts_again_does_not_move_the_bookmark_past_its_first_request() -> None:
+    expired = [Fault("engage", 2, "session-expired")]
+    result, found, _ = run(START, faults=expired)
+    assert set(found) == {"old", "edge", "new", "unseen"}
+    assert state_of(result)["replication_key_value"] == "2024-01-15T09:30:15+00:00"
+
+
+def test_the_setting_can_be_switched_off_and_on() -> None:
+    first, _, _ = run(START)
+    off, found, _ = run(START + days(1), first.state, profiles_incremental=False)
+    assert found == ["old", "edge", "new", "unseen"]
+    assert state_of(off) == state_of(first)
+    on, found, _ = run(START + days(2), off.state)
+    assert found == ["edge", "new"]
+    assert state_of(on)["replication_key_value"] == "2024-01-17T09:30:15+00:00"
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_setting_decides_whatever_it_was_when_the_catalog_was_discovered(was_on: bool) -> None:
+    discovered = json.loads(run_tap({"profiles_incremental": was_on}, "--discover").well().stdout)
+    entry = {stream["tap_stream_id"]: stream for stream in discovered["streams"]}["profiles"]
+    assert entry["replication_method"] == ("INCREMENTAL" if was_on else "FULL_TABLE")
+    discovered["streams"] = [entry]
+    first = run(START)[0]
+    for is_on, expected in ((True, 2), (False, 4)):
+        with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
+            config = {**emulator.settings, "profiles_incremental": is_on}
+            result = run_here(config, TurnedClock(START + days(1)), catalog=discovered, state=first.state)
+        assert len(ids(result)) == expected
+
+
+def test_raw_profiles_share_the_state() -> None:
+    first, _, _ = run(START)
+    assert run(START + days(1), first.state, raw=True)[1] == ["edge", "new"]
+
+
+def test_the_schema_names_the_bookmark_only_where_there_is_such_a_column() -> None:
+    for raw in (False, True):
+        result, _, _ = run(START, raw=raw)
+        schema = json.loads(result.stdout.splitlines()[0])
+        assert schema.get("bookmark_properties") == (None if raw else ["last_seen"])
+
+
+def test_groups_have_bookmarks_of_their_own() -> None:
+    groups = {GROUP: [profile("acme", "2024-01-01T00:00:00"), profile("fresh", "2024-01-15T12:00:00")]}
+    with Emulator(FixedProject(profiles=PEOPLE, group_profiles=groups)) as emulator:
+        config = {**emulator.settings, **ON, "group_profiles": [{"name": "companies", "data_group_id": GROUP}]}
+        config |= {"profiles_where": 'properties["plan"] == "paid"', "start_date": "2024-01-15"}
+        first = run_here(config, TurnedClock(START))
+        second = run_here(config, TurnedClock(START + days(1)), state=first.state)
+    assert ids(first, "companies") == ["acme", "fresh"]
+    assert ids(second, "companies") == ["fresh"]
+    assert state_of(second, "companies")["full_refresh"] == "2024-01-15T09:30:15+00:00"
+
+
+def test_a_month_of_incremental_runs_knows_every_profile_as_it_is() -> None:
+    """Upserted by key, as a target does."""
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), profiles=300)
+    known: dict[str, Any] = {}
+    state = None
+    delivered = 0
+    for day in range(30):
+        clock = TurnedClock(START + days(day))
+        with Emulator(project, now=clock.now) as emulator:
+            config = {**emulator.settings, **ON, "raw": True}
+            result = run_here(config, clock, catalog=catalog("profiles", raw=True), state=state)
+        assert result.error is None
+        state = result.state
+        for line in result.stdout.splitlines():
+            message = json.loads(line)
+            if message["type"] == "RECORD":
+                known[str(message["record"]["$distinct_id"])] = message["record"]
+                delivered += 1
+    now = START + days(29)
+    truth = {str(each["$distinct_id"]): dict(each) for each in project.profiles(None, now=now)}
+    with_last_seen = {name: each for name, each in truth.items() if "$last_seen" in each["$properties"]}  # type: ignore[operator]
+    assert {name: known[name] for name in with_last_seen} == with_last_seen
+    assert set(known) == set(truth)
+    # Full runs would have delivered 9000.
+    assert delivered < 4500
+
+
+def test_a_state_of_the_future_is_not_believed() -> None:
+    state = run(START + days(2))[0].state
+    assert run(START, state)[1] == ["old", "edge", "new", "unseen"]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"replication_key_value": "soon"}, {"replication_key_value": "2024-01-15", "full_refresh": 7}]
+)
+def test_a_broken_state_is_refused_by_name(broken: dict[str, Any]) -> None:
+    with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
+        done = run_tap(emulator.settings | ON, catalog=catalog("profiles"), state={"bookmarks": {"profiles": broken}})
+        assert emulator.requests == []
+    assert done.exit_code == 1
+    assert "the bookmark of profiles is broken" in done.errors[0]
+
+
+def test_what_it_misses_is_warned_about_and_a_point_in_time_is_refused() -> None:
+    with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
+        done = run_tap(emulator.settings | ON, catalog=catalog("profiles")).well()
+        assert len(done.problems) == 1
+        for words in ("$last_seen", "deletions", "7 days", "profiles_full_refresh_days"):
+            assert words in done.problems[0]
+        refused = run_tap(emulator.settings | ON | {"as_of_timestamp": 1704067200}, catalog=catalog("profiles"))
+    assert refused.exit_code == 1
+    assert "profiles_incremental and as_of_timestamp" in refused.errors[0]
+
+
+def test_a_trial_asks_for_any_profile() -> None:
+    with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
+        run_tap({**emulator.settings, **ON, "start_date": "2024-01-01"}, "--test").well()
+        forms = [seen.form for seen in emulator.requests if seen.kind == "engage"]
+    assert [("where" in form, form["page_size"]) for form in forms] == [(False, "1")]

@@ -1,0 +1,189 @@
+"""Cohorts, annotations and funnels: answers that are one JSON text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from tap_mixpanel_stream.mixpanel.annotations import list_annotations
+from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
+from tap_mixpanel_stream.mixpanel.client import Client
+from tap_mixpanel_stream.mixpanel.cohorts import Cohort, list_cohorts, members
+from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
+from tap_mixpanel_stream.mixpanel.funnels import Funnel, funnel_days, list_funnels
+from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.mixpanel.retry import Retrying
+from tap_mixpanel_stream.mixpanel.windows import Window
+from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
+
+if TYPE_CHECKING:
+    from tests.mixpanel.turned_clock import TurnedClock
+
+T = TypeVar("T")
+Ask = Callable[[Client, Retrying], T]
+Asking = Callable[[Server, Ask[T]], T]
+
+COHORT = b'{"id":1000,"name":"Cohort One","count":150,"data_group_id":null}'
+WINDOW = Window(dt.date(2023, 4, 29), dt.date(2023, 4, 30))
+DAYS = b'{"meta":{"dates":["2023-04-29"]},"data":{"2023-04-29":{"steps":[]},"$overall":{"steps":[1]}}}'
+
+
+@pytest.fixture
+def ask(clock: TurnedClock) -> Iterator[Asking[object]]:
+    clients: list[Client] = []
+
+    def ask(server: Server, question: Ask[object]) -> object:
+        client = Client(server.hosts, ServiceAccount("name", "hunter2", "1"), Quota(clock, max_wait=0), clock)
+        clients.append(client)
+        return question(client, Retrying(clock, 1))
+
+    yield ask
+    for client in clients:
+        client.close()
+
+
+def cohorts(client: Client, retrying: Retrying) -> object:
+    return list_cohorts(client, retrying).content
+
+
+def remarks(client: Client, retrying: Retrying) -> object:
+    return list_annotations(client, retrying).content
+
+
+def funnels(client: Client, retrying: Retrying) -> object:
+    return list_funnels(client, retrying).content
+
+
+def days(client: Client, retrying: Retrying) -> object:
+    return funnel_days(client, Funnel(7, b'"Signup"'), WINDOW, retrying).content
+
+
+WHOLE: dict[Ask[object], tuple[bytes, object]] = {
+    cohorts: (b"[%b]" % COHORT, [Cohort(1000, None, COHORT)]),
+    remarks: (b'{"status":"ok","results":[{"id":1,"user":{"id":3}}]}', [b'{"id":1,"user":{"id":3}}']),
+    funnels: (b'[{"funnel_id":7509,"name":"K\\u00e4ufe"},{"funnel_id":1}]', None),
+    days: (DAYS, {dt.date(2023, 4, 29): b'{"steps":[]}'}),
+}
+QUESTIONS = pytest.mark.parametrize("question", list(WHOLE), ids=lambda question: question.__name__)
+
+
+@QUESTIONS
+def test_an_answer_is_taken_as_it_came(question: Ask[object], ask: Asking[object]) -> None:
+    body, expected = WHOLE[question]
+    with Server(gzip_in_chunks(packed(body))) as server:
+        found = ask(server, question)
+    assert found == (expected or [Funnel(7509, rb'"K\u00e4ufe"'), Funnel(1, b"null")])
+
+
+@QUESTIONS
+@pytest.mark.parametrize(
+    "broken",
+    [
+        answer(b""),
+        answer(b"{}"),
+        answer(b"[[]]"),
+        answer(b"7"),
+        answer(b"<html>Sorry</html>"),
+        answer(b'{"error":"query timed out","status":"error"}'),
+        answer(b'{"status":"error","results":[]}'),
+        answer(b'[{"id":"x","funnel_id":"x"}]'),
+        answer(b'{"results":[],"data":[],"status":"ok" '),
+        answer(b"[" * 10**6),
+        answer(b'["\xff"]'),
+        answer(b"upstream", status="502 Bad Gateway"),
+        gzip_in_chunks(packed(b"[]" * 1000)[:-1]),
+    ],
+)
+def test_what_is_broken_or_something_else_is_asked_for_again_and_never_taken(
+    question: Ask[object], broken: Script, ask: Asking[object]
+) -> None:
+    with Server(broken, answer(WHOLE[question][0])) as server:
+        assert ask(server, question)
+        assert len(server.requests) == 2
+    with Server(broken) as server, pytest.raises(Exception, match=r"\(tried 2 times\)$") as error:
+        ask(server, question)
+    assert type(error.value).__name__ in {"BrokenBody", "Transient"}
+    assert "\n" not in str(error.value)
+
+
+@QUESTIONS
+def test_a_body_cut_anywhere_is_never_taken(question: Ask[object], ask: Asking[object]) -> None:
+    body = WHOLE[question][0]
+    for end in range(len(body)):
+        with Server(answer(body[:end])) as server, pytest.raises(BrokenBody):
+            ask(server, question)
+
+
+def test_an_empty_list_is_an_answer(ask: Asking[object]) -> None:
+    with Server(answer(b"[]")) as server:
+        assert ask(server, cohorts) == []
+    with Server(answer(b'{"status":"ok","results":[]}')) as server:
+        assert ask(server, remarks) == []
+
+
+def test_what_people_wrote_stays_out_of_the_message(ask: Asking[object]) -> None:
+    with Server(answer(b'{"status":"ok","results":[{"id":1,"description":"secret plan"}')) as server:
+        with pytest.raises(BrokenBody, match="its JSON is cut or damaged") as broken:
+            ask(server, remarks)
+        assert "secret" not in str(broken.value)
+
+
+def test_half_surrogate_pairs_pass(ask: Asking[object]) -> None:
+    annotation = rb'{"id":1,"description":"\ud83d"}'
+    with Server(answer(b'{"status":"ok","results":[%b]}' % annotation)) as server:
+        assert ask(server, remarks) == [annotation]
+
+
+def test_cohorts_are_asked_for_by_post_and_annotations_under_the_project(ask: Asking[object]) -> None:
+    with Server(answer(b"[]")) as server:
+        ask(server, cohorts)
+        assert server.requests[0].startswith("POST /api/query/cohorts/list?project_id=1 ")
+    with Server(answer(b'{"status":"ok","results":[]}')) as server:
+        ask(server, remarks)
+        assert server.requests[0].startswith("GET /api/app/projects/1/annotations?project_id=1 ")
+
+
+def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:
+    with Server(answer(DAYS)) as server:
+        ask(server, days)
+        line = server.requests[0].split("\r\n")[0]
+    assert "/api/query/funnels?" in line
+    for parameter in ("funnel_id=7", "from_date=2023-04-29", "to_date=2023-04-30", "unit=day"):
+        assert parameter in line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"meta":{"dates":["2023-04-29","2023-04-30"]},"data":{"2023-04-29":{}}}',
+        b'{"meta":{"dates":[]},"data":{"2023-04-29":{},"Week 17":{}}}',
+    ],
+)
+def test_days_that_are_announced_and_not_there_or_no_days_are_broken(body: bytes, ask: Asking[object]) -> None:
+    with Server(answer(body)) as server, pytest.raises(BrokenBody, match="of funnel 7"):
+        ask(server, days)
+
+
+@pytest.mark.parametrize(("status", "kind"), [("402 Payment Required", "plan"), ("403 Forbidden", "access")])
+def test_a_plan_or_a_role_that_lacks_it_is_told_by_its_kind(status: str, kind: str, ask: Asking[object]) -> None:
+    with Server(answer(b'{"error":"no"}', status=status)) as server, pytest.raises(Refused) as refused:
+        ask(server, cohorts)
+    assert refused.value.kind == kind
+
+
+def test_members_are_narrowed_by_nothing_but_their_cohort(ask: Asking[object]) -> None:
+    page = {"page": 0, "page_size": 9, "session_id": "s", "total": 1, "results": [{"$distinct_id": 4}]}
+    with Server(answer(json.dumps(page).encode())) as server:
+        for group in (None, "-7"):
+            cohort = Cohort(1000, group, b"")
+            found = ask(server, lambda client, retrying: list(members(client, cohort, retrying, page_size=9)))  # noqa: B023
+            assert len(found) == 1  # type: ignore[arg-type]
+        users, groups = (request.split("\r\n\r\n")[1] for request in server.requests)
+    assert "include_all_users=true" in users
+    assert "where" not in users
+    assert "data_group_id" not in users
+    assert groups == users + "&data_group_id=-7"

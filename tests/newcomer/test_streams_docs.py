@@ -1,0 +1,107 @@
+"""What docs/streams.md shows is what happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.newcomer.programs import ROOT
+from tests.pipeline import catalog_of, run_tap
+from tests.soak.in_process import run_here
+
+PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+SMALL = ("cohorts", "cohort_members", "annotations", "funnels")
+
+
+@cache
+def discovered() -> dict[str, dict[str, Any]]:
+    catalog = json.loads(run_tap({}, "--discover").well().stdout)
+    return {stream["tap_stream_id"]: stream for stream in catalog["streams"]}
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def examples(title: str) -> list[dict[str, Any]]:
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)]
+
+
+@pytest.mark.parametrize("stream", SMALL)
+def test_columns_types_and_keys_are_those_of_the_catalog(stream: str) -> None:
+    table = section(stream).split("| column | type | |\n|---|---|---|\n")[1].split("\n\n")[0]
+    shown: dict[str, str] = {}
+    for row in table.splitlines():
+        names, types = row.strip("|").split("|")[:2]
+        columns, kinds = re.findall(r"`(\w+)`", names), types.strip().split(", ")
+        # One type for all of them, or one each.
+        shown |= dict(zip(columns, kinds if len(kinds) > 1 else kinds * len(columns), strict=True))
+    properties = discovered()[stream]["schema"]["properties"]
+    assert list(shown) == list(properties)
+    for column, kind in shown.items():
+        spec = properties[column]
+        [type_] = {spec["type"]} if isinstance(spec["type"], str) else set(spec["type"]) - {"null"}
+        assert kind == spec.get("format", type_), column
+    [keys] = re.findall(r"^\| key \| (.*) \|$", section(stream), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", keys) == discovered()[stream]["key_properties"]
+
+
+def test_the_overview_says_what_is_selected_by_default() -> None:
+    rows = dict(re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (yes|no) \|", PAGE, re.MULTILINE))
+    assert set(rows) == set(discovered())
+    for stream, entry in discovered().items():
+        [root] = [each["metadata"] for each in entry["metadata"] if not each["breadcrumb"]]
+        assert rows[stream] == ("yes" if root["selected"] else "no")
+
+
+def test_every_link_to_a_heading_of_the_page_leads_there() -> None:
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^##+ (.*)$", PAGE, re.MULTILINE)}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(#([\w-]+)\)", PAGE) + re.findall(r"\]\(docs/streams\.md#([\w-]+)\)", readme)
+    assert links
+    assert [link for link in links if link not in headings] == []
+
+
+def test_the_states_shown_are_gone_on_from() -> None:
+    [behaviors, profiles] = examples("profiles")
+    [funnels] = examples("funnels")
+    now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
+    ids = funnels["bookmarks"]["funnels"]["funnel_ids"]
+    project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": {}} for number in ids])
+    with Emulator(project, now=lambda: now) as emulator:
+        config = {**emulator.settings, "start_date": "2024-01-01", "profiles_incremental": True}
+        state = {"bookmarks": {**profiles["bookmarks"], **funnels["bookmarks"]}}
+        result = run_here(config, TurnedClock(now), catalog=catalog_of("profiles", "funnels"), state=state)
+        asked = [seen for seen in emulator.requests if seen.kind == "engage" or "funnel_id" in seen.query]
+    assert result.error is None
+    assert [seen.query["from_date"] for seen in asked[:-1]] == ["2024-01-15"] * len(ids)
+    assert asked[-1].form["where"] == 'properties["$last_seen"] >= "2024-01-20T09:00:00"'
+    assert result.state is not None
+    for stream in ("profiles", "funnels"):
+        assert set(result.state["bookmarks"][stream]) == set(state["bookmarks"][stream])
+    assert "behaviors" in behaviors
+
+
+def test_the_behaviors_shown_find_who_bought_twice() -> None:
+    [behaviors, _] = examples("profiles")
+    now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
+    line = b'{"event":"Purchase","properties":{"distinct_id":"twice"}}'
+    once = b'{"event":"Purchase","properties":{"distinct_id":"once"}}'
+    people: list[dict[str, Any]] = [{"$distinct_id": name, "$properties": {}} for name in ("once", "twice", "never")]
+    with Emulator(FixedProject({dt.date(2024, 1, 10): [line, once, line]}, people), now=lambda: now) as emulator:
+        result = run_here({**emulator.settings, **behaviors}, TurnedClock(now), catalog=catalog_of("profiles"))
+    assert result.error is None
+    assert [name for name in ("once", "twice", "never") if f'"{name}"'.encode() in result.stdout] == ["twice"]
+
+
+def test_the_group_shown_becomes_a_stream() -> None:
+    [group] = examples("Group profiles")
+    catalog = json.loads(run_tap(group, "--discover").well().stdout)
+    assert group["group_profiles"][0]["name"] in {stream["tap_stream_id"] for stream in catalog["streams"]}

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.records import BARE
+from tap_mixpanel_stream.records.errors import BadRow
+from tap_mixpanel_stream.records.flat import ID_TEXT, INTEGER, OBJECTS, TEXT, FlatShape, Row
+
+SHAPE = FlatShape(
+    {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), lifted=("user",)
+)
+
+
+def made(*texts: str, **options: Any) -> list[dict[str, Any]]:
+    lines = SHAPE.converter(envelope=BARE, **options).convert([Row(text.encode()) for text in texts])
+    assert lines.count(b"\n") == len(texts)
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_documented_fields_are_columns_and_missing_ones_null() -> None:
+    assert made('{"name":"a","id":1,"tags":[{"id":2}]}', '{"id":2}') == [
+        {"id": 1, "name": "a", "group": None, "user_id": None, "tags": [{"id": 2}], "other": {}},
+        {"id": 2, "name": None, "group": None, "user_id": None, "tags": None, "other": {}},
+    ]
+
+
+def test_further_fields_go_to_the_open_object_as_they_came() -> None:
+    lines = SHAPE.converter(envelope=BARE).convert([Row(b'{"id":1,"new":{"b":1.0, "a":1e400},"other":[]}')])
+    assert b'"other":{"new":{"b":1.0, "a":1e400},"other":[]}' in lines
+
+
+@pytest.mark.parametrize(("name", "value"), [("name", 7), ("group", {"id": 1}), ("tags", "none"), ("user_id", 1.5)])
+def test_a_value_that_the_column_cannot_hold_goes_to_the_open_object_too(name: str, value: object) -> None:
+    [record] = made(json.dumps({"id": 1, name: value}))
+    assert record[name] is None
+    assert record["other"] == {name: value}
+
+
+def test_an_id_of_a_group_is_text_whatever_it_came_as() -> None:
+    records = made('{"id":1,"group":-9007199254740993}', '{"id":2,"group":"-5"}', '{"id":3,"group":null}')
+    assert [record["group"] for record in records] == ["-9007199254740993", "-5", None]
+
+
+def test_the_fields_of_a_lifted_object_are_columns_and_the_unknown_ones_among_them_are_kept() -> None:
+    first, second = made('{"id":1,"user":{"id":3,"mail":"a@b"}}', '{"id":2,"user":"Ada"}')
+    assert (first["user_id"], first["other"]) == (3, {"user_mail": "a@b"})
+    assert (second["user_id"], second["other"]) == (None, {"user": "Ada"})
+
+
+@pytest.mark.parametrize("text", ['{"name":"a"}', '{"id":null}', '{"id":"1"}', '{"id":1.5}', "[]", '{"id":1', "7"])
+def test_what_has_no_key_is_refused_with_all_that_came_with_it(text: str) -> None:
+    with pytest.raises(BadRow, match=r"^entry 1 is no record: "):
+        made('{"id":1}', text)
+
+
+def test_what_is_known_besides_wins() -> None:
+    [line] = SHAPE.converter(envelope=BARE).convert([Row(b'{"id":1,"name":"a"}', {"id": b"7"})]).splitlines()
+    assert json.loads(line)["id"] == 7
+
+
+def test_deselected_columns_are_left_out() -> None:
+    assert made('{"id":1,"name":"a","new":2}', selected=frozenset({"id", "other"})) == [{"id": 1, "other": {"new": 2}}]
+
+
+def test_a_record_laid_out_over_lines_is_one_line() -> None:
+    assert made('{\r\n "id": 1,\n "new": {\n "a": 1}}')[0]["other"] == {"new": {"a": 1}}
+
+
+def test_half_surrogate_pairs_pass_as_they_came() -> None:
+    [line] = SHAPE.converter(envelope=BARE).convert([Row(rb'{"id":1,"name":"\ud83d"}')]).splitlines()
+    assert rb'"name":"\ud83d"' in line
+
+
+def test_nul_is_taken_out_and_counted() -> None:
+    converter = SHAPE.converter(envelope=BARE, strip_nul=True)
+    assert b'"name":"ab"' in converter.convert([Row(rb'{"id":1,"name":"a\u0000b"}')])
+    assert (converter.records, converter.nuls) == (1, 1)
+
+
+def test_the_schema_says_what_the_records_hold() -> None:
+    schema = SHAPE.schema
+    assert schema["required"] == ["id"]
+    assert list(schema["properties"]) == [*SHAPE.columns] == ["id", "name", "group", "user_id", "tags", "other"]
+    assert schema["properties"]["id"] == {"type": "integer"}
+    assert schema["properties"]["name"] == {"type": ["string", "null"]}
+    assert schema["properties"]["other"] == {"type": ["object", "null"], "additionalProperties": True}

@@ -50,8 +50,8 @@ test-wheel: .venv/ready .venv-wheel/ready
 test-lowest test-newest test-prerelease: test-%: .venv-%/ready
 	.venv-$*/bin/python -m pytest $(CORE)
 
-docs: .venv-tools/docs/ready
-	.venv-tools/docs/bin/mkdocs build --strict --quiet
+docs: .venv-tools/docs/ready mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 .venv-tools/docs/bin/mkdocs build --strict
 
 lint: .venv/ready
 	.venv/bin/ruff check .

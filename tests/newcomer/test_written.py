@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["README.md", "meltano.yml", "plugin.yml"])
-def test_settings_and_capabilities_are_those_of_about(name: str, about: About) -> None:
+@pytest.mark.parametrize(
+    "name", ["README.md", "meltano.yml", "plugin.yml", "docs/settings.md", "docs/index.md", "mkdocs.yml"]
+)
+def test_settings_capabilities_and_pages_are_those_that_there_are(name: str, about: About) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    begin, end = written.between_marks(text)
-    assert text[begin:end] == written.files(about)[name], f"{name} is out of step: {RENEW}"
+    assert text == written.renewed(text, written.files(about)[name]), f"{name} is out of step: {RENEW}"
 
 
 def test_every_setting_has_a_title_and_a_description(about: About) -> None:

@@ -1,4 +1,4 @@
-"""What the tap says of itself, as README.md, meltano.yml and plugin.yml repeat it.
+"""What the tap says of itself, as README.md, docs/, meltano.yml and plugin.yml repeat it, and the list of the pages.
 
 The tests compare these texts with the files. To renew the files: `.venv/bin/python tests/newcomer/written.py`
 """
@@ -17,6 +17,36 @@ TAP = Path(sys.executable).with_name("tap-mixpanel-stream")
 RENEW = "run `.venv/bin/python tests/newcomer/written.py` to renew it"
 
 About = dict[str, Any]
+
+# The pages of docs/ in their order, and what a reader may want of each.
+PAGES = {
+    "Begin": {
+        "index": "What the tap is, and for whom.",
+        "getting-started": "From a Mixpanel account to rows, step by step.",
+        "doctor": "Have credentials, region, time zone and quota examined before the first run.",
+        "meltano": "Run it with Meltano.",
+        "targets": "What to set for which target, and what arrives there.",
+        "backfill": "Load years of history.",
+        "after-the-load": "From rows to people, sessions and a chart.",
+    },
+    "Look up": {
+        "settings": "Every setting, and how they play together.",
+        "streams": "What each stream asks for, needs and brings.",
+        "shapes": "What a record is made of, normalized and raw.",
+        "state": "What the state says, how late events are found, how to read days again.",
+        "time-zones": "Days and times of projects made before 2023.",
+        "errors": "Each line that a run can end with, and what to do.",
+    },
+    "Operate": {
+        "operations": "Exit codes, signals, disk, memory, cores, proxies, quota, logs, secrets.",
+        "faults": "What can go wrong on the way, and the test that shows what happens then.",
+        "benchmarks": "How fast it is, and how that was measured.",
+    },
+    "Understand": {
+        "how-it-works": "The way of the data, module by module.",
+        "comparison": "What other connectors do.",
+    },
+}
 
 
 def about() -> About:
@@ -38,10 +68,10 @@ def sdk_settings(told: About) -> dict[str, dict[str, Any]]:
     return {name: spec for name, spec in told["settings"]["properties"].items() if name not in own}
 
 
-def readme_table(told: About) -> str:
-    """The README's table of settings."""
+def settings_table(settings: dict[str, dict[str, Any]]) -> str:
+    """A table of settings."""
     rows = ["| setting | type | default | |", "|---|---|---|---|"]
-    for name, spec in own_settings(told).items():
+    for name, spec in settings.items():
         kind = " ".join(f"`{value}`" for value in spec.get("enum", ())) or _type(spec)
         kind += ", secret" if spec.get("secret") else ""
         default = f"`{plain(spec['default'])}`" if "default" in spec else ""
@@ -63,6 +93,37 @@ def definition(told: About) -> str:
             lines.append(f"  value: {json.dumps(spec['default'])}")
         lines.append(f"  description: {_quoted(spec['description'])}")
     return "\n".join(lines) + "\n"
+
+
+def pages(there: set[str]) -> dict[str, dict[str, str]]:
+    """The pages that there are, in their order; those that stand in no list come last."""
+    known = {page for section in PAGES.values() for page in section}
+    sections = PAGES | {"More": dict.fromkeys(sorted(there - known), "")}
+    listed = {title: {page: text for page, text in of.items() if page in there} for title, of in sections.items()}
+    return {title: of for title, of in listed.items() if of}
+
+
+def title(page: str) -> str:
+    """The heading of a page."""
+    return (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
+
+
+def navigation(sections: dict[str, dict[str, str]]) -> str:
+    """The list of pages for MkDocs, in YAML."""
+    lines = []
+    for section, of in sections.items():
+        lines += [f"- {section}:", *(f"  - {page}.md" for page in of)]
+    return "\n".join(lines) + "\n"
+
+
+def site_map(sections: dict[str, dict[str, str]]) -> str:
+    """The list of pages for people, in Markdown."""
+    lines = []
+    for section, of in sections.items():
+        lines += ["", f"### {section}", ""]
+        lines += [f"- [{title(page)}]({page}.md)" + (f": {text}" if text else "") for page, text in of.items()]
+        lines = [line for line in lines if "](index.md)" not in line]
+    return "\n".join(lines) + "\n\n"
 
 
 def plain(value: object) -> str:
@@ -98,12 +159,12 @@ _MARKED = re.compile(
 )
 
 
-def between_marks(text: str) -> tuple[int, int]:
-    """Where the part of a file is that this module writes: from after one mark's line to before the other's."""
-    found = _MARKED.search(text)
+def between_marks(text: str) -> list[tuple[int, int]]:
+    """Where the parts of a file are that this module writes: from after one mark's line to before the other's."""
+    found = [match.span("inside") for match in _MARKED.finditer(text)]
     if not found:
         raise ValueError("the marks are missing")
-    return found.span("inside")
+    return found
 
 
 def indented(text: str, width: int) -> str:
@@ -111,21 +172,32 @@ def indented(text: str, width: int) -> str:
     return "".join(" " * width + line for line in text.splitlines(keepends=True))
 
 
-def files(told: About) -> dict[str, str]:
+def files(told: About) -> dict[str, list[str]]:
     """What is to stand between the marks, by file."""
+    there = {path.stem for path in (ROOT / "docs").glob("*.md")}
     return {
-        "README.md": readme_table(told),
-        "meltano.yml": indented(definition(told), 4),
-        "plugin.yml": definition(told),
+        "README.md": [settings_table(own_settings(told))],
+        "meltano.yml": [indented(definition(told), 4)],
+        "plugin.yml": [definition(told)],
+        "docs/settings.md": [settings_table(own_settings(told)), settings_table(sdk_settings(told))],
+        "docs/index.md": [site_map(pages(there))],
+        "mkdocs.yml": [navigation(pages(there))],
     }
+
+
+def renewed(text: str, parts: list[str]) -> str:
+    """A file's text with its parts between the marks written again."""
+    marked = between_marks(text)
+    for (begin, end), inside in reversed(list(zip(marked, parts, strict=True))):
+        text = text[:begin] + inside + text[end:]
+    return text
 
 
 def renew() -> None:
     """Write the parts between the marks again."""
-    for name, inside in files(about()).items():
+    for name, parts in files(about()).items():
         text = (ROOT / name).read_text(encoding="utf-8")
-        begin, end = between_marks(text)
-        (ROOT / name).write_text(text[:begin] + inside + text[end:], encoding="utf-8")
+        (ROOT / name).write_text(renewed(text, parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

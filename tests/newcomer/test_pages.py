@@ -1,0 +1,208 @@
+"""What README.md and the pages of docs/ show is what happens, and where they lead there is something."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.newcomer import pages
+from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.pipeline import run_tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY = dt.date(2024, 1, 15)
+# Enough for a page's commands, unless it names days of its own.
+DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-10"}
+TESTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+
+
+def with_marks(*marks: str) -> list[str]:
+    return [name for name in pages.NAMES if pages.marked(pages.text_of(name), *marks)]
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_every_command_and_configuration_says_how_it_is_tried(name: str) -> None:
+    text = pages.text_of(name)
+    assert text.count("```") == 2 * len(pages.blocks(text)), "a block is not closed, or is indented"
+    untold = [block.text for block in pages.blocks(text) if block.language in {"sh", "json"} and not block.mark]
+    assert untold == []
+    # A page with marks of its own has a test of its own.
+    foreign = [block.mark for block in pages.blocks(text) if block.mark and not pages.MARKS.fullmatch(block.mark)]
+    assert not foreign or name.removeprefix("docs/") in TESTS
+    tests = re.findall(r"<!-- checked by (\w+) -->", text)
+    assert [test for test in tests if f"def {test}(" not in TESTS] == []
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_the_tests_that_a_page_names_are_there(name: str) -> None:
+    named = re.findall(r"`(test_\w+)`", pages.text_of(name))
+    assert [test for test in named if f"def {test}(" not in TESTS] == []
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    dead = []
+    for link in pages.links(pages.text_of(name)):
+        path, _, anchor = link.partition("#")
+        page = (ROOT / name).parent / path if path else ROOT / name
+        if not page.exists() or (anchor and anchor not in pages.anchors(page)):
+            dead.append(link)
+    assert dead == []
+
+
+# Their commands have tests of their own, which look closer, or need other programs.
+APART = {"README.md", "docs/after-the-load.md"}
+
+
+@pytest.mark.parametrize("name", [name for name in with_marks("runs in the tests") if name not in APART])
+def test_the_commands_of_a_page_run_one_after_the_other(name: str, tmp_path: Path) -> None:
+    targets = {installed("jsonl", "target-jsonl").parent}
+    path = ":".join(map(str, [COMMANDS, *targets, ENVIRONMENT["PATH"]]))
+    (tmp_path / "target.json").write_text('{"destination_path": "loaded"}')
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
+    with Emulator(project) as emulator:
+        (tmp_path / "config.json").write_text(json.dumps(emulator.settings | DAYS))
+        for block in pages.blocks(pages.text_of(name)):
+            if block.mark.endswith(".json"):
+                content = json.loads(block.text)
+                is_for_tap = "project_id" in content
+                (tmp_path / block.mark).write_text(
+                    json.dumps((DAYS | content | emulator.settings) if is_for_tap else content)
+                )
+            if block.mark != "runs in the tests":
+                continue
+            done = subprocess.run(
+                ["/bin/bash", "-euo", "pipefail", "-c", block.text],
+                cwd=tmp_path,
+                env=ENVIRONMENT | {"PATH": path, "CHECKOUT": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, block.text + done.stdout[-2000:] + done.stderr
+
+
+def configurations(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(block, id=f"{name}-{number}")
+        for name in pages.NAMES
+        for number, block in enumerate(pages.blocks(pages.text_of(name)))
+        if block.mark.startswith(kinds)
+    ]
+
+
+@pytest.mark.parametrize("block", configurations("a configuration"))
+def test_the_tap_runs_with_a_configuration_shown(
+    block: pages.Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
+    with Emulator(project) as emulator:
+        run_tap(DAYS | json.loads(block.text) | emulator.settings).well()
+
+
+@pytest.mark.parametrize("block", configurations("refused: "))
+def test_the_tap_refuses_what_is_said_to_be_refused_with_the_words_shown(block: pages.Block) -> None:
+    run = run_tap({"start_date": "2024-01-01"} | json.loads(block.text))
+    assert run.exit_code == 1
+    [line] = run.errors
+    assert block.mark.removeprefix("refused: ") in line
+
+
+def shaped(raw: bool, stream: str, sent: str, **settings: Any) -> list[dict[str, Any]]:
+    """What the tap makes of a line or a result, numbers as they are spelled."""
+    if stream == "events":
+        project = FixedProject({DAY: sent.encode().splitlines()})
+    else:
+        project = FixedProject(profiles=[json.loads(sent)])
+    with Emulator(project) as emulator:
+        run = run_tap(emulator.settings | {"raw": raw, "start_date": str(DAY), "end_date": str(DAY), **settings}).well()
+    messages = [json.loads(line, parse_float=str, parse_int=str) for line in run.stdout.splitlines()]
+    return [message["record"] for message in messages if message["type"] == "RECORD" and message["stream"] == stream]
+
+
+def sent_and_made() -> list[Any]:
+    found = []
+    for name in pages.NAMES:
+        sent = None
+        for number, block in enumerate(pages.marked(pages.text_of(name), "an event", "a profile", "normalized", "raw")):
+            if block.mark.startswith("a"):
+                sent = block
+            else:
+                found.append(pytest.param(sent, block, id=f"{name}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize(("sent", "made"), sent_and_made())
+def test_a_record_shown_is_what_the_tap_makes_of_what_is_sent(sent: pages.Block, made: pages.Block) -> None:
+    stream = {"an event": "events", "a profile": "profiles"}[sent.mark]
+    [record] = shaped(made.mark == "raw", stream, "".join(line.strip() for line in sent.text.splitlines()))
+    shown = json.loads(made.text, parse_float=str, parse_int=str)
+    assert record == shown
+    assert list(record) == list(shown)
+
+
+def tables() -> list[Any]:
+    return [
+        pytest.param(mark, rows, id=mark)
+        for name in pages.NAMES
+        for mark, rows in pages.tried(pages.text_of(name)).items()
+    ]
+
+
+@pytest.mark.parametrize(("mark", "rows"), tables())
+def test_every_row_of_a_table_of_examples_holds(mark: str, rows: list[list[str]]) -> None:
+    found = re.fullmatch(r"tried(?: in (\S+))?: (\S+), (\w+)", mark)
+    assert found
+    zone, name, column = found.groups()
+    lines = []
+    for value, *_ in rows:
+        values = {"time": "1705328400", "distinct_id": '"u1"', "$insert_id": '"i"'} | {name: value}
+        properties = ",".join(f'"{key}":{text}' for key, text in values.items())
+        lines.append(f'{{"event":"Signed up","properties":{{{properties}}}}}')
+    records = shaped(False, "events", "\n".join(lines), **({"project_timezone": zone} if zone else {}))
+    assert [record[column] for record in records] == [row[1] for row in rows]
+
+
+def schemas() -> list[Any]:
+    return [
+        pytest.param(block, id=block.mark)
+        for name in pages.NAMES
+        for block in pages.blocks(pages.text_of(name))
+        if block.mark.startswith("schema: ")
+    ]
+
+
+@pytest.mark.parametrize("block", schemas())
+def test_a_schema_shown_is_the_stream_s(block: pages.Block) -> None:
+    name, shape = block.mark.removeprefix("schema: ").split(", ")
+    catalog = json.loads(run_tap({"raw": shape == "raw"}, "--discover").stdout)
+    [stream] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == name]
+    assert json.dumps(stream["schema"], sort_keys=True) == json.dumps(json.loads(block.text), sort_keys=True)
+
+
+def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
+    [shown] = pages.marked(
+        pages.text_of("docs/operations.md"), "checked by test_the_line_that_sums_a_stream_up_is_the_one_shown"
+    )
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
+    with Emulator(project) as emulator:
+        run = run_tap(emulator.settings | DAYS).well()
+    logged = [re.sub(r"\d+", "N", line) for line in run.stderr]
+    assert any(line.endswith(re.sub(r"\d+", "N", shown.text.strip())) for line in logged), run.stderr
+
+
+def test_the_modules_named_are_there() -> None:
+    text = pages.text_of("docs/how-it-works.md")
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", text)
+    assert len(named) > 20
+    places = [ROOT, ROOT / "tap_mixpanel_stream"]
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []

@@ -1,0 +1,51 @@
+"""The Dockerfile. No container engine is at hand in the tests, so its parts are tried one by one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+from tests.newcomer.programs import ROOT
+from tests.release.packaged import TOOLS, WHEEL, made, said
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COPIED = [source for sources in re.findall(r"^COPY (?!--)(.*) \S+$", TEXT, re.MULTILINE) for source in sources.split()]
+
+
+def test_it_has_no_known_fault() -> None:
+    said(TOOLS / "hadolint", "--failure-threshold", "style", ROOT / "Dockerfile")
+
+
+def test_what_it_copies_makes_the_same_wheel(tmp_path: Path) -> None:
+    made()
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    said(TOOLS / "python", "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path / "dist", tmp_path)
+    built = zipfile.ZipFile(tmp_path / "dist" / WHEEL.name)
+    assert sorted(built.namelist()) == sorted(zipfile.ZipFile(WHEEL).namelist())
+
+
+def test_nothing_else_reaches_the_builder() -> None:
+    """Above all no `.env`."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in ignored if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert [line[1:] for line in rules if line.startswith("!")] == COPIED
+
+
+def test_the_tap_runs_as_nobody_in_particular() -> None:
+    last = TEXT[TEXT.rindex("\nFROM ") :]
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.MULTILINE)
+    assert 'ENTRYPOINT ["tap-mixpanel-stream"]' in last
+
+
+def test_it_is_slim_and_of_a_python_that_the_project_names() -> None:
+    [version] = set(re.findall(r"^FROM python:([\d.]+)-slim", TEXT, re.MULTILINE))
+    assert len(re.findall(r"^FROM ", TEXT, re.MULTILINE)) == 2
+    assert f'"Programming Language :: Python :: {version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

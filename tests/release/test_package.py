@@ -1,0 +1,108 @@
+"""The package as a user gets it: what is in it, and that it works where nothing else is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT
+from tests.release.packaged import INSTALLED, PROJECT, SDIST, TOOLS, VERSION, WHEEL, made, said
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("package")
+
+
+@pytest.fixture(scope="session")
+def package() -> None:
+    made()
+
+
+def test_the_wheel_holds_the_package_and_nothing_else() -> None:
+    source = {str(path.relative_to(ROOT)) for path in (ROOT / "tap_mixpanel_stream").rglob("*") if path.is_file()}
+    names = set(zipfile.ZipFile(WHEEL).namelist())
+    held = {name for name in names if not name.startswith(f"tap_mixpanel_stream-{VERSION}.dist-info/")}
+    assert held == {name for name in source if "__pycache__" not in name}
+    assert "tap_mixpanel_stream/py.typed" in held
+    assert f"tap_mixpanel_stream-{VERSION}.dist-info/licenses/LICENSE" in names
+
+
+def test_the_sdist_holds_what_its_tests_need() -> None:
+    with tarfile.open(SDIST) as sdist:
+        top = {name.split("/")[1] for name in sdist.getnames()}
+    assert {"tap_mixpanel_stream", "tests", "docs", "examples", "Makefile", "constraints.txt", "meltano.yml"} <= top
+    assert not {name for name in top if name.startswith((".venv", ".env", "output"))}
+
+
+def test_a_package_index_would_take_it() -> None:
+    said(TOOLS / "twine", "check", "--strict", SDIST, WHEEL)
+    said(TOOLS / "check-wheel-contents", WHEEL)
+
+
+def test_there_is_one_version() -> None:
+    """It stands in pyproject.toml; the rest follows."""
+    assert said(INSTALLED / "tap-mixpanel-stream", "--version").startswith(f"tap-mixpanel-stream v{VERSION},")
+    assert json.loads(said(INSTALLED / "tap-mixpanel-stream", "--about", "--format", "json"))["version"] == VERSION
+    assert f"\n## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_editable_install_has_the_same_version() -> None:
+    told = said(COMMANDS / "tap-mixpanel-stream", "--version")
+    assert told.startswith(f"tap-mixpanel-stream v{VERSION},"), "pyproject.toml is newer than .venv: run `make test`"
+
+
+def test_the_environment_has_no_tools_of_the_tests() -> None:
+    installed = {line.split("==")[0] for line in said(INSTALLED / "pip", "freeze").splitlines()}
+    assert not installed & {"pytest", "hypothesis", "requests-mock", "mypy", "ruff"}
+
+
+def test_every_command_starts() -> None:
+    for command in PROJECT["scripts"]:
+        assert "--help" in said(INSTALLED / command, "--help")
+
+
+def test_a_caller_sees_its_types() -> None:
+    """`py.typed` counts only where the package is installed."""
+    where = said(INSTALLED / "python", "-I", "-c", "import tap_mixpanel_stream as p; print(p.__path__[0])").strip()
+    assert where.startswith(str(INSTALLED.parent))
+    code = "from tap_mixpanel_stream.mixpanel.windows import Window; Window('no day', 1)"
+    checked = subprocess.run(
+        [COMMANDS / "mypy", "--python-executable", INSTALLED / "python", "--cache-dir", "/dev/null", "-c", code],
+        cwd="/",
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "[arg-type]" in checked.stdout, checked.stdout + checked.stderr
+
+
+def test_a_run_goes_from_its_emulator_to_its_state(tmp_path: Path) -> None:
+    size = ["--last-day", "2024-01-03", "--events-per-day", "20", "--profiles", "5"]
+    emulator = INSTALLED / "tap-mixpanel-emulator"
+    with subprocess.Popen([str(emulator), *size], stdout=subprocess.PIPE, env=ENVIRONMENT) as serving:
+        assert serving.stdout
+        config = json.loads(serving.stdout.readline()) | {"end_date": "2024-01-03", "worker_processes": 1}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        try:
+            done = subprocess.run(
+                [INSTALLED / "tap-mixpanel-stream", "--config", tmp_path / "config.json"],
+                env=ENVIRONMENT,
+                cwd=tmp_path,
+                capture_output=True,
+                check=False,
+            )
+        finally:
+            serving.terminate()
+    assert done.returncode == 0, done.stderr.decode()
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    counted = [message["stream"] for message in messages if message["type"] == "RECORD"]
+    assert counted.count("events") > 2 * 20
+    assert counted.count("profiles") == 5
+    assert messages[-1]["value"]["bookmarks"]["events"]["replication_key_value"] == "2024-01-04T00:00:00+00:00"

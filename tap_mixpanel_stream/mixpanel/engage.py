@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .client import Client
     from .retry import Retrying
 
-_PAGE_LIMIT = 512 * 1024 * 1024
-"""Bytes of a page, unpacked, that are held in memory at the most."""
+_PAGE_LIMIT = 256 * 1024 * 1024
+"""Bytes of a page, unpacked, at the most. It is held in memory, and three times over if it has half surrogate pairs."""
 
 _SESSIONS = 4
 """Sessions tried at the most, the first one included."""
@@ -240,7 +240,7 @@ def _decoded(body: bytearray) -> _Engage:
     try:
         return msgspec.json.decode(body, type=_Engage)
     except msgspec.DecodeError:
-        without_halves = masked(bytes(body))
+        without_halves = masked(body)
         if without_halves is None:
             raise
     text, mark = without_halves

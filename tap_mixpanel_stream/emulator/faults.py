@@ -80,10 +80,10 @@ NAMES: Mapping[str, str] = {
 }
 """All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
 
-OF_LINES = frozenset({"crlf", "blank-lines", "no-final-newline", "time-null", "short-body"})
-"""Those that strike an export only: a page of profiles is one line."""
+OF_EXPORT = frozenset({"crlf", "blank-lines", "no-final-newline", "time-null", "short-body", "status:400-to-date"})
+"""Those that strike an export only: a page of profiles is one line, and has no days."""
 
-OF_PAGES = frozenset({"session-expired", "short-page", "wrong-page"})
+OF_ENGAGE = frozenset({"session-expired", "short-page", "wrong-page"})
 """Those that strike engage only."""
 
 _SENTINEL = "sentinel:"
@@ -112,7 +112,7 @@ class Fault:
             raise ValueError(f"unknown kind of request {self.kind!r}: one of {', '.join(KINDS)}")
         if self.name not in NAMES and not self.name.startswith(_SENTINEL):
             raise ValueError(f"unknown fault {self.name!r}: one of {', '.join(NAMES)}")
-        if (self.name in OF_LINES and self.kind != "export") or (self.name in OF_PAGES and self.kind != "engage"):
+        if (self.name in OF_EXPORT and self.kind != "export") or (self.name in OF_ENGAGE and self.kind != "engage"):
             raise ValueError(f"{self.name} does not strike {self.kind}")
         if not 0 <= self.at <= 1:
             raise ValueError(f"a fault strikes between 0 and 1, not at {self.at}")

@@ -21,6 +21,8 @@ _SMALL = 1400
 
 _GZIP_FAULTS = frozenset({"gzip-cut", "gzip-trailer", "gzip-no-trailer", "gzip-garbage", "bomb"})
 _WIRE_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall", "trickle"})
+# Bodies that nobody could hold.
+_ENDLESS = frozenset({"bomb", "endless-line"})
 # How many pieces a body that trickles comes in.
 _PIECES = 50
 
@@ -96,6 +98,8 @@ class Wire:
         names = {fault.name for fault in faults}
         if "content-type" in names:
             answer = replace(answer, content_type="text/html; charset=ISO-8859-1")
+        if names & _ENDLESS:
+            answer = replace(answer, streamed=True)
         text = self._while_open(damaged_text(self._while_open(answer.body), faults))
         body, small = _measured(text, once=not faults)
         coding = "br" if "encoding" in names else None

@@ -212,7 +212,9 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
     """
     try:
         engage = _decoded(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except RecursionError:
+        raise BrokenBody(f"{what}: the answer is no page of profiles: it is nested too deep") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         beginning = body[:4096]
         # What is about people stays out of the log.
         said = (

@@ -306,6 +306,7 @@ BAD = {
     b'{"event":"A","properties":[]}': "`properties` is no object",
     b'{"event":"A","properties":"x"}': "`properties` is no object",
     b'{"a":"terminated early"}': "`event` is missing",
+    b'{"event":1,"error":"x"}': "`event` is no string",
     b'{"event":"A","properties":{"time":NaN}}': "NaN or Infinity",
     b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","a":-Infinity}}': "NaN or Infinity",
     b"<html>": "no JSON: ",
@@ -379,6 +380,7 @@ SENTINELS = [
     b'{"error":"x"}',
     b'{"error":',
     b' { "error" : {"a":1}, "status":"error"}',
+    b'{"request":"/api/2.0/export","error":"x","status":"error"}',
 ]
 
 

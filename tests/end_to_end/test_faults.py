@@ -76,7 +76,7 @@ class SlowThenBad(SyntheticProject):
 
 def test_an_error_in_a_window_ahead_surfaces_when_its_turn_comes(only_raw_events: dict[str, Any]) -> None:
     ahead = ONE_BY_ONE | {"concurrent_exports": 3, "max_retries": 0}
-    with Emulator(SlowThenBad(first_day=FIRST, last_day=LAST, events_per_day=120)) as emulator:
+    with Emulator(SlowThenBad(first_day=FIRST, last_day=LAST, events_per_day=120, profiles=30)) as emulator:
         run = run_tap(emulator.settings | ahead, catalog=only_raw_events)
         assert {seen.query["from_date"] for seen in emulator.requests} >= {"2024-01-01", "2024-01-03"}
     stopped_as_it_should(run)

@@ -1,5 +1,7 @@
 # Needs Python 3.11 or newer, pip, git and make; sets up the rest in .venv and .venv-targets.
 PYTHON ?= python3
+# What `make soak` draws its faults, moments and kills from: a minute or two each.
+SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb meltano
@@ -11,11 +13,12 @@ NEEDED_meltano = meltano~=4.4
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format pins clean python
+.PHONY: help demo test soak lint format pins clean python
 
 help:
 	@echo "make demo    a running pipeline, without a Mixpanel account"
 	@echo "make test    all checks and tests"
+	@echo "make soak    the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff format the code"
 	@echo "make pins    renew the pinned lists of packages"
@@ -30,6 +33,9 @@ test:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
 	@$(MAKE) lint
 	.venv/bin/python -m pytest
+
+soak: .venv/ready
+	.venv/bin/python -m pytest -m seeds --seeds $(SEEDS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

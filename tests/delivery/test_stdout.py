@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
         def slow_target() -> None:
             while len(received) < len(block):
+                time.sleep(0.01)  # time enough to find the pipe full
                 received.extend(os.read(reading, 65536))
 
         target = threading.Thread(target=slow_target)

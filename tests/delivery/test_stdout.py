@@ -64,11 +64,11 @@ def test_a_pipe_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch
         os.set_blocking(sys.stdout.fileno(), False)
 
         def slow_target() -> None:
-            while len(received) < len(block):
+            while len(received) < len(block) and (piece := os.read(reading, 65536)):
+                received.extend(piece)
                 time.sleep(0.01)  # time enough to find the pipe full
-                received.extend(os.read(reading, 65536))
 
-        target = threading.Thread(target=slow_target)
+        target = threading.Thread(target=slow_target, daemon=True)
         target.start()
         stdout.write(block)
         target.join()

@@ -1,5 +1,7 @@
 # Needs Python 3.11 or newer, pip, git and make; sets up the rest in .venv and .venv-targets.
 PYTHON ?= python3
+# What `make soak` draws its faults, moments and kills from: a minute or two each.
+SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb meltano
@@ -19,12 +21,13 @@ CORE = tests $(addprefix --ignore=tests/,examples meltano newcomer release targe
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-wheel test-lowest test-newest test-prerelease docs lint format pins clean python
+.PHONY: help demo test soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean python
 
 help:
 	@echo "make demo    a running pipeline, without a Mixpanel account"
 	@echo "make test    all checks and tests"
 	@echo "make docs    the documentation as a site, in site/"
+	@echo "make soak    the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff format the code"
 	@echo "make pins    renew the pinned lists of packages"
@@ -52,6 +55,9 @@ test-lowest test-newest test-prerelease: test-%: .venv-%/ready
 
 docs: .venv-tools/docs/ready
 	@NO_MKDOCS_2_WARNING=1 .venv-tools/docs/bin/mkdocs build --strict
+
+soak: .venv/ready
+	.venv/bin/python -m pytest -m seeds --seeds $(SEEDS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -14,7 +14,7 @@ _ESCAPE = re.compile(
 )
 
 
-def masked(text: bytes) -> tuple[bytes, bytes] | None:
+def masked(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
     """Replace the escape of each half pair by a mark and its four digits.
 
     Args:
@@ -28,7 +28,16 @@ def masked(text: bytes) -> tuple[bytes, bytes] | None:
     number = 0
     while (mark := b"\x7fhalf-%d\x7f" % number) in text:
         number += 1
-    return _ESCAPE.sub(lambda match: mark + match[1] if match[1] else match[0], text), mark
+    # Copied piece by piece: a substitution would hold every escape of a large page as an object of its own.
+    out = bytearray()
+    copied = 0
+    for match in _ESCAPE.finditer(text):
+        if match[1]:
+            out += memoryview(text)[copied : match.start()]
+            out += mark
+            copied = match.start(1)
+    out += memoryview(text)[copied:]
+    return bytes(out), mark
 
 
 def unmasked(text: bytes, mark: bytes) -> bytes:

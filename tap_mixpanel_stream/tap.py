@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import signal
 import sys
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
@@ -15,7 +16,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .delivery.spool import SpoolError
-from .delivery.stdout import Interrupted, Stdout, TargetGoneError
+from .delivery.stdout import Interrupted, Stdout, StdoutError, TargetGoneError
 from .mixpanel.client import Client
 from .mixpanel.clock import Clock
 from .mixpanel.errors import MixpanelError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from .streams.base import MixpanelStream
 
 # Errors whose message is all that a user needs.
-TELLING_ERRORS = (SettingsError, StreamError, MixpanelError, SpoolError, TargetGoneError)
+TELLING_ERRORS = (SettingsError, StreamError, MixpanelError, SpoolError, StdoutError, TargetGoneError)
 
 
 class TapMixpanelStream(Tap):
@@ -246,6 +247,8 @@ def _check_environment(tap: type[TapMixpanelStream]) -> None:
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 128 + N ended by signal N."""
     logger = logging.getLogger(TapMixpanelStream.name)
+    # Until the tap's own handler is there, a Ctrl-C ends the process as SIGTERM does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         TapMixpanelStream.cli()
     except Interrupted as stop:

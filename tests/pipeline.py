@@ -9,10 +9,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TAP = Path(sys.executable).parent / "tap-mixpanel-stream"
 
@@ -120,15 +120,18 @@ def run_tap(
     catalog: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     timeout: float = 120,
+    within: Sequence[str] = (),
+    stdout: int | IO[bytes] = subprocess.PIPE,
 ) -> Run:
-    """Run the installed command to its end."""
+    """Run the installed command to its end, perhaps within another command, or with its stdout elsewhere."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            command(Path(folder), config, *options, state=state, catalog=catalog),
-            capture_output=True,
+            [*within, *command(Path(folder), config, *options, state=state, catalog=catalog)],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             check=False,
             env={**ENVIRONMENT, **(environment or {})},
             timeout=timeout,
         )
     code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return Run(code, done.stdout, done.stderr.decode().splitlines())
+    return Run(code, done.stdout or b"", done.stderr.decode().splitlines())

@@ -40,6 +40,11 @@ class Portion:
         """What was counted while the body was shaped, by the attributes' names."""
         return {name: getattr(self, name) for name in ("records", "set_aside", "nuls", "unpacked")}
 
+    @counts.setter
+    def counts(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            setattr(self, name, count)
+
     def complete(self) -> None:
         """Nothing more comes: have it all where it is kept.
 

@@ -27,6 +27,13 @@ class TargetGoneError(Exception):
         super().__init__("the target closed the pipe before the run was over; see the target's own log for the reason")
 
 
+class StdoutError(Exception):
+    """Our stdout takes no more, as a file on a full disk."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"stdout cannot be written: {error.strerror}; its last line may be cut, its last STATE holds")
+
+
 class Stdout:
     """Writes blocks of whole lines, and lets no signal in between.
 
@@ -55,6 +62,7 @@ class Stdout:
 
         Raises:
             TargetGoneError: Nobody reads them.
+            StdoutError: They could not be written.
             Interrupted: A signal came while they were written.
         """
         self._writing = True
@@ -62,6 +70,8 @@ class Stdout:
             _write_all(lines)
         except BrokenPipeError:
             raise TargetGoneError from None
+        except OSError as error:
+            raise StdoutError(error) from None
         finally:
             self._writing = False
         if self._held is not None:
@@ -90,4 +100,8 @@ def _write_all(lines: bytes) -> None:
     # Past Python's buffer: after a broken pipe nothing must be left in it, or the interpreter trips over it at exit.
     rest = memoryview(lines)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            # Whoever shares our end of the pipe may have set it so that a full one does not wait.
+            select.select([], [descriptor], [])

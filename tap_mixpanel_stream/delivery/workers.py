@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, Self
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BEGIN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import json, sys, tempfile; sys.path[:], tempfile.tempdir = json.loads(sys.argv[1]); "
     "from tap_mixpanel_stream.delivery.workers import serve; serve(int(sys.argv[2]))"
 )
 _END = b""
@@ -62,12 +63,14 @@ class Workers:
 
         Raises:
             WorkerLostError: The worker ended.
+            SpoolError: The portion has no files.
             Exception: Whatever `filling` or `blocks` raises.
         """
+        files = [portion.lines.fileno(), portion.aside.fileno()]
         with self._places:
             worker = self._idle.pop() if self._idle else _Worker()
             try:
-                worker.fill(filling, blocks, portion)
+                portion.counts = worker.fill(filling, blocks, files)
             except BaseException:
                 worker.end()
                 raise
@@ -90,7 +93,8 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno())],
+                # A full temporary folder is not found by who looks for one only then.
+                [sys.executable, "-c", _BEGIN, json.dumps([sys.path, tempfile.tempdir]), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 # The target must see the end of our output when we end, and not wait for a worker's.
                 stdout=subprocess.DEVNULL,
@@ -99,10 +103,11 @@ class _Worker:
         self._socket = ours
         self._connection = Connection(os.dup(ours.fileno()))
 
-    def fill(self, filling: Filling, blocks: Iterable[bytes], portion: Portion) -> None:
+    def fill(self, filling: Filling, blocks: Iterable[bytes], files: list[int]) -> dict[str, int]:
+        """Have a portion's files filled; return what was counted."""
         with self._lost_or_there():
             self._connection.send(filling)
-            socket.send_fds(self._socket, [b"f"], [portion.lines.fileno(), portion.aside.fileno()])
+            socket.send_fds(self._socket, [b"f"], files)
         for block in blocks:
             with self._lost_or_there():
                 # It answers early where there is something wrong: no reason to fetch the rest.
@@ -113,11 +118,10 @@ class _Worker:
             with self._lost_or_there():
                 self._connection.send_bytes(_END)
         with self._lost_or_there():
-            reply = self._connection.recv()
+            reply: dict[str, int] | Exception = self._connection.recv()
         if isinstance(reply, Exception):
             raise reply
-        for name, count in reply.items():
-            setattr(portion, name, count)
+        return reply
 
     @contextlib.contextmanager
     def _lost_or_there(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ HTML = b"<!DOCTYPE html>\n<html><head><title>Mixpanel</title></head><body><h1>So
 _PIECE = 64 * 1024
 _TRAILER = 8
 _OBJECT = re.compile(rb'("\$?properties"\s*:\s*\{)(\s*\})?')
+_TIME = re.compile(rb'"time"\s*:\s*[^,}]+')
 
 
 def length(body: Body) -> int:
@@ -123,11 +124,20 @@ def _half_line(body: Body, fault: Fault) -> Iterator[bytes]:
 
 def _with_property(text: bytes) -> Damage:
     """Return a damage that adds a property to a row."""
+    return _changes(lambda line: _added(text, line))
 
-    def change(line: bytes) -> bytes:
-        return _OBJECT.sub(lambda found: found[1] + text + (found[2] or b","), line, count=1)
 
-    return _changes(change)
+def _added(text: bytes, line: bytes) -> bytes:
+    return _OBJECT.sub(lambda found: found[1] + text + (found[2] or b","), line, count=1)
+
+
+def _long_line(body: Body, fault: Fault) -> Iterator[bytes]:
+    return _with_property(b'"long":"%b"' % (b"x" * fault.size(5_000_000)))(body, fault)
+
+
+def _deep_line(body: Body, fault: Fault) -> Iterator[bytes]:
+    depth = fault.size(100_000)
+    return _with_property(b'"deep":%b%b' % (b"[" * depth, b"]" * depth))(body, fault)
 
 
 def _bom(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001 - a damage's signature
@@ -167,14 +177,31 @@ def _bomb(body: Body, fault: Fault) -> Iterator[bytes]:
     for line, here in _struck(body, fault):
         yield line
         if here:
-            block = (line or b"\n") * (1 + _PIECE // (1 + len(line)))
-            for done in range(0, size, len(block)):
-                yield block[: size - done]
+            block = b'{"event":"Bomb","properties":{"time":1704067200,"padding":"%b"}}\n' % (b"x" * _PIECE)
+            for _ in range(0, size, len(block)):
+                yield block
             return
 
 
 def _cut(body: Body, fault: Fault) -> Iterator[bytes]:
-    return cut(body, int(length(body) * fault.at))
+    total = length(body)
+    return cut(body, min(int(total * fault.at), total - 1))
+
+
+def _cut_json(body: Body, fault: Fault) -> Iterator[bytes]:
+    held = b""
+    # Not before the first byte, and not after a whole line: there it would be another fault.
+    for block in cut(body, max(1, int(length(body) * fault.at))):
+        yield held
+        held = block
+    yield held.removesuffix(b"\n").removesuffix(b"}")
+
+
+def _short_body(body: Body, fault: Fault) -> Iterator[bytes]:
+    for line, here in _struck(body, fault):
+        if here:
+            return
+        yield line
 
 
 def _instead(text: bytes) -> Damage:
@@ -216,13 +243,20 @@ TEXT: dict[str, Damage] = {
     "nul": _with_property(b'"nul":"a\\u0000b"'),
     "lone-surrogate": _with_property(b'"surrogate":"a\\ud800b"'),
     "duplicate-keys": _with_property(b'"twice":1,"twice":2'),
+    "line-separators": _with_property('"separators":"a\u2028b\u2029c\x85d"'.encode()),
+    "big-numbers": _with_property(b'"big":%d,"huge":1e400' % 2**70),
+    "time-null": _changes(lambda line: _TIME.sub(b'"time":null', line, count=1)),
+    "long-line": _long_line,
+    "deep-line": _deep_line,
     "bom": _bom,
     "crlf": _newlines(b"\r\n"),
     "blank-lines": _newlines(b"\n\n"),
     "no-final-newline": _no_final_newline,
     "endless-line": _endless_line,
     "bomb": _bomb,
-    "cut-json": _cut,
+    "cut-json": _cut_json,
+    "short-body": _short_body,
+    "empty-body": _instead(b""),
     "empty-object": _instead(b"{}"),
     "page-html": _instead(HTML),
 }

@@ -25,15 +25,23 @@ NAMES: Mapping[str, str] = {
     "nul": "a line holds a string with \\u0000",
     "lone-surrogate": "a line holds a string with \\ud800 alone",
     "duplicate-keys": "a line holds an object with one key twice",
+    "line-separators": "a line holds U+2028, U+2029 and U+0085 as they are",
+    "big-numbers": "a line holds 2^70 and 1e400",
+    "time-null": "a line whose time is null",
+    "long-line": "a line holds a string of `value` bytes (default 5 MB)",
+    "deep-line": "a line holds lists within lists, `value` deep (default 100000)",
     "bom": "the body starts with a byte order mark",
     "crlf": "lines end in CR LF",
     "blank-lines": "an empty line after each line",
     "no-final-newline": "the last line has no newline",
     "endless-line": "one line of `value` bytes that does not end (default 64 MiB)",
-    "bomb": "gzip that unpacks to `value` bytes of lines (default 1 GiB)",
-    "cut-json": "the body stops in the middle; framing and gzip are right",
+    "bomb": "gzip that unpacks to `value` bytes of whole lines (default 1 GiB), about 1000 times its size",
+    "cut-json": "the body stops in the middle of its JSON; framing and gzip are right",
+    "short-body": "the body stops after a whole line; framing and gzip are right, so nothing in it shows that",
+    "empty-body": "status 200 and nothing else",
     "empty-object": "the body is {}",
     "page-html": "status 200 with an HTML page",
+    "content-type": "the right body as text/html; charset=ISO-8859-1",
     # What gzip says.
     "gzip-cut": "gzip stops in the middle; the framing ends cleanly",
     "gzip-trailer": "the gzip checksum is wrong",
@@ -46,11 +54,14 @@ NAMES: Mapping[str, str] = {
     "no-framing": "neither length nor chunks: the body, whole, ends with the connection",
     "reset": "the connection is reset inside the body",
     "refuse": "the connection closes before any header",
+    "no-http": "bytes that are no HTTP",
+    "trickle": "the body in 50 pieces, over `value` seconds (default 30)",
     "stall": "`value` seconds of silence inside the body (default 30), then it goes on",
     "silence": "`value` seconds of silence before the first byte (default 30)",
     # What the status says.
     "status:400": "an invalid parameter",
     "status:400-auth": "`Unable to authenticate request`",
+    "status:400-to-date": "`to_date cannot be later than today`",
     "status:401": "bad credentials",
     "status:402": "the plan does not include it",
     "status:403": "no access",
@@ -60,12 +71,20 @@ NAMES: Mapping[str, str] = {
     "status:500": "a text",
     "status:502": "an HTML page",
     "status:503": "a text",
+    "status:504": "an HTML page",
     "redirect": "302 to the URL in `value`",
     # What engage does.
     "session-expired": "400: `request for page in uncached query for params`",
     "short-page": "fewer results than the page size while `total` says that there are more",
+    "wrong-page": "another page than the one that was asked for",
 }
 """All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
+
+OF_EXPORT = frozenset({"crlf", "blank-lines", "no-final-newline", "time-null", "short-body", "status:400-to-date"})
+"""Those that strike an export only: a page of profiles is one line, and has no days."""
+
+OF_ENGAGE = frozenset({"session-expired", "short-page", "wrong-page"})
+"""Those that strike engage only."""
 
 _SENTINEL = "sentinel:"
 
@@ -93,6 +112,8 @@ class Fault:
             raise ValueError(f"unknown kind of request {self.kind!r}: one of {', '.join(KINDS)}")
         if self.name not in NAMES and not self.name.startswith(_SENTINEL):
             raise ValueError(f"unknown fault {self.name!r}: one of {', '.join(NAMES)}")
+        if (self.name in OF_EXPORT and self.kind != "export") or (self.name in OF_ENGAGE and self.kind != "engage"):
+            raise ValueError(f"{self.name} does not strike {self.kind}")
         if not 0 <= self.at <= 1:
             raise ValueError(f"a fault strikes between 0 and 1, not at {self.at}")
         if self.name == "redirect" and not self.value:

@@ -48,6 +48,7 @@ class SeenRequest:
         query: The query's parameters.
         form: The form's parameters.
         headers: The headers, by their names in lower case.
+        faults: The names of the faults that struck it.
         status: The status it was answered with; 0 while it is not.
         arrived: When it arrived, in seconds of `time.time()`.
     """
@@ -59,6 +60,7 @@ class SeenRequest:
     query: dict[str, str]
     form: dict[str, str]
     headers: dict[str, str]
+    faults: tuple[str, ...] = ()
     status: int = 0
     arrived: float = field(default_factory=time.time)
 
@@ -209,6 +211,8 @@ class Emulator:
             if fault.name == "short-page":
                 results = cast("list[object]", answer["results"])
                 answer["results"] = results[: int(len(results) * fault.at)]
+            if fault.name == "wrong-page":
+                answer["page"] = int(seen.form.get("page", 0)) + 1
         return answer
 
     def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
@@ -347,6 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
             hang_up=self._hang_up,
         )
         faults = emulator.faults_of(seen)
+        seen.faults = tuple(fault.name for fault in faults)
         try:
             self._unless_stopped(emulator, seen, wire, faults)
         except HungUpError:
@@ -358,6 +363,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _unless_stopped(self, emulator: Emulator, seen: SeenRequest, wire: Wire, faults: list[Fault]) -> None:
         for fault in faults:
             if fault.name == "refuse":
+                raise HungUpError
+            if fault.name == "no-http":
+                self.connection.sendall(b"this is no HTTP\r\n\r\n")
                 raise HungUpError
             if fault.name == "silence":
                 wire.pause(fault.seconds())
@@ -421,6 +429,7 @@ def _status_answer(fault: Fault, project_id: str) -> Answer | None:
     texts = {
         "400": "Invalid parameter: where",
         "400-auth": "Unable to authenticate request",
+        "400-to-date": "to_date cannot be later than today",
         "401": "Invalid credentials. Check the service account's name and secret.",
         "402": "Your plan does not support raw data export. Visit mixpanel.com/pricing to upgrade.",
         "403": f"No access to project {project_id}",
@@ -436,5 +445,5 @@ def _status_answer(fault: Fault, project_id: str) -> Answer | None:
         form = fault.value if fault.value in {"seconds", "date"} else None
         body = Refusal(number, texts[status]).body("")
         return Answer(number, _JSON, lambda: iter([body]), headers=retry_after(cast("Any", form), 1))
-    body = HTML if number == 502 else b"Internal Server Error\n" if number == 500 else b"Service Unavailable\n"  # noqa: PLR2004
+    body = {500: b"Internal Server Error\n", 503: b"Service Unavailable\n"}.get(number, HTML)
     return Answer(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))

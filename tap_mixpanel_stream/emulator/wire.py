@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 _SMALL = 1400
 
 _GZIP_FAULTS = frozenset({"gzip-cut", "gzip-trailer", "gzip-no-trailer", "gzip-garbage", "bomb"})
-_WIRE_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall"})
+_WIRE_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall", "trickle"})
+# Bodies that nobody could hold.
+_ENDLESS = frozenset({"bomb", "endless-line"})
+# How many pieces a body that trickles comes in.
+_PIECES = 50
 
 
 class HungUpError(ConnectionError):
@@ -92,6 +96,10 @@ class Wire:
             ConnectionError: The connection ended before the answer.
         """
         names = {fault.name for fault in faults}
+        if "content-type" in names:
+            answer = replace(answer, content_type="text/html; charset=ISO-8859-1")
+        if names & _ENDLESS:
+            answer = replace(answer, streamed=True)
         text = self._while_open(damaged_text(self._while_open(answer.body), faults))
         body, small = _measured(text, once=not faults)
         coding = "br" if "encoding" in names else None
@@ -113,9 +121,10 @@ class Wire:
                     pieces.append(piece)
                 else:
                     pieces.clear()
-            self.connection.sendall(b"0\r\n\r\n")
+            # Before the answer ends: the next request may come at once.
             if keep is not None and room >= 0:
                 keep(Coded(coding, pieces))
+            self.connection.sendall(b"0\r\n\r\n")
         elif answer.streamed and not small:
             self._unframed(answer, coding, body)
         else:
@@ -168,9 +177,21 @@ class Wire:
         for piece in body():
             self.connection.sendall(piece)
 
+    def _trickle(self, answer: Answer, coding: str | None, body: Body, fault: Fault) -> None:
+        self._head(answer, coding, ("Transfer-Encoding", "chunked"))
+        size = 1 + length(body) // _PIECES
+        for block in body():
+            for start in range(0, len(block), size):
+                self._chunk(block[start : start + size])
+                self.pause(fault.seconds() / _PIECES)
+        self.connection.sendall(b"0\r\n\r\n")
+
     def _send_badly(self, answer: Answer, coding: str | None, body: Body, fault: Fault) -> None:
         if fault.name == "no-framing":
             self._unframed(answer, coding, body)
+            return
+        if fault.name == "trickle":
+            self._trickle(answer, coding, body, fault)
             return
         total = length(body)
         # Not before the first byte, and not after the last: there it would be another fault.

@@ -164,6 +164,8 @@ class Client:
                 # Given with each request, so that ~/.netrc cannot put others in their place.
                 auth=self._auth,
                 timeout=(_CONNECT_TIMEOUT, self._timeout),
+                # Plain http is for loopback alone: no HTTP_PROXY shall carry its credentials elsewhere.
+                proxies={"http": ""},
                 stream=True,
                 allow_redirects=False,
             )

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .client import Client
     from .retry import Retrying
 
-_PAGE_LIMIT = 512 * 1024 * 1024
-"""Bytes of a page, unpacked, that are held in memory at the most."""
+_PAGE_LIMIT = 256 * 1024 * 1024
+"""Bytes of a page, unpacked, at the most. It is held in memory, and three times over if it has half surrogate pairs."""
 
 _SESSIONS = 4
 """Sessions tried at the most, the first one included."""
@@ -228,7 +228,9 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
     """
     try:
         engage = _decoded(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except RecursionError:
+        raise BrokenBody(f"{what}: the answer is no page of profiles: it is nested too deep") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         beginning = body[:4096]
         # What is about people stays out of the log.
         said = (
@@ -256,7 +258,7 @@ def _decoded(body: bytearray) -> _Engage:
     try:
         return msgspec.json.decode(body, type=_Engage)
     except msgspec.DecodeError:
-        without_halves = masked(bytes(body))
+        without_halves = masked(body)
         if without_halves is None:
             raise
     text, mark = without_halves

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .errors import BadLine, CutShort
-from .members import NotARecord, whole_or_masked
+from .members import NotARecord, read_members, whole_or_masked
 from .nul import without_nul
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class EventBody(ABC):
     def _bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
         object_like = parses and line.lstrip(BLANK).startswith(b"{")
         says_so = not object_like and line.rstrip(BLANK + b"\"'].").lower().endswith(_SENTINEL)
-        if says_so or _ERROR_OBJECT.match(line):
+        if says_so or _ERROR_OBJECT.match(line) or (object_like and _is_error(line)):
             raise CutShort(self.lines, line)
         bad = BadLine(self.lines, reason, line, parses)
         if not parses:
@@ -178,6 +178,15 @@ def is_json(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_error(line: bytes) -> bool:
+    """Whether a JSON object is how Mixpanel words an error, wherever among its keys `error` stands."""
+    try:
+        members = read_members(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return "error" in members and "event" not in members
 
 
 def _why_not_json(line: bytes, error: Exception) -> str:

@@ -76,14 +76,14 @@ class LineTooLong(BadBody):
         self.longest = longest
 
     def __str__(self) -> str:
-        return f"a line is longer than {self.longest} bytes"
+        return f"a line is longer than {self.longest} bytes, and no event is"
 
 
 class BadProfile(BadBody):
     """A result of a page is not a profile.
 
     Attributes:
-        index: its place in the page's results, from 0.
+        index: its place among the results that were converted so far, from 0.
         reason: what is wrong with it.
         result: the result as it came.
     """

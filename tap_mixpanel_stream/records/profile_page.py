@@ -50,7 +50,7 @@ class ProfilePage(ABC):
         if not results:
             return b""
         records = []
-        for index, result in enumerate(map(bytes, results)):
+        for index, result in enumerate(map(bytes, results), start=self.records):
             try:
                 if not result.isascii():
                     result.decode()

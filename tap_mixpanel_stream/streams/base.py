@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import datetime as dt
 import functools
 import logging
@@ -14,6 +15,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
+from ..delivery.aside import AsideError, set_aside
 from ..delivery.batches import batch_files
 from ..mixpanel.windows import parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
@@ -244,7 +246,7 @@ class MixpanelStream(Stream, abc.ABC):
     ) -> Generator[dict[str, Any], Any, Any]:
         if not write_messages:
             raise TypeError("batches are made from portions")
-        with self.get_record_counter() as counter, self.get_sync_timer():
+        with self.get_record_counter() as counter, self.get_sync_timer(), self._reporting():
             if self.ABORT_AT_RECORD_COUNT is not None:
                 with self.sample(self.ABORT_AT_RECORD_COUNT) as portion:
                     for record in islice(decoded(portion.lines.lines()), self.ABORT_AT_RECORD_COUNT):
@@ -264,14 +266,13 @@ class MixpanelStream(Stream, abc.ABC):
                                 self.stdout.write(block)
                             counter.increment(portion.records)
                         else:
-                            for record in decoded(portion.lines.lines()):
-                                self._write_record_message(record)
+                            for record in self._written(portion.lines.lines()):
                                 counter.increment()
                                 yield record
                             self._mixpanel_tap.lines.flush()
                         self._is_out(portion, delivered_before)
             self._end()
-            self._sum_up()
+            self.progress.sum_up(self.bookmark_value)
 
     def get_batches(
         self,
@@ -296,6 +297,7 @@ class MixpanelStream(Stream, abc.ABC):
         with (
             self.get_record_counter() as counter,
             self.get_sync_timer(),
+            self._reporting(),
             self.progress,
             self.portions(BARE) as portions,
         ):
@@ -307,7 +309,7 @@ class MixpanelStream(Stream, abc.ABC):
                     counter.increment(portion.records)
                     self._is_out(portion, delivered_before)
             self._end()
-            self._sum_up()
+            self.progress.sum_up(self.bookmark_value)
 
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
         if self._selects_inside:  # The search for what is deselected costs as much as all the rest.
@@ -323,10 +325,27 @@ class MixpanelStream(Stream, abc.ABC):
                     time_extracted=dt.datetime.now(dt.UTC),
                 )
 
+    def _written(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        with self._telling_too_deep():
+            for record in decoded(lines):
+                self._write_record_message(record)
+                yield record
+
     def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        for record in decoded(lines):
-            for message in self._generate_record_messages(record):
-                yield encoded(message.record) + b"\n"
+        with self._telling_too_deep():
+            for record in decoded(lines):
+                for message in self._generate_record_messages(record):
+                    yield encoded(message.record) + b"\n"
+
+    @contextlib.contextmanager
+    def _telling_too_deep(self) -> Iterator[None]:
+        try:
+            yield
+        except RecursionError:
+            raise StreamError(
+                f"{self.name}: a record is nested deeper than can be mapped or flattened: "
+                "run without stream_maps and flattening, or leave the record out by a filter"
+            ) from None
 
     def _envelope(self) -> Envelope:
         now = dt.datetime.now(tz=dt.UTC)
@@ -335,29 +354,31 @@ class MixpanelStream(Stream, abc.ABC):
     def _is_out(self, portion: Portion, delivered_before: dt.datetime | None) -> None:
         """Book what has just been written to the last byte."""
         if portion.set_aside and self.settings.bad_lines_path:
-            with self.settings.bad_lines_path.open("ab") as file:
-                for block in portion.aside.blocks():
-                    file.write(block)
+            # Before the bookmark moves over them: from then on nobody asks for these lines again.
+            try:
+                set_aside(self.settings.bad_lines_path, portion.aside.blocks())
+            except AsideError as error:
+                raise StreamError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
         if delivered_before is not None:
             self.move_bookmark(delivered_before)
         self.state_manager.is_flushed = False
         self._write_state_message()
         self.progress.add(portion)
 
-    def _sum_up(self) -> None:
-        """Say in the end what was delivered, and what an operator should look at."""
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Say in the end, whether it is a good one or not, what an operator should look at."""
         progress = self.progress
-        progress.sum_up(self.bookmark_value)
-        if progress.set_aside:
-            self.log(
-                "%d line%s that were no events set aside in %s",
-                progress.set_aside,
-                "" if progress.set_aside == 1 else "s",
-                self.settings.bad_lines_path,
-                level=logging.WARNING,
-            )
-        if progress.nuls:
-            self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
+        try:
+            yield
+        finally:
+            if progress.set_aside:
+                where = self.settings.bad_lines_path
+                self.log(
+                    "lines that are no events, set aside in %s: %d", where, progress.set_aside, level=logging.WARNING
+                )
+            if progress.nuls:
+                self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
 
     def move_bookmark(self, delivered_before: dt.datetime) -> None:
         """Note in the state that everything before an instant is delivered. Only for streams that have bookmarks."""

@@ -200,13 +200,14 @@ class EventsStream(MixpanelStream):
             try:
                 with self.client.open(query) as answer:
                     self._fill(self._shaping(envelope, answer), answer, portion)
-            except CutShort as error:
+            except (CutShort, LineTooLong) as error:
                 raise BrokenBody(f"{query.what}: {error}") from None
-            except (BadLine, LineTooLong) as error:
+            except BadLine as error:
+                message = f"{query.what}: {error}; bad_lines: skip sets such lines aside"
                 if trust.left:
                     trust.left = False
-                    raise BrokenBody(f"{query.what}: {error}") from None
-                raise StreamError(f"{query.what}: {error}; bad_lines: skip sets such lines aside") from None
+                    raise BrokenBody(message) from None
+                raise StreamError(message) from None
             except (SpoolError, WorkerLostError) as error:
                 raise StreamError(f"{query.what}: {error}") from None
             portion.extent, portion.received = window.days, answer.received

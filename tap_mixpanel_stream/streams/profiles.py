@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # In the state: when the run began that last read all profiles.
 REFRESHED = "full_refresh"
 
+# How many of a page's results are converted at a time: a large page is not held in memory three times over.
+RESULTS_AT_ONCE = 500
+
 
 class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
@@ -153,7 +156,9 @@ class ProfilesStream(MixpanelStream):
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:
-                portion.lines.write(converter.convert(page.results))
+                for start in range(0, len(page.results), RESULTS_AT_ONCE):
+                    portion.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE]))
+                portion.complete()
             except (BadProfile, SpoolError) as error:
                 raise StreamError(f"{self.name} page {page.number}: {error}") from None
             portion.records, portion.nuls = converter.records, converter.nuls

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery import spool as spool_module
 from tap_mixpanel_stream.delivery.spool import Spool, SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def open_files() -> set[str]:
@@ -48,14 +54,83 @@ def test_a_large_spool_is_a_file_that_nobody_else_finds(tmp_path: Path, monkeypa
     spool.close()
 
 
-def test_a_full_disk_is_an_error_that_names_the_folder_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+class Disk:
+    """A file that fails at one call, as on a disk that is full or broken."""
+
+    def __init__(self, call: str, error: int) -> None:
+        self._call = call
+        self._error = error
+
+    def __getattr__(self, call: str) -> Callable[..., bytes]:
+        def answer(*_: object) -> bytes:
+            if call == self._call:
+                raise OSError(self._error, os.strerror(self._error))
+            return b""
+
+        return answer
+
+
+@pytest.mark.parametrize("call", ["write", "flush", "seek", "read"])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (errno.ENOSPC, "no space left in the temporary folder "),
+        (errno.EIO, r"the temporary folder .* cannot be used \(Input/output error\)"),
+    ],
+)
+def test_a_disk_that_fails_is_an_error_that_names_the_folder_and_the_remedy(
+    call: str, error: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = Spool()
     spool.close()
-
-    class Full:
-        def write(self, lines: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(spool, "_file", Full())
-    with pytest.raises(SpoolError, match=r"no space left in the temporary folder .*TMPDIR"):
+    monkeypatch.setattr(spool, "_file", Disk(call, error))
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # noqa: S108 - looked at by nobody
+    with pytest.raises(SpoolError, match=f"{says}.*TMPDIR"):
         spool.write(b"line\n")
+        spool.flush()
+        list(spool.blocks())
+
+
+def test_what_a_full_disk_did_not_take_is_let_go_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool()
+    spool.close()
+    monkeypatch.setattr(spool, "_file", Disk("close", errno.ENOSPC))
+    spool.close()
+
+
+def test_without_any_temporary_folder_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_is_usable() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/nowhere']")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", none_is_usable)
+    spool = Spool()
+    with pytest.raises(SpoolError, match=r"a temporary folder cannot be used \(No usable .*TMPDIR"):
+        spool.write(b"x" * spool_module.IN_MEMORY + b"\n")
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "is_refused"),
+    [
+        (1 << 40, 1 << 30, False),
+        (1 << 40, (1 << 30) - 1, True),
+        (1 << 30, (1 << 30) // 20, False),
+        (1 << 30, (1 << 30) // 20 - 1, True),
+        (0, 0, False),  # some file systems do not tell
+    ],
+)
+def test_a_spool_leaves_room_on_the_disk_to_others(
+    total: int, free: int, monkeypatch: pytest.MonkeyPatch, *, is_refused: bool
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(total, total - free, free))
+    spool = Spool()
+    block = b"x" * (1024 * 1024 - 1) + b"\n"
+    for _ in range(spool_module.LOOK_EVERY // len(block) - 1):
+        spool.write(block)
+    if is_refused:
+        with pytest.raises(SpoolError, match=r"17 MB have come, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):
+            spool.write(block)
+    else:
+        spool.write(block)
+    spool.close()

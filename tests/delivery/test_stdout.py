@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.delivery.stdout import Interrupted, Stdout, TargetGoneError
+from tap_mixpanel_stream.delivery.stdout import Interrupted, Stdout, StdoutError, TargetGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +55,32 @@ def test_a_signal_within_a_block_waits_until_the_block_is_out(monkeypatch: pytes
             target.join()
             os.close(reading)
     assert bytes(received) == block
+
+
+def test_a_pipe_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = b"x" * 999_999 + b"\n"
+    received = bytearray()
+    with piped(monkeypatch) as (stdout, reading):
+        os.set_blocking(sys.stdout.fileno(), False)
+
+        def slow_target() -> None:
+            while len(received) < len(block) and (piece := os.read(reading, 65536)):
+                received.extend(piece)
+                time.sleep(0.01)  # time enough to find the pipe full
+
+        target = threading.Thread(target=slow_target, daemon=True)
+        target.start()
+        stdout.write(block)
+        target.join()
+        os.close(reading)
+    assert bytes(received) == block
+
+
+def test_a_file_on_a_full_disk_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(StdoutError, match="stdout cannot be written: No space left on device"):
+            Stdout().write(b"line\n")
 
 
 def test_a_target_that_is_gone_is_said_so_when_writing(monkeypatch: pytest.MonkeyPatch) -> None:

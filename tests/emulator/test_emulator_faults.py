@@ -6,7 +6,7 @@ import time
 import zlib
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from http.client import IncompleteRead, RemoteDisconnected
+from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,6 +111,28 @@ def test_duplicate_keys_are_in_one_line() -> None:
     assert json.loads(line)["properties"]["twice"] == 2
 
 
+def test_line_separators_are_in_one_line_as_they_are() -> None:
+    line = odd_line("line-separators")
+    assert "\u2028b\u2029c\x85".encode() in line
+    assert line.count(b"\n") == 1
+
+
+def test_big_numbers_are_in_one_line_as_they_are() -> None:
+    assert b'"big":1180591620717411303424,"huge":1e400' in odd_line("big-numbers")
+
+
+def test_a_time_can_be_null() -> None:
+    assert json.loads(odd_line("time-null"))["properties"]["time"] is None
+
+
+def test_a_line_can_be_long() -> None:
+    assert len(json.loads(odd_line("long-line"))["properties"]["long"]) == 5_000_000
+
+
+def test_a_line_can_be_deep() -> None:
+    assert b"[" * 100_000 + b"]" * 100_000 in odd_line("deep-line")
+
+
 def test_a_row_without_properties_stays_json_when_struck() -> None:
     with Emulator(
         FixedProject({DAY: [b'{"event":"a","properties":{}}']}), faults=[Fault("export", 1, "nul")]
@@ -145,14 +167,56 @@ def test_an_endless_line_has_its_size_and_no_newline() -> None:
 def test_a_bomb_unpacks_to_its_size() -> None:
     answer = struck("bomb", at=0, value=20_000_000)
     assert is_well_formed(answer)
-    assert len(answer.raw) < 200_000
-    assert 20_000_000 < len(answer.text) < 20_010_000
+    assert len(answer.raw) < 40_000
+    assert 20_000_000 < len(answer.text) < 20_200_000
+    assert {line[:1] for line in answer.text.splitlines()} == {b"{"}
+    json.loads(answer.text.splitlines()[-1])
 
 
 def test_a_page_of_html_comes_with_status_200() -> None:
     answer = struck("page-html")
     assert answer.status == 200
     assert answer.text.startswith(b"<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("at", [0, 0.5, 1])
+def test_json_is_cut_in_its_middle(at: float) -> None:
+    answer = struck("cut-json", at)
+    assert is_well_formed(answer)
+    assert WHOLE.startswith(answer.text)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.text[answer.text.rfind(b"\n") + 1 :])
+
+
+def test_json_is_cut_in_its_middle_wherever_the_lines_end() -> None:
+    lines = [b'{"n":%d}' % number for number in range(3)]
+    for at in range(101):
+        fault = Fault("export", 1, "cut-json", at / 100)
+        with Emulator(FixedProject({DAY: lines}), faults=[fault]) as emulator:
+            text = export(emulator, DAY).text
+        assert text
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(text[text.rfind(b"\n") + 1 :])
+
+
+@pytest.mark.parametrize("at", [0, 0.5, 1])
+def test_a_body_can_stop_where_nothing_shows_it(at: float) -> None:
+    answer = struck("short-body", at)
+    assert is_well_formed(answer)
+    lines = answer.text.splitlines(keepends=True)
+    assert lines == LINES[: len(lines)]
+    assert len(lines) < 300
+
+
+def test_a_body_can_be_empty() -> None:
+    answer = struck("empty-body")
+    assert (answer.status, answer.raw, answer.headers["content-length"]) == (200, b"", "0")
+
+
+def test_a_content_type_can_be_wrong() -> None:
+    answer = struck("content-type")
+    assert answer.headers["content-type"] == "text/html; charset=ISO-8859-1"
+    assert answer.text == WHOLE
 
 
 # --- gzip ---
@@ -230,6 +294,17 @@ def test_a_connection_closed_before_any_header() -> None:
         struck("refuse")
 
 
+def test_bytes_that_are_no_http() -> None:
+    with pytest.raises(BadStatusLine):
+        struck("no-http")
+
+
+def test_a_body_can_trickle() -> None:
+    begun = time.monotonic()
+    assert struck("trickle", value=0.5).text == WHOLE
+    assert time.monotonic() - begun > 0.5
+
+
 def test_a_stall_breaks_off_and_goes_on() -> None:
     begun = time.monotonic()
     assert struck("stall", value=0.3).text == WHOLE
@@ -272,6 +347,7 @@ def test_silence_before_the_first_byte_ends() -> None:
     [
         ("status:400", "Invalid parameter"),
         ("status:400-auth", "Unable to authenticate request"),
+        ("status:400-to-date", "to_date cannot be later than today"),
         ("status:401", "Invalid credentials"),
         ("status:402", "Your plan does not support raw data export."),
         ("status:403", "No access"),
@@ -288,7 +364,13 @@ def test_a_status_comes_with_mixpanels_words(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("status:500", "text/plain"), ("status:502", "text/html"), ("status:503", "text/plain")]
+    ("name", "kind"),
+    [
+        ("status:500", "text/plain"),
+        ("status:502", "text/html"),
+        ("status:503", "text/plain"),
+        ("status:504", "text/html"),
+    ],
 )
 def test_a_server_error_is_no_json(name: str, kind: str) -> None:
     answer = struck(name)
@@ -329,6 +411,11 @@ def test_a_short_page_says_that_there_is_more() -> None:
     assert (len(page["results"]), page["page_size"], page["total"]) == (50, 100, 300)
 
 
+def test_another_page_can_come() -> None:
+    page = struck_profiles("wrong-page").json
+    assert (page["page"], len(page["results"])) == (2, 100)
+
+
 def test_cut_json_is_well_formed_otherwise() -> None:
     answer = struck_profiles("cut-json")
     assert is_well_formed(answer)
@@ -364,6 +451,7 @@ def test_a_fault_strikes_the_requests_it_names(number: int | set[int] | None, st
     with Emulator(FixedProject(), faults=[Fault("export", number, "status:500")]) as emulator:
         assert [export(emulator, DAY).status for _ in range(3)] == statuses
         assert engage(emulator).status == 200
+        assert [len(seen.faults) for seen in emulator.requests] == [*(status != 200 for status in statuses), 0]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +475,8 @@ def test_a_fault_is_read_from_the_command_line(text: str, fault: Fault) -> None:
         lambda: Fault("export", 1, "stal"),
         lambda: Fault("export", 1, "stall", at=2),
         lambda: Fault("export", 1, "redirect"),
+        lambda: Fault("export", 1, "short-page"),
+        lambda: Fault("engage", 1, "crlf"),
         lambda: Fault.parse("export"),
         lambda: Fault.parse("export:x:stall"),
         lambda: Fault.parse("export:1:stall@7"),

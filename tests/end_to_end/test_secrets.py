@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, Synthetic
 from tests.pipeline import Run, run_tap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from pathlib import Path
 
 CREDENTIALS = Credentials(
     secret="very-s3cret-service", oauth_token="very-s3cret-token", project_secret="very-s3cret-project"
@@ -36,8 +37,25 @@ SHOWN_NOWHERE = [
     )
 ]
 BASE = {"start_date": "2024-01-01", "end_date": "2024-01-02", "max_retries": 0, "request_timeout": 2}
+LOUD = {"LOGLEVEL": "DEBUG"}
+# Settings and options that take records another way.
+MODES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "plain": ({}, []),
+    "raw": ({"raw": True}, []),
+    "mapped": ({"stream_maps": {"events": {"event_name": "event_name"}}}, []),
+    "flattened": ({"flattening_enabled": True, "flattening_max_depth": 1}, []),
+    "batches": ({}, []),
+    "environment": ({}, []),
+    "--test": ({}, ["--test"]),
+}
+STRUCTURED = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"structured": {"()": "singer_sdk.logging.StructuredFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"level": "DEBUG", "handlers": ["stderr"]},
+}
 FAULTS = [
-    None,
     "status:401",
     "status:400-auth",
     "status:500",
@@ -49,32 +67,79 @@ FAULTS = [
 ]
 
 
+def urls(emulator: Emulator) -> dict[str, str]:
+    return {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
+
+
 def assert_no_secret(run: Run) -> None:
     said = run.stdout.decode() + "\n".join(run.stderr)
     assert [secret for secret in SHOWN_NOWHERE if secret in said] == []
 
 
+def small_project() -> SyntheticProject:
+    return SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 2), events_per_day=20, profiles=5)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
+def test_no_secret_is_shown_at_the_loudest_log_level_whatever_goes_wrong(fault: str) -> None:
+    faults = [Fault(kind, None, fault, value="http://127.0.0.1:9/") for kind in ("export", "engage")]
+    with Emulator(small_project(), faults=faults, credentials=CREDENTIALS) as emulator:
+        run = run_tap(urls(emulator) | WAYS["service account"] | BASE, environment=LOUD)
+    assert run.exit_code == 1
+    assert_no_secret(run)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
-def test_no_secret_is_shown_at_the_loudest_log_level(way: str, fault: str | None) -> None:
-    project = SyntheticProject(
-        first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 2), events_per_day=20, profiles=5
+def test_no_secret_is_shown_in_any_mode(way: str, mode: str, tmp_path: Path) -> None:
+    storage = {"encoding": {"format": "jsonl", "compression": "none"}, "storage": {"root": tmp_path.as_uri()}}
+    extra, options = MODES[mode]
+    settings = WAYS[way] | BASE | extra | ({"batch_config": storage} if mode == "batches" else {})
+    with Emulator(small_project(), credentials=CREDENTIALS) as emulator:
+        if mode == "environment":
+            given = {f"TAP_MIXPANEL_STREAM_{name.upper()}": str(value) for name, value in settings.items()}
+            run = run_tap(urls(emulator), "--config=ENV", environment=LOUD | given).well()
+        else:
+            run = run_tap(urls(emulator) | settings, *options, environment=LOUD).well()
+        assert len(emulator.requests) >= 2
+    assert_no_secret(run)
+    files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert bool(files) == (mode == "batches")
+    assert [secret for secret in SHOWN_NOWHERE if secret.encode() in files] == []
+
+
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("mode", ["plain", "mapped", "--test"])
+def test_no_secret_is_shown_by_the_traceback_of_a_mistake(mode: str, tmp_path: Path, *, structured: bool) -> None:
+    """A mistake in the deepest place that has the secrets at hand."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import requests\n"
+        "def send(self, request, **options):\n"
+        "    assert request.headers['Authorization']\n"
+        "    try:\n"
+        "        request.nothing\n"
+        "    except AttributeError as error:\n"
+        "        raise LookupError('a mistake') from error\n"
+        "requests.Session.send = send\n"
     )
-    faults: Iterable[Fault] = (
-        [Fault(kind, None, fault, value="http://127.0.0.1:9/") for kind in ("export", "engage")] if fault else []
-    )
-    with Emulator(project, faults=faults, credentials=CREDENTIALS) as emulator:
-        urls = {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
-        run = run_tap(urls | WAYS[way] | BASE, environment={"LOGLEVEL": "DEBUG"})
-    assert run.exit_code == (1 if fault else 0), "\n".join(run.stderr)
+    loud = LOUD | {"PYTHONPATH": str(tmp_path)}
+    if structured:
+        (tmp_path / "log.json").write_text(json.dumps(STRUCTURED))
+        loud["SINGER_SDK_LOG_CONFIG"] = str(tmp_path / "log.json")
+    extra, options = MODES[mode]
+    with Emulator(small_project(), credentials=CREDENTIALS) as emulator:
+        run = run_tap(urls(emulator) | WAYS["service account"] | BASE | extra, *options, environment=loud)
+    said = "\n".join(run.stderr)
+    assert run.exit_code == 1
+    assert "unexpected LookupError: a mistake" in said
+    assert "in send" in said or '"function":"send"' in said, "the log shows where"
     assert_no_secret(run)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_secret_is_shown_when_it_is_wrong(way: str) -> None:
     with Emulator(SyntheticProject()) as emulator:
-        urls = {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
-        run = run_tap(urls | WAYS[way] | BASE, environment={"LOGLEVEL": "DEBUG"})
+        run = run_tap(urls(emulator) | WAYS[way] | BASE, environment=LOUD)
         asked = len(emulator.requests)
     assert run.exit_code == 1
     assert asked <= 2, "a refused password is not tried again"
@@ -96,4 +161,4 @@ def test_credentials_do_not_follow_a_redirect() -> None:
 @pytest.mark.parametrize("option", [["--about"], ["--about", "--format=json"], ["--discover"]])
 def test_no_secret_is_shown_by_what_the_tap_says_of_itself(option: list[str]) -> None:
     settings: dict[str, Any] = WAYS["service account"] | BASE
-    assert_no_secret(run_tap(settings, *option, environment={"LOGLEVEL": "DEBUG"}))
+    assert_no_secret(run_tap(settings, *option, environment=LOUD))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
-from tests.pipeline import ENVIRONMENT, command
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tests.pipeline import ENVIRONMENT, TAP, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +32,16 @@ def project() -> SyntheticProject:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, settings: dict[str, Any], catalog: dict[str, Any], state: dict[str, Any] | None = None
+    folder: Path,
+    settings: dict[str, Any],
+    catalog: dict[str, Any],
+    state: dict[str, Any] | None = None,
+    **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
     config = settings | {"start_date": str(FIRST), "end_date": str(LAST), "lookback_days": 0, "raw": True}
     line = command(folder, config, catalog=catalog, state=state)
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as tap:
+    environment = ENVIRONMENT | environment
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as tap:
         try:
             yield tap
         finally:
@@ -108,6 +113,39 @@ def test_a_signal_while_mixpanel_is_silent_ends_the_run_at_once(
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("way", ["mapped", "batches"])
+def test_a_signal_ends_mapped_records_and_batches_too(
+    way: str, only_raw_events: dict[str, Any], tmp_path: Path
+) -> None:
+    storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
+    ways = {"mapped": {"stream_maps": {"events": {"event": "event"}}}, "batches": {"batch_config": storage}}
+    with (
+        Emulator(project(), faults=[Fault("export", 2, "silence", value=60)]) as emulator,
+        running(tmp_path, emulator.settings | ways[way] | {"concurrent_exports": 1}, only_raw_events) as tap,
+    ):
+        while len(emulator.requests) < 2:
+            time.sleep(0.05)
+        tap.send_signal(signal.SIGTERM)
+        out, errors = rest(tap)
+        assert tap.wait(20) == 143
+    assert out.endswith(b"\n")
+    assert {json.loads(line)["type"] for line in out.split(b"\n")[:-1]} >= {"SCHEMA"}
+    assert "Traceback" not in errors
+
+
+def test_a_signal_before_the_run_has_begun_leaves_no_traceback(tmp_path: Path) -> None:
+    fifo = tmp_path / "config.json"
+    os.mkfifo(fifo)
+    line = [str(TAP), "--config", str(fifo)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as tap:
+        writing = fifo.open("wb")  # opened once the tap reads its settings
+        tap.send_signal(signal.SIGINT)
+        assert tap.wait(20) == -signal.SIGINT
+        writing.close()
+        assert tap.stderr is not None
+        assert b"Traceback" not in tap.stderr.read()
+
+
 def test_a_target_that_dies_ends_the_tap_with_one_line_and_a_code(
     only_raw_events: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -139,27 +177,49 @@ def test_a_target_that_dies_while_mixpanel_is_silent_is_noticed(
         assert tap.wait(10) == 1
 
 
-def test_killed_at_any_moment_and_resumed_nothing_is_lost(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+def with_bad_lines() -> FixedProject:
+    """The project, and a line each day that is no event."""
+    days = [FIRST + dt.timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+    now = dt.datetime.now(dt.UTC)
+    return FixedProject(
+        {day: [*project().lines(day, day, now=now), b"no event of %d" % day.day, b"{}"] for day in days}
+    )
+
+
+@pytest.mark.seeds(4)
+def test_killed_at_any_moment_and_resumed_nothing_is_lost(
+    seed: int, only_raw_events: dict[str, Any], tmp_path: Path
+) -> None:
     """The target keeps the last state it saw and every whole line; the union over all runs is the source."""
-    rng = random.Random(20240101)
+    rng = random.Random(seed)
     held = Counter(project().lines(FIRST, LAST, now=dt.datetime.now(dt.UTC)))
-    with Emulator(project()) as emulator:
-        for _ in range(4):
-            state: dict[str, Any] | None = None
-            arrived: Counter[bytes] = Counter()
-            kills = 0
-            while True:
-                with running(tmp_path, emulator.settings, only_raw_events, state) as tap:
-                    out = read_some(tap, rng.randrange(1, 1_500_000))
-                    if kills < 6:
-                        tap.kill()
-                        kills += 1
-                    more, errors = rest(tap)
-                    out += more
-                    code = tap.wait(30)
-                state = last_state(out) or state
-                arrived |= lines(out)
-                if code == 0:
-                    break
-                assert code == -signal.SIGKILL, errors
-            assert arrived == held
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    aside = tmp_path / "aside"
+    extra = {"bad_lines": "skip", "bad_lines_path": str(aside), **({"worker_processes": 2} if seed % 2 else {})}
+    state: dict[str, Any] | None = None
+    arrived: Counter[bytes] = Counter()
+    kills = 0
+    with Emulator(with_bad_lines()) as emulator:
+        while True:
+            with running(tmp_path, emulator.settings | extra, only_raw_events, state, TMPDIR=str(temporary)) as tap:
+                out = read_some(tap, rng.randrange(1, 1_500_000))
+                if kills < 6:
+                    tap.kill()
+                    kills += 1
+                more, errors = rest(tap)
+                out += more
+                code = tap.wait(30)
+            assert list(temporary.iterdir()) == [], "no temporary file outlives the run"
+            state = last_state(out) or state
+            arrived |= lines(out)
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, errors
+    assert arrived == held
+    bad = {line for day in with_bad_lines().events.values() for line in day[-2:]}
+    set_aside = set(aside.read_bytes().split(b"\n")) - {b""}
+    assert set_aside >= bad
+    assert all(any(line.startswith(start) for line in bad) for start in set_aside), (
+        "at most the start of a line is left"
+    )

@@ -161,6 +161,23 @@ def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str) -> 
     assert total == 100_000_000
 
 
+def test_a_body_out_of_all_proportion_is_given_up(ask: Ask, deflate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "_FROM", 1_000_000)
+    line = b'{"event":"A","properties":{"time":1704067200,"padding":"%b"}}\n'
+    made = 0
+    with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes so far made \d+\)"):
+        for block in unpacked(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
+            made += len(block)
+    assert made < 40_000_000
+
+
+def test_events_that_are_all_alike_are_in_proportion(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "_FROM", 1_000_000)
+    alike = LINES[:1000] * 10_000
+    assert len(alike) > 150 * len(packed(alike))
+    assert sum(map(len, unpacked(ask(gzip_in_chunks(packed(alike)))))) == len(alike)
+
+
 def test_a_body_over_the_limit_is_refused_with_the_remedy(ask: Ask) -> None:
     assert len(read_all(ask(answer(SMALL)), len(SMALL))) == len(SMALL)
     with pytest.raises(Refused, match="larger than 1999 bytes: ask for less"):

@@ -278,6 +278,15 @@ def test_a_proxy_that_refuses_is_quoted(connect: Connect, monkeypatch: pytest.Mo
     assert "HTTPS_PROXY" in str(error)
 
 
+def test_no_proxy_sees_what_goes_to_loopback(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(answer(b"x")) as server, Server(answer(b"y")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        with connect(server).open(EVENTS) as opened:
+            assert opened.read(1) == b"x"
+        assert proxy.connections == 0
+
+
 def test_a_proxys_address_that_is_none_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http:///nowhere")
     error = error_of(connect(Hosts("https://data.example", "https://example")))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -11,15 +12,17 @@ import pytest
 from tap_mixpanel_stream.mixpanel import engage
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
-from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages
+from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages, parsed
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, SessionExpired, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
+from tests.mixpanel.turned_clock import START
 
 if TYPE_CHECKING:
     from tests.mixpanel.turned_clock import TurnedClock
 
+ESCAPED = r"\u6771"
 EXPIRED = answer(b"request for page in uncached query for params", status="400 Bad Request")
 
 
@@ -153,6 +156,12 @@ def test_what_is_no_page_is_asked_for_again(fetch: Fetch, script: Script) -> Non
         fetch(server, retries=1)
 
 
+def test_a_page_nested_too_deep_is_said_to_be(fetch: Fetch) -> None:
+    body = b'{"page":0,"page_size":3,"session_id":"s","results":[' + b"[" * 10**6 + b"]" * 10**6 + b"]}"
+    with Server(answer(body)) as server, pytest.raises(BrokenBody, match="nested too deep"):
+        fetch(server, retries=0)
+
+
 def test_no_profile_reaches_the_log(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
     cut = b'{"page":0,"page_size":3,"session_id":"s","results":[{"$distinct_id":"me@example.com"'
     with Server(answer(cut)) as server, pytest.raises(BrokenBody) as broken:
@@ -168,6 +177,22 @@ def test_a_page_too_large_to_hold_is_refused_with_the_remedy(fetch: Fetch, monke
         pytest.raises(Refused, match="larger than 100 bytes: lower profiles_page_size"),
     ):
         fetch(server)
+
+
+@pytest.mark.parametrize(("half", "times"), [("", 1), (r"\ud83d", 3)])
+def test_a_page_is_held_in_memory_as_often_as_is_said(half: str, times: int) -> None:
+    # Escapes all through it, as where Mixpanel spells out what is not ASCII.
+    profile = f'{{"$distinct_id":"u","$properties":{{"a":"{half}{ESCAPED * 300}"}}}}'
+    results = ",".join([profile] * 5000)
+    body = bytearray(f'{{"page":0,"page_size":9,"session_id":"s","results":[{results}]}}'.encode())
+    tracemalloc.start()
+    try:
+        found = parsed(body, "profiles page 0", 0, START, 0)
+        peak = len(body) + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert bytes(found.results[0]).decode() == profile
+    assert peak < (times + 0.3) * len(body)
 
 
 def test_what_narrows_the_profiles_is_passed_on() -> None:

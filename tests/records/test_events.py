@@ -306,6 +306,7 @@ BAD = {
     b'{"event":"A","properties":[]}': "`properties` is no object",
     b'{"event":"A","properties":"x"}': "`properties` is no object",
     b'{"a":"terminated early"}': "`event` is missing",
+    b'{"event":1,"error":"x"}': "`event` is no string",
     b'{"event":"A","properties":{"time":NaN}}': "NaN or Infinity",
     b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","a":-Infinity}}': "NaN or Infinity",
     b"<html>": "no JSON: ",
@@ -366,6 +367,52 @@ def _raise(bad: BadLine) -> None:
     raise bad
 
 
+# --- odd lines: what becomes of each, in both shapes
+
+
+PASSES = {
+    "half a surrogate pair": '"a":"\\ud800"',
+    "a number past 64 bits": f'"a":{2**70}',
+    "a number past a double": '"a":1e400',
+    "NUL": '"a":"\\u0000"',
+    "line separators of Unicode": '"a":"\u2028\u2029\x85"',
+    "a key given twice in a value": '"a":{"b":1,"b":2}',
+    "5 MB": f'"a":"{"x" * 5_000_000}"',
+    "300 levels": f'"a":{"[" * 300}{"]" * 300}',
+}
+IS_BAD = {
+    "bytes that are not UTF-8": (b'"a":"\xff"', "not UTF-8"),
+    "100000 levels": (b'"a":' + b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+    "NaN": (b'"a":NaN', "NaN or Infinity"),
+    "half a value": (b'"a":"', "no JSON"),
+}
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\n\xef\xbb\xbf"], ids=["LF", "CR LF", "blank lines", "BOM"])
+@pytest.mark.parametrize("oddity", PASSES)
+def test_an_odd_line_passes_as_it_came_whatever_ends_the_lines(oddity: str, end: bytes, raw: bool) -> None:
+    line = with_properties(PASSES[oddity] + ',"$insert_id":"i"')
+    at_start, at_end = (b"\xef\xbb\xbf", b"\n") if b"\xef" in end else (b"", end)
+    run = convert(at_start + USUAL + at_end + line + at_end + USUAL + at_end, raw=raw)
+    assert (run.bad, len(run.records)) == ([], 3)
+    assert PASSES[oddity].encode() in run.records[1]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("oddity", IS_BAD)
+def test_a_line_that_nobody_can_read_is_bad_and_kept_as_it_came(oddity: str, raw: bool) -> None:
+    text, reason = IS_BAD[oddity]
+    line = b'{"event":"A","properties":{"time":1705328400,"$insert_id":"i",' + text + b"}}"
+    run = convert(USUAL + b"\n" + line + b"\r\n" + USUAL + b"\n", raw=raw)
+    (bad,) = run.bad
+    assert (bad.number, bad.line) == (2, line + b"\r")
+    assert reason in bad.reason
+    assert str(bad).isprintable()
+    assert len(str(bad)) < 500
+    assert len(run.records) == 2
+
+
 # --- the end of a body, and the signs of a cut
 
 
@@ -379,6 +426,7 @@ SENTINELS = [
     b'{"error":"x"}',
     b'{"error":',
     b' { "error" : {"a":1}, "status":"error"}',
+    b'{"request":"/api/2.0/export","error":"x","status":"error"}',
 ]
 
 

@@ -118,6 +118,13 @@ def test_what_is_no_profile_is_named_by_its_place(result: bytes, reason: str, ra
     assert reason in caught.value.reason
 
 
+def test_what_is_no_profile_is_named_by_its_place_also_where_a_page_is_converted_in_slices() -> None:
+    converter = shapes_for(raw=False).profiles.converter(envelope=BARE)
+    converter.convert([USUAL.encode()] * 3)
+    with pytest.raises(BadProfile, match="result 4 is no profile"):
+        converter.convert([USUAL.encode(), b"{}"])
+
+
 @pytest.mark.parametrize("key", ["1.5", "true", "[]", "{}"])
 def test_the_key_of_a_raw_profile_is_a_string_or_an_integer(key: str) -> None:
     with pytest.raises(BadProfile, match="no string and no integer"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import tempfile
 import threading
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_stream.mixpanel.clock import Clock
 
-BEGIN = b'{"type":"RECORD","stream":"events","record":'
-
 
 @dataclass
 class Result:
@@ -31,18 +30,25 @@ class Result:
         error: What ended the run before its end, as the command would say it.
         requests: How many requests it made.
         waited: Seconds it waited for quota.
+        warnings: What the log said of level WARNING and above.
     """
 
     stdout: bytes
     error: str | None
     requests: int
     waited: float
+    warnings: list[str]
+
+    def records(self, stream: str = "events") -> list[bytes]:
+        """The records of a stream as they were written, in their order."""
+        begin = b'{"type":"RECORD","stream":"%b","record":' % stream.encode()
+        found = (line for line in self.stdout.split(b"\n") if line.startswith(begin))
+        return [line.removeprefix(begin).rpartition(b',"time_extracted"')[0] for line in found]
 
     @property
     def lines(self) -> Counter[bytes]:
-        """The raw events, as they came."""
-        found = (line for line in self.stdout.split(b"\n") if line.startswith(BEGIN))
-        return Counter(line.removeprefix(BEGIN).rpartition(b',"time_extracted"')[0] for line in found)
+        """The events as they were written; raw ones are the lines as they came."""
+        return Counter(self.records())
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -60,7 +66,7 @@ def run_here(
 ) -> Result:
     """Run the tap to its end, or to the error that the command would show."""
     error = None
-    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored():
+    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored(), _warnings() as said:
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
@@ -73,11 +79,27 @@ def run_here(
             tap.client.close()
         out.seek(0)
         stdout = bytes(out.buffer.read())
-        result = Result(stdout, error, tap.quota.requests, tap.quota.waited)
+        result = Result(stdout, error, tap.quota.requests, tap.quota.waited, said)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")], (
         "a thread outlived the run"
     )
     return result
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.WARNING)
+    logging.getLogger().addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger().removeHandler(listener)
 
 
 @contextmanager

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from tap_mixpanel_stream.delivery.portion import Portion
+from tap_mixpanel_stream.delivery.spool import IN_MEMORY, SpoolError
+
+
+def test_a_portion_is_complete_only_if_its_last_byte_has_room_too() -> None:
+    lines = b"x" * 1023 + b"\n"
+    block = lines * (IN_MEMORY // len(lines) + 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for the large block, and not for the line that then waits in a buffer.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(block), before[1]))
+    portion = Portion()
+    try:
+        portion.lines.write(block)
+        portion.lines.write(lines)
+        with pytest.raises(SpoolError, match="TMPDIR"):
+            portion.complete()
+        portion.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,183 @@
+"""One fault at one request, or at all from one on, and what the tap made of it, in a word of docs/faults.md."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import catalog_of, run_tap
+from tests.soak.in_process import Result, run_here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIRST = dt.date(2024, 1, 1)
+# As many as Mixpanel lets through in a second: the fourth would have to wait.
+DAYS = PAGES = 3
+
+# Seconds of silence are more than the tap allows, and sizes what it takes to be seen.
+VALUES: Mapping[str, object] = {
+    "stall": 2.5,
+    "silence": 2.5,
+    "trickle": 0.5,
+    "redirect": "http://127.0.0.1:9/elsewhere",
+    "endless-line": 40 << 20,
+    "bomb": 1 << 40,
+}
+SETTINGS = {"request_timeout": 30, "window_days": 1, "concurrent_exports": 1}
+DATES = {"start_date": str(FIRST), "end_date": str(FIRST + dt.timedelta(days=DAYS - 1))}
+
+
+@dataclass
+class Case:
+    """A fault's name, and where it strikes: chosen at random, and the same each time for the same seed."""
+
+    name: str
+    kind: str
+    seed: int = 0
+    raw: bool = False
+    value: object = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rng = random.Random(f"{self.seed}/{self.kind}/{self.name}")
+        self.number = rng.randint(1, DAYS if self.kind == "export" else PAGES)
+        self.at = rng.uniform(0.1, 0.9)
+        self.value = self.value or VALUES.get(self.name)
+
+    @property
+    def stream(self) -> str:
+        return "events" if self.kind == "export" else "profiles"
+
+    @property
+    def place(self) -> str:
+        """What the tap calls what is struck."""
+        if self.kind == "engage":
+            return f"profiles page {self.number - 1}:"
+        return f"events {FIRST + dt.timedelta(days=self.number - 1)}:"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        silent = {"request_timeout": 1} if self.name in {"stall", "silence"} else {}
+        return {**SETTINGS, **(DATES if self.kind == "export" else {}), **silent, "raw": self.raw, **self.extra}
+
+    @property
+    def catalog(self) -> dict[str, Any]:
+        return _catalog(self.stream, self.raw)
+
+    @property
+    def set_aside(self) -> list[bytes]:
+        """The lines in the file for those that are no events."""
+        path = self.extra.get("bad_lines_path")
+        return Path(path).read_bytes().splitlines() if path else []
+
+    def once(self) -> str:
+        """Let the fault strike one request of a run in this process."""
+        with emulator(Fault(self.kind, self.number, self.name, self.at, self.value)) as mixpanel:
+            clock = TurnedClock(dt.datetime.now(dt.UTC))
+            result = run_here(mixpanel.settings | self.settings, clock, catalog=self.catalog)
+        return self.judged(result.records(self.stream), result.error, result.state, _asked(mixpanel), result)
+
+    def always(self) -> str:
+        """Let the fault strike all requests from one on, in a run of the installed command."""
+        fault = Fault(self.kind, range(self.number, 999), self.name, self.at, self.value)
+        with emulator(fault) as mixpanel:
+            run = run_tap(mixpanel.settings | self.settings, catalog=self.catalog)
+        assert run.exit_code == (1 if run.errors else 0), run.stderr
+        assert len(run.errors) <= 1
+        assert not any("Traceback" in line for line in run.stderr)
+        state = run.states[-1] if run.states else None
+        error = run.errors[0] if run.errors else None
+        written = Result(run.stdout, error, 0, 0, run.problems)
+        return self.judged(written.records(self.stream), error, state, _asked(mixpanel), written)
+
+    def judged(
+        self,
+        records: list[bytes],
+        error: str | None,
+        state: Mapping[str, Any] | None,
+        asked: Counter[str],
+        result: Result,
+    ) -> str:
+        """Say in a word of the page what became of it, and see that no part of a window or page came out."""
+        parts = _parts(self.stream, self.raw)
+        if error is None:
+            return self._went_on(parts, Counter(records), asked, result)
+        whole = [record for part in parts[: self.number - 1] for record in part]
+        assert records == whole, "what came before is delivered, and nothing of what was struck"
+        # A session that is gone is asked for again from its first page.
+        assert error.startswith(self.place if self.name != "session-expired" else "profiles page 0:"), error
+        assert "\n" not in error
+        if self.kind == "export":
+            assert _bookmark(state) == (str(FIRST + dt.timedelta(days=self.number - 1)) if whole else None)
+        return f"stops: {error}"
+
+    def _went_on(self, parts: list[list[bytes]], records: Counter[bytes], asked: Counter[str], result: Result) -> str:
+        held = Counter(record for part in parts for record in part)
+        missing, more = held - records, records - held
+        tries = asked[self.place] - 1
+        if self.set_aside:
+            assert (tries, more.total(), len(self.set_aside)) == (0, 0, 1)
+            assert any(warning.endswith(": 1") for warning in result.warnings), "it is said at the end"
+            return "set aside"
+        if missing.total() > more.total():
+            assert not more, "what came is what is there"
+            return "not noticed"
+        if more and not missing:
+            assert set(more) <= set(held), "what came twice is what is there"
+            return "starts again"
+        struck = len(parts) - self.number + 1
+        assert missing.total() == more.total() <= struck, "at most the lines that were struck differ"
+        if not tries:
+            return "delivered"
+        assert (tries, missing.total()) == (1, 0)
+        if result.waited:
+            return "waited out"
+        assert any(warning.startswith(self.place) for warning in result.warnings), "what was tried again is said"
+        return "tried again"
+
+
+def emulator(*faults: Fault) -> Emulator:
+    """Three days of events, three pages of profiles."""
+    return Emulator(project(), faults=faults, largest_page=10)
+
+
+def project() -> SyntheticProject:
+    last = FIRST + dt.timedelta(days=DAYS - 1)
+    return SyntheticProject(first_day=FIRST, last_day=last, events_per_day=40, profiles=PAGES * 10 - 5)
+
+
+@cache
+def _catalog(stream: str, raw: bool) -> dict[str, Any]:
+    return catalog_of(stream, raw=raw)
+
+
+@cache
+def _parts(stream: str, raw: bool) -> list[list[bytes]]:
+    """What a run without a fault writes, window by window or page by page."""
+    case = Case("bom", "export" if stream == "events" else "engage", raw=raw)
+    with emulator() as mixpanel:
+        result = run_here(mixpanel.settings | case.settings, TurnedClock(), catalog=case.catalog)
+    assert result.error is None
+    records = result.records(stream)
+    size = 10 if stream == "profiles" else len(records) // DAYS
+    return [records[start : start + size] for start in range(0, len(records), size)]
+
+
+def _asked(mixpanel: Emulator) -> Counter[str]:
+    return Counter(
+        f"profiles page {seen.form['page']}:" if seen.kind == "engage" else f"events {seen.query['from_date']}:"
+        for seen in mixpanel.requests
+    )
+
+
+def _bookmark(state: Mapping[str, Any] | None) -> str | None:
+    text = ((state or {}).get("bookmarks") or {}).get("events", {}).get("replication_key_value")
+    return text and str(text)[:10]

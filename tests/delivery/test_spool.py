@@ -87,7 +87,7 @@ def test_a_disk_that_fails_is_an_error_that_names_the_folder_and_the_remedy(
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # noqa: S108 - looked at by nobody
     with pytest.raises(SpoolError, match=f"{says}.*TMPDIR"):
         spool.write(b"line\n")
-        spool.complete()
+        spool.flush()
         list(spool.blocks())
 
 

@@ -65,11 +65,12 @@ def assert_stopped(run: Run, *says: str) -> None:
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("more", [{"concurrent_exports": 3}, {"concurrent_exports": 1, "worker_processes": 1}])
 def test_decompression_bombs_among_the_events_end_in_a_line_and_take_little_memory(
-    only_raw_events: dict[str, Any],
+    more: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
     bombs = [Fault("export", None, "bomb", value=1 << 40)]
-    run, peak = measured(bombs, {"concurrent_exports": 3}, only_raw_events)
+    run, peak = measured(bombs, more, only_raw_events)
     assert_stopped(run, "events 2024-01-01", "unpacks to more than 500 times its size")
     assert peak < 128
 
@@ -115,9 +116,12 @@ class OneBigDay(SyntheticProject):
         return days.lines(first, last, now=now, in_ms=in_ms)
 
 
-def test_a_full_disk_stops_the_run_and_the_state_holds(only_raw_events: dict[str, Any], small_disk: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"worker_processes": 1}])
+def test_a_full_disk_stops_the_run_and_the_state_holds(
+    more: dict[str, Any], only_raw_events: dict[str, Any], small_disk: Path
+) -> None:
     with Emulator(OneBigDay(first_day=FIRST, last_day=LAST, events_per_day=50)) as emulator:
-        config = emulator.settings | CONFIG
+        config = emulator.settings | CONFIG | more
         run = run_tap(config, catalog=only_raw_events, environment={"TMPDIR": str(small_disk)})
         assert_stopped(run, "events 2024-01-02", f"no space left in the temporary folder {small_disk}", "TMPDIR")
         assert len(run.records()) == 50
@@ -196,16 +200,3 @@ def test_what_was_set_aside_is_told_after_a_run_that_failed_too(
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events)
     assert_stopped(run, "events 2024-01-02")
     assert any("set aside in" in line for line in run.problems)
-
-
-@pytest.mark.parametrize("way", ["mapped", "batches"])
-def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(
-    way: str, only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
-    extra = {"stream_maps": {"events": {"event": "event"}}} | ({"batch_config": storage} if way == "batches" else {})
-    line = b'{"event":"A","properties":{"a":' + b'{"b":' * 970 + b"1" + b"}" * 970 + b"}}"
-    with Emulator(FixedProject({FIRST: [line]})) as emulator:
-        assert line in run_tap(emulator.settings | CONFIG, catalog=only_raw_events).well().stdout
-        run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events)
-    assert_stopped(run, "events: a record is nested deeper than can be mapped or flattened")

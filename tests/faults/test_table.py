@@ -99,6 +99,14 @@ def test_with_raw_records_it_does_the_same(kind: str, name: str, said: str, seed
 
 
 @pytest.mark.seeds(1)
+@pytest.mark.parametrize(
+    ("name", "said"), [(name, said) for kind, name, said in cases("once", without=SLOW) if kind == "export"]
+)
+def test_in_a_worker_process_it_does_the_same(name: str, said: str, seed: int) -> None:
+    assert is_so(said, Case(name, "export", seed, extra={"max_retries": 2, "worker_processes": 1}).once())
+
+
+@pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("always"))
 def test_a_fault_at_all_requests_does_what_the_page_says(kind: str, name: str, said: str, seed: int) -> None:
     case = Case(name, kind, seed, extra={"max_retries": 0, "max_quota_wait": 30})

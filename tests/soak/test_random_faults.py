@@ -21,7 +21,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import NAMES, Emulator, Fault, FixedProject
 from tap_mixpanel_stream.emulator.faults import OF_ENGAGE, OF_EXPORT
-from tap_mixpanel_stream.mixpanel import body
+from tap_mixpanel_stream.mixpanel import unpacking
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import catalog_of
 from tests.soak.in_process import run_here
@@ -83,7 +83,7 @@ def faults(rng: random.Random, kind: str, share: float) -> list[Fault]:
 
 def a_bomb() -> Any:
     """Make a bomb of what a test can afford."""
-    return mock.patch.object(body, "_FROM", 1 << 20)
+    return mock.patch.object(unpacking, "_FROM", 1 << 20)
 
 
 def events(rng: random.Random) -> FixedProject:

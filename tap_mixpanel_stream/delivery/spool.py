@@ -51,7 +51,7 @@ class Spool:
         """Return the descriptor of the file, which there is from now on however few the lines.
 
         Raises:
-            SpoolError: There can be none.
+            SpoolError: The file system did not take it.
         """
         with _telling_errors():
             return self._file.fileno()
@@ -106,12 +106,22 @@ class Spool:
 
     def _leave_room(self) -> None:
         with _telling_errors():
-            disk = shutil.disk_usage(tempfile.gettempdir())
+            disk = shutil.disk_usage(temporary_folder())
         if disk.free < min(LEFT_FREE, disk.total // LEFT_SHARE):
             raise SpoolError(
                 f"{self._size / 1e6:,.0f} MB have come, and the disk of {_folder()} is nearly full, with "
                 f"{disk.free / 1e6:,.0f} MB left: {REMEDY}"
             )
+
+
+def temporary_folder() -> str:
+    """Find the folder where temporary files go.
+
+    Raises:
+        SpoolError: None can be used.
+    """
+    with _telling_errors():
+        return tempfile.gettempdir()
 
 
 @contextmanager

@@ -22,15 +22,15 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .portion import Portion
-from .spool import Spool
+from .spool import Spool, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
 _BEGIN = (
-    "import json, sys, tempfile; sys.path[:], tempfile.tempdir = json.loads(sys.argv[1]); "
-    "from tap_mixpanel_stream.delivery.workers import serve; serve(int(sys.argv[2]))"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from tap_mixpanel_stream.delivery.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
 _END = b""
 """Says that a body ended well; no block of one is empty."""
@@ -63,7 +63,7 @@ class Workers:
 
         Raises:
             WorkerLostError: The worker ended.
-            SpoolError: The portion has no files.
+            SpoolError: There is no file for the portion.
             Exception: Whatever `filling` or `blocks` raises.
         """
         files = [portion.lines.fileno(), portion.aside.fileno()]
@@ -93,8 +93,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                # A full temporary folder is not found by who looks for one only then.
-                [sys.executable, "-c", _BEGIN, json.dumps([sys.path, tempfile.tempdir]), str(theirs.fileno())],
+                [sys.executable, "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
                 stdin=subprocess.DEVNULL,
                 # The target must see the end of our output when we end, and not wait for a worker's.
                 stdout=subprocess.DEVNULL,
@@ -143,12 +142,14 @@ class _Worker:
         self._process.wait()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, folder: str) -> None:
     """Be a worker: fill portions until the other side hangs up.
 
     Args:
         descriptor: The socket to the process that wants them filled.
+        folder: Where its temporary files are. Looked for anew, on a full disk, it would not be found.
     """
+    tempfile.tempdir = folder
     # A terminal sends its signals to all of a job's processes: the one that has us decides when we end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -101,7 +101,7 @@ def test_both_ways_give_the_same_records_and_the_same_states(
     catalog = only_raw_events if raw else only_events
     unchanged = {"stream_maps": {"events": {"event": "event"}}} if raw else UNCHANGED
     with Emulator(small_project()) as emulator:
-        settings = emulator.settings | RANGE | {"raw": raw}
+        settings = emulator.settings | RANGE | {"raw": raw, "window_days": 1}
         in_blocks = run_tap(settings, catalog=catalog).well()
         one_by_one = run_tap(settings | unchanged, catalog=catalog).well()
     assert in_blocks.records() == one_by_one.records()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import subprocess
 import sys
@@ -201,21 +200,3 @@ def test_what_was_set_aside_is_told_after_a_run_that_failed_too(
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events)
     assert_stopped(run, "events 2024-01-02")
     assert any("set aside in" in line for line in run.problems)
-
-
-@pytest.mark.parametrize("way", ["records", "batches"])
-def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(
-    way: str, only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
-    extra: dict[str, Any] = {"batch_config": storage} if way == "batches" else {}
-    # What is deselected inside a column is looked for level by level.
-    catalog = copy.deepcopy(only_raw_events)
-    [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
-    inside = ["properties", "properties", "properties", "secret"]
-    events["metadata"].append({"breadcrumb": inside, "metadata": {"inclusion": "available", "selected": False}})
-    line = b'{"event":"A","properties":{"a":' + b'{"b":' * 970 + b"1" + b"}" * 970 + b"}}"
-    with Emulator(FixedProject({FIRST: [line]})) as emulator:
-        assert line in run_tap(emulator.settings | CONFIG, catalog=only_raw_events).well().stdout
-        run = run_tap(emulator.settings | CONFIG | extra, catalog=catalog)
-    assert_stopped(run, "events: a record is nested deeper than can be mapped or flattened")

@@ -1,0 +1,37 @@
+"""Records that the way record by record cannot follow to their depth."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.soak.in_process import run_here
+from tests.soak.test_random_faults import RAW_EVENTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FIRST = dt.date(2024, 1, 1)
+
+
+@pytest.mark.parametrize("way", ["mapped", "batches"])
+def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(way: str, tmp_path: Path) -> None:
+    storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
+    mapped: dict[str, Any] = {"stream_maps": {"events": {"event": "event"}}}
+    extra = mapped | ({"batch_config": storage} if way == "batches" else {})
+    # A worker's thread begins with an empty stack and follows so far; here the tests' own calls come on top.
+    line = b'{"event":"A","properties":{"a":' + b'{"b":' * 960 + b"1" + b"}" * 960 + b"}}"
+    with Emulator(FixedProject({FIRST: [line]})) as emulator:
+        config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST), "raw": True}
+        in_blocks = run_here(config, TurnedClock(), catalog=RAW_EVENTS)
+        one_by_one = run_here(config | extra, TurnedClock(), catalog=RAW_EVENTS)
+    assert in_blocks.records() == [line]
+    if sys.version_info < (3, 13):  # later ones follow some thousand levels
+        assert one_by_one.error is not None
+        assert one_by_one.error.startswith("events: a record is nested deeper than can be mapped or flattened")
+        assert one_by_one.state is None or not one_by_one.state.get("bookmarks", {}).get("events")

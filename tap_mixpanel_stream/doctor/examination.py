@@ -21,7 +21,7 @@ from ..records.shapes import shapes_for
 from ..records.zone_check import ZoneCheck
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
-from ..streams.flat import FlatStream
+from ..streams.flat import WITHHELD, FlatStream
 from ..streams.profiles import ProfilesStream
 from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
@@ -93,9 +93,11 @@ class _Examination:
         self._report = report
         self._settings = tap.settings
         tap.settings = replace(tap.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
-        # Events first, since what they are asked for tells most.
+        # Events first, since what they are asked for tells most; last what a plan or a role need not include.
         streams = [cast("MixpanelStream", stream) for stream in tap.streams.values() if stream.selected]
-        self._streams = sorted(streams, key=lambda stream: not isinstance(stream, EventsStream))
+        self._streams = sorted(
+            streams, key=lambda stream: (not isinstance(stream, EventsStream), isinstance(stream, FlatStream))
+        )
         self._given: list[str] = []
         self._is_plan_short = False
 
@@ -196,6 +198,9 @@ class _Examination:
             self._is_plan_short = True
         if refused == "time_zone":
             self._report.problem("last day", str(outcome))
+        elif refused in WITHHELD and isinstance(stream, FlatStream):
+            self._report.warning(stream.name, f"{outcome}. A run would leave the stream empty")
+            return
         elif not isinstance(outcome, str):
             self._report.problem("plan" if refused == "plan" else stream.name, str(outcome))
             return

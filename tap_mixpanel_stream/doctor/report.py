@@ -41,7 +41,7 @@ class Report:
         self._stdout.write(f"\n{verdict} This took {asked}; Mixpanel allows 60 an hour.\n".encode())
 
     def _line(self, level: str, check: str, text: str) -> None:
-        self._stdout.write(f"{level:<8} {check:<12} {text}\n".encode())
+        self._stdout.write(f"{level:<8} {check + '  ':<13}{text}\n".encode())
 
 
 def about(count: float) -> str:

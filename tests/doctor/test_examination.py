@@ -203,6 +203,34 @@ def test_what_the_plan_lacks_is_told_and_the_rest_is_checked_all_the_same(kind: 
     assert other in found.lines("ok")
 
 
+OTHERS = {"cohorts": "cohorts", "cohort_members": "cohorts", "annotations": "annotations", "funnels": "funnels"}
+
+
+def test_streams_that_have_to_be_asked_for_are_tried_too() -> None:
+    with Emulator(project()) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", *OTHERS))
+    assert found.code == 0
+    assert set(OTHERS) <= set(found.lines("ok"))
+
+
+@pytest.mark.parametrize("status", ["status:402", "status:403"])
+@pytest.mark.parametrize("stream", OTHERS)
+def test_a_stream_that_a_run_would_leave_empty_is_warned_about(stream: str, status: str) -> None:
+    with Emulator(project(), faults=[Fault(OTHERS[stream], None, status)]) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
+    assert found.code == 0
+    assert "A run would leave the stream empty" in found.lines("warning")[stream]
+    assert "profiles" in found.lines("ok")
+
+
+@pytest.mark.parametrize("stream", OTHERS)
+def test_a_stream_that_would_end_a_run_is_a_problem(stream: str) -> None:
+    with Emulator(project(), faults=[Fault(OTHERS[stream], None, "cut-json")]) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
+    assert found.code == 1
+    assert stream in found.problems
+
+
 @pytest.mark.parametrize(("only", "never"), [("events", "engage"), ("profiles", "export")])
 def test_only_what_the_catalog_selects_is_asked_for(only: str, never: str) -> None:
     with Emulator(project()) as emulator:

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tests import pages
 from tests.newcomer.programs import COMMANDS, ENVIRONMENT, installed
-from tests.targets import page
 from tests.targets.source import Reading, Row, spelled
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ class Target(abc.ABC):
 
     def settings(self) -> dict[str, Any]:
         """Its configuration: that of the page."""
-        return page.settings(f"{self.environment}: target.json")
+        return pages.TARGETS.settings(f"{self.environment}: target.json")
 
     def tap_settings(self) -> dict[str, Any]:
         """What the tap needs for it: that of the page."""
-        return page.settings(f"{self.name}: config.json")
+        return pages.TARGETS.settings(f"{self.name}: config.json")
 
     @abc.abstractmethod
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:

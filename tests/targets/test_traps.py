@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.targets import page
+from tests import pages
 from tests.targets.loading import Csv, DuckDB, JsonLines, Postgres, Target
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_half_a_character_needs_properties_to_be_text(
         loaded = target.load(settings)
         assert loaded.codes[1] != 0
         assert loaded.states == []
-        as_text = page.settings("half a character: config.json")
+        as_text = pages.TARGETS.settings("half a character: config.json")
         schema = {"default_target_schema": "mixpanel_text"}
         loaded = target.load(settings | as_text, target_settings=target.settings() | schema)
     assert loaded.codes == (0, 0), loaded.log
@@ -86,7 +86,7 @@ def test_without_copy_postgres_needs_the_session_in_utc(
 
 
 def test_deleted_profiles_leave_postgres_where_it_is_asked_for(postgres_target: Postgres) -> None:
-    settings = RANGE | page.settings("postgres: config.json for deleted profiles")
+    settings = RANGE | pages.TARGETS.settings("postgres: config.json for deleted profiles")
     hard = postgres_target.settings() | {"hard_delete": True}
     for profiles in (("a", "b", "c"), ("b", "c", "d")):
         with emulator(PLAIN, profiles=profiles) as mixpanel:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator
+from tap_mixpanel_stream.emulator import Emulator, Fault
 from tests import pages
 from tests.targets.loading import KEYS, TARGETS, Target
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
@@ -46,6 +46,28 @@ def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: b
         source.change()
     query = pages.TARGETS.blocks[f"{target.environment}: query of {'raw ' if raw else ''}events"]
     assert target.ask(query) == purchases(source)
+
+
+def test_a_run_that_fails_and_the_next_one_load_all_of_it(target: Target) -> None:
+    """The tap fails at the fifth of eight days, and goes on from what the target handed on."""
+    source = Source.new()
+    with Emulator(source.project(), faults=[Fault("export", 5, "status:402")]) as emulator:
+        days = {"start_date": str(FIRST_DAY), "end_date": str(EVENINGS[0]), "window_days": 1, "concurrent_exports": 1}
+        settings = emulator.settings | days | {"lookback_days": 1} | target.tap_settings()
+        failed = target.load(settings)
+        assert failed.codes == (1, 0), failed.log
+        state = failed.states[-1]
+        assert state["bookmarks"]["events"]["replication_key_value"] == "2024-01-05T00:00:00+00:00"
+        asked = len(emulator.requests)
+        assert target.load(settings, state).codes == (0, 0)
+        first = min(seen.query["from_date"] for seen in emulator.requests[asked:] if seen.kind == "export")
+    assert first == "2024-01-04"
+    expected = list(rows_found(source, "events", target.reading, raw=False))
+    if target.updates:
+        same(target.rows("events", raw=False), newest(expected, KEYS["events", False]))
+    else:
+        again = [row for row in expected if str(row["event_time"]).startswith("2024-01-04")]
+        same(target.rows("events", raw=False), [*expected, *again])
 
 
 def newest(rows: Iterable[Row], key: tuple[str, ...]) -> list[Row]:

@@ -19,7 +19,7 @@ KNOWN = {
         "half a character: config.json",
     },
     "meltano.md": {
-        *("emulator", "run against the emulator", "first steps", "settings", "in another project", "select"),
+        *("emulator", "run against the emulator", "first steps", "doctor", "settings", "in another project", "select"),
         *("job and schedule", "state", "set back", "full refresh", "backfill.sh", "several at once"),
     },
 }

@@ -58,6 +58,7 @@ def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Proj
         checkout.shell(steps[-1]).well()
         # From the state's day, the 11th, less the look-back.
         assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-12")
+        assert "No problem found." in checkout.shell(pages.MELTANO.blocks["doctor"]).well()
     again = held("2024-01-06", "2024-01-12")
     assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10") + again
     assert len(checkout.loaded("profiles")) == 2 * 5

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests import pages
 from tests.meltano.project import Project, filled_in
+from tests.newcomer import pages
 from tests.newcomer.programs import ROOT, asked_days
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What installing from the checkout needs of it, and what a user copies.
 SOURCE = ("tap_mixpanel_stream", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".secrets.example")
+BLOCKS = pages.named("docs/meltano.md")
 MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 2, 29), events_per_day=20, profiles=5)
 
 
@@ -42,7 +43,7 @@ def held(first: str, last: str) -> int:
 
 
 def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Project) -> None:
-    script = pages.MELTANO.blocks["first steps"]
+    script = BLOCKS["first steps"]
     assert script in (ROOT / "README.md").read_text(encoding="utf-8")
     copying, *steps = script.splitlines()
     checkout.shell(copying).well()
@@ -52,13 +53,15 @@ def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Proj
         log = checkout.shell("\n".join(steps)).well()
         assert "ResourceWarning" not in log
         assert asked_days(emulator.requests) == ("2024-01-01", "2024-01-10")
+        # What needs a paid plan is not asked for.
+        assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
         assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10")
         env.write_text(filled_in(env.read_text(), {"end_date": "2024-01-12"}))
         begin = len(emulator.requests)
         checkout.shell(steps[-1]).well()
         # From the state's day, the 11th, less the look-back.
         assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-12")
-        assert "No problem found." in checkout.shell(pages.MELTANO.blocks["doctor"]).well()
+        assert "No problem found." in checkout.shell(BLOCKS["doctor"]).well()
     again = held("2024-01-06", "2024-01-12")
     assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10") + again
     assert len(checkout.loaded("profiles")) == 2 * 5
@@ -67,8 +70,8 @@ def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Proj
 
 def test_parts_of_a_back_fill_run_at_once_and_fail_as_one(checkout: Project) -> None:
     checkout.shell("meltano install").well()
-    (checkout.folder / "backfill.sh").write_text(pages.MELTANO.blocks["backfill.sh"])
-    script = pages.MELTANO.blocks["several at once"]
+    (checkout.folder / "backfill.sh").write_text(BLOCKS["backfill.sh"])
+    script = BLOCKS["several at once"]
     parts = re.findall(r"^(2024-\S+) (2024-\S+)$", script, re.MULTILINE)
     assert len(parts) == 3
     with Emulator(MIXPANEL) as emulator:
@@ -91,8 +94,18 @@ def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
     own.definition.write_text(
         'requires_meltano: ">=4.0"\nsend_anonymous_usage_stats: false\ncli: {disable_version_check: true}\n'
     )
-    own.shell(f"{pages.MELTANO.blocks['in another project'].strip()} --no-install").well()
+    own.shell(f"{BLOCKS['in another project'].strip()} --no-install").well()
     added = own.definition.read_text()
     for name in re.findall(r"^- name: (\w+)$", (ROOT / "plugin.yml").read_text(encoding="utf-8"), re.MULTILINE):
         assert f"- name: {name}\n" in added
     assert "sensitive: true" in added
+
+
+def test_the_selection_shown_for_other_projects_is_that_of_the_checkout() -> None:
+    own = re.search(
+        r"^    select:\n((?:    - .*\n)+)", (ROOT / "meltano.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert own
+    assert re.findall(r"'(.*?)'", BLOCKS["select by default"]) == re.findall(r"'(.*?)'", own[1])
+    [in_readme] = re.findall(r"^meltano select .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert in_readme in BLOCKS["select"].splitlines()

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests import pages
 from tests.meltano.project import LOADERS, Project
+from tests.newcomer import pages
 from tests.newcomer.programs import ROOT
 from tests.records import reference
-from tests.targets.loading import KEYS, TARGETS
+from tests.targets.loading import KEYS, PAGE, TARGETS, shown_settings
 
-BLOCKS = pages.TARGETS.blocks
+BLOCKS = pages.named(PAGE)
 MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 3), events_per_day=100, profiles=7)
 
 
@@ -54,7 +54,7 @@ def test_the_loader_shown_loads(name: str, project: Project, request: pytest.Fix
 def test_the_loader_shown_has_the_settings_shown_for_the_bare_target(kind: str, project: Project) -> None:
     show_loader(project, kind)
     told = project.shell(f"meltano config print target-{kind} --format json 2>/dev/null").well()
-    shown = pages.TARGETS.settings(f"{kind}: target.json")
+    shown = shown_settings(f"{kind}: target.json")
     shown.pop("password", None)  # it stands in .env
     assert json.loads(told) == shown
 

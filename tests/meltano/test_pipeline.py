@@ -9,8 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests import pages
 from tests.meltano.project import STATE_ID, ended
+from tests.newcomer import pages
 from tests.newcomer.programs import asked_days
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 31), events_per_day=20, profiles=5)
 DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-10"}
-BLOCKS = pages.MELTANO.blocks
+BLOCKS = pages.named("docs/meltano.md")
 
 
 def test_the_emulator_and_its_environment_need_no_account(project: Project) -> None:
@@ -86,11 +86,11 @@ def test_what_is_selected_is_all_that_comes(project: Project) -> None:
         emulator.requests.clear()
         listed = project.shell(BLOCKS["select"]).well()
         project.run().well()
-        assert {seen.kind for seen in emulator.requests} == {"export"}
-    assert "events.properties" in listed
-    assert "profiles" not in listed.rpartition("Selected properties")[2]
+        assert {seen.kind for seen in emulator.requests} == {"export", "cohorts"}
+    assert set(re.findall(r"\] (\w+)\.", listed)) == {"events", "cohorts"}
     columns = {column for line in project.loaded("events") for column in json.loads(line)}
     assert columns == {"event_name", "event_time", "insert_id", "properties"}
+    assert project.loaded("cohorts")
 
 
 def test_the_job_and_its_schedule_share_a_state_that_can_be_moved(project: Project) -> None:

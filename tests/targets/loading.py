@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tests import pages
+from tests.newcomer import pages
 from tests.newcomer.programs import COMMANDS, ENVIRONMENT, installed
 from tests.targets.source import Reading, Row, spelled
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.targets.postgresql import Server
 
+PAGE = "docs/targets.md"
 # A cell of a CSV file holds a whole object.
 csv.field_size_limit(sys.maxsize)
 
@@ -35,6 +36,12 @@ KEYS = {
     ("profiles", False): ("distinct_id",),
     ("profiles", True): ("$distinct_id",),
 }
+
+
+def shown_settings(name: str) -> dict[str, Any]:
+    """A configuration that docs/targets.md shows; empty where a target needs none."""
+    shown: dict[str, Any] = json.loads(pages.named(PAGE).get(name, "{}"))
+    return shown
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,11 @@ class Target(abc.ABC):
 
     def settings(self) -> dict[str, Any]:
         """Its configuration: that of the page."""
-        return pages.TARGETS.settings(f"{self.environment}: target.json")
+        return shown_settings(f"{self.environment}: target.json")
 
     def tap_settings(self) -> dict[str, Any]:
         """What the tap needs for it: that of the page."""
-        return pages.TARGETS.settings(f"{self.name}: config.json")
+        return shown_settings(f"{self.name}: config.json")
 
     @abc.abstractmethod
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault
-from tests import pages
-from tests.targets.loading import KEYS, TARGETS, Target
+from tests.newcomer import pages
+from tests.targets.loading import KEYS, PAGE, TARGETS, Target
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: b
             key = KEYS.get((stream, raw)) if target.updates else None
             same(target.rows(stream, raw=raw), newest(expected, key) if key else expected)
         source.change()
-    query = pages.TARGETS.blocks[f"{target.environment}: query of {'raw ' if raw else ''}events"]
+    query = pages.named(PAGE)[f"{target.environment}: query of {'raw ' if raw else ''}events"]
     assert target.ask(query) == purchases(source)
 
 

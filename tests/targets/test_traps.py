@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests import pages
-from tests.targets.loading import Csv, DuckDB, JsonLines, Postgres, Target
+from tests.targets.loading import Csv, DuckDB, JsonLines, Postgres, Target, shown_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +60,7 @@ def test_half_a_character_ends_the_run_unless_it_is_mapped_away(
         loaded = target.load(settings)
         assert loaded.codes[1] != 0
         assert loaded.states == []
-        mapped = pages.TARGETS.settings("half a character: config.json")
+        mapped = shown_settings("half a character: config.json")
         loaded = target.load(settings | mapped)
     assert loaded.codes == (0, 0), loaded.log
     texts = [json.loads(str(row["properties"])).get("text") for row in target.rows("events", raw=raw)]
@@ -84,7 +83,7 @@ def test_without_copy_postgres_needs_the_session_in_utc(
 
 
 def test_deleted_profiles_leave_postgres_where_it_is_asked_for(postgres_target: Postgres) -> None:
-    settings = RANGE | pages.TARGETS.settings("postgres: config.json for deleted profiles")
+    settings = RANGE | shown_settings("postgres: config.json for deleted profiles")
     hard = postgres_target.settings() | {"hard_delete": True}
     for profiles in (("a", "b", "c"), ("b", "c", "d")):
         with emulator(PLAIN, profiles=profiles) as mixpanel:

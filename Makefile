@@ -4,10 +4,12 @@ PYTHON ?= python3
 SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
-TARGETS = jsonl duckdb meltano
+TARGETS = jsonl duckdb postgres csv meltano
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3'
+NEEDED_postgres = meltanolabs-target-postgres==0.8.1
+NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4
 # Programs that check and build, in environments beside the project's, and what tests/tools-NAME.txt is made from.
 TOOLS = docs release
@@ -21,17 +23,22 @@ CORE = tests $(addprefix --ignore=tests/,examples meltano newcomer release targe
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean python
+# The one program of the tests that pip does not bring. Debian's package sets up no server of its own here.
+POSTGRESQL = ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
+APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
+.PHONY: help demo test test-targets soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
+.PHONY: python postgresql
 
 help:
-	@echo "make demo    a running pipeline, without a Mixpanel account"
-	@echo "make test    all checks and tests"
-	@echo "make docs    the documentation as a site, in site/"
-	@echo "make soak    the tests with random faults and kills, with more seeds: SEEDS=100-119"
-	@echo "make lint    ruff and mypy only"
-	@echo "make format  let ruff format the code"
-	@echo "make pins    renew the pinned lists of packages"
-	@echo "make clean   remove what the other commands set up"
+	@echo "make demo          a running pipeline, without a Mixpanel account"
+	@echo "make test          all checks and tests"
+	@echo "make test-targets  what real targets make of the records"
+	@echo "make docs          the documentation as a site, in site/"
+	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
+	@echo "make lint          ruff and mypy only"
+	@echo "make format        let ruff format the code"
+	@echo "make pins          renew the pinned lists of packages"
+	@echo "make clean         remove what the other commands set up"
 
 # Set-up installs into separate environments, so two at a time do not disturb each other.
 demo:
@@ -39,11 +46,15 @@ demo:
 	@.venv-targets/duckdb/bin/python examples/demo/demo.py
 
 test:
-	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
+	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
 	@$(MAKE) --silent -j2 .venv-wheel/ready .venv-tools/docs/ready
 	@$(MAKE) lint
 	@$(MAKE) docs
 	.venv/bin/python -m pytest
+
+test-targets:
+	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
+	.venv/bin/python -m pytest tests/targets
 
 # The package as a user gets it: built, checked, installed into an environment of its own, and run there.
 test-wheel: .venv/ready .venv-wheel/ready
@@ -120,6 +131,13 @@ format: .venv/ready
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; if it has another name here: make PYTHON=python3.12 …" >&2; exit 1; }
+
+postgresql:
+	@$(POSTGRESQL) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing PostgreSQL" && \
+	  $(APT) update && $(APT) install --no-install-recommends postgresql-common >/dev/null && \
+	  sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+	  $(APT) install --no-install-recommends postgresql >/dev/null; } || \
+	  echo "PostgreSQL is missing; the tests that need it will say so"
 
 pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%)
 	@echo "renewing constraints.txt and constraints-lowest.txt"

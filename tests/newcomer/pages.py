@@ -14,7 +14,8 @@ The comment in the line above a block of `sh` or `json`, or above a table, tells
     not run: REASON              any    nothing is done with it
     checked by TEST              any    the test of this name does it
 
-Blocks of another language, or of none, are what a program prints, or something to be read.
+Blocks of another language, or of none, are what a program prints, or something to be read. On a page whose tests look
+for its blocks by name the comment is that name.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ def text_of(name: str) -> str:
 def blocks(text: str) -> list[Block]:
     """The blocks of a page, or of a part of one, in their order."""
     return [Block(mark or "", language, inside) for mark, language, inside in _BLOCK.findall(text)]
+
+
+def named(name: str) -> dict[str, str]:
+    """The blocks of a page by what stands above them, for a page whose blocks have names."""
+    return {block.mark: block.text for block in blocks(text_of(name))}
 
 
 def marked(text: str, *marks: str) -> list[Block]:

@@ -1,0 +1,111 @@
+"""The checkout's meltano.yml and plugin.yml as Meltano installs them, with the commands of docs/meltano.md."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.meltano.project import Project, filled_in
+from tests.newcomer import pages
+from tests.newcomer.programs import ROOT, asked_days
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What installing from the checkout needs of it, and what a user copies.
+SOURCE = ("tap_mixpanel_stream", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".secrets.example")
+BLOCKS = pages.named("docs/meltano.md")
+MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 2, 29), events_per_day=20, profiles=5)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project in a copy of the checkout, with nothing installed."""
+    project = Project(tmp_path_factory.mktemp("checkout"))
+    for name in SOURCE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, project.folder / name)
+    shutil.copy(ROOT / "meltano.yml", project.folder)
+    for program in (project.folder / "bin").iterdir():
+        if program.name != "meltano":
+            program.unlink()
+    return project
+
+
+def held(first: str, last: str) -> int:
+    days = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+    return len(list(MIXPANEL.lines(*days, now=dt.datetime.now(dt.UTC))))
+
+
+def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Project) -> None:
+    script = BLOCKS["first steps"]
+    assert script in (ROOT / "README.md").read_text(encoding="utf-8")
+    copying, *steps = script.splitlines()
+    checkout.shell(copying).well()
+    env = checkout.folder / ".env"
+    with Emulator(MIXPANEL) as emulator:
+        env.write_text(filled_in(env.read_text(), emulator.settings | {"end_date": "2024-01-10"}))
+        log = checkout.shell("\n".join(steps)).well()
+        assert "ResourceWarning" not in log
+        assert asked_days(emulator.requests) == ("2024-01-01", "2024-01-10")
+        # What needs a paid plan is not asked for.
+        assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
+        assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10")
+        env.write_text(filled_in(env.read_text(), {"end_date": "2024-01-12"}))
+        begin = len(emulator.requests)
+        checkout.shell(steps[-1]).well()
+        # From the state's day, the 11th, less the look-back.
+        assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-12")
+        assert "No problem found." in checkout.shell(BLOCKS["doctor"]).well()
+    again = held("2024-01-06", "2024-01-12")
+    assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10") + again
+    assert len(checkout.loaded("profiles")) == 2 * 5
+    assert checkout.definition.read_bytes() == (ROOT / "meltano.yml").read_bytes()
+
+
+def test_parts_of_a_back_fill_run_at_once_and_fail_as_one(checkout: Project) -> None:
+    checkout.shell("meltano install").well()
+    (checkout.folder / "backfill.sh").write_text(BLOCKS["backfill.sh"])
+    script = BLOCKS["several at once"]
+    parts = re.findall(r"^(2024-\S+) (2024-\S+)$", script, re.MULTILINE)
+    assert len(parts) == 3
+    with Emulator(MIXPANEL) as emulator:
+        checkout.fill_in(emulator.settings)
+        checkout.shell(script).well()
+        exports = [seen.query for seen in emulator.requests if seen.kind == "export"]
+        assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
+    assert {(query["from_date"][:7]) for query in exports} == {"2024-01"}
+    for first, last in parts:
+        assert len(checkout.loaded("events", f"output/{first}")) == held(first, last)
+    # Mixpanel is gone: every part fails, and the whole says so.
+    assert checkout.shell(script, {"TAP_MIXPANEL_STREAM_MAX_RETRIES": "0"}).code == 123
+
+
+def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
+    (tmp_path / "tap-mixpanel-stream").mkdir()
+    shutil.copy(ROOT / "plugin.yml", tmp_path / "tap-mixpanel-stream")
+    (tmp_path / "own").mkdir()
+    own = Project(tmp_path / "own")
+    own.definition.write_text(
+        'requires_meltano: ">=4.0"\nsend_anonymous_usage_stats: false\ncli: {disable_version_check: true}\n'
+    )
+    own.shell(f"{BLOCKS['in another project'].strip()} --no-install").well()
+    added = own.definition.read_text()
+    for name in re.findall(r"^- name: (\w+)$", (ROOT / "plugin.yml").read_text(encoding="utf-8"), re.MULTILINE):
+        assert f"- name: {name}\n" in added
+    assert "sensitive: true" in added
+
+
+def test_the_selection_shown_for_other_projects_is_that_of_the_checkout() -> None:
+    own = re.search(
+        r"^    select:\n((?:    - .*\n)+)", (ROOT / "meltano.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert own
+    assert re.findall(r"'(.*?)'", BLOCKS["select by default"]) == re.findall(r"'(.*?)'", own[1])
+    [in_readme] = re.findall(r"^meltano select .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert in_readme in BLOCKS["select"].splitlines()

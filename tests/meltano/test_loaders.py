@@ -1,0 +1,66 @@
+"""The loaders that docs/targets.md shows, run by Meltano as they stand there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.meltano.project import LOADERS, Project
+from tests.newcomer import pages
+from tests.newcomer.programs import ROOT
+from tests.records import reference
+from tests.targets.loading import KEYS, PAGE, TARGETS, shown_settings
+
+BLOCKS = pages.named(PAGE)
+MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 3), events_per_day=100, profiles=7)
+
+
+def show_loader(project: Project, kind: str) -> None:
+    """Put a loader of the page into meltano.yml, in place of the one of that name."""
+    own = project.definition.read_text()
+    project.definition.write_text(re.sub(rf"  - name: target-{kind}\n(?:    .*\n)*", "", own))
+    project.add_loader(BLOCKS[f"{kind}: meltano.yml"])
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_the_loader_shown_loads(name: str, project: Project, request: pytest.FixtureRequest) -> None:
+    kind = TARGETS[name].environment
+    server = request.getfixturevalue("postgres") if kind == "postgres" else None
+    target = TARGETS[name](name, project.folder, server)
+    show_loader(project, kind)
+    script = BLOCKS.get(f"{name}: shell", f"meltano run tap-mixpanel-stream target-{kind}")
+    batches = project.folder / "batches"
+    if "/var/tmp/" in script:  # noqa: S108 - a folder of the page
+        batches.mkdir()
+    with Emulator(MIXPANEL) as emulator:
+        project.fill_in(emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-02"})
+        address: dict[str, Any] = server.address if server else {}
+        environment = {f"TARGET_{kind.upper()}_{key.upper()}": str(value) for key, value in address.items()}
+        project.shell(script.replace("/var/tmp/mixpanel-batches", str(batches)), environment).well()  # noqa: S108
+    held = list(MIXPANEL.lines(dt.date(2024, 1, 1), dt.date(2024, 1, 2), now=dt.datetime.now(dt.UTC)))
+    key = KEYS["events", False]
+    once = {tuple(record[column] for column in key) for record in map(reference.normalized, held)}
+    assert len(list(target.rows("events", raw=False))) == len(once if target.updates else held)
+    assert len(list(target.rows("profiles", raw=False))) == 7
+    assert bool(list(batches.glob("*"))) == (name == "postgres-batch")
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_the_loader_shown_has_the_settings_shown_for_the_bare_target(kind: str, project: Project) -> None:
+    show_loader(project, kind)
+    told = project.shell(f"meltano config print target-{kind} --format json 2>/dev/null").well()
+    shown = shown_settings(f"{kind}: target.json")
+    shown.pop("password", None)  # it stands in .env
+    assert json.loads(told) == shown
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_the_version_shown_is_the_one_that_the_tests_run(kind: str) -> None:
+    needed = re.search(rf"^NEEDED_{kind} = (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert needed
+    assert f"    pip_url: {needed[1]}\n" in BLOCKS[f"{kind}: meltano.yml"]

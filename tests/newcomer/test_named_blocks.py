@@ -1,0 +1,29 @@
+"""No block of the pages whose blocks have names is one that no test looks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.newcomer import pages
+
+LOADERS = ("postgres", "duckdb", "jsonl", "csv")
+KNOWN = {
+    "docs/targets.md": {
+        *(f"{name}: {kind}" for name in LOADERS for kind in ("target.json", "meltano.yml")),
+        *(f"{name}: query of {kind}" for name in LOADERS for kind in ("events", "raw events")),
+        *(f"{name}: {kind}" for name in ("postgres", "postgres-batch") for kind in ("config.json", "shell")),
+        "postgres: config.json for deleted profiles",
+        "half a character: config.json",
+    },
+    "docs/meltano.md": {
+        *("emulator", "run against the emulator", "first steps", "doctor", "settings", "in another project"),
+        *("select by default", "select", "job and schedule", "state", "set back", "full refresh"),
+        *("backfill.sh", "several at once"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_every_block_is_one_that_a_test_looks_for(name: str) -> None:
+    assert set(pages.named(name)) == KNOWN[name]
+    assert len(pages.blocks(pages.text_of(name))) == len(KNOWN[name])

@@ -1,0 +1,121 @@
+"""A PostgreSQL server of the tests' own: on loopback, in a temporary folder, gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+USER, PASSWORD, DATABASE = "loader", "on loopback only", "warehouse"
+# As root PostgreSQL refuses to run; this user every system has.
+UNPRIVILEGED = "nobody"
+# Debian keeps the server's programs out of the path, in a folder for each version.
+DEBIAN = Path("/usr/lib/postgresql")
+# A time zone that the targets must not fall for; and nothing here has to survive a power cut.
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "timezone": "America/New_York",
+    "fsync": "off",
+}
+
+
+def programs() -> Path | None:
+    """The folder with the programs of the newest PostgreSQL server on this machine; None if there is none."""
+    folders = sorted(DEBIAN.glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True)
+    if found := shutil.which("postgres"):
+        folders.append(Path(found).resolve().parent)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        programs: The folder with its programs.
+        port: Its port on 127.0.0.1.
+    """
+
+    programs: Path
+    port: int
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What a target needs in order to reach the database."""
+        return {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "database": DATABASE}
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """The rows of a query."""
+        query = query.strip().removesuffix(";")
+        answer = self.run(f"SELECT to_jsonb(each) FROM ({query}) AS each")  # noqa: S608 - our own queries
+        # psql ends each row with a line feed; within JSON there is none.
+        return [json.loads(line) for line in answer.split("\n")[:-1]]
+
+    def run(self, sql: str, database: str = DATABASE) -> str:
+        """Run SQL, and return what psql prints, without headings."""
+        command = f"-XqAt -vON_ERROR_STOP=1 -h127.0.0.1 -p{self.port} -U{USER} {database}".split()
+        done = subprocess.run(
+            [str(self.programs / "psql"), *command],
+            input=sql,
+            env={"PGPASSWORD": PASSWORD, "PGCLIENTENCODING": "UTF8"},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def wait_for(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the server answers; fail if its process ends before."""
+        ask = [str(self.programs / "pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
+        while subprocess.run(ask, check=False).returncode:
+            assert process.poll() is None, "PostgreSQL does not start; its log is above"
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running(programs: Path) -> Iterator[Server]:
+    """Set up a server, start it, and stop it at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        somebody: Mapping[str, Any] = {"cwd": folder}
+        if os.geteuid() == 0:
+            somebody = {"cwd": folder, "user": UNPRIVILEGED, "extra_groups": []}
+            shutil.chown(folder, UNPRIVILEGED)
+        _set_up(programs, folder, somebody)
+        server = Server(programs, _free_port())
+        options = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        command = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(server.port), *options]
+        with subprocess.Popen(command, **somebody) as process:
+            try:
+                server.wait_for(process)
+                yield server
+            finally:
+                process.send_signal(signal.SIGINT)  # a fast shutdown: it breaks off what still runs
+
+
+def _set_up(programs: Path, folder: Path, somebody: Mapping[str, Any]) -> None:
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o644)  # in a folder that is closed to others
+    where = ["-D", str(folder / "data"), "--encoding=UTF8", "--locale=C", "--no-sync"]
+    access = [f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256"]
+    subprocess.run([str(programs / "initdb"), *where, *access], check=True, stdout=subprocess.DEVNULL, **somebody)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

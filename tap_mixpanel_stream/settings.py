@@ -122,6 +122,17 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=5,
     ),
     th.Property(
+        "incremental_by",
+        th.StringType,
+        title="Incremental By",
+        description=(
+            "What a run reads again in the days of the look-back: all events (`event_time`), "
+            "or only those that Mixpanel processed since the last run (`ingestion_time`)."
+        ),
+        allowed_values=["event_time", "ingestion_time"],
+        default="event_time",
+    ),
+    th.Property(
         "window_days",
         th.IntegerType(minimum=1),
         title="Window Days",
@@ -371,6 +382,7 @@ class Settings:
     start_date: dt.date | None
     end_date: dt.date | None
     lookback_days: int
+    incremental_by: str
     window_days: int | None
     concurrent_exports: int
     worker_processes: int | None

@@ -1,0 +1,66 @@
+"""What docs/state.md shows is what happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.newcomer.programs import ROOT, asked_days
+from tests.soak.in_process import run_here
+from tests.soak.test_random_faults import RAW_EVENTS
+
+TEXT = (ROOT / "docs" / "state.md").read_text(encoding="utf-8")
+TWENTIETH = dt.datetime(2024, 1, 20, 9, tzinfo=dt.UTC)
+
+
+def section(title: str) -> str:
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def state_in(title: str) -> dict[str, Any]:
+    """The one state that a section shows."""
+    [block] = re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)
+    state: dict[str, Any] = json.loads(block)
+    return state
+
+
+def run_at(
+    now: dt.datetime, settings: dict[str, str], state: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], tuple[str, str]]:
+    """The state after a run at an instant, and the first and the last day that it asked for."""
+    clock = TurnedClock(now)
+    with Emulator(FixedProject(), now=clock.now) as emulator:
+        # One window, so that no pause between two moves the clock.
+        config = emulator.settings | settings | {"raw": True, "window_days": 90}
+        result = run_here(config, clock, catalog=RAW_EVENTS, state=state)
+        assert result.error is None
+        assert result.state
+        return result.state, asked_days(emulator.requests)
+
+
+def test_the_links_at_the_top_lead_to_the_sections() -> None:
+    titles = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#(.*?)\)", TEXT)) == titles
+
+
+@pytest.mark.parametrize(
+    ("title", "settings"), [("What it says", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})]
+)
+def test_the_state_shown_is_that_of_the_first_run_and_leads_to_the_days_of_the_second(
+    title: str, settings: dict[str, str]
+) -> None:
+    settings = settings | {"start_date": "2024-01-01"}
+    first, _ = run_at(TWENTIETH, settings)
+    assert first == state_in(title)
+    second, days = run_at(TWENTIETH + dt.timedelta(days=1), settings, first)
+    assert days == ("2024-01-15", "2024-01-21")
+    hour = "08" if settings.get("incremental_by") else "09"
+    assert second["bookmarks"]["events"]["replication_key_value"] == f"2024-01-21T{hour}:00:00+00:00"
+    assert f"| state after | `2024-01-20T{hour}:00:00+00:00`" in TEXT
+    assert f"`2024-01-21T{hour}:00:00+00:00`" in TEXT

@@ -133,6 +133,17 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default="event_time",
     ),
     th.Property(
+        "backfill",
+        th.StringType,
+        title="Back-fill",
+        description=(
+            "Where a run has more than 30 days to read: in their order (`oldest_first`), "
+            "or the last days first and then backwards, over as many runs as the quota takes (`newest_first`)."
+        ),
+        allowed_values=["oldest_first", "newest_first"],
+        default="oldest_first",
+    ),
+    th.Property(
         "window_days",
         th.IntegerType(minimum=1),
         title="Window Days",
@@ -383,6 +394,7 @@ class Settings:
     end_date: dt.date | None
     lookback_days: int
     incremental_by: str
+    backfill: str
     window_days: int | None
     concurrent_exports: int
     worker_processes: int | None

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .export import Processed
-from .windows import MOMENT, Part, Window, first_day, last_day
+from .windows import DAY, MOMENT, Part, Window, first_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +23,9 @@ SETTLING = timedelta(hours=1)
 
 MOST_AHEAD = timedelta(minutes=10)
 """How far this machine's clock may be ahead of Mixpanel's: less than what `SETTLING` leaves over."""
+
+FRONT_DAYS = 30
+"""Newest first: how many days come before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,23 @@ class Scope:
         """The first day to ask for where everything before an instant is delivered; None where nothing is."""
         return first_day(before, self.start_date, self.lookback_days, self.zone)
 
+    def last_begun(self, instant: datetime) -> date:
+        """The last day that has begun before an instant."""
+        return (instant - MOMENT).astimezone(self.zone).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Days that are delivered ahead of those before them.
+
+    Attributes:
+        first: The first of them; the day before it is still to be read.
+        before: Everything from that day on and before this instant is delivered.
+    """
+
+    first: date
+    before: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -51,37 +71,60 @@ class Delivered:
     Attributes:
         before: Everything before this instant, as far as it had reached Mixpanel when its day was read; None for
             nothing.
+        ahead: What is delivered beyond that, with a gap between; None for nothing.
         ingested: Of a day, all rows that Mixpanel processed before this instant. Kept for the days only that a run
-            would ask for again, and believed only before the instant `before`: who sets that back wants to read again.
+            would ask for again, and believed only where the others say that the day is delivered: who sets those back
+            wants to read again.
     """
 
     before: datetime | None = None
+    ahead: Ahead | None = None
     ingested: Mapping[date, datetime] = field(default_factory=dict)
 
-    def to_read(self, scope: Scope, last: date, processed_before: datetime | None) -> list[Part]:
+    def to_read(
+        self, scope: Scope, last: date, *, newest_first: bool = False, processed_before: datetime | None = None
+    ) -> list[Part]:
         """What a run asks for, in this order.
 
         Args:
             scope: Which days count.
             last: The last day of the run.
+            newest_first: Whether the last days come before all others, where there is much to read.
             processed_before: By ingestion time: only rows processed before this instant, and of days of which such rows
                 are delivered only those since. None for all rows.
         """
-        first = scope.first_day(self.before)
-        if first > last:
-            return []
-        whole = Part(Window(first, last))
+        parts = self.closed(scope).in_order(scope, last, newest_first=newest_first)
         if processed_before is None:
-            return [whole]
-        return list(self._by_ingestion(whole, processed_before, scope))
+            return parts
+        return [piece for part in parts for piece in self._by_ingestion(part, processed_before, scope)]
+
+    def in_order(self, scope: Scope, last: date, *, newest_first: bool) -> list[Part]:
+        """The days that a run asks for, whatever of them is delivered by ingestion time."""
+        first = scope.first_day(self.before)
+        if self.ahead is None:
+            if first > last:
+                return []
+            return _from_the_end(first, last) if newest_first else [Part(Window(first, last))]
+        gap_end = min(self.ahead.first - DAY, last)
+        # Backwards it can only go on from the days that are delivered.
+        backwards = newest_first and gap_end == self.ahead.first - DAY
+        gap = [Part(Window(first, gap_end), backwards=backwards, is_history=newest_first)] if first <= gap_end else []
+        begin = max(self.ahead.first, scope.first_day(self.ahead.before))
+        front = [Part(Window(begin, last))] if begin <= last else []
+        return front + gap if newest_first else gap + front
 
     def _by_ingestion(self, part: Part, before: datetime, scope: Scope) -> Iterator[Part]:
         """The part, cut where rows are delivered up to another instant."""
-        begun = None if self.before is None else last_day(None, self.before - MOMENT, scope.zone)
-        known = {day: since for day, since in self.ingested.items() if begun and day <= begun}
-        for since, days in itertools.groupby(days_of(part.window), known.get):
-            alike = list(days)
-            yield replace(part, window=Window(alike[0], alike[-1]), processed=Processed(since, before))
+        known = {day: since for day, since in self.ingested.items() if self._holds(day, scope)}
+        alike = [list(days) for _, days in itertools.groupby(days_of(part.window), known.get)]
+        for days in reversed(alike) if part.backwards else alike:
+            yield replace(part, window=Window(days[0], days[-1]), processed=Processed(known.get(days[0]), before))
+
+    def _holds(self, day: date, scope: Scope) -> bool:
+        """Whether a day is delivered, to its end or as far as it had gone."""
+        if self.before is not None and day <= scope.last_begun(self.before):
+            return True
+        return self.ahead is not None and self.ahead.first <= day <= scope.last_begun(self.ahead.before)
 
     def with_part(self, part: Part, until: datetime, scope: Scope) -> Delivered:
         """What is delivered once a window is.
@@ -95,10 +138,46 @@ class Delivered:
         if part.processed is not None:
             for day in days_of(part.window):
                 ingested[day] = max(part.processed.before, ingested.get(day, part.processed.before))
+        after = self.closed(scope).moved(part, until).closed(scope)
+        return replace(after, ingested={day: instant for day, instant in ingested.items() if after.asks(day, scope)})
+
+    def moved(self, part: Part, until: datetime) -> Delivered:
+        """The same with a window's days, and without what `ingested` makes of them."""
+        window, ahead = part.window, self.ahead
+        if ahead is not None and (part.backwards or window.first >= ahead.first):
+            return replace(self, ahead=Ahead(min(window.first, ahead.first), max(until, ahead.before)))
+        if part.backwards:
+            return replace(self, ahead=Ahead(window.first, until))
         # The windows of the look-back end before it: it must not move back.
-        before = until if self.before is None else max(until, self.before)
-        first = scope.first_day(before)
-        return Delivered(before, {day: instant for day, instant in ingested.items() if day >= first})
+        after = replace(self, before=until if self.before is None else max(until, self.before))
+        return after.joined() if ahead is not None and window.last >= ahead.first - DAY else after
+
+    def closed(self, scope: Scope) -> Delivered:
+        """The same without a gap, where there is nothing left to read in it."""
+        return self.joined() if self.ahead and self.ahead.first <= scope.first_day(self.before) else self
+
+    def joined(self) -> Delivered:
+        """The same without a gap: what is ahead goes on where the rest ends."""
+        if self.ahead is None:
+            return self
+        before = self.ahead.before if self.before is None else max(self.before, self.ahead.before)
+        return replace(self, before=before, ahead=None)
+
+    def asks(self, day: date, scope: Scope) -> bool:
+        """Whether the next run asks for a day, should it have come by then."""
+        is_ahead = self.ahead is not None and day >= self.ahead.first
+        return day >= scope.first_day(self.ahead.before if self.ahead and is_ahead else self.before)
+
+
+def _from_the_end(first: date, last: date) -> list[Part]:
+    """The last days, and then all before them, backwards; in one piece where there are no more."""
+    begin = last - (FRONT_DAYS - 1) * DAY
+    if begin <= first:
+        return [Part(Window(first, last))]
+    return [
+        Part(Window(begin, last), backwards=True),
+        Part(Window(first, begin - DAY), backwards=True, is_history=True),
+    ]
 
 
 def settled(now: datetime) -> datetime:

@@ -66,8 +66,14 @@ class ExportOptions:
         return f"({self.events_where}) and ({self.processed.where})"
 
 
-def export_query(window: Window, options: ExportOptions | None = None) -> Query:
-    """The request for a window's events: one JSON object a line, in no order that is documented."""
+def export_query(window: Window, options: ExportOptions | None = None, *, leaves: float = 0.0) -> Query:
+    """The request for a window's events: one JSON object a line, in no order that is documented.
+
+    Args:
+        window: The days.
+        options: What narrows it.
+        leaves: Seconds of waiting for quota that it leaves to the requests after it.
+    """
     options = options or ExportOptions()
     params = {"from_date": window.first.isoformat(), "to_date": window.last.isoformat()}
     if options.event_names:
@@ -78,7 +84,7 @@ def export_query(window: Window, options: ExportOptions | None = None) -> Query:
         params["time_in_ms"] = "true"
     if options.limit is not None:
         params["limit"] = str(options.limit)
-    return Query(what=f"events {window}", api="data", path="export", params=params)
+    return Query(what=f"events {window}", api="data", path="export", params=params, leaves=leaves)
 
 
 def _in_ms(instant: datetime) -> int:

@@ -17,7 +17,7 @@ from .errors import QuotaSpent
 if TYPE_CHECKING:
     from .clock import Clock
 
-_HOUR = 3601.0
+HOUR = 3601.0
 """Seconds. One more than an hour has: Mixpanel counts a request when it arrives, which can be later than we sent it."""
 
 _SECOND = 1.2
@@ -90,13 +90,14 @@ class Quota:
         """Seconds this run has waited for quota so far, a wait that is still going on included."""
         return self._waited
 
-    def acquire(self, what: str, *, counts: bool = True) -> None:
+    def acquire(self, what: str, *, counts: bool = True, leaves: float = 0.0) -> None:
         """Waits until a request may go out, and puts it on the account.
 
         Args:
             what: What the request is for, for the log and the error.
             counts: Whether it counts towards the hour. Further pages of a profile query are thought not to:
                 Mixpanel's docs do not say.
+            leaves: Seconds of the waiting allowed that are to be left for others.
 
         Raises:
             QuotaSpent: Waiting would take longer, in all, than allowed.
@@ -108,7 +109,7 @@ class Quota:
                 now = self._clock.monotonic()
                 pause, why = self._quota_wait(now, counts=counts)
                 if pause > 0:
-                    self._plan_to_wait(now, pause, why, what)
+                    self._plan_to_wait(now, pause, why, what, leaves)
                 else:
                     pause = self._second_wait(now)
                 if pause <= 0:
@@ -145,8 +146,8 @@ class Quota:
                 return
             else:
                 self._in_a_row += 1
-                step = min(_FIRST_STEP * 2 ** (self._in_a_row - 1), _HOUR)
-                leaves = self._in_hour[0] + _HOUR - now if self._in_hour else None
+                step = min(_FIRST_STEP * 2 ** (self._in_a_row - 1), HOUR)
+                leaves = self._in_hour[0] + HOUR - now if self._in_hour else None
                 if at_once or leaves is None:
                     pause, why = min(step, leaves or step), "Mixpanel has too many requests from this project"
                 else:
@@ -160,7 +161,7 @@ class Quota:
             self._in_a_row = 0
 
     def _forget(self, now: float) -> None:
-        while self._in_hour and now - self._in_hour[0] > _HOUR - _NO_TIME:
+        while self._in_hour and now - self._in_hour[0] > HOUR - _NO_TIME:
             self._in_hour.popleft()
         while self._in_second and now - self._in_second[0] > _SECOND - _NO_TIME:
             self._in_second.popleft()
@@ -171,7 +172,7 @@ class Quota:
         blocked = self._blocked_until - now
         hour = 0.0
         if counts and len(self._in_hour) >= self._hourly:
-            hour = self._in_hour[-self._hourly] + _HOUR - now
+            hour = self._in_hour[-self._hourly] + HOUR - now
         if max(blocked, hour) <= _NO_TIME:
             return 0.0, ""
         if blocked > hour:
@@ -184,17 +185,18 @@ class Quota:
             return 0.0
         return self._in_second[-self._per_second] + _SECOND - now
 
-    def _plan_to_wait(self, now: float, pause: float, why: str, what: str) -> None:
+    def _plan_to_wait(self, now: float, pause: float, why: str, what: str, leaves: float) -> None:
         """Puts a wait on the account, as far as it is not on it already for another thread, and announces it."""
         until = now + pause
         more = until - max(now, self._waiting_until)
         if more <= 0:
             return
         end = self._clock.now() + timedelta(seconds=pause)
-        if self._waited + more > self._max_wait:
+        if self._waited + more > self._max_wait - leaves:
             raise QuotaSpent(
                 f"{what}: {why}; the next request can go out in {pause:.0f} s, at {_time(end)}, and that is past "
-                f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already). "
+                f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already"
+                f"{f', {leaves:.0f} s left for what comes after' if leaves else ''}). "
                 "What was delivered is saved in the state: run again after that time, or raise max_quota_wait",
                 until=end,
             )

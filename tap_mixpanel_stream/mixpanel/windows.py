@@ -23,6 +23,8 @@ LARGE = 256 * MIB
 SMALL = 64 * MIB
 """Unpacked bytes up to which a window may double: twice as much is still well under `LARGE`."""
 
+DAY = timedelta(days=1)
+
 MOMENT = timedelta(microseconds=1)
 """The shortest time there is: what comes last before an instant."""
 
@@ -114,19 +116,30 @@ class Part:
     Attributes:
         window: The days.
         processed: Only rows that Mixpanel processed then; None for all rows.
+        backwards: Whether its last days are delivered first.
+        is_history: Whether the next run can go on with it just as well, should the quota not allow all of it.
     """
 
     window: Window
     processed: Processed | None = None
+    backwards: bool = False
+    is_history: bool = False
+
+    def cut(self, days: int) -> tuple[Part, Part]:
+        """What is delivered first, so many days of it, and the rest; there must be a rest."""
+        one, other = cut(self.window, self.window.days - days if self.backwards else days)
+        first, rest = (other, one) if self.backwards else (one, other)
+        return replace(self, window=first), replace(self, window=rest)
 
     def halves(self) -> tuple[Part, Part]:
-        """The part as two, in the order in which they are to be delivered.
+        """The part as two, in the order in which they are delivered.
 
         Raises:
             ValueError: It is a single day.
         """
         one, other = split(self.window)
-        return replace(self, window=one), replace(self, window=other)
+        first, rest = (other, one) if self.backwards else (one, other)
+        return replace(self, window=first), replace(self, window=rest)
 
 
 def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:
@@ -176,9 +189,14 @@ class Plan:
             part = self._parts.popleft()
             if part.window.days <= self._days:
                 return part
-            now, later = cut(part.window, self._days)
-            self._parts.appendleft(replace(part, window=later))
-            return replace(part, window=now)
+            window, rest = part.cut(self._days)
+            self._parts.appendleft(rest)
+            return window
+
+    def end(self) -> None:
+        """Leaves out what has not been asked for yet."""
+        with self._lock:
+            self._parts.clear()
 
     def report(self, window: Window, unpacked_bytes: int, *, was_cut: bool = False) -> None:
         """Takes in how a window went.

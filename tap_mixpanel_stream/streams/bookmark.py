@@ -1,10 +1,15 @@
 """The events' bookmark: what is delivered, as the state holds it.
 
     {"replication_key": "event_time", "replication_key_value": "2024-01-20T08:00:00+00:00",
+     "ahead": {"from_date": "2024-05-11", "before": "2024-06-10T08:00:00+00:00"},
      "ingested": [{"from_date": "2024-01-15", "to_date": "2024-01-20", "before": "2024-01-20T08:00:00+00:00"}]}
 
-Everything before `replication_key_value` is delivered. `ingested` is there once a run went by ingestion time: of the
-days from `from_date` to `to_date`, all rows that Mixpanel processed before `before` are delivered.
+Everything before `replication_key_value` is delivered; without it, nothing. `ahead` is there while a back-fill goes
+newest first: beyond a gap, everything from the day `from_date` on and before `before` is delivered too. `ingested` is
+there once a run went by ingestion time: of the days from `from_date` to `to_date`, all rows that Mixpanel processed
+before `before` are delivered.
+
+Who knows the first of them only, as version 0.1.0 does, reads some days twice and misses none.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import itertools
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.coverage import Delivered, days_of
+from ..mixpanel.coverage import Ahead, Delivered, days_of
 from ..mixpanel.windows import Window, bookmark_text, parse_bookmark
 
 if TYPE_CHECKING:
@@ -29,12 +34,16 @@ def read_bookmark(state: Mapping[str, Any]) -> Delivered:
         TypeError: Likewise.
         KeyError: Likewise.
     """
-    before = state.get("replication_key_value")
+    before, ahead = state.get("replication_key_value"), state.get("ahead")
     ingested: dict[date, datetime] = {}
     for entry in state.get("ingested") or ():
         days = Window(date.fromisoformat(entry["from_date"]), date.fromisoformat(entry["to_date"]))
         ingested |= dict.fromkeys(days_of(days), parse_bookmark(entry["before"]))
-    return Delivered(None if before is None else parse_bookmark(before), ingested)
+    return Delivered(
+        None if before is None else parse_bookmark(before),
+        None if ahead is None else Ahead(date.fromisoformat(ahead["from_date"]), parse_bookmark(ahead["before"])),
+        ingested,
+    )
 
 
 def write_bookmark(state: dict[str, Any], old: Delivered, new: Delivered) -> None:
@@ -42,10 +51,12 @@ def write_bookmark(state: dict[str, Any], old: Delivered, new: Delivered) -> Non
     state["replication_key"] = "event_time"
     if new.before is not None and new.before != old.before:
         state["replication_key_value"] = bookmark_text(new.before)
+    for name in ("ahead", "ingested"):
+        state.pop(name, None)
+    if new.ahead is not None:
+        state["ahead"] = {"from_date": new.ahead.first.isoformat(), "before": bookmark_text(new.ahead.before)}
     if new.ingested:
         state["ingested"] = _as_ranges(new.ingested)
-    else:
-        state.pop("ingested", None)
 
 
 def _as_ranges(ingested: Mapping[date, datetime]) -> list[dict[str, str]]:

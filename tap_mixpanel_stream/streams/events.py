@@ -13,8 +13,9 @@ from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
 from ..delivery.workers import WorkerLostError, Workers
 from ..mixpanel.coverage import MOST_AHEAD, Delivered, Scope, settled
-from ..mixpanel.errors import BrokenBody, Transient
+from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
 from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
 from ..mixpanel.windows import MOMENT, Part, Plan, Window, end_instant, last_day
@@ -57,10 +58,12 @@ class Fetched:
     """What one worker brings: a window's portion or those of its halves, and what went wrong if not all came.
 
     Attributes:
+        part: The window.
         portions: Each with what it is a portion of.
         failure: To be raised once the portions are out.
     """
 
+    part: Part
     portions: list[tuple[Portion, Read]] = field(default_factory=list)
     failure: Exception | None = None
 
@@ -145,7 +148,22 @@ class EventsStream(MixpanelStream):
                     stop=self.client.stop,
                 )
             )
-            yield _portions_of(results)
+            yield self._portions_of(plan, results)
+
+    def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
+        left: QuotaSpent | None = None
+        for fetched in results:
+            with contextlib.closing(fetched):
+                if left:  # A window beyond one that is missing: it could not be noted in the state.
+                    continue
+                yield from fetched.portions
+                if isinstance(fetched.failure, QuotaSpent) and fetched.part.is_history:
+                    left = fetched.failure
+                    plan.end()
+                elif fetched.failure:
+                    raise fetched.failure
+        if left:
+            self.log("the history goes on with the next run: %s", left, level=logging.WARNING)
 
     def sample(self, count: int) -> Portion:
         """Ask for `count` events of the days that a run would ask for, by Mixpanel's `limit`."""
@@ -179,7 +197,8 @@ class EventsStream(MixpanelStream):
             # The day in which the bookmark will lie at the latest: of later ones nothing could be noted.
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
-        parts = delivered.to_read(scope, last, processed_before)
+        newest_first = self._is_incremental and settings.backfill == "newest_first"
+        parts = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
         if not parts:
             first = scope.first_day(delivered.before)
             self.log("nothing to export: the first day, %s, comes after the last, %s", first, last)
@@ -189,7 +208,7 @@ class EventsStream(MixpanelStream):
 
     def _fetch(self, plan: Plan, envelope: Envelope, part: Part) -> Fetched:
         """Fetch a window, again if need be, at last by halves."""
-        fetched = Fetched()
+        fetched = Fetched(part)
         try:
             try:
                 fetched.portions.append(self._try(part, envelope, self.settings.max_retries))
@@ -219,7 +238,7 @@ class EventsStream(MixpanelStream):
         options = ExportOptions(
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, part.processed
         )
-        query = export_query(part.window, options)
+        query = export_query(part.window, options, leaves=HOUR if part.is_history else 0.0)
         with contextlib.ExitStack() as unless_whole:
             portion = Portion()
             unless_whole.callback(portion.close)
@@ -281,11 +300,3 @@ class EventsStream(MixpanelStream):
             yield first
             break
         yield from blocks
-
-
-def _portions_of(results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
-    for fetched in results:
-        with contextlib.closing(fetched):
-            yield from fetched.portions
-            if fetched.failure:
-                raise fetched.failure

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.mixpanel.coverage import SETTLING, Delivered, Scope, settled
+from tap_mixpanel_stream.mixpanel.coverage import SETTLING, Ahead, Delivered, Scope, settled
+from tap_mixpanel_stream.mixpanel.export import Processed
 from tap_mixpanel_stream.mixpanel.windows import (
     MOMENT,
     Part,
@@ -24,9 +25,6 @@ from tap_mixpanel_stream.mixpanel.windows import (
     parse_bookmark,
 )
 from tap_mixpanel_stream.streams.bookmark import read_bookmark, write_bookmark
-
-if TYPE_CHECKING:
-    from tap_mixpanel_stream.mixpanel.export import Processed
 
 START = date(2024, 3, 1)  # clocks change in this month
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
@@ -51,6 +49,7 @@ class Run:
 
     Attributes:
         mode: `older` is the tap of version 0.1.0, which knows the bookmark only.
+        newest_first: Whether the back-fill goes backwards.
         hours: Since the run before.
         lasts: Hours from its first request to its last.
         end: Its last day, counted from the start date; None for no end date.
@@ -61,6 +60,7 @@ class Run:
 
     mode: Mode
     hours: int
+    newest_first: bool = False
     lasts: int = 0
     end: int | None = None
     window_days: int = 3
@@ -104,7 +104,9 @@ class World:
             before = settled(now)
             now = before - MOMENT
         last = last_day(self.end_date(run), now, self.scope.zone)
-        return read_bookmark(self.state).to_read(self.scope, last, before)
+        return read_bookmark(self.state).to_read(
+            self.scope, last, newest_first=run.newest_first, processed_before=before
+        )
 
     def older_parts(self, run: Run) -> list[Part]:
         text = self.state.get("replication_key_value")
@@ -136,6 +138,10 @@ class World:
         write_bookmark(state, before, before.with_part(part, until, self.scope))
         after = read_bookmark(state)
         assert before.before is None or (after.before is not None and after.before >= before.before)
+        ahead = before.closed(self.scope).ahead
+        if ahead and after.ahead:
+            assert after.ahead.first <= ahead.first
+            assert after.ahead.before >= ahead.before
         for row in self.rows:
             if row.day in after.ingested and row.processed < after.ingested[row.day]:
                 assert self.target[row], f"{row} is said to be delivered"
@@ -158,7 +164,7 @@ def worlds(draw: st.DrawFn) -> World:
     lookback = draw(st.integers(0, 6))
     rows = []
     for number in range(draw(st.integers(1, 25))):
-        day = START + timedelta(days=draw(st.integers(0, 12) | st.integers(0, 60)))
+        day = START + timedelta(days=draw(st.integers(0, 10) | st.integers(36, 55) | st.integers(0, 60)))
         begin = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
         # A clock that is ahead makes events that are processed before their own time.
         # Most runs are at full hours around midnight: so this is near the edges of what they ask for.
@@ -174,6 +180,7 @@ def runs_of(modes: list[Mode], **more: st.SearchStrategy[Any]) -> st.SearchStrat
         st.builds(
             Run,
             mode=st.sampled_from(modes),
+            newest_first=st.booleans(),
             hours=st.sampled_from([24, 24, 24, 24, 25, 0, 1, 72, 400]),
             lasts=st.sampled_from([0, 0, 9]),
             end=st.none() | st.integers(0, 60),
@@ -186,31 +193,59 @@ def runs_of(modes: list[Mode], **more: st.SearchStrategy[Any]) -> st.SearchStrat
     )
 
 
-def last_run(mode: Mode) -> Run:
+@st.composite
+def backfills(draw: st.DrawFn, modes: list[Mode]) -> list[Run]:
+    """Perhaps a few days, then a pause of weeks, and then nights that fail while they still read backwards."""
+
+    def run(hours: int, *, newest_first: bool, may_go_well: bool) -> Run:
+        how_far = st.integers(0, 25)
+        return Run(
+            draw(st.sampled_from(modes)),
+            hours,
+            newest_first=newest_first,
+            window_days=draw(st.sampled_from([1, 2, 3, 7])),
+            fails_after=draw(st.none() | how_far if may_go_well else how_far),
+        )
+
+    early = draw(st.integers(0, 6))
+    runs = [run(24 * early, newest_first=False, may_go_well=True)] if early else []
+    runs.append(run(24 * 42, newest_first=True, may_go_well=False))
+    runs += [run(24, newest_first=draw(st.booleans()), may_go_well=True) for _ in range(draw(st.integers(0, 6)))]
+    return runs
+
+
+def last_run(mode: Mode, *, newest_first: bool) -> Run:
     """A run after everything has arrived, which goes well and knows no end."""
-    return Run(mode, hours=24 * 100)
+    return Run(mode, hours=24 * 100, newest_first=newest_first)
 
 
 @settings(max_examples=400, deadline=None)
 @given(
     world=worlds(),
-    runs=runs_of(["event_time", "ingestion_time", "older"], forgotten=st.sampled_from([0, 0, 0, 1, 3])),
+    runs=runs_of(["event_time", "ingestion_time", "older"], forgotten=st.sampled_from([0, 0, 0, 1, 3]))
+    | backfills(["event_time", "ingestion_time", "older"])
+    | backfills(["event_time"])
+    | backfills(["ingestion_time"]),
     mode=st.sampled_from(["event_time", "ingestion_time"]),
+    newest_first=st.booleans(),
 )
 def test_no_row_is_lost_whatever_fails_and_however_the_modes_are_switched(
-    world: World, runs: list[Run], mode: Mode
+    world: World, runs: list[Run], mode: Mode, newest_first: bool
 ) -> None:
-    for run in [*runs, last_run(mode)]:
+    for run in [*runs, last_run(mode, newest_first=newest_first)]:
         world.run(run)
+    assert "ahead" not in world.state
     longest = timedelta(hours=max(run.lasts for run in runs))
     lost = [row for row in world.rows if is_promised(row, world.scope, longest) and not world.target[row]]
     assert lost == []
 
 
 @settings(max_examples=400, deadline=None)
-@given(world=worlds(), runs=runs_of(["ingestion_time"]))
-def test_by_ingestion_time_each_row_comes_once_whatever_fails(world: World, runs: list[Run]) -> None:
-    for run in [*runs, last_run("ingestion_time")]:
+@given(world=worlds(), runs=runs_of(["ingestion_time"]) | backfills(["ingestion_time"]), newest_first=st.booleans())
+def test_by_ingestion_time_each_row_comes_once_whatever_fails(
+    world: World, runs: list[Run], newest_first: bool
+) -> None:
+    for run in [*runs, last_run("ingestion_time", newest_first=newest_first)]:
         world.run(run)
     assert [row for row, count in world.target.items() if row.tells and count > 1] == []
 
@@ -225,7 +260,7 @@ SCOPE = Scope(START, 5, UTC)
 
 
 def asked(delivered: Delivered) -> list[tuple[str, str | None]]:
-    parts = delivered.to_read(SCOPE, NOW.date(), settled(NOW))
+    parts = delivered.to_read(SCOPE, NOW.date(), processed_before=settled(NOW))
     return [
         (str(part.window), part.processed.since.isoformat() if part.processed and part.processed.since else None)
         for part in parts
@@ -235,7 +270,7 @@ def asked(delivered: Delivered) -> list[tuple[str, str | None]]:
 def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], instant)
-    assert asked(Delivered(instant, days)) == [
+    assert asked(Delivered(instant, ingested=days)) == [
         ("2024-03-14..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
     ]
@@ -243,14 +278,14 @@ def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
 
 def test_a_bookmark_that_was_set_back_has_its_days_read_anew() -> None:
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], datetime(2024, 3, 19, 8, tzinfo=UTC))
-    assert asked(Delivered(datetime(2024, 3, 10, tzinfo=UTC), days)) == [("2024-03-05..2024-03-20", None)]
-    assert asked(Delivered(None, days)) == [("2024-03-01..2024-03-20", None)]
+    assert asked(Delivered(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [("2024-03-05..2024-03-20", None)]
+    assert asked(Delivered(ingested=days)) == [("2024-03-01..2024-03-20", None)]
 
 
 def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): new if day < 16 else old for day in range(13, 19)}
-    assert asked(Delivered(old, days)) == [
+    assert asked(Delivered(old, ingested=days)) == [
         ("2024-03-13..2024-03-15", "2024-03-19T08:00:00+00:00"),
         ("2024-03-16..2024-03-18", "2024-03-18T08:00:00+00:00"),
         ("2024-03-19..2024-03-20", None),
@@ -260,10 +295,90 @@ def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
 def test_a_longer_look_back_reads_the_added_days_whole() -> None:
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): instant for day in range(17, 20)}
-    assert asked(Delivered(instant, days)) == [
+    assert asked(Delivered(instant, ingested=days)) == [
         ("2024-03-14..2024-03-16", None),
         ("2024-03-17..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
+    ]
+
+
+def planned(delivered: Delivered, last: date, *, newest_first: bool = True) -> list[str]:
+    """The parts in words: `<` backwards, `~` history."""
+    parts = delivered.to_read(SCOPE, last, newest_first=newest_first)
+    return [f"{part.window}{'<' * part.backwards}{'~' * part.is_history}" for part in parts]
+
+
+def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
+    assert planned(Delivered(), date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-01..2024-05-31<~"]
+    assert planned(Delivered(), date(2024, 3, 30)) == ["2024-03-01..2024-03-30"]
+    assert planned(Delivered(), date(2024, 6, 30), newest_first=False) == ["2024-03-01..2024-06-30"]
+    long_ago = Delivered(datetime(2024, 3, 20, tzinfo=UTC))
+    assert planned(long_ago, date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-15..2024-05-31<~"]
+
+
+def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(halfway, date(2024, 6, 30)) == ["2024-06-24..2024-06-30", "2024-03-01..2024-05-09<~"]
+    # The other way round, history has its turn first; what is delivered is not read again by either.
+    assert planned(halfway, date(2024, 6, 30), newest_first=False) == [
+        "2024-03-01..2024-05-09",
+        "2024-06-24..2024-06-30",
+    ]
+
+
+def test_the_look_back_does_not_reach_into_days_that_are_still_to_come() -> None:
+    begun = Delivered(ahead=Ahead(date(2024, 6, 29), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(begun, date(2024, 6, 30)) == ["2024-06-29..2024-06-30", "2024-03-01..2024-06-28<~"]
+
+
+def test_an_end_date_before_what_is_delivered_leaves_only_the_way_forwards() -> None:
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(halfway, date(2024, 4, 30)) == ["2024-03-01..2024-04-30~"]
+    assert planned(halfway, date(2024, 5, 9)) == ["2024-03-01..2024-05-09<~"]
+
+
+def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> None:
+    bookmark, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
+    almost = Delivered(bookmark, Ahead(date(2024, 3, 17), front))
+    assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
+    last = Part(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
+    assert almost.with_part(last, datetime(2024, 3, 17, tzinfo=UTC), SCOPE) == Delivered(front)
+    before = Part(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
+    after = almost.with_part(before, datetime(2024, 3, 17, tzinfo=UTC), SCOPE)
+    assert after == Delivered(bookmark, Ahead(date(2024, 3, 16), front))
+
+
+def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
+    front = datetime(2024, 6, 29, 9, tzinfo=UTC)
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), front))
+    some = Part(Window(START, date(2024, 5, 8)))
+    assert halfway.with_part(some, datetime(2024, 5, 9, tzinfo=UTC), SCOPE) == Delivered(
+        datetime(2024, 5, 9, tzinfo=UTC), halfway.ahead
+    )
+    all_of_it = Part(Window(START, date(2024, 5, 9)))
+    assert halfway.with_part(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SCOPE) == Delivered(front)
+
+
+def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
+    state: dict[str, Any] = {}
+    ahead = Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC))
+    write_bookmark(state, Delivered(), Delivered(ahead=ahead))
+    assert state == {
+        "replication_key": "event_time",
+        "ahead": {"from_date": "2024-05-10", "before": "2024-06-29T09:00:00+00:00"},
+    }
+    assert read_bookmark(state) == Delivered(ahead=ahead)
+
+
+def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
+    before, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
+    part = Part(Window(START, date(2024, 6, 29)), Processed(None, front))
+    assert sorted(Delivered().with_part(part, front, SCOPE).ingested) == [date(2024, 6, day) for day in range(24, 30)]
+    days = {START + timedelta(days=number): front for number in range(121)}
+    halfway = Delivered(before, Ahead(date(2024, 6, 28), front), days)
+    after = halfway.with_part(Part(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SCOPE)
+    assert sorted(day for day in after.ingested if day >= date(2024, 6, 20)) == [
+        date(2024, 6, day) for day in range(24, 30)
     ]
 
 
@@ -271,7 +386,7 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, 13): new, date(2024, 3, 14): new, date(2024, 3, 15): old, date(2024, 3, 17): old}
     state: dict[str, Any] = {}
-    write_bookmark(state, Delivered(), Delivered(old, days))
+    write_bookmark(state, Delivered(), Delivered(old, ingested=days))
     assert state == {
         "replication_key": "event_time",
         "replication_key_value": "2024-03-18T08:00:00+00:00",
@@ -281,7 +396,7 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
             {"from_date": "2024-03-17", "to_date": "2024-03-17", "before": "2024-03-18T08:00:00+00:00"},
         ],
     }
-    assert read_bookmark(state) == Delivered(old, days)
+    assert read_bookmark(state) == Delivered(old, ingested=days)
 
 
 def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
@@ -299,6 +414,8 @@ def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
         {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-01", "before": "2024-03-03"}]},
         {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-02", "before": "soon"}]},
         {"ingested": "2024-03-02"},
+        {"ahead": {"from_date": "2024-03-02"}},
+        {"ahead": ["2024-03-02"]},
         {"replication_key_value": 5},
     ],
 )

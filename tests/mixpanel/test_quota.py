@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent, Stopped
-from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.mixpanel.quota import HOUR, Quota
 from tests.mixpanel.turned_clock import START, TurnedClock
 
 LONG = 10**9
@@ -173,6 +173,16 @@ def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: TurnedClo
         quota.acquire("events")
     with pytest.raises(QuotaSpent):
         quota.acquire("events")
+
+
+def test_a_wait_that_leaves_something_to_others_leaves_it(clock: TurnedClock) -> None:
+    quota = Quota(clock, hourly=1, max_wait=9000)
+    quota.acquire("events")
+    quota.acquire("events", leaves=HOUR)
+    with pytest.raises(QuotaSpent, match=r"3601 s of it waited already, 3601 s left for what comes after\)"):
+        quota.acquire("events", leaves=HOUR)
+    quota.acquire("profiles")
+    assert quota.waited == 2 * HOUR
 
 
 def test_threads_that_wait_together_count_once() -> None:

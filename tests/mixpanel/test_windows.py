@@ -154,6 +154,25 @@ def test_halves_tile_their_window(first: date, length: int) -> None:
     assert 0 <= other.days - one.days <= 1
 
 
+def test_backwards_the_last_days_come_first() -> None:
+    whole = Part(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
+    assert [str(window) for window in all_windows(Plan([whole]), 0)] == [
+        "2024-01-20",
+        "2024-01-18..2024-01-19",
+        "2024-01-14..2024-01-17",
+        "2024-01-06..2024-01-13",
+        "2024-01-01..2024-01-05",
+    ]
+    assert [str(half.window) for half in whole.halves()] == ["2024-01-11..2024-01-20", "2024-01-01..2024-01-10"]
+
+
+def test_a_plan_that_was_ended_has_no_more_windows() -> None:
+    plan = plan_of(date(2024, 1, 1), date(2024, 1, 31))
+    following(plan)
+    plan.end()
+    assert plan.next() is None
+
+
 def test_a_day_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         split(Window(date(2024, 1, 1), date(2024, 1, 1)))

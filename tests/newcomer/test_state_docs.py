@@ -31,13 +31,13 @@ def state_in(title: str) -> dict[str, Any]:
 
 
 def run_at(
-    now: dt.datetime, settings: dict[str, str], state: dict[str, Any] | None = None
+    now: dt.datetime, settings: dict[str, Any], state: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, str]]:
     """The state after a run at an instant, and the first and the last day that it asked for."""
     clock = TurnedClock(now)
     with Emulator(FixedProject(), now=clock.now) as emulator:
         # One window, so that no pause between two moves the clock.
-        config = emulator.settings | settings | {"raw": True, "window_days": 90}
+        config = emulator.settings | {"window_days": 90} | settings | {"raw": True}
         result = run_here(config, clock, catalog=RAW_EVENTS, state=state)
         assert result.error is None
         assert result.state
@@ -64,3 +64,18 @@ def test_the_state_shown_is_that_of_the_first_run_and_leads_to_the_days_of_the_s
     assert second["bookmarks"]["events"]["replication_key_value"] == f"2024-01-21T{hour}:00:00+00:00"
     assert f"| state after | `2024-01-20T{hour}:00:00+00:00`" in TEXT
     assert f"`2024-01-21T{hour}:00:00+00:00`" in TEXT
+
+
+def test_the_history_goes_on_as_shown() -> None:
+    settings = {"start_date": "2022-01-01", "backfill": "newest_first", "max_quota_wait": 0}
+    settings |= {"concurrent_exports": 1, "window_days": 1}
+    tenth = dt.datetime(2024, 6, 10, 9, tzinfo=dt.UTC)
+    first, days = run_at(tenth, settings)
+    assert days == ("2024-04-12", "2024-06-10")
+    assert first == state_in("Newest first")
+    second, days = run_at(tenth + dt.timedelta(days=1), settings, first)
+    assert days == ("2024-02-19", "2024-06-11")
+    [ahead] = [second["bookmarks"]["events"]["ahead"]]
+    assert ahead["from_date"] == "2024-02-19"
+    assert ahead["before"].startswith("2024-06-11T09:00:")
+    assert "10 June back to 12 April | 5 to 11 June, then 11 April back to 19 February" in TEXT

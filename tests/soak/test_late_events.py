@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import catalog_of
@@ -37,11 +39,12 @@ processed it, if it tells."""
 class Nights:
     """A pipeline that runs each night."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.project = SyntheticProject(5, FIRST, events_per_day=60, profiles=50, visibility_delay=HIDDEN)
+    def __init__(self, first: dt.date = FIRST, **settings: Any) -> None:
+        self.first = first
+        self.project = SyntheticProject(5, first, events_per_day=60, profiles=50, visibility_delay=HIDDEN)
         self.clock = TurnedClock(FIRST_NIGHT)
         self.emulator = Emulator(self.project, now=self.now)
-        self.settings = self.emulator.settings | {"start_date": str(FIRST), "lookback_days": LOOKBACK} | settings
+        self.settings = self.emulator.settings | {"start_date": str(first), "lookback_days": LOOKBACK} | settings
         self.state: dict[str, Any] | None = None
         self.failed = 0
 
@@ -49,12 +52,12 @@ class Nights:
         """The present; each run has a clock of its own, since a run that fails stops it."""
         return self.clock.now()
 
-    def run(self, night: int, catalog: dict[str, Any], *, fails: bool = False, **settings: Any) -> Result:
-        """Run once; where it is to fail, in its third window."""
+    def run(self, night: int, catalog: dict[str, Any], *, fails: bool = False, at: int = 3, **settings: Any) -> Result:
+        """Run once; where it is to fail, in the window of that number."""
         self.clock = TurnedClock(FIRST_NIGHT + dt.timedelta(days=night))
         asked = sum(seen.kind == "export" for seen in self.emulator.requests)
-        self.emulator.faults = [Fault("export", asked + 3, "status:402")] if fails else []
-        # One at a time: the third request is the third window.
+        self.emulator.faults = [Fault("export", asked + at, "status:402")] if fails else []
+        # One at a time: a request's number is its window's.
         settings = self.settings | {"concurrent_exports": 1} | settings
         result = run_here(settings, self.clock, catalog=catalog, state=self.state)
         assert (result.error is not None) == fails
@@ -64,7 +67,7 @@ class Nights:
 
     def source(self) -> list[bytes]:
         """All that shows in the last night."""
-        return list(self.project.lines(FIRST, self.now().date(), now=self.now()))
+        return list(self.project.lines(self.first, self.now().date(), now=self.now()))
 
 
 def row_of(line: bytes) -> Row:
@@ -116,7 +119,7 @@ def test_by_ingestion_time_a_target_that_only_appends_has_every_event_once() -> 
             target.update(row_of(line) for line in result.lines.elements())
         source, now = nights.source(), nights.now()
     assert nights.failed == 4
-    compare_appended(target, source, now)
+    assert missing_of(target, source, now) == TOO_LATE
     # The rows that come again are those that do not tell when they were processed, and no others.
     again = {row: count for row, count in target.items() if count > 1}
     assert {processed for _, processed in again} == {None}
@@ -138,7 +141,7 @@ def test_between_the_modes_nothing_is_lost() -> None:
             target += new
         source, now = nights.source(), nights.now()
     assert nights.failed == 5
-    compare_appended(target, source, now)
+    assert missing_of(target, source, now) == TOO_LATE
     # After a switch to ingestion time the days of the look-back come once more, and later nothing does.
     assert doubled[10:18] == [0] * 8
     assert doubled[26:] == [0] * 5
@@ -146,16 +149,45 @@ def test_between_the_modes_nothing_is_lost() -> None:
     assert all(doubled[18:24])
 
 
-def compare_appended(target: Counter[Row], source: list[bytes], now: dt.datetime) -> None:
-    """The target of runs the last of which went by ingestion time is compared with the source."""
+@pytest.mark.parametrize(
+    ("switched", "halfway"), [(False, ["2023-10-13", "2023-08-21"]), (True, ["2023-10-25", "2023-09-03"])]
+)
+def test_a_back_fill_newest_first_loses_nothing_and_by_ingestion_time_repeats_nothing(
+    switched: bool, halfway: list[str]
+) -> None:
+    """There are 187 days before the first night, and 60 requests a night for windows of a day, the front's first."""
+    nights = Nights(dt.date(2023, 7, 1), raw=True, window_days=1, max_quota_wait=0)
+    target: Counter[Row] = Counter()
+    reached = []
+    with nights.emulator:
+        for night in range(10):
+            settings = {"backfill": "newest_first", "incremental_by": "ingestion_time"}
+            if switched and night in {1, 3}:
+                settings = {"backfill": "newest_first"}
+            if switched and night == 2:
+                settings = {"incremental_by": "ingestion_time", "end_date": "2023-07-25"}
+            result = nights.run(night, RAW_EVENTS, fails=night in {0, 2}, at=20, **settings)
+            target.update(row_of(line) for line in result.lines.elements())
+            assert nights.state
+            reached.append(nights.state["bookmarks"]["events"].get("ahead", {}).get("from_date"))
+        source, now = nights.source(), nights.now()
+    # Night 2 fails after 12 days of history, or goes forwards from the other end.
+    assert reached[:5] == ["2023-12-17", "2023-10-25", *halfway, None]
+    assert reached[5:] == [None] * 5
+    assert missing_of(target, source, now) == 1
+    if not switched:
+        assert {processed for (_, processed), count in target.items() if count > 1} == {None}
+
+
+def missing_of(target: Counter[Row], source: list[bytes], now: dt.datetime) -> int:
+    """How many rows a target lacks that is due to hold what was processed an hour before; all of them came too late."""
     edge = now.timestamp() * 1000 - SETTLING_MS
     due = [line for line in source if (row_of(line)[1] or 0) < edge]
-    late = Counter(row_of(line) for line in due if came_too_late(line))
     missing = Counter(row_of(line) for line in due) - target
-    assert missing <= late
-    assert missing.total() == TOO_LATE
+    assert missing <= Counter(row_of(line) for line in due if came_too_late(line))
     assert target.keys() <= {row_of(line) for line in source}
     assert len(due) > 1800
+    return missing.total()
 
 
 def key_of(record: Record) -> Key:

@@ -20,6 +20,7 @@ from singer_sdk import typing as th
 
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
+from .mixpanel.quota import HOURLY
 from .mixpanel.regions import REGIONS, Hosts
 
 if TYPE_CHECKING:
@@ -316,6 +317,15 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=5,
     ),
     th.Property(
+        "hourly_quota",
+        th.IntegerType(minimum=1, maximum=HOURLY),
+        title="Hourly Quota",
+        description=(
+            f"Requests this run may make in a rolling hour; lower where several runs share a project's {HOURLY}."
+        ),
+        default=HOURLY,
+    ),
+    th.Property(
         "max_quota_wait",
         th.IntegerType(minimum=0),
         title="Max Quota Wait",
@@ -418,6 +428,7 @@ class Settings:
     strip_nul: bool
     request_timeout: int
     max_retries: int
+    hourly_quota: int
     max_quota_wait: int
     user_agent: str | None
 

@@ -10,18 +10,34 @@ import logging
 import threading
 from collections import deque
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import QuotaSpent
 
 if TYPE_CHECKING:
     from .clock import Clock
 
+HOURLY = 60
+"""Requests that Mixpanel takes from a project in a rolling hour."""
+
 HOUR = 3601.0
 """Seconds. One more than an hour has: Mixpanel counts a request when it arrives, which can be later than we sent it."""
 
-_SECOND = 1.2
-"""Seconds, likewise: connecting may delay one request and not the next."""
+_SPENT = f"Mixpanel's quota of {HOURLY} queries an hour is spent"
+
+
+class Pace(NamedTuple):
+    """So many requests in so many seconds, further pages of a profile query among them."""
+
+    requests: int
+    seconds: float
+
+
+ALONE = Pace(3, 1.2)
+"""What Mixpanel allows in a second, and a little longer: connecting may delay one request and not the next."""
+
+SHARED = Pace(1, 2.0)
+"""Three runs that keep to it stay within what Mixpanel allows in a second, even where a request is a second late."""
 
 _FIRST_STEP = 60.0
 """Seconds to wait after a 429 that gives no hint. Each further one in a row doubles it."""
@@ -43,8 +59,8 @@ class Quota:
         self,
         clock: Clock,
         *,
-        hourly: int = 60,
-        per_second: int = 3,
+        hourly: int = HOURLY,
+        pace: Pace | None = None,
         max_wait: float = 7200,
         log: logging.Logger | None = None,
     ) -> None:
@@ -53,14 +69,14 @@ class Quota:
         Args:
             clock: What to wait with.
             hourly: Requests allowed in a rolling hour.
-            per_second: Requests allowed in a rolling second, further pages of a profile query among them.
+            pace: How close together they may be. By default as close as Mixpanel allows where the hour is all ours.
             max_wait: Seconds that the run may spend waiting for the hour or for the end of a 429. Threads that
-                wait at the same time count once; the pauses of a second or less between requests do not count.
+                wait at the same time count once; the pauses that the pace makes do not count.
             log: Where waiting is announced.
         """
         self._clock = clock
         self._hourly = hourly
-        self._per_second = per_second
+        self._pace = pace or (ALONE if hourly == HOURLY else SHARED)
         self._max_wait = max_wait
         self._log = log or logging.getLogger(__name__)
         self._lock = threading.Lock()
@@ -151,7 +167,7 @@ class Quota:
                 if at_once or leaves is None:
                     pause, why = min(step, leaves or step), "Mixpanel has too many requests from this project"
                 else:
-                    pause, why = leaves, f"Mixpanel's quota of {self._hourly} queries an hour is spent"
+                    pause, why = leaves, _SPENT
             if now + pause > self._blocked_until:
                 self._blocked_until, self._blocked_why = now + pause, why
 
@@ -163,7 +179,7 @@ class Quota:
     def _forget(self, now: float) -> None:
         while self._in_hour and now - self._in_hour[0] > HOUR - _NO_TIME:
             self._in_hour.popleft()
-        while self._in_second and now - self._in_second[0] > _SECOND - _NO_TIME:
+        while self._in_second and now - self._in_second[0] > self._pace.seconds - _NO_TIME:
             self._in_second.popleft()
 
     def _quota_wait(self, now: float, *, counts: bool) -> tuple[float, str]:
@@ -177,13 +193,13 @@ class Quota:
             return 0.0, ""
         if blocked > hour:
             return blocked, self._blocked_why
-        return hour, f"Mixpanel's quota of {self._hourly} queries an hour is spent"
+        return hour, _SPENT if self._hourly == HOURLY else f"hourly_quota, {self._hourly} queries an hour, is spent"
 
     def _second_wait(self, now: float) -> float:
         """Seconds to wait for the limit of a second; 0 or less for none."""
-        if len(self._in_second) < self._per_second:
+        if len(self._in_second) < self._pace.requests:
             return 0.0
-        return self._in_second[-self._per_second] + _SECOND - now
+        return self._in_second[-self._pace.requests] + self._pace.seconds - now
 
     def _plan_to_wait(self, now: float, pause: float, why: str, what: str, leaves: float) -> None:
         """Puts a wait on the account, as far as it is not on it already for another thread, and announces it."""

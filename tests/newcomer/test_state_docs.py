@@ -23,10 +23,14 @@ def section(title: str) -> str:
     return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
+def examples(title: str) -> list[dict[str, Any]]:
+    """The JSON examples of a section."""
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)]
+
+
 def state_in(title: str) -> dict[str, Any]:
     """The one state that a section shows."""
-    [block] = re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)
-    state: dict[str, Any] = json.loads(block)
+    [state] = examples(title)
     return state
 
 
@@ -79,3 +83,15 @@ def test_the_history_goes_on_as_shown() -> None:
     assert ahead["from_date"] == "2024-02-19"
     assert ahead["before"].startswith("2024-06-11T09:00:")
     assert "10 June back to 12 April | 5 to 11 June, then 11 April back to 19 February" in TEXT
+
+
+def test_a_shard_with_the_settings_shown_ends_with_the_state_shown() -> None:
+    settings, state = examples("A back-fill in shards")
+    ended, days = run_at(TWENTIETH, settings)
+    assert days == (settings["start_date"], settings["end_date"])
+    assert ended == state
+
+
+def test_back_from_the_newest_first_an_older_version_reads_from_the_start_date() -> None:
+    """Version 0.1.0 knows `replication_key_value` only, which is not there."""
+    assert state_in("Newest first")["bookmarks"]["events"].keys() == {"replication_key", "ahead"}

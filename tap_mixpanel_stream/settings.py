@@ -20,6 +20,7 @@ from singer_sdk import typing as th
 
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
+from .mixpanel.quota import HOURLY
 from .mixpanel.regions import REGIONS, Hosts
 
 if TYPE_CHECKING:
@@ -120,6 +121,28 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         title="Look-back Days",
         description="Days before the bookmark's day to read again for late events; 0 loses late events.",
         default=5,
+    ),
+    th.Property(
+        "incremental_by",
+        th.StringType,
+        title="Incremental By",
+        description=(
+            "What a run reads again in the days of the look-back: all events (`event_time`), "
+            "or only those that Mixpanel processed since the last run (`ingestion_time`)."
+        ),
+        allowed_values=["event_time", "ingestion_time"],
+        default="event_time",
+    ),
+    th.Property(
+        "backfill",
+        th.StringType,
+        title="Back-fill",
+        description=(
+            "Where a run has more than 30 days to read: in their order (`oldest_first`), "
+            "or the last days first and then backwards, over as many runs as the quota takes (`newest_first`)."
+        ),
+        allowed_values=["oldest_first", "newest_first"],
+        default="oldest_first",
     ),
     th.Property(
         "window_days",
@@ -294,6 +317,15 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=5,
     ),
     th.Property(
+        "hourly_quota",
+        th.IntegerType(minimum=1, maximum=HOURLY),
+        title="Hourly Quota",
+        description=(
+            f"Requests this run may make in a rolling hour; lower where several runs share a project's {HOURLY}."
+        ),
+        default=HOURLY,
+    ),
+    th.Property(
         "max_quota_wait",
         th.IntegerType(minimum=0),
         title="Max Quota Wait",
@@ -371,6 +403,8 @@ class Settings:
     start_date: dt.date | None
     end_date: dt.date | None
     lookback_days: int
+    incremental_by: str
+    backfill: str
     window_days: int | None
     concurrent_exports: int
     worker_processes: int | None
@@ -394,6 +428,7 @@ class Settings:
     strip_nul: bool
     request_timeout: int
     max_retries: int
+    hourly_quota: int
     max_quota_wait: int
     user_agent: str | None
 

@@ -111,7 +111,8 @@ class TapMixpanelStream(Tap):
     @functools.cached_property
     def quota(self) -> Quota:
         """The account of this run's requests, one for all streams."""
-        return Quota(self.clock, max_wait=self.settings.max_quota_wait)
+        settings = self.settings
+        return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
 
     @functools.cached_property
     def client(self) -> Client:

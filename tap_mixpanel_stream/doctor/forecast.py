@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import IN_MEMORY
-from ..mixpanel.windows import Plan, Window
+from ..mixpanel.windows import Part, Plan, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,13 +82,13 @@ def forecast(first: date, last: date, seen: Sequence[Day], *, window_days: int |
         _Sums(first, last, [(day.date, measure(day)) for day in seen])
         for measure in map(attrgetter, ("events", "received", "unpacked", "shaped"))
     )
-    plan = Plan(first, last, window_days)
+    plan = Plan([Part(Window(first, last))], window_days)
     windows: list[Window] = []
     under_way: deque[Window] = deque()
     while True:
-        while len(under_way) < ahead and (window := plan.next()) is not None:
-            under_way.append(window)
-            windows.append(window)
+        while len(under_way) < ahead and (part := plan.next()) is not None:
+            under_way.append(part.window)
+            windows.append(part.window)
         if not under_way:
             break
         done = under_way.popleft()

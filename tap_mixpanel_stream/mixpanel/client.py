@@ -114,7 +114,7 @@ class Client:
             Stopped: `stop` was called.
         """
         while True:
-            self.quota.acquire(query.what, counts=query.counts)
+            self.quota.acquire(query.what, counts=query.counts, leaves=query.leaves)
             requested_at = self.clock.now()
             response = self._send(query)
             self.clock_lead = clock_lead(response.headers.get("Date"), requested_at, self.clock.now())

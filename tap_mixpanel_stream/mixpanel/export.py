@@ -9,7 +9,33 @@ from typing import TYPE_CHECKING
 from .query import Query
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """Rows by the instant at which Mixpanel processed them, and all rows that do not tell it.
+
+    Mixpanel's docs: `mp_processing_time_ms`, UTC in milliseconds, is what finds late events, whatever their own time.
+
+    Attributes:
+        since: Rows processed at this instant or later; None for no such bound.
+        before: Rows processed earlier than this.
+    """
+
+    since: datetime | None
+    before: datetime
+
+    @property
+    def where(self) -> str:
+        """The same as a Mixpanel expression. A row without the property compares as undefined, thus false (docs)."""
+        name = 'properties["mp_processing_time_ms"]'
+        bounds = f"{name} < {_in_ms(self.before)}"
+        if self.since is not None:
+            bounds = f"{name} >= {_in_ms(self.since)} and {bounds}"
+        return f"({bounds}) or not defined({name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +47,45 @@ class ExportOptions:
         events_where: A Mixpanel expression.
         time_in_ms: Ask for `time` in milliseconds instead of seconds.
         limit: Events at the most, 1 to 100000. There is no way to ask for the rest.
+        processed: Only rows that Mixpanel processed then.
     """
 
     event_names: tuple[str, ...] = ()
     events_where: str | None = None
     time_in_ms: bool = False
     limit: int | None = None
+    processed: Processed | None = None
+
+    @property
+    def where(self) -> str | None:
+        """All that is asked of a row, as one expression."""
+        if self.processed is None:
+            return self.events_where
+        if not self.events_where:
+            return self.processed.where
+        return f"({self.events_where}) and ({self.processed.where})"
 
 
-def export_query(window: Window, options: ExportOptions | None = None) -> Query:
-    """The request for a window's events: one JSON object a line, in no order that is documented."""
+def export_query(window: Window, options: ExportOptions | None = None, *, leaves: float = 0.0) -> Query:
+    """The request for a window's events: one JSON object a line, in no order that is documented.
+
+    Args:
+        window: The days.
+        options: What narrows it.
+        leaves: Seconds of waiting for quota that it leaves to the requests after it.
+    """
     options = options or ExportOptions()
     params = {"from_date": window.first.isoformat(), "to_date": window.last.isoformat()}
     if options.event_names:
         params["event"] = json.dumps(options.event_names)
-    if options.events_where:
-        params["where"] = options.events_where
+    if where := options.where:
+        params["where"] = where
     if options.time_in_ms:
         params["time_in_ms"] = "true"
     if options.limit is not None:
         params["limit"] = str(options.limit)
-    return Query(what=f"events {window}", api="data", path="export", params=params)
+    return Query(what=f"events {window}", api="data", path="export", params=params, leaves=leaves)
+
+
+def _in_ms(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)

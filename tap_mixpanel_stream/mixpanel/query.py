@@ -21,6 +21,7 @@ class Query:
         params: The query string's parameters, besides those that come with the credentials.
         form: The body's fields, for POST.
         counts: Whether it counts towards the quota of an hour.
+        leaves: Seconds of waiting for quota that it leaves to the requests after it.
     """
 
     what: str
@@ -30,3 +31,4 @@ class Query:
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
     counts: bool = True
+    leaves: float = 0.0

@@ -10,18 +10,34 @@ import logging
 import threading
 from collections import deque
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import QuotaSpent
 
 if TYPE_CHECKING:
     from .clock import Clock
 
-_HOUR = 3601.0
+HOURLY = 60
+"""Requests that Mixpanel takes from a project in a rolling hour."""
+
+HOUR = 3601.0
 """Seconds. One more than an hour has: Mixpanel counts a request when it arrives, which can be later than we sent it."""
 
-_SECOND = 1.2
-"""Seconds, likewise: connecting may delay one request and not the next."""
+_SPENT = f"Mixpanel's quota of {HOURLY} queries an hour is spent"
+
+
+class Pace(NamedTuple):
+    """So many requests in so many seconds, further pages of a profile query among them."""
+
+    requests: int
+    seconds: float
+
+
+ALONE = Pace(3, 1.2)
+"""What Mixpanel allows in a second, and a little longer: connecting may delay one request and not the next."""
+
+SHARED = Pace(1, 2.0)
+"""Three runs that keep to it stay within what Mixpanel allows in a second, even where a request is a second late."""
 
 _FIRST_STEP = 60.0
 """Seconds to wait after a 429 that gives no hint. Each further one in a row doubles it."""
@@ -43,8 +59,8 @@ class Quota:
         self,
         clock: Clock,
         *,
-        hourly: int = 60,
-        per_second: int = 3,
+        hourly: int = HOURLY,
+        pace: Pace | None = None,
         max_wait: float = 7200,
         log: logging.Logger | None = None,
     ) -> None:
@@ -53,14 +69,14 @@ class Quota:
         Args:
             clock: What to wait with.
             hourly: Requests allowed in a rolling hour.
-            per_second: Requests allowed in a rolling second, further pages of a profile query among them.
+            pace: How close together they may be. By default as close as Mixpanel allows where the hour is all ours.
             max_wait: Seconds that the run may spend waiting for the hour or for the end of a 429. Threads that
-                wait at the same time count once; the pauses of a second or less between requests do not count.
+                wait at the same time count once; the pauses that the pace makes do not count.
             log: Where waiting is announced.
         """
         self._clock = clock
         self._hourly = hourly
-        self._per_second = per_second
+        self._pace = pace or (ALONE if hourly == HOURLY else SHARED)
         self._max_wait = max_wait
         self._log = log or logging.getLogger(__name__)
         self._lock = threading.Lock()
@@ -90,13 +106,14 @@ class Quota:
         """Seconds this run has waited for quota so far, a wait that is still going on included."""
         return self._waited
 
-    def acquire(self, what: str, *, counts: bool = True) -> None:
+    def acquire(self, what: str, *, counts: bool = True, leaves: float = 0.0) -> None:
         """Waits until a request may go out, and puts it on the account.
 
         Args:
             what: What the request is for, for the log and the error.
             counts: Whether it counts towards the hour. Further pages of a profile query are thought not to:
                 Mixpanel's docs do not say.
+            leaves: Seconds of the waiting allowed that are to be left for others.
 
         Raises:
             QuotaSpent: Waiting would take longer, in all, than allowed.
@@ -108,7 +125,7 @@ class Quota:
                 now = self._clock.monotonic()
                 pause, why = self._quota_wait(now, counts=counts)
                 if pause > 0:
-                    self._plan_to_wait(now, pause, why, what)
+                    self._plan_to_wait(now, pause, why, what, leaves)
                 else:
                     pause = self._second_wait(now)
                 if pause <= 0:
@@ -145,12 +162,12 @@ class Quota:
                 return
             else:
                 self._in_a_row += 1
-                step = min(_FIRST_STEP * 2 ** (self._in_a_row - 1), _HOUR)
-                leaves = self._in_hour[0] + _HOUR - now if self._in_hour else None
+                step = min(_FIRST_STEP * 2 ** (self._in_a_row - 1), HOUR)
+                leaves = self._in_hour[0] + HOUR - now if self._in_hour else None
                 if at_once or leaves is None:
                     pause, why = min(step, leaves or step), "Mixpanel has too many requests from this project"
                 else:
-                    pause, why = leaves, f"Mixpanel's quota of {self._hourly} queries an hour is spent"
+                    pause, why = leaves, _SPENT
             if now + pause > self._blocked_until:
                 self._blocked_until, self._blocked_why = now + pause, why
 
@@ -160,9 +177,9 @@ class Quota:
             self._in_a_row = 0
 
     def _forget(self, now: float) -> None:
-        while self._in_hour and now - self._in_hour[0] > _HOUR - _NO_TIME:
+        while self._in_hour and now - self._in_hour[0] > HOUR - _NO_TIME:
             self._in_hour.popleft()
-        while self._in_second and now - self._in_second[0] > _SECOND - _NO_TIME:
+        while self._in_second and now - self._in_second[0] > self._pace.seconds - _NO_TIME:
             self._in_second.popleft()
 
     def _quota_wait(self, now: float, *, counts: bool) -> tuple[float, str]:
@@ -171,30 +188,31 @@ class Quota:
         blocked = self._blocked_until - now
         hour = 0.0
         if counts and len(self._in_hour) >= self._hourly:
-            hour = self._in_hour[-self._hourly] + _HOUR - now
+            hour = self._in_hour[-self._hourly] + HOUR - now
         if max(blocked, hour) <= _NO_TIME:
             return 0.0, ""
         if blocked > hour:
             return blocked, self._blocked_why
-        return hour, f"Mixpanel's quota of {self._hourly} queries an hour is spent"
+        return hour, _SPENT if self._hourly == HOURLY else f"hourly_quota, {self._hourly} queries an hour, is spent"
 
     def _second_wait(self, now: float) -> float:
         """Seconds to wait for the limit of a second; 0 or less for none."""
-        if len(self._in_second) < self._per_second:
+        if len(self._in_second) < self._pace.requests:
             return 0.0
-        return self._in_second[-self._per_second] + _SECOND - now
+        return self._in_second[-self._pace.requests] + self._pace.seconds - now
 
-    def _plan_to_wait(self, now: float, pause: float, why: str, what: str) -> None:
+    def _plan_to_wait(self, now: float, pause: float, why: str, what: str, leaves: float) -> None:
         """Puts a wait on the account, as far as it is not on it already for another thread, and announces it."""
         until = now + pause
         more = until - max(now, self._waiting_until)
         if more <= 0:
             return
         end = self._clock.now() + timedelta(seconds=pause)
-        if self._waited + more > self._max_wait:
+        if self._waited + more > self._max_wait - leaves:
             raise QuotaSpent(
                 f"{what}: {why}; the next request can go out in {pause:.0f} s, at {_time(end)}, and that is past "
-                f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already). "
+                f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already"
+                f"{f', {leaves:.0f} s left for what comes after' if leaves else ''}). "
                 "What was delivered is saved in the state: run again after that time, or raise max_quota_wait",
                 until=end,
             )

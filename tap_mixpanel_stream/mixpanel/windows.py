@@ -6,8 +6,15 @@ Mixpanel's docs: `from_date` and `to_date` are both inclusive, and in the projec
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .export import Processed
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB
@@ -15,6 +22,11 @@ LARGE = 256 * MIB
 
 SMALL = 64 * MIB
 """Unpacked bytes up to which a window may double: twice as much is still well under `LARGE`."""
+
+DAY = timedelta(days=1)
+
+MOMENT = timedelta(microseconds=1)
+"""The shortest time there is: what comes last before an instant."""
 
 MOST_DAYS = 90
 """Days an adaptive window spans at the most. Mixpanel's docs name no limit; one connector assumes 100 days."""
@@ -80,6 +92,12 @@ def next_days(days: int, unpacked_bytes: float, *, was_cut: bool) -> int:
     return max(1, min(days, MOST_DAYS))
 
 
+def cut(window: Window, days: int) -> tuple[Window, Window]:
+    """A window's first `days` days, and the rest of it; there must be a rest."""
+    begin = window.first + timedelta(days=days)
+    return Window(window.first, begin - timedelta(days=1)), Window(begin, window.last)
+
+
 def split(window: Window) -> tuple[Window, Window]:
     """Two halves of a window, the first of them the shorter one where the days are odd.
 
@@ -88,23 +106,55 @@ def split(window: Window) -> tuple[Window, Window]:
     """
     if window.days == 1:
         raise ValueError(f"a single day ({window}) cannot be split")
-    middle = window.first + timedelta(days=window.days // 2)
-    return Window(window.first, middle - timedelta(days=1)), Window(middle, window.last)
+    return cut(window, window.days // 2)
 
 
-def end_instant(window: Window, zone: tzinfo, requested_at: datetime) -> datetime:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Days of a run that are asked for in one and the same way: many of them, or a single window.
+
+    Attributes:
+        window: The days.
+        processed: Only rows that Mixpanel processed then; None for all rows.
+        backwards: Whether its last days are delivered first.
+        is_history: Whether the next run can go on with it just as well, should the quota not allow all of it.
+    """
+
+    window: Window
+    processed: Processed | None = None
+    backwards: bool = False
+    is_history: bool = False
+
+    def cut(self, days: int) -> tuple[Part, Part]:
+        """What is delivered first, so many days of it, and the rest; there must be a rest."""
+        one, other = cut(self.window, self.window.days - days if self.backwards else days)
+        first, rest = (other, one) if self.backwards else (one, other)
+        return replace(self, window=first), replace(self, window=rest)
+
+    def halves(self) -> tuple[Part, Part]:
+        """The part as two, in the order in which they are delivered.
+
+        Raises:
+            ValueError: It is a single day.
+        """
+        one, other = split(self.window)
+        first, rest = (other, one) if self.backwards else (one, other)
+        return replace(self, window=first), replace(self, window=rest)
+
+
+def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:
     """The instant before which everything is delivered once a window is, UTC.
 
     Args:
         window: The window.
         zone: The project's time zone.
-        requested_at: When Mixpanel was asked for the window, aware.
+        known_at: What has reached Mixpanel by then is in the window: the instant at which it was asked for, or the one
+            before which its rows were processed. Aware.
 
     Returns:
-        The midnight after the window's last day. For a day that was not over when it was asked for, the whole second
-        in which it was asked for.
+        The midnight after the window's last day. For a day that was not over at `known_at`, that whole second.
     """
-    asked = requested_at.astimezone(UTC).replace(microsecond=0)
+    asked = known_at.astimezone(UTC).replace(microsecond=0)
     try:
         # Where a clock change skips or doubles that midnight, Python's rules give the moment at which the day begins.
         midnight = datetime.combine(window.last + timedelta(days=1), time(), tzinfo=zone).astimezone(UTC)
@@ -119,32 +169,34 @@ class Plan:
     Any number of windows may be on their way; reports may come late and in any order, from any thread.
     """
 
-    def __init__(self, first: date, last: date, window_days: int | None = None) -> None:
-        """Plans the days from `first` to `last`, both included; none where `last` comes before `first`.
+    def __init__(self, parts: Iterable[Part], window_days: int | None = None) -> None:
+        """Plans the days of some parts, in their order.
 
         Args:
-            first: The first day to ask for.
-            last: The last day to ask for.
+            parts: No window reaches over the end of one.
             window_days: A fixed length. Without it windows start with one day and adapt.
         """
-        self._next = first
-        self._last = last
+        self._parts = deque(parts)
         self._fixed = window_days
         self._days = window_days or 1
-        self._ended = last < first
         self._lock = threading.Lock()
 
-    def next(self) -> Window | None:
-        """The next window, None when all days are out."""
+    def next(self) -> Part | None:
+        """The next window, as a part of its own; None when all days are out."""
         with self._lock:
-            if self._ended:
+            if not self._parts:
                 return None
-            days = min(self._days, (self._last - self._next).days + 1)
-            window = Window(self._next, self._next + timedelta(days=days - 1))
-            self._ended = window.last == self._last
-            if not self._ended:
-                self._next = window.last + timedelta(days=1)
+            part = self._parts.popleft()
+            if part.window.days <= self._days:
+                return part
+            window, rest = part.cut(self._days)
+            self._parts.appendleft(rest)
             return window
+
+    def end(self) -> None:
+        """Leaves out what has not been asked for yet."""
+        with self._lock:
+            self._parts.clear()
 
     def report(self, window: Window, unpacked_bytes: int, *, was_cut: bool = False) -> None:
         """Takes in how a window went.

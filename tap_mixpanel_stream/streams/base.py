@@ -136,15 +136,14 @@ class MixpanelStream(Stream, abc.ABC):
         return self._mixpanel_tap.stdout
 
     @abc.abstractmethod
-    def portions(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[Portion, dt.datetime | None]]]:
+    def portions(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[Portion, Any]]]:
         """Fetch what this run is to deliver.
 
         Args:
             envelope: What goes around each record.
 
         Returns:
-            The portions in their order, each with the instant before which everything is delivered once it is out
-            (None: it moves no bookmark).
+            The portions in their order, each with what `move_bookmark` is told once it is out (None: it moves none).
         """
 
     @abc.abstractmethod
@@ -259,7 +258,7 @@ class MixpanelStream(Stream, abc.ABC):
             self._begin()
             in_blocks = self.takes_block_route
             with self.progress, self.portions(self._envelope() if in_blocks else BARE) as portions:
-                for portion, delivered_before in portions:
+                for portion, delivered in portions:
                     with portion:
                         if in_blocks:
                             for block in portion.lines.blocks():
@@ -270,7 +269,7 @@ class MixpanelStream(Stream, abc.ABC):
                                 counter.increment()
                                 yield record
                             self._mixpanel_tap.lines.flush()
-                        self._is_out(portion, delivered_before)
+                        self._is_out(portion, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)
 
@@ -301,13 +300,13 @@ class MixpanelStream(Stream, abc.ABC):
             self.progress,
             self.portions(BARE) as portions,
         ):
-            for portion, delivered_before in portions:
+            for portion, delivered in portions:
                 with portion:
                     blocks = portion.lines.blocks() if in_blocks else self._mapped(portion.lines.lines())
                     for url in batch_files(blocks, batch_config, f"{self.tap_name}--{self.name}"):
                         yield batch_config.encoding, [url]
                     counter.increment(portion.records)
-                    self._is_out(portion, delivered_before)
+                    self._is_out(portion, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)
 
@@ -351,7 +350,7 @@ class MixpanelStream(Stream, abc.ABC):
         now = dt.datetime.now(tz=dt.UTC)
         return record_envelope(self.name, time_extracted=now, version=self._stream_version)
 
-    def _is_out(self, portion: Portion, delivered_before: dt.datetime | None) -> None:
+    def _is_out(self, portion: Portion, delivered: Any) -> None:
         """Book what has just been written to the last byte."""
         if portion.set_aside and self.settings.bad_lines_path:
             # Before the bookmark moves over them: from then on nobody asks for these lines again.
@@ -359,8 +358,8 @@ class MixpanelStream(Stream, abc.ABC):
                 set_aside(self.settings.bad_lines_path, portion.aside.blocks())
             except AsideError as error:
                 raise StreamError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
-        if delivered_before is not None:
-            self.move_bookmark(delivered_before)
+        if delivered is not None:
+            self.move_bookmark(delivered)
         self.state_manager.is_flushed = False
         self._write_state_message()
         self.progress.add(portion)
@@ -380,8 +379,8 @@ class MixpanelStream(Stream, abc.ABC):
             if progress.nuls:
                 self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
 
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Note in the state that everything before an instant is delivered. Only for streams that have bookmarks."""
+    def move_bookmark(self, delivered: Any) -> None:
+        """Note in the state what came with a portion that is out. Only for streams that have bookmarks."""
         raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:

@@ -12,16 +12,19 @@ from ..delivery.order import in_order
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
 from ..delivery.workers import WorkerLostError, Workers
-from ..mixpanel.errors import BrokenBody, Transient
+from ..mixpanel.coverage import MOST_AHEAD, Delivered, Scope, settled
+from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
 from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import Plan, Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark, split
+from ..mixpanel.windows import MOMENT, Part, Plan, Window, end_instant, last_day
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.zone_check import ZoneCheck
 from ..settings import SettingsError
 from .base import MixpanelStream, StreamError
+from .bookmark import read_bookmark, write_bookmark
 from .shaping import Shaping
 
 if TYPE_CHECKING:
@@ -37,16 +40,31 @@ if TYPE_CHECKING:
 RETRIES_OF_A_HALF = 1
 
 
+@dataclass(frozen=True)
+class Read:
+    """A window that has been read whole.
+
+    Attributes:
+        part: The window, and how it was asked for.
+        until: The instant before which all events are delivered once it is out.
+    """
+
+    part: Part
+    until: dt.datetime
+
+
 @dataclass
 class Fetched:
     """What one worker brings: a window's portion or those of its halves, and what went wrong if not all came.
 
     Attributes:
-        portions: Each with the instant before which all events are delivered once it is out.
+        part: The window.
+        portions: Each with what it is a portion of.
         failure: To be raised once the portions are out.
     """
 
-    portions: list[tuple[Portion, dt.datetime]] = field(default_factory=list)
+    part: Part
+    portions: list[tuple[Portion, Read]] = field(default_factory=list)
     failure: Exception | None = None
 
     def close(self) -> None:
@@ -78,45 +96,46 @@ class EventsStream(MixpanelStream):
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
-    def bookmark(self) -> dt.datetime | None:
-        """The instant before which everything is delivered, None where everything is to be read.
+    def delivered(self) -> Delivered:
+        """What is delivered so far; nothing where everything is to be read.
 
         Raises:
             SettingsError: The state holds something else.
         """
-        text = self.bookmark_value
-        if text is None or self.replication_method != "INCREMENTAL":
-            return None
+        if not self._is_incremental:
+            return Delivered()
         try:
-            return parse_bookmark(text)
-        except (TypeError, ValueError) as error:
+            return read_bookmark(self.state_before)
+        except (KeyError, TypeError, ValueError) as error:
             raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
 
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Move the bookmark forward, never back: the windows of the look-back end before it."""
-        if self.replication_method != "INCREMENTAL":
-            return
-        bookmark = self.bookmark()
-        if bookmark is None or delivered_before > bookmark:
-            self.stream_state["replication_key"] = "event_time"
-            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
+    def move_bookmark(self, delivered: Read) -> None:
+        """Note a window that is out."""
+        if self._is_incremental:
+            before = self.delivered()
+            after = before.with_part(delivered.part, delivered.until, self._scope)
+            write_bookmark(self.stream_state, before, after)
+
+    @property
+    def _is_incremental(self) -> bool:
+        return self.replication_method == "INCREMENTAL"
 
     def check_start(self) -> None:
         """Refuse a start without a first day, or from a bookmark that is none."""
         self.start_date()
-        self.bookmark()
+        self.delivered()
 
     # --- The windows -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime]]]:
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, Read]]]:
         """Fetch the windows from the bookmark, less the look-back, to the last day."""
-        whole = self._range()
-        if whole is None:
+        parts = self._parts()
+        if not parts:
             yield iter(())
             return
-        self.progress.total = whole.days
-        plan = Plan(whole.first, whole.last, self.settings.window_days)
+        self.progress.total = sum(part.window.days for part in parts)
+        plan = Plan(parts, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:
                 self._workers = ends.enter_context(Workers(self.settings.worker_processes))
@@ -129,12 +148,30 @@ class EventsStream(MixpanelStream):
                     stop=self.client.stop,
                 )
             )
-            yield _portions_of(results)
+            yield self._portions_of(plan, results)
+
+    def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
+        left: QuotaSpent | None = None
+        for fetched in results:
+            with contextlib.closing(fetched):
+                if left:  # A window beyond one that is missing: it could not be noted in the state.
+                    continue
+                yield from fetched.portions
+                if isinstance(fetched.failure, QuotaSpent) and fetched.part.is_history:
+                    left = fetched.failure
+                    plan.end()
+                elif fetched.failure:
+                    raise fetched.failure
+        if left:
+            self.log("the history goes on with the next run: %s", left, level=logging.WARNING)
 
     def sample(self, count: int) -> Portion:
-        """Ask for `count` events of the whole range, by Mixpanel's `limit`."""
-        whole = self._range()
-        return self._try(whole, BARE, self.settings.max_retries, limit=count)[0] if whole else Portion()
+        """Ask for `count` events of the days that a run would ask for, by Mixpanel's `limit`."""
+        parts = self._parts()
+        if not parts:
+            return Portion()
+        whole = Part(Window(min(part.window.first for part in parts), max(part.window.last for part in parts)))
+        return self._try(whole, BARE, self.settings.max_retries, limit=count)[0]
 
     def start_date(self) -> dt.date:
         """The first day to export.
@@ -146,59 +183,73 @@ class EventsStream(MixpanelStream):
             raise SettingsError(["start_date is missing: set it to the first day of events to export"])
         return self.settings.start_date
 
-    def _range(self) -> Window | None:
+    @property
+    def _scope(self) -> Scope:
         settings = self.settings
-        first = first_day(self.bookmark(), self.start_date(), settings.lookback_days, settings.zone)
-        last = last_day(settings.end_date, self.clock.now(), settings.zone)
-        if first > last:
+        return Scope(self.start_date(), settings.lookback_days, settings.zone)
+
+    def _parts(self) -> list[Part]:
+        """What this run is to read."""
+        settings, delivered, scope = self.settings, self.delivered(), self._scope
+        now, processed_before = self.clock.now(), None
+        if self._is_incremental and settings.incremental_by == "ingestion_time":
+            processed_before = settled(now)
+            # The day in which the bookmark will lie at the latest: of later ones nothing could be noted.
+            now = processed_before - MOMENT
+        last = last_day(settings.end_date, now, settings.zone)
+        newest_first = self._is_incremental and settings.backfill == "newest_first"
+        parts = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
+        if not parts:
+            first = scope.first_day(delivered.before)
             self.log("nothing to export: the first day, %s, comes after the last, %s", first, last)
-            return None
-        return Window(first, last)
+        return parts
 
     # --- One window, in a worker's thread ----------------------------------------------------------------------------
 
-    def _fetch(self, plan: Plan, envelope: Envelope, window: Window) -> Fetched:
+    def _fetch(self, plan: Plan, envelope: Envelope, part: Part) -> Fetched:
         """Fetch a window, again if need be, at last by halves."""
-        fetched = Fetched()
+        fetched = Fetched(part)
         try:
             try:
-                fetched.portions.append(self._try(window, envelope, self.settings.max_retries))
+                fetched.portions.append(self._try(part, envelope, self.settings.max_retries))
             except Transient as error:
-                if window.days == 1:
+                if part.window.days == 1:
                     raise
-                plan.report(window, 0, was_cut=True)
-                fields = {"stream_name": self.name, "window": str(window)}
+                plan.report(part.window, 0, was_cut=True)
+                fields = {"stream_name": self.name, "window": str(part.window)}
                 self.log("%s; now by halves", error, level=logging.WARNING, extra=fields)
-                for half in split(window):
+                for half in part.halves():
                     fetched.portions.append(self._try(half, envelope, RETRIES_OF_A_HALF))
             else:
-                plan.report(window, fetched.portions[0][0].unpacked)
+                plan.report(part.window, fetched.portions[0][0].unpacked)
         except Exception as error:  # noqa: BLE001 - it is raised when the window's turn comes
             fetched.failure = error
         return fetched
 
-    def _try(
-        self, window: Window, envelope: Envelope, max_retries: int, limit: int | None = None
-    ) -> tuple[Portion, dt.datetime]:
+    def _try(self, part: Part, envelope: Envelope, max_retries: int, limit: int | None = None) -> tuple[Portion, Read]:
         trust = Trust()
-        log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(window)})
+        log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(part.window)})
         retrying = Retrying(self.clock, max_retries, log)
-        return retrying(lambda: self._attempt(window, envelope, trust, limit))
+        return retrying(lambda: self._attempt(part, envelope, trust, limit))
 
-    def _attempt(
-        self, window: Window, envelope: Envelope, trust: Trust, limit: int | None
-    ) -> tuple[Portion, dt.datetime]:
+    def _attempt(self, part: Part, envelope: Envelope, trust: Trust, limit: int | None) -> tuple[Portion, Read]:
         """Ask once for a window, and keep its body if it is whole."""
         settings = self.settings
-        query = export_query(
-            window,
-            ExportOptions(tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit),
+        options = ExportOptions(
+            tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, part.processed
         )
+        query = export_query(part.window, options, leaves=HOUR if part.is_history else 0.0)
         with contextlib.ExitStack() as unless_whole:
             portion = Portion()
             unless_whole.callback(portion.close)
             try:
                 with self.client.open(query) as answer:
+                    lead = self.client.clock_lead
+                    if part.processed and lead is not None and lead > MOST_AHEAD:
+                        raise StreamError(
+                            f"{query.what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
+                            "Mixpanel's: set it right, since incremental_by: ingestion_time goes by it"
+                        )
                     self._fill(self._shaping(envelope, answer), answer, portion)
             except (CutShort, LineTooLong) as error:
                 raise BrokenBody(f"{query.what}: {error}") from None
@@ -210,11 +261,12 @@ class EventsStream(MixpanelStream):
                 raise StreamError(message) from None
             except (SpoolError, WorkerLostError) as error:
                 raise StreamError(f"{query.what}: {error}") from None
-            portion.extent, portion.received = window.days, answer.received
+            portion.extent, portion.received = part.window.days, answer.received
             unless_whole.pop_all()
         if judgement := self._zone_check.news(settings.zone):
             self.log("%s", judgement, level=logging.WARNING)
-        return portion, end_instant(window, settings.zone, answer.requested_at)
+        known_at = part.processed.before if part.processed else answer.requested_at
+        return portion, Read(part, end_instant(part.window, settings.zone, known_at))
 
     def _shaping(self, envelope: Envelope, answer: Answer) -> Shaping:
         settings = self.settings
@@ -248,11 +300,3 @@ class EventsStream(MixpanelStream):
             yield first
             break
         yield from blocks
-
-
-def _portions_of(results: Iterator[Fetched]) -> Iterator[tuple[Portion, dt.datetime]]:
-    for fetched in results:
-        with contextlib.closing(fetched):
-            yield from fetched.portions
-            if fetched.failure:
-                raise fetched.failure

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +9,7 @@ import requests
 
 from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, ServiceAccount
 from tap_mixpanel_stream.mixpanel.errors import Refused
-from tap_mixpanel_stream.mixpanel.export import ExportOptions, export_query
+from tap_mixpanel_stream.mixpanel.export import ExportOptions, Processed, export_query
 from tap_mixpanel_stream.mixpanel.regions import REGIONS, Hosts
 from tap_mixpanel_stream.mixpanel.windows import Window
 
@@ -109,3 +109,30 @@ def test_an_export_passes_on_what_narrows_it() -> None:
         "time_in_ms": "true",
         "limit": "100",
     }
+
+
+TIME = 'properties["mp_processing_time_ms"]'
+
+
+@pytest.mark.parametrize(
+    ("since", "own", "where"),
+    [
+        (None, None, f"({TIME} < 1705309200000) or not defined({TIME})"),
+        (
+            datetime(2024, 1, 14, 9, tzinfo=UTC),
+            None,
+            f"({TIME} >= 1705222800000 and {TIME} < 1705309200000) or not defined({TIME})",
+        ),
+        (
+            None,
+            'properties["x"] == 1 or false',
+            f'(properties["x"] == 1 or false) and (({TIME} < 1705309200000) or not defined({TIME}))',
+        ),
+    ],
+)
+def test_an_export_asks_for_rows_by_when_they_were_processed(
+    since: datetime | None, own: str | None, where: str
+) -> None:
+    processed = Processed(since, datetime(2024, 1, 15, 9, tzinfo=UTC))
+    options = ExportOptions(events_where=own, processed=processed)
+    assert export_query(Window(date(2024, 1, 1), date(2024, 1, 1)), options).params["where"] == where

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent, Stopped
-from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.mixpanel.quota import ALONE, HOUR, Pace, Quota
 from tests.mixpanel.turned_clock import START, TurnedClock
 
 LONG = 10**9
@@ -36,7 +36,7 @@ def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: TurnedClo
 )
 def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float], hourly: int, per_second: int) -> None:
     clock = TurnedClock()
-    quota = Quota(clock, hourly=hourly, per_second=per_second, max_wait=LONG)
+    quota = Quota(clock, hourly=hourly, pace=Pace(per_second, ALONE.seconds), max_wait=LONG)
     times = []
     for pause in pauses:
         clock.turn(pause)
@@ -48,8 +48,21 @@ def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float],
         assert later - earlier >= 1
 
 
+def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_request_is_late() -> None:
+    times = []
+    for run in range(3):
+        clock = TurnedClock()
+        clock.turn(0.3 * run)
+        quota = Quota(clock, hourly=20)
+        for number in range(20):
+            quota.acquire("events")
+            times.append(clock.monotonic() + (0.9 if number % 2 else 0))
+    times.sort()
+    assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 1
+
+
 def test_further_pages_mind_only_the_second(clock: TurnedClock) -> None:
-    quota = Quota(clock, hourly=1)
+    quota = Quota(clock, hourly=1, pace=ALONE)
     quota.acquire("profiles page 0")
     for number in range(1, 300):
         quota.acquire(f"profiles page {number}", counts=False)
@@ -155,7 +168,7 @@ def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: TurnedClo
     for part in (
         "events 2024-01-03",
         "quota",
-        "60" if quota.requests == 60 else "1 queries an hour",
+        "hourly_quota, 1 queries an hour, is spent",
         "3601 s",
         "2024-01-16 11:30:02 UTC",
         "max_quota_wait",
@@ -173,6 +186,16 @@ def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: TurnedClo
         quota.acquire("events")
     with pytest.raises(QuotaSpent):
         quota.acquire("events")
+
+
+def test_a_wait_that_leaves_something_to_others_leaves_it(clock: TurnedClock) -> None:
+    quota = Quota(clock, hourly=1, max_wait=9000)
+    quota.acquire("events")
+    quota.acquire("events", leaves=HOUR)
+    with pytest.raises(QuotaSpent, match=r"3601 s of it waited already, 3601 s left for what comes after\)"):
+        quota.acquire("events", leaves=HOUR)
+    quota.acquire("profiles")
+    assert quota.waited == 2 * HOUR
 
 
 def test_threads_that_wait_together_count_once() -> None:

@@ -11,6 +11,7 @@ from tap_mixpanel_stream.mixpanel.windows import (
     LARGE,
     MIB,
     MOST_DAYS,
+    Part,
     Plan,
     Window,
     bookmark_text,
@@ -38,13 +39,23 @@ DAYS = st.dates(date(2005, 1, 1), date(2030, 12, 31))
 MOMENTS = st.datetimes(datetime(2005, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+def plan_of(first: date, last: date, window_days: int | None = None) -> Plan:
+    return Plan([Part(Window(first, last))], window_days)
+
+
+def following(plan: Plan) -> Window:
+    part = plan.next()
+    assert part
+    return part.window
+
+
 def all_windows(plan: Plan, bytes_a_day: float, in_flight: int = 1) -> list[Window]:
     windows: list[Window] = []
     flying: list[Window] = []
     while True:
-        while len(flying) < in_flight and (window := plan.next()):
-            flying.append(window)
-            windows.append(window)
+        while len(flying) < in_flight and (part := plan.next()):
+            flying.append(part.window)
+            windows.append(part.window)
         if not flying:
             return windows
         done = flying.pop(0)
@@ -65,75 +76,73 @@ def test_a_window_cannot_end_before_it_begins() -> None:
 @given(first=DAYS, length=st.integers(1, 1500), size=st.integers(0, 300 * MIB), in_flight=st.integers(1, 8))
 def test_windows_tile_the_range_in_order(first: date, length: int, size: int, in_flight: int) -> None:
     last = first + timedelta(days=length - 1)
-    windows = all_windows(Plan(first, last), size, in_flight)
+    windows = all_windows(plan_of(first, last), size, in_flight)
     assert windows[0].first == first
     assert windows[-1].last == last
-    for one, following in itertools.pairwise(windows):
-        assert following.first == one.last + timedelta(days=1)
+    for one, other in itertools.pairwise(windows):
+        assert other.first == one.last + timedelta(days=1)
     assert all(1 <= window.days <= MOST_DAYS for window in windows)
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 5])
 def test_three_years_of_a_small_project_take_at_most_40_requests(in_flight: int) -> None:
-    windows = all_windows(Plan(date(2022, 1, 1), date(2024, 12, 31)), 500_000, in_flight)
+    windows = all_windows(plan_of(date(2022, 1, 1), date(2024, 12, 31)), 500_000, in_flight)
     assert sum(window.days for window in windows) == 1096
     assert len(windows) <= 40
 
 
 def test_windows_of_a_large_project_stay_small() -> None:
-    windows = all_windows(Plan(date(2024, 1, 1), date(2024, 12, 31)), 40 * MIB, in_flight=2)
+    windows = all_windows(plan_of(date(2024, 1, 1), date(2024, 12, 31)), 40 * MIB, in_flight=2)
     assert all(window.days * 40 * MIB <= LARGE for window in windows)
     assert max(window.days for window in windows) > 1
 
 
 def test_a_cut_window_shortens_the_next_ones() -> None:
-    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
+    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
     for _ in range(5):
-        window = plan.next()
-        assert window
-        plan.report(window, 0)
-    cut = plan.next()
-    assert cut
+        plan.report(following(plan), 0)
+    cut = following(plan)
     assert cut.days == 32
     plan.report(cut, 0, was_cut=True)
-    following = plan.next()
-    assert following
-    assert following.days == 16
+    assert following(plan).days == 16
 
 
 def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> None:
-    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
-    first = plan.next()
-    assert first
+    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
+    first = following(plan)
     for _ in range(3):
-        window = plan.next()
-        assert window
-        plan.report(window, 0)
+        plan.report(following(plan), 0)
     plan.report(first, 20 * MIB)
-    following = plan.next()
-    assert following
-    assert following.days == 8
+    assert following(plan).days == 8
 
 
 def test_a_late_report_of_a_short_cut_window_counts() -> None:
-    plan = Plan(date(2024, 1, 1), date(2024, 12, 31))
-    first, second = plan.next(), plan.next()
-    assert first
-    assert second
+    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
+    first, second = following(plan), following(plan)
     plan.report(second, 0)
     plan.report(first, 0, was_cut=True)
-    following = plan.next()
-    assert following
-    assert following.days == 1
+    assert following(plan).days == 1
 
 
 def test_a_fixed_length_is_kept() -> None:
-    plan = Plan(date(2024, 1, 1), date(2024, 1, 31), 10)
+    plan = plan_of(date(2024, 1, 1), date(2024, 1, 31), 10)
     assert [window.days for window in all_windows(plan, 1000 * MIB)] == [10, 10, 10, 1]
 
 
 def test_no_days_no_windows() -> None:
-    assert Plan(date(2024, 1, 2), date(2024, 1, 1)).next() is None
+    assert Plan([]).next() is None
+
+
+def test_no_window_reaches_over_the_end_of_a_part() -> None:
+    days = [Window(date(2024, 1, 1), date(2024, 1, 3)), Window(date(2024, 1, 4), date(2024, 1, 20))]
+    plan = Plan([Part(window) for window in days])
+    assert [str(window) for window in all_windows(plan, 0)] == [
+        "2024-01-01",
+        "2024-01-02..2024-01-03",
+        "2024-01-04..2024-01-07",
+        "2024-01-08..2024-01-15",
+        "2024-01-16..2024-01-20",
+    ]
 
 
 @given(first=DAYS, length=st.integers(2, 400))
@@ -143,6 +152,25 @@ def test_halves_tile_their_window(first: date, length: int) -> None:
     assert (one.first, other.last) == (window.first, window.last)
     assert other.first == one.last + timedelta(days=1)
     assert 0 <= other.days - one.days <= 1
+
+
+def test_backwards_the_last_days_come_first() -> None:
+    whole = Part(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
+    assert [str(window) for window in all_windows(Plan([whole]), 0)] == [
+        "2024-01-20",
+        "2024-01-18..2024-01-19",
+        "2024-01-14..2024-01-17",
+        "2024-01-06..2024-01-13",
+        "2024-01-01..2024-01-05",
+    ]
+    assert [str(half.window) for half in whole.halves()] == ["2024-01-11..2024-01-20", "2024-01-01..2024-01-10"]
+
+
+def test_a_plan_that_was_ended_has_no_more_windows() -> None:
+    plan = plan_of(date(2024, 1, 1), date(2024, 1, 31))
+    following(plan)
+    plan.end()
+    assert plan.next() is None
 
 
 def test_a_day_cannot_be_split() -> None:

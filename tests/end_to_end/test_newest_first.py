@@ -1,0 +1,220 @@
+"""`backfill: newest_first`, from the emulator through the installed command."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota
+from tests.end_to_end.test_batches import records_in_batches
+from tests.mixpanel.turned_clock import TurnedClock
+from tests.pipeline import run_tap
+from tests.soak.in_process import run_here
+from tests.soak.test_random_faults import RAW_EVENTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.soak.in_process import Result
+
+FIRST, LAST = dt.date(2023, 11, 1), dt.date(2024, 1, 15)
+NOW = dt.datetime(2024, 1, 16, 9, 30, tzinfo=dt.UTC)
+DAYS = [FIRST + dt.timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+NEWEST_FIRST = {"backfill": "newest_first", "start_date": str(FIRST), "end_date": str(LAST)}
+# A window is a day, and one at a time: a turned clock jumps for a request on its way, too.
+ONE_BY_ONE = NEWEST_FIRST | {"raw": True, "window_days": 1, "concurrent_exports": 1}
+
+
+def line(day: dt.date) -> bytes:
+    time = int(dt.datetime.combine(day, dt.time(12), dt.UTC).timestamp())
+    processed = 1000 * (time + 600)
+    properties = {"time": time, "distinct_id": "u", "$insert_id": str(day), "mp_processing_time_ms": processed}
+    return json.dumps({"event": "E", "properties": properties}).encode()
+
+
+def project(days: list[dt.date] = DAYS) -> FixedProject:
+    """One event a day, named by it."""
+    return FixedProject({day: [line(day)] for day in days}, profiles=[{"$distinct_id": "u", "$properties": {}}])
+
+
+def days_of(result: Result) -> list[str]:
+    """The days of the raw events, in the order in which they were delivered."""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    return [
+        message["record"]["properties"]["$insert_id"]
+        for message in lines
+        if message["type"] == "RECORD" and message["stream"] == "events"
+    ]
+
+
+def bookmark(state: dict[str, Any] | None) -> dict[str, Any]:
+    assert state
+    own: dict[str, Any] = state["bookmarks"]["events"]
+    return own
+
+
+@pytest.mark.parametrize("by", ["event_time", "ingestion_time"])
+def test_the_last_days_arrive_first_and_in_the_end_the_state_is_as_ever(by: str, only_events: dict[str, Any]) -> None:
+    with Emulator(project()) as emulator:
+        settings = emulator.settings | NEWEST_FIRST | {"incremental_by": by}
+        run = run_tap(settings, catalog=only_events).well()
+        forwards = run_tap(settings | {"backfill": "oldest_first"}, catalog=only_events).well()
+    days = [record["insert_id"] for record in run.records()]
+    assert set(days[:30]) == {str(day) for day in DAYS[-30:]}
+    assert Counter(days) == Counter(map(str, DAYS))
+    assert days[0] == str(LAST)
+    assert "replication_key_value" not in run.states[-3]["bookmarks"]["events"]
+    before, after = bookmark(run.states[-1]), bookmark(forwards.states[-1])
+    assert before["replication_key_value"] == after["replication_key_value"] == "2024-01-16T00:00:00+00:00"
+    assert before.keys() == after.keys()
+    assert [entry["from_date"] for entry in before.get("ingested", [])] == ["2024-01-11"] * (by == "ingestion_time")
+
+
+def test_all_ways_out_give_the_same(
+    only_events: dict[str, Any], only_raw_events: dict[str, Any], tmp_path: Path
+) -> None:
+    unchanged = {"stream_maps": {"events": {"event_name": "event_name"}}}
+    batches = {
+        "batch_config": {
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": tmp_path.as_uri(), "prefix": ""},
+        }
+    }
+    with Emulator(project()) as emulator:
+        # Of one length: with adaptive windows the order of the records depends on which answer is the quicker.
+        settings = emulator.settings | NEWEST_FIRST | {"window_days": 7}
+        plain = run_tap(settings, catalog=only_events).well()
+        one_by_one = run_tap(settings | unchanged, catalog=only_events).well()
+        batched = run_tap(settings | batches, catalog=only_events).well()
+        raw = run_tap(settings | {"raw": True}, catalog=only_raw_events).well()
+    assert one_by_one.records() == plain.records() == records_in_batches(batched, "events")
+    assert one_by_one.states == plain.states == raw.states
+    assert batched.states[-1] == plain.states[-1]
+    raw_days = [record["properties"]["$insert_id"] for record in raw.records()]
+    assert raw_days == [record["insert_id"] for record in plain.records()]
+
+
+def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> None:
+    """In windows of a day, 76 of them: 60 requests an hour, and no waiting."""
+    clock, settings = TurnedClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
+    with Emulator(project(), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+        first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+    assert first.error is None
+    assert days_of(first) == [str(day) for day in reversed(DAYS[-60:])]
+    assert bookmark(first.state) == {
+        "replication_key": "event_time",
+        "ahead": {"from_date": str(DAYS[-60]), "before": "2024-01-16T00:00:00+00:00"},
+    }
+    # Three days later there are three more.
+    later = NOW + dt.timedelta(days=3)
+    new = [LAST + dt.timedelta(days=number) for number in (1, 2, 3)]
+    clock, settings = TurnedClock(later), settings | {"end_date": str(new[-1])}
+    with Emulator(project([*DAYS, *new]), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+        second = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS, state=first.state)
+    assert second.error is None
+    front = [str(day) for day in [*DAYS[-5:], *new]]
+    assert days_of(second) == front + [str(day) for day in reversed(DAYS[:-60])]
+    assert bookmark(second.state) == {
+        "replication_key": "event_time",
+        "replication_key_value": "2024-01-19T00:00:00+00:00",
+    }
+
+
+def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = ONE_BY_ONE | {"max_quota_wait": 0}
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now, faults=[Fault("export", (10,), "status:429")]) as emulator:
+        front = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+    assert front.error is not None
+    assert "max_quota_wait" in front.error
+    assert len(days_of(front)) == 9
+    caplog.clear()
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now, faults=[Fault("export", (40,), "status:429")]) as emulator:
+        history = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+    assert history.error is None
+    assert len(days_of(history)) == 39
+    [warning] = [record.getMessage() for record in caplog.records if "the history goes on" in record.getMessage()]
+    assert f"events {DAYS[-40]}: " in warning
+    assert "max_quota_wait" in warning
+
+
+def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None:
+    """200 days in windows of a day, and then a page of profiles."""
+    days = [LAST - dt.timedelta(days=number) for number in range(200)]
+    settings = ONE_BY_ONE | {"start_date": str(days[-1]), "max_quota_wait": 7200}
+    clock = TurnedClock(NOW)
+    with Emulator(project(days), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+        result = run_here(emulator.settings | settings, clock)
+        assert {seen.status for seen in emulator.requests} == {200}
+    assert result.error is None
+    # An hour was waited for, another one would leave nothing.
+    delivered = days_of(result)
+    assert delivered == [str(day) for day in days[: len(delivered)]]
+    assert 60 < len(delivered) <= 120
+    assert result.stdout.count(b'"stream":"profiles","record"') == 1
+    assert 3500 < result.waited < 7200
+
+
+def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_first() -> None:
+    settings = NEWEST_FIRST | {"raw": True, "window_days": 30, "max_retries": 0, "concurrent_exports": 1}
+    cut = [Fault("export", (2, 4), "sentinel:terminated early"), Fault("export", (5,), "status:402")]
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now, faults=cut) as emulator:
+        first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+        asked = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
+    # The window, cut; its newer half; its older half, cut, and again, refused.
+    assert asked[1:5] == [
+        ("2023-11-17", "2023-12-16"),
+        ("2023-12-02", "2023-12-16"),
+        ("2023-11-17", "2023-12-01"),
+        ("2023-11-17", "2023-12-01"),
+    ]
+    assert first.error is not None
+    assert bookmark(first.state)["ahead"]["from_date"] == "2023-12-02"
+    with Emulator(project(), now=clock.now) as emulator:
+        second = run_here(
+            emulator.settings | settings | {"lookback_days": 0}, TurnedClock(NOW), catalog=RAW_EVENTS, state=first.state
+        )
+    assert Counter(days_of(first) + days_of(second)) == Counter(map(str, DAYS))
+    assert bookmark(second.state)["replication_key_value"] == "2024-01-16T00:00:00+00:00"
+
+
+def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
+    settings = NEWEST_FIRST | {"raw": True, "window_days": 10, "concurrent_exports": 1, "lookback_days": 0}
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now, faults=[Fault("export", (5,), "status:402")]) as emulator:
+        first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+    assert first.error is not None
+    assert len(days_of(first)) == 40
+    with Emulator(project(), now=clock.now) as emulator:
+        second = run_here(
+            emulator.settings | settings | {"backfill": "oldest_first"},
+            TurnedClock(NOW),
+            catalog=RAW_EVENTS,
+            state=first.state,
+        )
+    assert days_of(second) == list(map(str, DAYS[:-40]))
+    assert bookmark(second.state) == {
+        "replication_key": "event_time",
+        "replication_key_value": "2024-01-16T00:00:00+00:00",
+    }
+
+
+def test_read_in_full_there_is_no_next_run_to_leave_anything_to() -> None:
+    """With the catalog's replication method FULL_TABLE no state is kept: so all of it comes, or the run fails."""
+    catalog = json.loads(json.dumps(RAW_EVENTS))
+    catalog["streams"][0] |= {"replication_method": "FULL_TABLE"}
+    settings = ONE_BY_ONE | {"max_quota_wait": 0}
+    clock = TurnedClock(NOW)
+    with Emulator(project(), now=clock.now) as emulator:
+        result = run_here(emulator.settings | settings, clock, catalog=catalog)
+    assert result.error is not None
+    assert "max_quota_wait" in result.error
+    assert days_of(result) == list(map(str, DAYS[:60]))

@@ -1,0 +1,424 @@
+"""Many runs, against a history that goes on arriving: a model of Mixpanel and of what a target holds in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tap_mixpanel_stream.mixpanel.coverage import SETTLING, Ahead, Delivered, Scope, settled
+from tap_mixpanel_stream.mixpanel.export import Processed
+from tap_mixpanel_stream.mixpanel.windows import (
+    MOMENT,
+    Part,
+    Plan,
+    Window,
+    bookmark_text,
+    end_instant,
+    first_day,
+    last_day,
+    parse_bookmark,
+)
+from tap_mixpanel_stream.streams.bookmark import read_bookmark, write_bookmark
+
+START = date(2024, 3, 1)  # clocks change in this month
+BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
+ZONES = st.sampled_from([UTC, ZoneInfo("America/Los_Angeles"), ZoneInfo("Asia/Kolkata"), ZoneInfo("Europe/Berlin")])
+Mode = Literal["event_time", "ingestion_time", "older"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An event: its day in the project, when it was processed and when it showed, and whether it tells the former."""
+
+    number: int
+    day: date
+    processed: datetime
+    shows: datetime
+    tells: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: how long after the one before it, and how it goes.
+
+    Attributes:
+        mode: `older` is the tap of version 0.1.0, which knows the bookmark only.
+        newest_first: Whether the back-fill goes backwards.
+        hours: Since the run before.
+        lasts: Hours from its first request to its last.
+        end: Its last day, counted from the start date; None for no end date.
+        window_days: How long its windows are.
+        fails_after: How many windows are out when it fails; None where it does not.
+        forgotten: How many of the states it wrote are lost, as by a target that crashed.
+    """
+
+    mode: Mode
+    hours: int
+    newest_first: bool = False
+    lasts: int = 0
+    end: int | None = None
+    window_days: int = 3
+    fails_after: int | None = None
+    forgotten: int = 0
+
+
+@dataclass
+class World:
+    """What there is in Mixpanel, and what has come out of it."""
+
+    rows: list[Row]
+    scope: Scope
+    now: datetime = BEGIN
+    state: dict[str, Any] = field(default_factory=dict)
+    target: Counter[Row] = field(default_factory=Counter)
+
+    def run(self, run: Run) -> None:
+        """Run the tap once."""
+        self.now += timedelta(hours=run.hours)
+        parts = self.older_parts(run) if run.mode == "older" else self.parts(run)
+        plan = Plan(parts, run.window_days)
+        windows = list(iter(plan.next, None))
+        states = [dict(self.state)]
+        for number, part in enumerate(windows):
+            if number == run.fails_after:
+                break
+            asked_at = self.now + timedelta(hours=run.lasts) * number / len(windows)
+            self.target.update(self.answer(part, asked_at))
+            self.book(run, part, asked_at)
+            states.append(dict(self.state))
+        self.state = states[max(0, len(states) - 1 - run.forgotten)]
+        self.now += timedelta(hours=run.lasts)
+
+    def end_date(self, run: Run) -> date | None:
+        return None if run.end is None else START + timedelta(days=run.end)
+
+    def parts(self, run: Run) -> list[Part]:
+        now, before = self.now, None
+        if run.mode == "ingestion_time":
+            before = settled(now)
+            now = before - MOMENT
+        last = last_day(self.end_date(run), now, self.scope.zone)
+        return read_bookmark(self.state).to_read(
+            self.scope, last, newest_first=run.newest_first, processed_before=before
+        )
+
+    def older_parts(self, run: Run) -> list[Part]:
+        text = self.state.get("replication_key_value")
+        before = None if text is None else parse_bookmark(text)
+        first = first_day(before, self.scope.start_date, self.scope.lookback_days, self.scope.zone)
+        last = last_day(self.end_date(run), self.now, self.scope.zone)
+        return [Part(Window(first, last))] if first <= last else []
+
+    def answer(self, part: Part, asked_at: datetime) -> list[Row]:
+        """What Mixpanel answers."""
+        return [
+            row
+            for row in self.rows
+            if part.window.first <= row.day <= part.window.last
+            and row.shows <= asked_at
+            and (part.processed is None or not row.tells or matches(part.processed, row))
+        ]
+
+    def book(self, run: Run, part: Part, asked_at: datetime) -> None:
+        """Note a window that is out, and see that what is noted is true."""
+        until = end_instant(part.window, self.scope.zone, part.processed.before if part.processed else asked_at)
+        if run.mode == "older":
+            text = self.state.get("replication_key_value")
+            if text is None or until > parse_bookmark(text):
+                self.state = {**self.state, "replication_key_value": bookmark_text(until)}
+            return
+        before = read_bookmark(self.state)
+        state = dict(self.state)
+        write_bookmark(state, before, before.with_part(part, until, self.scope))
+        after = read_bookmark(state)
+        assert before.before is None or (after.before is not None and after.before >= before.before)
+        ahead = before.closed(self.scope).ahead
+        if ahead and after.ahead:
+            assert after.ahead.first <= ahead.first
+            assert after.ahead.before >= ahead.before
+        for row in self.rows:
+            if row.day in after.ingested and row.processed < after.ingested[row.day]:
+                assert self.target[row], f"{row} is said to be delivered"
+        self.state = state
+
+
+def matches(processed: Processed, row: Row) -> bool:
+    return (processed.since is None or processed.since <= row.processed) and row.processed < processed.before
+
+
+def is_promised(row: Row, scope: Scope, longest: timedelta) -> bool:
+    """Whether it showed while its day was still within the look-back of whatever run came next."""
+    shows = (row.shows + longest).astimezone(scope.zone).date()
+    return row.day >= scope.start_date and (shows - row.day).days <= scope.lookback_days
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    zone: tzinfo = draw(ZONES)
+    lookback = draw(st.integers(0, 6))
+    rows = []
+    for number in range(draw(st.integers(1, 25))):
+        day = START + timedelta(days=draw(st.integers(0, 10) | st.integers(36, 55) | st.integers(0, 60)))
+        begin = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+        # A clock that is ahead makes events that are processed before their own time.
+        # Most runs are at full hours around midnight: so this is near the edges of what they ask for.
+        days, hours = draw(st.integers(-1, lookback + 1)), draw(st.sampled_from([-1, -1, 0, 0, 1, 13]))
+        processed = begin + timedelta(days=days, hours=hours, minutes=draw(st.sampled_from([-50, -1, 0, 1])))
+        shows = processed + timedelta(minutes=draw(st.sampled_from([0, 10, 59])))
+        rows.append(Row(number, day, processed, shows, draw(st.booleans())))
+    return World(rows, Scope(START, lookback, zone))
+
+
+def runs_of(modes: list[Mode], **more: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Run]]:
+    return st.lists(
+        st.builds(
+            Run,
+            mode=st.sampled_from(modes),
+            newest_first=st.booleans(),
+            hours=st.sampled_from([24, 24, 24, 24, 25, 0, 1, 72, 400]),
+            lasts=st.sampled_from([0, 0, 9]),
+            end=st.none() | st.integers(0, 60),
+            window_days=st.sampled_from([1, 2, 3, 90]),
+            fails_after=st.none() | st.integers(0, 8),
+            **more,
+        ),
+        min_size=1,
+        max_size=12,
+    )
+
+
+@st.composite
+def backfills(draw: st.DrawFn, modes: list[Mode]) -> list[Run]:
+    """Perhaps a few days, then a pause of weeks, and then nights that fail while they still read backwards."""
+
+    def run(hours: int, *, newest_first: bool, may_go_well: bool) -> Run:
+        how_far = st.integers(0, 25)
+        return Run(
+            draw(st.sampled_from(modes)),
+            hours,
+            newest_first=newest_first,
+            window_days=draw(st.sampled_from([1, 2, 3, 7])),
+            fails_after=draw(st.none() | how_far if may_go_well else how_far),
+        )
+
+    early = draw(st.integers(0, 6))
+    runs = [run(24 * early, newest_first=False, may_go_well=True)] if early else []
+    runs.append(run(24 * 42, newest_first=True, may_go_well=False))
+    runs += [run(24, newest_first=draw(st.booleans()), may_go_well=True) for _ in range(draw(st.integers(0, 6)))]
+    return runs
+
+
+def last_run(mode: Mode, *, newest_first: bool) -> Run:
+    """A run after everything has arrived, which goes well and knows no end."""
+    return Run(mode, hours=24 * 100, newest_first=newest_first)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    world=worlds(),
+    runs=runs_of(["event_time", "ingestion_time", "older"], forgotten=st.sampled_from([0, 0, 0, 1, 3]))
+    | backfills(["event_time", "ingestion_time", "older"])
+    | backfills(["event_time"])
+    | backfills(["ingestion_time"]),
+    mode=st.sampled_from(["event_time", "ingestion_time"]),
+    newest_first=st.booleans(),
+)
+def test_no_row_is_lost_whatever_fails_and_however_the_modes_are_switched(
+    world: World, runs: list[Run], mode: Mode, newest_first: bool
+) -> None:
+    for run in [*runs, last_run(mode, newest_first=newest_first)]:
+        world.run(run)
+    assert "ahead" not in world.state
+    longest = timedelta(hours=max(run.lasts for run in runs))
+    lost = [row for row in world.rows if is_promised(row, world.scope, longest) and not world.target[row]]
+    assert lost == []
+
+
+@settings(max_examples=400, deadline=None)
+@given(world=worlds(), runs=runs_of(["ingestion_time"]) | backfills(["ingestion_time"]), newest_first=st.booleans())
+def test_by_ingestion_time_each_row_comes_once_whatever_fails(
+    world: World, runs: list[Run], newest_first: bool
+) -> None:
+    for run in [*runs, last_run("ingestion_time", newest_first=newest_first)]:
+        world.run(run)
+    assert [row for row, count in world.target.items() if row.tells and count > 1] == []
+
+
+def test_a_row_is_settled_an_hour_after_it_was_processed() -> None:
+    assert settled(datetime(2024, 3, 1, 2, 0, 0, 999_999, tzinfo=UTC)) == datetime(2024, 3, 1, 1, tzinfo=UTC)
+    assert timedelta(minutes=45) < SETTLING
+
+
+NOW = datetime(2024, 3, 20, 9, tzinfo=UTC)
+SCOPE = Scope(START, 5, UTC)
+
+
+def asked(delivered: Delivered) -> list[tuple[str, str | None]]:
+    parts = delivered.to_read(SCOPE, NOW.date(), processed_before=settled(NOW))
+    return [
+        (str(part.window), part.processed.since.isoformat() if part.processed and part.processed.since else None)
+        for part in parts
+    ]
+
+
+def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
+    instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
+    days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], instant)
+    assert asked(Delivered(instant, ingested=days)) == [
+        ("2024-03-14..2024-03-19", "2024-03-19T08:00:00+00:00"),
+        ("2024-03-20", None),
+    ]
+
+
+def test_a_bookmark_that_was_set_back_has_its_days_read_anew() -> None:
+    days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], datetime(2024, 3, 19, 8, tzinfo=UTC))
+    assert asked(Delivered(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [("2024-03-05..2024-03-20", None)]
+    assert asked(Delivered(ingested=days)) == [("2024-03-01..2024-03-20", None)]
+
+
+def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
+    old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
+    days = {date(2024, 3, day): new if day < 16 else old for day in range(13, 19)}
+    assert asked(Delivered(old, ingested=days)) == [
+        ("2024-03-13..2024-03-15", "2024-03-19T08:00:00+00:00"),
+        ("2024-03-16..2024-03-18", "2024-03-18T08:00:00+00:00"),
+        ("2024-03-19..2024-03-20", None),
+    ]
+
+
+def test_a_longer_look_back_reads_the_added_days_whole() -> None:
+    instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
+    days = {date(2024, 3, day): instant for day in range(17, 20)}
+    assert asked(Delivered(instant, ingested=days)) == [
+        ("2024-03-14..2024-03-16", None),
+        ("2024-03-17..2024-03-19", "2024-03-19T08:00:00+00:00"),
+        ("2024-03-20", None),
+    ]
+
+
+def planned(delivered: Delivered, last: date, *, newest_first: bool = True) -> list[str]:
+    """The parts in words: `<` backwards, `~` history."""
+    parts = delivered.to_read(SCOPE, last, newest_first=newest_first)
+    return [f"{part.window}{'<' * part.backwards}{'~' * part.is_history}" for part in parts]
+
+
+def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
+    assert planned(Delivered(), date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-01..2024-05-31<~"]
+    assert planned(Delivered(), date(2024, 3, 30)) == ["2024-03-01..2024-03-30"]
+    assert planned(Delivered(), date(2024, 6, 30), newest_first=False) == ["2024-03-01..2024-06-30"]
+    long_ago = Delivered(datetime(2024, 3, 20, tzinfo=UTC))
+    assert planned(long_ago, date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-15..2024-05-31<~"]
+
+
+def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(halfway, date(2024, 6, 30)) == ["2024-06-24..2024-06-30", "2024-03-01..2024-05-09<~"]
+    # The other way round, history has its turn first; what is delivered is not read again by either.
+    assert planned(halfway, date(2024, 6, 30), newest_first=False) == [
+        "2024-03-01..2024-05-09",
+        "2024-06-24..2024-06-30",
+    ]
+
+
+def test_the_look_back_does_not_reach_into_days_that_are_still_to_come() -> None:
+    begun = Delivered(ahead=Ahead(date(2024, 6, 29), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(begun, date(2024, 6, 30)) == ["2024-06-29..2024-06-30", "2024-03-01..2024-06-28<~"]
+
+
+def test_an_end_date_before_what_is_delivered_leaves_only_the_way_forwards() -> None:
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    assert planned(halfway, date(2024, 4, 30)) == ["2024-03-01..2024-04-30~"]
+    assert planned(halfway, date(2024, 5, 9)) == ["2024-03-01..2024-05-09<~"]
+
+
+def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> None:
+    bookmark, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
+    almost = Delivered(bookmark, Ahead(date(2024, 3, 17), front))
+    assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
+    last = Part(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
+    assert almost.with_part(last, datetime(2024, 3, 17, tzinfo=UTC), SCOPE) == Delivered(front)
+    before = Part(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
+    after = almost.with_part(before, datetime(2024, 3, 17, tzinfo=UTC), SCOPE)
+    assert after == Delivered(bookmark, Ahead(date(2024, 3, 16), front))
+
+
+def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
+    front = datetime(2024, 6, 29, 9, tzinfo=UTC)
+    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), front))
+    some = Part(Window(START, date(2024, 5, 8)))
+    assert halfway.with_part(some, datetime(2024, 5, 9, tzinfo=UTC), SCOPE) == Delivered(
+        datetime(2024, 5, 9, tzinfo=UTC), halfway.ahead
+    )
+    all_of_it = Part(Window(START, date(2024, 5, 9)))
+    assert halfway.with_part(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SCOPE) == Delivered(front)
+
+
+def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
+    state: dict[str, Any] = {}
+    ahead = Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC))
+    write_bookmark(state, Delivered(), Delivered(ahead=ahead))
+    assert state == {
+        "replication_key": "event_time",
+        "ahead": {"from_date": "2024-05-10", "before": "2024-06-29T09:00:00+00:00"},
+    }
+    assert read_bookmark(state) == Delivered(ahead=ahead)
+
+
+def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
+    before, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
+    part = Part(Window(START, date(2024, 6, 29)), Processed(None, front))
+    assert sorted(Delivered().with_part(part, front, SCOPE).ingested) == [date(2024, 6, day) for day in range(24, 30)]
+    days = {START + timedelta(days=number): front for number in range(121)}
+    halfway = Delivered(before, Ahead(date(2024, 6, 28), front), days)
+    after = halfway.with_part(Part(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SCOPE)
+    assert sorted(day for day in after.ingested if day >= date(2024, 6, 20)) == [
+        date(2024, 6, day) for day in range(24, 30)
+    ]
+
+
+def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
+    old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
+    days = {date(2024, 3, 13): new, date(2024, 3, 14): new, date(2024, 3, 15): old, date(2024, 3, 17): old}
+    state: dict[str, Any] = {}
+    write_bookmark(state, Delivered(), Delivered(old, ingested=days))
+    assert state == {
+        "replication_key": "event_time",
+        "replication_key_value": "2024-03-18T08:00:00+00:00",
+        "ingested": [
+            {"from_date": "2024-03-13", "to_date": "2024-03-14", "before": "2024-03-19T08:00:00+00:00"},
+            {"from_date": "2024-03-15", "to_date": "2024-03-15", "before": "2024-03-18T08:00:00+00:00"},
+            {"from_date": "2024-03-17", "to_date": "2024-03-17", "before": "2024-03-18T08:00:00+00:00"},
+        ],
+    }
+    assert read_bookmark(state) == Delivered(old, ingested=days)
+
+
+def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
+    part = Part(Window(START, date(2024, 3, 2)))
+    delivered = Delivered().with_part(part, datetime(2024, 3, 3, tzinfo=UTC), SCOPE)
+    state: dict[str, Any] = {}
+    write_bookmark(state, Delivered(), delivered)
+    assert state == {"replication_key": "event_time", "replication_key_value": "2024-03-03T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"ingested": [{"from_date": "2024-03-02"}]},
+        {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-01", "before": "2024-03-03"}]},
+        {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-02", "before": "soon"}]},
+        {"ingested": "2024-03-02"},
+        {"ahead": {"from_date": "2024-03-02"}},
+        {"ahead": ["2024-03-02"]},
+        {"replication_key_value": 5},
+    ],
+)
+def test_a_state_that_holds_something_else_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        read_bookmark(broken)

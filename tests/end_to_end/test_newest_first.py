@@ -210,7 +210,8 @@ def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
 def test_read_in_full_there_is_no_next_run_to_leave_anything_to() -> None:
     """With the catalog's replication method FULL_TABLE no state is kept: so all of it comes, or the run fails."""
     catalog = json.loads(json.dumps(RAW_EVENTS))
-    catalog["streams"][0] |= {"replication_method": "FULL_TABLE"}
+    [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
+    events["replication_method"] = "FULL_TABLE"
     settings = ONE_BY_ONE | {"max_quota_wait": 0}
     clock = TurnedClock(NOW)
     with Emulator(project(), now=clock.now) as emulator:

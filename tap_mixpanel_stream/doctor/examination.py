@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.quota import HOURLY
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import LARGE, Window, first_day, last_day
+from ..mixpanel.windows import LARGE, Window, ends, first_day, last_day
 from ..records.envelope import record_envelope
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.lines import LineCutter
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..mixpanel.client import Answer
+    from ..mixpanel.windows import Part
     from ..records.zone_check import Judgement
     from ..streams.base import MixpanelStream
     from ..tap import TapMixpanelStream
@@ -48,7 +50,6 @@ FIRST_BYTES = 1024 * 1024
 """Bytes of a day in whose lines the time zone is looked for."""
 
 WRONG_CLOCK = timedelta(seconds=30)
-QUERIES_AN_HOUR = 60
 SECONDS_AN_HOUR = 3600
 
 # Answers by which the credentials are good and the project is found.
@@ -214,10 +215,12 @@ class _Examination:
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
         """Read some days, and tell from them about the zone and about a whole run."""
-        first, last = self._range(stream)
-        if first > last:
+        parts = stream.parts()
+        if not parts:
+            first, last = self._range(stream)
             self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
             return
+        first, last = ends(parts)
         today = last_day(None, self._tap.clock.now(), self._settings.zone)
         # A day that is not over shows less than it will hold.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
@@ -235,7 +238,7 @@ class _Examination:
         self._tell_of_events(looks, failure)
         if looks:
             self._tell_of_zone(zone_check.judgement(self._settings.zone))
-            self._tell_of_run(first, last, [look.day for look in looks])
+            self._tell_of_run(parts, [look.day for look in looks])
 
     def _look_at(self, stream: EventsStream, day: date, zone_check: ZoneCheck) -> _Look:
         """Read one day, or the beginning of a very long one, through the shape that a run would use."""
@@ -309,32 +312,47 @@ class _Examination:
 
     # --- What a run takes --------------------------------------------------------------------------------------------
 
-    def _tell_of_run(self, first: date, last: date, days: Sequence[Day]) -> None:
+    def _tell_of_run(self, parts: Sequence[Part], days: Sequence[Day]) -> None:
         settings = self._settings
         ahead = settings.concurrent_exports
-        run = forecast(first, last, days, window_days=settings.window_days, ahead=ahead)
-        least = "" if run.is_whole else "at least "
+        run = forecast(parts, days, window_days=settings.window_days, ahead=ahead)
+        first, last = ends(parts)
+        # By ingestion time, days of which rows are delivered bring only those that are new.
+        reads_less = any(part.processed and part.processed.since for part in parts)
+        least = "up to " if reads_less else "" if run.is_whole else "at least "
         self._report.ok(
             "run",
             f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.unpacked)} "
             f"({size_text(run.received)} over the network)",
         )
         # Besides the windows, the first page or the list of each other stream.
-        self._tell_of_quota(run.requests + len(self._streams) - 1)
+        can_go_on = any(part.is_history for part in parts)
+        self._tell_of_quota(run.requests + len(self._streams) - 1, can_go_on=can_go_on)
         self._tell_of_disk(run)
 
-    def _tell_of_quota(self, requests: int) -> None:
-        hours = (requests - 1) // QUERIES_AN_HOUR
+    def _tell_of_quota(self, requests: int, *, can_go_on: bool) -> None:
+        """Report what the queries of a run take.
+
+        Args:
+            requests: How many they are.
+            can_go_on: Whether a run that has read what is most wanted ends well where the quota does.
+        """
+        hourly, most = self._settings.hourly_quota, self._settings.max_quota_wait
+        hours = (requests - 1) // hourly
         taken = f"{about(requests)} queries"
         if not hours:
-            self._report.ok("quota", f"{taken}, and Mixpanel allows {QUERIES_AN_HOUR} an hour: no waiting")
+            who = "Mixpanel" if hourly == HOURLY else "hourly_quota"
+            self._report.ok("quota", f"{taken}, and {who} allows {hourly} an hour: no waiting")
             return
-        taken += f" at {QUERIES_AN_HOUR} an hour, so {_hours(hours)} of waiting"
-        wait, most = hours * SECONDS_AN_HOUR, self._settings.max_quota_wait
+        taken += f" at {hourly} an hour, so {_hours(hours)} of waiting"
+        wait = hours * SECONDS_AN_HOUR
         if wait <= most:
             self._report.ok("quota", taken)
             return
-        runs = -(-requests // (QUERIES_AN_HOUR * (1 + most // SECONDS_AN_HOUR)))
+        runs = -(-requests // (hourly * (1 + most // SECONDS_AN_HOUR)))
+        if can_go_on:
+            self._report.ok("quota", f"{taken}: the history comes over more than one run, at least {runs}")
+            return
         self._report.problem(
             "quota",
             f"{taken}, but max_quota_wait is {most} s, at which a run stops, with what was delivered saved in the "

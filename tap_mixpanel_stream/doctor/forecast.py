@@ -10,10 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import IN_MEMORY
-from ..mixpanel.windows import Part, Plan, Window
+from ..mixpanel.windows import Plan, Window, ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ..mixpanel.windows import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +67,24 @@ def days_to_look_at(first: date, last: date, most: int) -> list[date]:
     return [first + timedelta(days=place) for place in sorted(places)]
 
 
-def forecast(first: date, last: date, seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
+def forecast(parts: Sequence[Part], seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
     """Let the tap's own plan of windows run over days of estimated size.
 
     A day between two that were seen is taken to hold what a straight line between them says, one before or after all of
     them as much as the nearest.
 
     Args:
-        first: The first day to export.
-        last: The last day.
+        parts: What the run is to read; at least one.
         seen: What some days hold, in their order; at least one.
         window_days: As the setting.
         ahead: How many windows are fetched ahead: `concurrent_exports`.
     """
+    first, last = ends(parts)
     events, received, unpacked, shaped = (
         _Sums(first, last, [(day.date, measure(day)) for day in seen])
         for measure in map(attrgetter, ("events", "received", "unpacked", "shaped"))
     )
-    plan = Plan([Part(Window(first, last))], window_days)
+    plan = Plan(parts, window_days)
     windows: list[Window] = []
     under_way: deque[Window] = deque()
     while True:
@@ -95,12 +97,11 @@ def forecast(first: date, last: date, seen: Sequence[Day], *, window_days: int |
         plan.report(done, round(unpacked.of(done)))
     # While one window is written out, so many others are fetched. Small ones stay in memory.
     on_disk = [size if (size := shaped.of(window)) > IN_MEMORY else 0.0 for window in windows]
-    whole = Window(first, last)
     return Forecast(
         requests=len(windows),
-        events=events.of(whole),
-        received=received.of(whole),
-        unpacked=unpacked.of(whole),
+        events=sum(map(events.of, windows)),
+        received=sum(map(received.of, windows)),
+        unpacked=sum(map(unpacked.of, windows)),
         spooled=max(sum(on_disk[start : start + ahead + 1]) for start in range(len(on_disk))),
         is_whole=all(day.is_whole for day in seen),
     )

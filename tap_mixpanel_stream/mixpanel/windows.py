@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .export import Processed
 
@@ -140,6 +140,11 @@ class Part:
         one, other = split(self.window)
         first, rest = (other, one) if self.backwards else (one, other)
         return replace(self, window=first), replace(self, window=rest)
+
+
+def ends(parts: Sequence[Part]) -> tuple[date, date]:
+    """The first and the last day of some parts, in whatever order they stand; there must be one."""
+    return min(part.window.first for part in parts), max(part.window.last for part in parts)
 
 
 def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:

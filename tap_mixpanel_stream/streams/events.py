@@ -18,7 +18,7 @@ from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import MOMENT, Part, Plan, Window, end_instant, last_day
+from ..mixpanel.windows import MOMENT, Part, Plan, Window, end_instant, ends, last_day
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.zone_check import ZoneCheck
@@ -130,7 +130,7 @@ class EventsStream(MixpanelStream):
     @contextlib.contextmanager
     def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, Read]]]:
         """Fetch the windows from the bookmark, less the look-back, to the last day."""
-        parts = self._parts()
+        parts = self.parts()
         if not parts:
             yield iter(())
             return
@@ -167,10 +167,10 @@ class EventsStream(MixpanelStream):
 
     def sample(self, count: int) -> Portion:
         """Ask for `count` events of the days that a run would ask for, by Mixpanel's `limit`."""
-        parts = self._parts()
+        parts = self.parts()
         if not parts:
             return Portion()
-        whole = Part(Window(min(part.window.first for part in parts), max(part.window.last for part in parts)))
+        whole = Part(Window(*ends(parts)))
         return self._try(whole, BARE, self.settings.max_retries, limit=count)[0]
 
     def start_date(self) -> dt.date:
@@ -188,7 +188,7 @@ class EventsStream(MixpanelStream):
         settings = self.settings
         return Scope(self.start_date(), settings.lookback_days, settings.zone)
 
-    def _parts(self) -> list[Part]:
+    def parts(self) -> list[Part]:
         """What this run is to read."""
         settings, delivered, scope = self.settings, self.delivered(), self._scope
         now, processed_before = self.clock.now(), None

@@ -364,6 +364,23 @@ def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
     assert waits.code == 0
 
 
+def test_newest_first_more_waiting_than_allowed_means_more_runs() -> None:
+    with Emulator(project(events_per_day=5)) as emulator:
+        found = examined(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
+    assert found.code == 0
+    assert "about 370 queries at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
+    assert "the history comes over more than one run, at least 3" in found.lines("ok")["quota"]
+
+
+def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
+    with Emulator(project(events_per_day=5)) as emulator:
+        config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-15", "window_days": 1}
+        waits = examined(config | {"hourly_quota": 10})
+        fits = examined(config | {"hourly_quota": 20})
+    assert "16 queries at 10 an hour, so an hour of waiting" in waits.lines("ok")["quota"]
+    assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
+
+
 def test_less_disk_than_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(1, 1, 1_000_000))
     with Emulator(project()) as emulator:

@@ -12,13 +12,17 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY
 from tap_mixpanel_stream.doctor.forecast import Day, days_to_look_at, forecast
-from tap_mixpanel_stream.mixpanel.windows import LARGE, MIB, MOST_DAYS
+from tap_mixpanel_stream.mixpanel.windows import LARGE, MIB, MOST_DAYS, Part, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST = date(2022, 1, 1)
 YEAR = date(2022, 12, 31)
+
+
+def days_to(last: date) -> list[Part]:
+    return [Part(Window(FIRST, last))]
 
 
 def day(place: int, size: int, *, is_whole: bool = True) -> Day:
@@ -47,7 +51,7 @@ def test_requests_stay_within_what_windows_can_be(
 ) -> None:
     last = FIRST + timedelta(days=days - 1)
     seen = [day(place, size) for place, size in zip(range(0, days, max(1, days // 5)), sizes, strict=False)]
-    run = forecast(FIRST, last, seen, window_days=window_days, ahead=ahead)
+    run = forecast(days_to(last), seen, window_days=window_days, ahead=ahead)
     if window_days:
         assert run.requests == math.ceil(days / window_days)
     assert math.ceil(days / (window_days or MOST_DAYS)) <= run.requests <= days
@@ -61,8 +65,8 @@ def straight(place: int) -> int:
 @pytest.mark.parametrize("sizes", [straight, lambda place: straight(364 - place), lambda _place: 5_000_000])
 def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Callable[[int], int]) -> None:
     places = [(chosen - FIRST).days for chosen in days_to_look_at(FIRST, YEAR, 5)]
-    few = forecast(FIRST, YEAR, [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
-    every = forecast(FIRST, YEAR, [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
+    few = forecast(days_to(YEAR), [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
+    every = forecast(days_to(YEAR), [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
     assert few.requests == every.requests
     assert few.unpacked == pytest.approx(sum(map(sizes, range(365))))
     assert few.spooled == pytest.approx(every.spooled)
@@ -70,7 +74,7 @@ def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Calla
 
 def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> None:
     seen = [day(10, 1_000_000), day(20, 3_000_000)]
-    run = forecast(FIRST, FIRST + timedelta(days=30), seen, window_days=None, ahead=1)
+    run = forecast(days_to(FIRST + timedelta(days=30)), seen, window_days=None, ahead=1)
     assert run.unpacked == pytest.approx(10 * 1_000_000 + 11 * 2_000_000 + 10 * 3_000_000)
     assert run.events == pytest.approx(run.unpacked / 1000)
     assert run.received == pytest.approx(run.unpacked / 5)
@@ -79,15 +83,26 @@ def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> No
 def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
     seen = [day(0, 10 * MIB)]
     for ahead in (1, 2, 4):
-        run = forecast(FIRST, YEAR, seen, window_days=1, ahead=ahead)
+        run = forecast(days_to(YEAR), seen, window_days=1, ahead=ahead)
         assert run.spooled == pytest.approx((ahead + 1) * 11 * MIB, rel=1e-6)
-    assert forecast(FIRST, FIRST, seen, window_days=1, ahead=4).spooled == pytest.approx(11 * MIB, rel=1e-6)
+    assert forecast(days_to(FIRST), seen, window_days=1, ahead=4).spooled == pytest.approx(11 * MIB, rel=1e-6)
 
 
 def test_windows_that_stay_in_memory_need_no_disk() -> None:
-    assert forecast(FIRST, YEAR, [day(0, IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
+    assert forecast(days_to(YEAR), [day(0, IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
 
 
 def test_a_day_not_read_to_its_end_makes_it_a_least() -> None:
-    assert forecast(FIRST, YEAR, [day(0, 5)], window_days=None, ahead=2).is_whole
-    assert not forecast(FIRST, YEAR, [day(0, 5), day(9, LARGE, is_whole=False)], window_days=None, ahead=2).is_whole
+    assert forecast(days_to(YEAR), [day(0, 5)], window_days=None, ahead=2).is_whole
+    assert not forecast(days_to(YEAR), [day(0, 5), day(9, LARGE, is_whole=False)], window_days=None, ahead=2).is_whole
+
+
+def test_only_what_the_run_reads_is_counted() -> None:
+    """A back-fill half-way: days that are delivered already lie between the front and the history."""
+    parts = [
+        Part(Window(date(2022, 12, 27), YEAR)),
+        Part(Window(FIRST, date(2022, 1, 31)), backwards=True, is_history=True),
+    ]
+    run = forecast(parts, [day(0, 10 * MIB)], window_days=1, ahead=2)
+    assert run.requests == 36
+    assert run.unpacked == pytest.approx(36 * 10 * MIB)

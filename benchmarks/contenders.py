@@ -169,6 +169,8 @@ def ours(
     return Contender(name, command, size, stream, is_singer=True, is_ours=True, needs=frozenset(settings))
 
 
+A_STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
+
 OURS = (
     ours("raw", raw=True),
     ours("normalized"),
@@ -179,7 +181,7 @@ OURS = (
     ours("normalized, `distinct_id` deselected", deselected="distinct_id"),
     ours("normalized, `time_in_ms`", time_in_ms=True),
     ours("normalized, `project_timezone` Europe/Zurich", project_timezone="Europe/Zurich"),
-    ours("normalized, a stream map", size=SLOW, stream_maps={"events": {"city": "properties.get('$city')"}}),
+    ours("normalized, a stream map", size=SLOW, stream_maps=A_STREAM_MAP),
     ours("normalized, flattened", size=SLOW, flattening_enabled=True, flattening_max_depth=1),
     ours("profiles, raw", stream="profiles", size=PROFILES, raw=True),
     ours("profiles, normalized", stream="profiles", size=PROFILES),

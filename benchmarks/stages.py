@@ -17,13 +17,15 @@ from math import nan
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import requests
 
 from tap_mixpanel_stream.delivery.portion import Portion
-from tap_mixpanel_stream.mixpanel.body import unpacked
+from tap_mixpanel_stream.mixpanel.body import Counts, as_sent, unpacked
 from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
 from tap_mixpanel_stream.records.body import is_utf8
+from tap_mixpanel_stream.streams.shaping import Shaping
 
 from .contenders import GZIP, Task, ours
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 EVENTS, ROUNDS = 60_000, 5
 QUICK_EVENTS, QUICK_ROUNDS = 4_000, 1
 
-_PIECE = 64 * 1024
+_ENVELOPE = record_envelope("events", time_extracted=datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class _Bench:
 
     def _read(self) -> None:
         with self._answer() as answer:
-            while answer.raw.read(_PIECE, decode_content=False):
+            for _ in as_sent(answer, Counts()):
                 pass
 
     def _unpack(self) -> None:
@@ -181,9 +183,18 @@ class _Bench:
                 pipe.write(block)
 
     def _spooled(self, raw: bool) -> Portion:
+        shaping = Shaping(
+            shape=shapes_for(raw).events,
+            envelope=_ENVELOPE,
+            selected=None,
+            zone=ZoneInfo("UTC"),
+            strip_nul=False,
+            skip_bad_lines=False,
+            packing="gzip",
+        )
         portion = Portion()
         with self._answer() as answer:
-            portion.collect(unpacked(answer), LineCutter(), _converter(raw))
+            shaping(as_sent(answer, Counts()), portion)
         return portion
 
 
@@ -191,5 +202,4 @@ def _converter(raw: bool) -> EventConverter:
     def fail(bad_line: BadLine) -> None:
         raise bad_line
 
-    envelope = record_envelope("events", time_extracted=datetime.now(UTC))
-    return shapes_for(raw).events.converter(envelope=envelope, on_bad_line=fail)
+    return shapes_for(raw).events.converter(envelope=_ENVELOPE, on_bad_line=fail)

@@ -36,7 +36,7 @@ class Circumstances:
     @classmethod
     def now(cls) -> Circumstances:
         """Look around. To be called before anything is measured."""
-        release = f"{platform.system()} {platform.release()}"
+        release = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
         python = f"{platform.python_implementation()} {platform.python_version()}"
         made_of = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("singer-sdk", "msgspec", "isal"))
         return cls(

@@ -76,8 +76,8 @@ class Comparison:
         dropped: Events that did not come out.
         doubled: Events that came out more often than they went in.
         values: How many values there were, those of events that came out.
-        names: How many names of properties there were.
-        renamed: Those with another name now, each with an example of it.
+        names: How many names there were, of properties and `event`.
+        renamed: Those that are others now, each with an example.
         as_text: Values that became text.
         altered: Values that are others now.
         left_out: Values that are no more.
@@ -223,8 +223,8 @@ def _compare(found: Comparison, events: Sequence[bytes], output: bytes) -> None:
         trace = event["properties"]["trace_id"]
         # Of an event that was sent twice it cannot be told which is which.
         if counts[trace] == 1 and rows[trace]:
-            names |= event["properties"].keys()
             for name, value in {"event": event["event"], **event["properties"]}.items():
+                names.add(name)
                 found.values += 1
                 _compare_value(found, name, value, rows[trace][0])
     found.names = len(names)

@@ -180,18 +180,17 @@ def _note(found: Comparison) -> str:
         sentences.append("All events came, each as often as it was sent.")
     if found.renamed:
         name, now = next(iter(found.renamed.items()))
-        plural = "name" if len(found.renamed) == 1 else "names"
-        sentences.append(f"{len(found.renamed)} of {found.names} {plural} changed (`{name}` is `{now}`).")
+        sentences.append(f"{len(found.renamed)} of {found.names} names changed (`{name}` is `{now}`).")
     for kind, words in (
-        ("as_text", "of the values are text now"),
-        ("altered", "are others now"),
-        ("left_out", "are no more"),
-        ("shifted", "are another instant now"),
+        ("as_text", "became text"),
+        ("altered", "became others"),
+        ("left_out", "were left out"),
+        ("shifted", "became other instants"),
     ):
         if count := getattr(found, kind):
             name, before, after = found.examples[kind]
             example = f"`{name}` was `{before}`" + (f" and is `{after}`" if after else "")
-            sentences.append(f"{_share(count, found.values)} {words} ({example}).")
+            sentences.append(f"{count:,} of {found.values:,} values {words} ({example}).")
     if not found.as_text + found.changes:
         sentences.append("Every value is what it was.")
     if found.fooled:
@@ -210,9 +209,9 @@ def growth(grown: Growth) -> str:
             [step for step in all_steps if step.shape == shape] for all_steps in (grown.steps, grown.windows)
         )
         aims += [
-            # The first size is too small for its CPU to say much.
+            # The first size is too small to say much.
             Goal(f"{shape}: CPU of an event, the most through the least", 1.1, _spread(step.cpu for step in steps[1:])),
-            Goal(f"{shape}: memory, the most through the least", 1.1, _spread(step.memory for step in steps)),
+            Goal(f"{shape}: memory, the most through the least", 1.1, _spread(step.memory for step in steps[1:])),
             Goal(f"{shape}: memory of the large window through that of the small", 1.1, _last_through_first(windows)),
         ]
     return "\n\n".join(
@@ -300,7 +299,7 @@ def _name(contender: Contender) -> str:
 
 def _memory(held: int, least: int) -> str:
     # What the measuring process itself holds is the least that can be seen.
-    return f"{'≤ ' if held <= least * 1.05 else ''}{held / _MB:.0f}"
+    return f"{'≤ ' if held <= least * 1.05 else ''}{held / _MB:,.0f}"
 
 
 def _size(count: float) -> str:
@@ -308,7 +307,3 @@ def _size(count: float) -> str:
         if count >= size:
             return f"{figure(count / size)} {unit}"
     return f"{figure(count / 1e3)} KB"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if part / whole >= 0.001 else f"{part:,} of {whole:,}"  # noqa: PLR2004

@@ -82,6 +82,7 @@ class Contender:
         command: Makes its command line.
         size: How much it is given.
         stream: `events` or `profiles`.
+        zone: The zone of the project that it reads.
         environment: Variables to add.
         is_singer: Whether it writes a SCHEMA message.
         is_ours: Whether it is this tap.
@@ -93,6 +94,7 @@ class Contender:
     command: Callable[[Task], list[str]]
     size: Size = QUICK
     stream: str = "events"
+    zone: str = "UTC"
     environment: tuple[tuple[str, str], ...] = ()
     is_singer: bool = False
     is_ours: bool = False
@@ -166,7 +168,8 @@ def ours(
             arguments += [f"--{option}", str(path)]
         return arguments
 
-    return Contender(name, command, size, stream, is_singer=True, is_ours=True, needs=frozenset(settings))
+    zone = settings.get("project_timezone", "UTC")
+    return Contender(name, command, size, stream, zone, is_singer=True, is_ours=True, needs=frozenset(settings))
 
 
 A_STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
@@ -216,7 +219,7 @@ def _obvious(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: b
         return [sys.executable, "-m", "benchmarks.obvious_tap", "--config", str(config)]
 
     environment = (("PYTHONPATH", str(ROOT)), *((("MSGSPEC_WRITER", "1"),) if msgspec else ()))
-    return Contender(name, command, size, stream, environment, is_singer=True)
+    return Contender(name, command, size, stream, environment=environment, is_singer=True)
 
 
 OBVIOUS = (

@@ -55,16 +55,18 @@ class History:
 
     Args:
         in_ms: Whether `time` is in milliseconds.
+        zone: The zone of the days, and of the wall clock that `time` is.
     """
 
-    def __init__(self, *, in_ms: bool = False) -> None:
+    def __init__(self, *, in_ms: bool = False, zone: str = "UTC") -> None:
         self._in_ms = in_ms
+        self._zone = zone
 
     @cached_property
     def days(self) -> list[Day]:
         """The days that repeat."""
         last = FIRST_DAY + timedelta(days=_DIFFERENT_DAYS - 1)
-        project = SyntheticProject(1, FIRST_DAY, last, events_per_day=EVENTS_A_DAY, profiles=USERS)
+        project = SyntheticProject(1, FIRST_DAY, last, events_per_day=EVENTS_A_DAY, profiles=USERS, zone=self._zone)
         now = datetime.now(UTC)
         days = (project.lines(day, day, now=now, in_ms=self._in_ms) for day in _days(FIRST_DAY, last))
         return [_packed(b"\n".join(lines) + b"\n") for lines in days]

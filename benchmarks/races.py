@@ -156,12 +156,12 @@ class _Course:
     """Where a group runs: the local Mixpanels and the files, for each size.
 
     Args:
-        sites: The local Mixpanel, by the number of its profiles.
+        sites: The local Mixpanel, by the number of its profiles and its zone.
         bodies: The file with a stream's answer, by how much it holds.
         names: The file with the names of all properties.
     """
 
-    def __init__(self, sites: dict[int, Site], bodies: dict[int, Path], names: Path) -> None:
+    def __init__(self, sites: dict[tuple[int, str], Site], bodies: dict[int, Path], names: Path) -> None:
         self._sites = sites
         self._bodies = bodies
         self._names = names
@@ -172,7 +172,7 @@ class _Course:
         of_events = contender.stream == "events"
         with tempfile.TemporaryDirectory() as folder:
             yield Task(
-                site=self._sites[0 if of_events else amount],
+                site=self._sites[0 if of_events else amount, contender.zone],
                 first=FIRST_DAY,
                 last=last_day_of(amount) if of_events else FIRST_DAY,
                 body=self._bodies[amount],
@@ -192,14 +192,15 @@ def _course(group: list[Contender]) -> Iterator[_Course]:
     of_events = group[0].stream == "events"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sites = {count: stack.enter_context(serving(count)) for count in ([0] if of_events else amounts)}
+        served = {(0 if of_events else amount, each.zone) for each in group for amount in amounts}
+        sites = {(profiles, zone): stack.enter_context(serving(profiles, zone)) for profiles, zone in served}
         bodies = {amount: folder / f"{amount}.gz" for amount in amounts}
         history = History()
         for amount, body in bodies.items():
             if of_events:
                 history.save(body, amount)
             else:
-                sites[amount].save_profiles(body)
+                sites[amount, group[0].zone].save_profiles(body)
         names = folder / "names.json"
         history.save_names(names)
         yield _Course(sites, bodies, names)

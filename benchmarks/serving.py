@@ -64,13 +64,14 @@ class Site:
 
 
 @contextmanager
-def serving(profiles: int = 0) -> Iterator[Site]:
+def serving(profiles: int = 0, zone: str = "UTC") -> Iterator[Site]:
     """Serve the benchmark's data while the block lasts.
 
     Args:
         profiles: How many profiles there are.
+        zone: The project's zone.
     """
-    command = [sys.executable, "-m", "benchmarks.serving", str(profiles)]
+    command = [sys.executable, "-m", "benchmarks.serving", str(profiles), zone]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             settings = json.loads(cast("Any", server.stdout).readline())
@@ -92,12 +93,16 @@ class _Coded:
 
 
 class Ready:
-    """Stands in for the emulator's cache: every export is at hand, packed."""
+    """Stands in for the emulator's cache: every export is at hand, packed.
+
+    Args:
+        zone: The project's zone.
+    """
 
     room = 1
 
-    def __init__(self) -> None:
-        self._seconds, self._milliseconds = History(), History(in_ms=True)
+    def __init__(self, zone: str = "UTC") -> None:
+        self._seconds, self._milliseconds = History(zone=zone), History(in_ms=True, zone=zone)
         _ = self._seconds.days, self._milliseconds.days
 
     def get(self, key: tuple[Any, ...]) -> _Coded | None:
@@ -115,9 +120,9 @@ class Ready:
 
 def main() -> None:
     """Serve until standard input ends. The first line on stdout is the tap's settings."""
-    project = SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(sys.argv[1]))
-    emulator = Emulator(project, level=1)
-    emulator.cache = cast("Any", Ready())
+    profiles, zone = sys.argv[1:]
+    emulator = Emulator(SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(profiles), zone=zone), level=1)
+    emulator.cache = cast("Any", Ready(zone))
     with emulator:
         sys.stdout.write(json.dumps(emulator.settings) + "\n")
         sys.stdout.flush()

@@ -45,7 +45,7 @@ def compared(change: Callable[[Row], Row | None], *more: Row) -> Comparison:
 
 def test_what_is_as_it_came_is_no_loss() -> None:
     found = compared(lambda event: event)
-    assert (found.events, found.values, found.names) == (4, 24, 5)
+    assert (found.events, found.values, found.names) == (4, 24, 6)
     assert (found.dropped, found.doubled, found.renamed, found.as_text, found.changes) == (0, 0, {}, 0, 0)
 
 

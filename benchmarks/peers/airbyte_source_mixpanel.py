@@ -1,0 +1,57 @@
+"""Runs Airbyte's source-mixpanel: its hosts are constants, and its schema asks for the names of properties."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from airbyte_cdk.entrypoint import launch
+from airbyte_cdk.sources.declarative.schema import DynamicSchemaLoader
+from source_mixpanel import SourceMixpanel
+from source_mixpanel.streams import Export, ExportSchema
+
+base, first, last, names = sys.argv[1:]
+properties = json.loads(Path(names).read_text())
+Export.url_base = f"{base}/api/2.0/"
+ExportSchema.read_records = lambda *_, **__: iter(properties)
+# Streams that are not wanted would ask for theirs all the same.
+DynamicSchemaLoader.get_json_schema = lambda _: {}
+# It sleeps for a minute after each request otherwise.
+Export.reqs_per_hour_limit = 0
+config = {
+    "credentials": {
+        "option_title": "Service Account",
+        "username": "tap.abc123.mp-service-account",
+        "secret": "emulated-service-account-secret",
+        "project_id": 2526451,
+    },
+    "project_timezone": "UTC",
+    "start_date": f"{first}T00:00:00Z",
+    "end_date": f"{last}T00:00:00Z",
+    "attribution_window": 0,
+    "date_window_size": 10000,
+    "region": "US",
+}
+catalog = {
+    "streams": [
+        {
+            "stream": {
+                "name": "export",
+                "json_schema": {},
+                "supported_sync_modes": ["full_refresh", "incremental"],
+            },
+            "sync_mode": "incremental",
+            "destination_sync_mode": "append",
+        }
+    ]
+}
+with tempfile.TemporaryDirectory() as folder:
+    for name, content in (("config", config), ("catalog", catalog)):
+        Path(folder, name).write_text(json.dumps(content))
+    arguments = ["read", "--config", f"{folder}/config", "--catalog", f"{folder}/catalog"]
+    source = SourceMixpanel(
+        SourceMixpanel.read_catalog(f"{folder}/catalog"), SourceMixpanel.read_config(f"{folder}/config"), None
+    )
+    launch(source, arguments)

@@ -1,0 +1,26 @@
+"""Runs mixpanel-headless: `Workspace.stream_events` yields dictionaries, written here as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+# This file's own folder comes first otherwise, and it has the same name.
+sys.path.pop(0)
+
+base, first, last, _ = sys.argv[1:]
+os.environ |= {
+    "MP_API_BASE_URL": base,
+    "MP_USERNAME": "tap.abc123.mp-service-account",
+    "MP_SECRET": "emulated-service-account-secret",
+    "MP_PROJECT_ID": "2526451",
+    "MP_REGION": "us",
+}
+
+from mixpanel_headless import Workspace  # noqa: E402
+
+workspace = Workspace()
+for event in workspace.stream_events(from_date=first, to_date=last):
+    sys.stdout.write(json.dumps(event, default=str) + "\n")
+workspace.close()

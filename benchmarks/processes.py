@@ -1,0 +1,126 @@
+"""A command, run to its end and measured: CPU of all its processes, wall time, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MIB = 1024 * 1024
+
+# Linux: the number of the clock that shows another process's CPU time is made from the process's own.
+_CPU_CLOCK = 2
+
+# Nothing of the surroundings must reach a contender: no settings, no proxies.
+_ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("TAP_", "PYTHON", "MP_")) and not name.lower().endswith("_proxy")
+} | {"NO_PROXY": "127.0.0.1"}
+
+
+class RunFailedError(Exception):
+    """A command ended with an error."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took.
+
+    Attributes:
+        cpu: Seconds of CPU, user and system, of the process and all it waited for.
+        wall: Seconds.
+        memory: Bytes of memory at its peak, of the largest process.
+        together: The same of all its processes, what they share counted once: looked at ten times a second.
+    """
+
+    cpu: float
+    wall: float
+    memory: int
+    together: int
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    output: Path | None = None,
+    limit: float = 900,
+) -> Cost:
+    """Run a command to its end.
+
+    Args:
+        command: The command line.
+        environment: Variables to add.
+        output: Where its stdout goes to. Without it, into a pipe that another process empties, as a target would.
+        limit: Seconds after which it is ended.
+
+    Raises:
+        RunFailedError: It ended with an error; the message holds the end of what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report, said = Path(folder, "report"), Path(folder, "said")
+        measured = [sys.executable, "-ISE", _measuring(), str(report), str(limit), *command]
+        with said.open("wb") as stderr, output.open("wb") if output else emptied_pipe() as stdout:
+            code = subprocess.run(
+                measured,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=_ENVIRONMENT | dict(environment or {}),
+            ).returncode
+        if code:
+            lines = said.read_text(errors="replace").splitlines()[-5:]
+            raise RunFailedError(f"{Path(command[0]).name} ended with {code}: " + " | ".join(lines))
+        return Cost(**json.loads(report.read_text()))
+
+
+@contextmanager
+def emptied_pipe() -> Iterator[IO[bytes]]:
+    """Give a pipe that another process empties while the block lasts."""
+    cat = shutil.which("cat") or "cat"
+    with subprocess.Popen([cat], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0) as drain:
+        pipe = cast("IO[bytes]", drain.stdin)
+        with pipe:
+            yield pipe
+
+
+def cpu_until(marks: tuple[bytes, ...], command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Return the CPU seconds that a command had spent when it wrote the first line that begins with one of `marks`.
+
+    The command is ended then.
+
+    Raises:
+        RunFailedError: It ended without.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT | dict(environment or {}),
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if line.startswith(marks):
+                    return time.clock_gettime((~process.pid << 3) | _CPU_CLOCK)
+        finally:
+            process.kill()
+    raise RunFailedError(f"{Path(command[0]).name} wrote no line that begins with one of {marks}")
+
+
+def _measuring() -> str:
+    # Between us and the command stands a small process, since Linux counts what a process was before it became another.
+    return str(Path(__file__).with_name("measured.py"))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import gzip
+from datetime import timedelta
+
+import pytest
+
+from benchmarks.data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
+
+
+def test_a_range_of_days_is_one_whole_gzip_body_of_their_lines() -> None:
+    history = History()
+    last = FIRST_DAY + timedelta(days=11)
+    body = gzip.decompress(b"".join(history.gzipped(FIRST_DAY, last)))
+    assert body.split(b"\n")[:-1] == history.lines(12 * EVENTS_A_DAY)
+    assert body.count(b"\n") == 12 * EVENTS_A_DAY
+
+
+def test_days_repeat_after_ten() -> None:
+    [first, *_, last] = History().between(FIRST_DAY, FIRST_DAY + timedelta(days=10))
+    assert first == last
+
+
+def test_milliseconds_are_the_same_events() -> None:
+    seconds, milliseconds = (history.days[0].lines.split(b"\n") for history in (History(), History(in_ms=True)))
+    assert len(seconds) == len(milliseconds)
+    assert b'"time":1262344504,' in seconds[0]
+    assert b'"time":1262344504' in milliseconds[0]
+    assert len(milliseconds[0]) == len(seconds[0]) + 3
+
+
+def test_events_fill_whole_days() -> None:
+    assert last_day_of(EVENTS_A_DAY) == FIRST_DAY
+    with pytest.raises(ValueError, match="no whole days"):
+        last_day_of(EVENTS_A_DAY + 1)

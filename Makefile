@@ -7,7 +7,8 @@ PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb postgres csv meltano
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
-NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3'
+# dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
+NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
 NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4

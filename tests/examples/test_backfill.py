@@ -1,0 +1,185 @@
+"""docs/backfill.md: its commands for a long run, for shards by hand and for Meltano, and its arithmetic."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota, SyntheticProject
+from tests.examples.backfill import (
+    FIRST_DAY,
+    LAST_DAY,
+    MONTHS,
+    READ_AGAIN_FROM,
+    assert_same,
+    assert_same_profiles,
+    environment,
+    exports,
+    held,
+    loaded_events,
+    marked,
+    section,
+)
+from tests.newcomer.programs import ENVIRONMENT, ROOT, installed
+from tests.newcomer.test_meltano import SOURCE
+from tests.pipeline import catalog_of, run_tap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tests.targets.postgresql import Server
+
+PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
+BACKFILLED_AT = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
+NIGHT = dt.datetime(2024, 2, 5, 23, 59, 59, tzinfo=dt.UTC)
+
+
+def shell(script: str, folder: Path, variables: Mapping[str, str], *, code: int = 0) -> str:
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def empty(warehouse: Server) -> Server:
+    warehouse.run("DROP SCHEMA IF EXISTS mixpanel CASCADE")
+    return warehouse
+
+
+def test_a_long_run_goes_on_from_its_state(empty: Server, tmp_path: Path) -> None:
+    run, goes_on = marked(section("One long run"))
+    now = [BACKFILLED_AT]
+    with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
+        variables = environment(tmp_path, emulator, empty)
+        variables |= {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY), "TAP_MIXPANEL_STREAM_END_DATE": str(LAST_DAY)}
+        shell(run, tmp_path, variables)
+        assert_same(loaded_events(empty), held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT))
+        now[0] = NIGHT
+        begin = len(exports(emulator))
+        shell(goes_on, tmp_path, variables | {"TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date())})
+        assert exports(emulator, begin) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
+    expected = held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | held(PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT)
+    assert_same(loaded_events(empty), expected)
+    assert_same_profiles(empty, PROJECT, NIGHT)
+
+
+def test_shards_by_hand_load_all_of_it_and_hand_over(empty: Server, tmp_path: Path) -> None:
+    shards, night = marked(section("Shards by hand"))
+    now = [BACKFILLED_AT]
+    with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
+        variables = environment(tmp_path, emulator, empty) | {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
+        shell(shards, tmp_path, variables)
+        asked = exports(emulator)
+        assert [each[0] for each in sorted(asked)] == [f"{month}-01" for month in MONTHS]
+        assert asked[0][0] == "2023-01-01"
+        assert_same(loaded_events(empty), held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT))
+        assert_same_profiles(empty, PROJECT, BACKFILLED_AT)
+        assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
+        now[0] = NIGHT
+        shell(night, tmp_path, variables | {"TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date())})
+        assert exports(emulator, len(asked)) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
+    expected = held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | held(PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT)
+    assert_same(loaded_events(empty), expected)
+
+
+def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, tmp_path: Path) -> None:
+    shards, _ = marked(section("Shards by hand"))
+    # The first of the month is as good as a whole one here.
+    shards = shards.replace("2023-{02..12} 2024-01", "2023-{02..04}")
+    with Emulator(PROJECT, now=lambda: BACKFILLED_AT) as emulator:
+        variables = environment(tmp_path, emulator, empty) | {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
+        target = tmp_path / "bin" / "target-postgres"
+        real = target.resolve()
+        target.unlink()
+        # Stands in for a database that is away while March is loaded.
+        target.write_text(
+            f'#!/bin/bash\n[ "$TAP_MIXPANEL_STREAM_START_DATE" != 2023-03-01 ] || exit 7\nexec {real} "$@"\n'
+        )
+        target.chmod(0o755)
+        shell(shards, tmp_path, variables, code=123)
+        assert {file.stem for file in tmp_path.glob("*.done")} == {"2023-01", "2023-02", "2023-04"}
+        assert "the target closed the pipe" in (tmp_path / "2023-03.log").read_text()
+        target.unlink()
+        target.symlink_to(real)
+        begin = len(exports(emulator))
+        shell(shards, tmp_path, variables)
+        assert exports(emulator, begin) == [("2023-03-01", "2023-03-31", 200)]
+    assert_same(loaded_events(empty), held(PROJECT, FIRST_DAY, dt.date(2023, 4, 30), BACKFILLED_AT))
+
+
+def test_meltano_runs_shards_side_by_side_and_goes_on_from_the_last(tmp_path: Path) -> None:
+    shards, night = marked(section("Meltano"))
+    for name in (*SOURCE, "meltano.yml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    now = [BACKFILLED_AT]
+    with Emulator(PROJECT, now=lambda: now[0]) as emulator:
+        variables = {
+            **ENVIRONMENT,
+            **{f"TAP_MIXPANEL_STREAM_{name.upper()}": str(value) for name, value in emulator.settings.items()},
+            "TAP_MIXPANEL_STREAM_WINDOW_DAYS": "31",
+            "PATH": f"{installed('meltano', 'meltano').parent}:{ENVIRONMENT['PATH']}",
+        }
+        shell(shards, tmp_path, variables)
+        asked = exports(emulator)
+        assert sorted(first for first, *_ in asked) == ["2023-11-01", "2023-12-01", "2024-01-01"]
+        assert asked[0][0] == "2023-11-01"
+        assert not [seen for seen in emulator.requests if seen.kind == "engage"]
+        files = list((tmp_path / "output").glob("events-*.jsonl"))
+        lines = [line for file in files for line in file.read_bytes().splitlines()]
+        assert len(lines) == len(list(PROJECT.lines(dt.date(2023, 11, 1), LAST_DAY, now=BACKFILLED_AT)))
+        now[0] = NIGHT
+        variables |= {
+            "TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY),
+            "TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date()),
+        }
+        shell(night, tmp_path, variables)
+        assert exports(emulator, len(asked)) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
+        assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
+
+
+def test_the_queries_of_the_table_are_those_that_the_tap_makes() -> None:
+    first, last = dt.date(2022, 1, 1), dt.date(2024, 12, 31)
+    days = (last - first).days + 1
+    starts = [dt.date(2022 + number // 12, 1 + number % 12, 1) for number in range(36)]
+    ends = [*(start - dt.timedelta(days=1) for start in starts[1:]), last]
+    rows = re.findall(r"^\| .*? \| (\d+) \| (.*?) \|$", section("How long it takes"), re.MULTILINE)
+    told = [int(queries) for queries, _ in rows]
+    with Emulator(FixedProject()) as emulator:
+        long_run = queries(emulator, first, last)
+        by_month = [queries(emulator, start, end, window_days=31) for start, end in zip(starts[:2], ends, strict=False)]
+        adaptive = [queries(emulator, start, end) for start, end in zip(starts[:2], ends, strict=False)]
+    assert by_month == [1, 1]
+    # Of 1, 1, 2, 4, 8 days, and the rest: two are on their way before the first shows how small it is.
+    assert adaptive == [6, 6]
+    assert told == [long_run, days, len(starts), 6 * len(starts), days]
+    hours = [float(words.split()[0]) if words[0].isdigit() else 0 for _, words in rows]
+    assert hours == [round(number / 60, 1) if number > 60 else 0 for number in told]
+
+
+def queries(emulator: Emulator, first: dt.date, last: dt.date, **settings: int) -> int:
+    begin = len(exports(emulator))
+    config = emulator.settings | {"start_date": str(first), "end_date": str(last)} | settings
+    run_tap(config, catalog=catalog_of("events")).well()
+    return len(exports(emulator, begin))
+
+
+def test_what_is_told_to_install_for_the_orchestrators_is_pinned() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in ("dagster", "airflow"):
+        needed = re.search(rf"^NEEDED_{name} = (.*)$", makefile, re.MULTILINE)
+        assert needed
+        assert f"pip install {needed[1]}\n" in section(name.capitalize())

@@ -29,13 +29,14 @@ MAKEFLAGS += --no-print-directory
 # The one program of the tests that pip does not bring. Debian's package sets up no server of its own here.
 POSTGRESQL = ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
 APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
-.PHONY: help demo test test-targets soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
+.PHONY: help demo test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
 .PHONY: python postgresql
 
 help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
 	@echo "make test          all checks and tests"
 	@echo "make test-targets  what real targets make of the records"
+	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint          ruff and mypy only"
@@ -58,6 +59,12 @@ test:
 test-targets:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
 	.venv/bin/python -m pytest tests/targets
+
+# Years of history by Dagster and Airflow, and the rest of examples/.
+test-examples:
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres meltano) \
+	  .venv-tools/dagster/ready .venv-tools/airflow/ready postgresql
+	.venv/bin/python -m pytest tests/examples
 
 # The package as a user gets it: built, checked, installed into an environment of its own, and run there.
 test-wheel: .venv/ready .venv-wheel/ready

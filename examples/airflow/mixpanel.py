@@ -49,13 +49,13 @@ def pipe(*options: str, **more: Any) -> None:
 def read_events(first_day: str, last_day: str, hourly_quota: int) -> None:
     """Events of these days, whatever was read before."""
     settings = {"start_date": first_day, "end_date": last_day, "hourly_quota": str(hourly_quota)}
-    pipe(settings=settings, stream="events")
+    pipe(settings=settings, part="events")
 
 
 @task
 def read_profiles() -> None:
-    """All profiles as they are now."""
-    pipe(stream="profiles")
+    """All profiles as they are now, those of groups too."""
+    pipe(part="others")
 
 
 @dag(schedule=None)

@@ -80,14 +80,14 @@ def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         "end_date": f"{month.end - timedelta(days=1):%Y-%m-%d}",
         "hourly_quota": str(HOURLY_QUOTA // SHARDS_AT_ONCE),
     }
-    ended = pipe(context, settings=settings, stream="events")
+    ended = pipe(context, settings=settings, part="events")
     return dg.MaterializeResult(metadata={"begun": begun.isoformat(), "state": dg.MetadataValue.json(ended.state)})
 
 
 @dg.asset(deps=[tables], retry_policy=RETRIES, pool=POOL)
 def profiles(context: dg.AssetExecutionContext) -> None:
-    """All profiles as they are now. They have no history, so they are no part of a shard."""
-    pipe(context, stream="profiles")
+    """All profiles as they are now, those of groups too. They have no history, so they are no part of a shard."""
+    pipe(context, part="others")
 
 
 @dg.asset(deps=[events, profiles], retry_policy=RETRIES, pool=POOL)

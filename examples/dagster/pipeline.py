@@ -14,11 +14,12 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    Part = Literal["events", "others"]
     Singer = dict[str, Any]
     """A Singer state or catalog."""
 
@@ -59,7 +60,7 @@ def run(
     options: Sequence[str] = (),
     *,
     settings: Mapping[str, str] | None = None,
-    stream: str | None = None,
+    part: Part | None = None,
     state: Singer | None = None,
 ) -> Ended:
     """Run the pipeline to its end. Should this be interrupted, both programs are ended too.
@@ -68,27 +69,28 @@ def run(
         hear: Told each line of both programs' logs, on this thread.
         options: More options for the tap.
         settings: Settings of the tap for this run only, by name.
-        stream: The one stream to read; None for those read by default.
+        part: Events alone, or the other streams that are read by default; None for both.
         state: What the tap is to go on from; None for the beginning.
     """
     own = {f"TAP_MIXPANEL_STREAM_{name.upper()}": value for name, value in (settings or {}).items()}
     surroundings = {**os.environ, **IN_UTC, **own}
     with tempfile.TemporaryDirectory() as folder:
         tap = [TAP, "--config=ENV", *options]
-        if stream:
-            tap += ["--catalog", _written(Path(folder, "catalog.json"), _catalog(stream, surroundings))]
+        if part:
+            tap += ["--catalog", _written(Path(folder, "catalog.json"), _catalog(part, surroundings))]
         if state:
             tap += ["--state", _written(Path(folder, "state.json"), state)]
         return _piped(tap, [TARGET, "--config=ENV"], surroundings, hear)
 
 
-def _catalog(stream: str, surroundings: Mapping[str, str]) -> Singer:
+def _catalog(part: Part, surroundings: Mapping[str, str]) -> Singer:
     told = subprocess.run([TAP, "--config=ENV", "--discover"], env=surroundings, check=True, capture_output=True)
     catalog: Singer = json.loads(told.stdout)
-    for entry in catalog["streams"]:
-        for each in entry["metadata"]:
-            if not each["breadcrumb"]:
-                each["metadata"]["selected"] = entry["tap_stream_id"] == stream
+    for stream in catalog["streams"]:
+        is_events = stream["tap_stream_id"] == "events"
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"] and (is_events or part == "events"):
+                entry["metadata"]["selected"] = is_events and part == "events"
     return catalog
 
 

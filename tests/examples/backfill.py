@@ -8,6 +8,9 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.newcomer.pages import blocks
 from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
@@ -31,9 +34,17 @@ def section(title: str) -> str:
     return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def marked(text: str, mark: str = "runs in the tests") -> list[str]:
-    """The blocks of shell below a mark."""
-    return re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", text, re.DOTALL)
+def scripts(title: str) -> list[str]:
+    """The commands of a section, block by block."""
+    return [block.text for block in blocks(section(title)) if block.language == "sh"]
+
+
+def orchestrator(name: str, program: str) -> Path:
+    """A program from one of the orchestrators' environments."""
+    path = ROOT / ".venv-tools" / name / "bin" / program
+    if not path.exists():
+        pytest.skip(f"{name.capitalize()} is not set up: `make test-examples` does that")
+    return path
 
 
 def environment(folder: Path, emulator: Emulator, warehouse: Server) -> dict[str, str]:
@@ -42,7 +53,7 @@ def environment(folder: Path, emulator: Emulator, warehouse: Server) -> dict[str
     commands.mkdir()
     for program in (COMMANDS / "tap-mixpanel-stream", installed("postgres", "target-postgres")):
         (commands / program.name).symlink_to(program)
-    shown = "".join(block for mark in ("for all", "for Dagster") for block in marked(PAGE, mark))
+    shown = "".join(scripts("Which way") + scripts("Dagster"))
     return {
         **ENVIRONMENT,
         **dict(re.findall(r"^(\w+)=(.*)$", shown, re.MULTILINE)),

@@ -22,19 +22,15 @@ from tests.examples.backfill import (
     exports,
     held,
     loaded_events,
+    orchestrator,
     section,
 )
-from tests.newcomer.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.targets.postgresql import Server
-
-AIRFLOW = ROOT / ".venv-targets" / "airflow" / "bin"
-if not AIRFLOW.exists():
-    pytest.skip("Airflow is not set up: `make test-examples` does that", allow_module_level=True)
 
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
 NOW = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
@@ -95,7 +91,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Iter
         variables |= {
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "PATH": f"{AIRFLOW}:{variables['PATH']}",
+            "PATH": f"{orchestrator('airflow', 'airflow').parent}:{variables['PATH']}",
         }
         airflow = Airflow(variables, folder, emulator)
         airflow.well(COPY)

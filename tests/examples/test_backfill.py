@@ -22,7 +22,7 @@ from tests.examples.backfill import (
     exports,
     held,
     loaded_events,
-    marked,
+    scripts,
     section,
 )
 from tests.newcomer.programs import ENVIRONMENT, ROOT, installed
@@ -60,7 +60,7 @@ def empty(warehouse: Server) -> Server:
 
 
 def test_a_long_run_goes_on_from_its_state(empty: Server, tmp_path: Path) -> None:
-    run, goes_on = marked(section("One long run"))
+    run, goes_on = scripts("One long run")
     now = [BACKFILLED_AT]
     with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
         variables = environment(tmp_path, emulator, empty)
@@ -77,7 +77,7 @@ def test_a_long_run_goes_on_from_its_state(empty: Server, tmp_path: Path) -> Non
 
 
 def test_shards_by_hand_load_all_of_it_and_hand_over(empty: Server, tmp_path: Path) -> None:
-    shards, night = marked(section("Shards by hand"))
+    shards, night = scripts("Shards by hand")
     now = [BACKFILLED_AT]
     with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
         variables = environment(tmp_path, emulator, empty) | {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
@@ -96,7 +96,7 @@ def test_shards_by_hand_load_all_of_it_and_hand_over(empty: Server, tmp_path: Pa
 
 
 def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, tmp_path: Path) -> None:
-    shards, _ = marked(section("Shards by hand"))
+    shards, _ = scripts("Shards by hand")
     # The first of the month is as good as a whole one here.
     shards = shards.replace("2023-{02..12} 2024-01", "2023-{02..04}")
     with Emulator(PROJECT, now=lambda: BACKFILLED_AT) as emulator:
@@ -121,7 +121,7 @@ def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, 
 
 
 def test_meltano_runs_shards_side_by_side_and_goes_on_from_the_last(tmp_path: Path) -> None:
-    shards, night = marked(section("Meltano"))
+    shards, night = scripts("Meltano")
     for name in (*SOURCE, "meltano.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)

@@ -29,9 +29,10 @@ from tests.examples.backfill import (
     exports,
     held,
     loaded_events,
+    orchestrator,
     section,
 )
-from tests.newcomer.programs import ROOT, installed
+from tests.newcomer.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Dagster:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [installed("dagster", "dagster"), *arguments],
+            [orchestrator("dagster", "dagster"), *arguments],
             cwd=EXAMPLE,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -105,7 +106,7 @@ class Dagster:
         with (
             log.open("w") as file,
             subprocess.Popen(
-                [installed("dagster", "dagster"), *DEV, "-p", str(self.port)],
+                [orchestrator("dagster", "dagster"), *DEV, "-p", str(self.port)],
                 cwd=EXAMPLE,
                 env=self.environment,
                 stdout=file,
@@ -197,7 +198,7 @@ def dagsters(variables: dict[str, str], folder: Path) -> dict[str, str]:
         # Only the nights look at it: the clocks of this machine and of the local Mixpanel are years apart.
         "TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date()),
         "DAGSTER_HOME": str(folder / "home"),
-        "PATH": f"{installed('dagster', 'dagster').parent}:{variables['PATH']}",
+        "PATH": f"{orchestrator('dagster', 'dagster').parent}:{variables['PATH']}",
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.newcomer.pages import blocks
 from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
@@ -172,7 +173,7 @@ def test_dbt_ends_in_an_error_where_a_rule_is_broken(loaded: Path, tmp_path: Pat
 
 
 def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:
-    scripts = re.findall(r"<!-- runs in the tests -->\n```sh\n(.*?)```", DOCS, re.DOTALL)
+    scripts = [block.text for block in blocks(DOCS) if block.language == "sh"]
     assert len(scripts) == 2
     project = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=5)
     with Emulator(project) as emulator:

@@ -60,6 +60,17 @@ def pipe(context: dg.AssetExecutionContext, *options: str, **more: Any) -> Ended
     return ended
 
 
+def last_state(ended: Ended) -> dg.JsonMetadataValue:
+    """The state that a run ended with.
+
+    Raises:
+        dg.Failure: There is none, so nothing says what is loaded.
+    """
+    if not ended.state:
+        raise dg.Failure("the target handed no state on: nothing says what is loaded")
+    return dg.MetadataValue.json(ended.state)
+
+
 @dg.asset(pool=POOL)
 def tables(context: dg.AssetExecutionContext) -> None:
     """The tables, made by one run alone: several that start at once would each try to make them.
@@ -81,7 +92,7 @@ def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         "hourly_quota": str(HOURLY_QUOTA // SHARDS_AT_ONCE),
     }
     ended = pipe(context, settings=settings, part="events")
-    return dg.MaterializeResult(metadata={"begun": begun.isoformat(), "state": dg.MetadataValue.json(ended.state)})
+    return dg.MaterializeResult(metadata={"begun": begun.isoformat(), "state": last_state(ended)})
 
 
 @dg.asset(deps=[tables], retry_policy=RETRIES, pool=POOL)
@@ -103,9 +114,7 @@ def nightly(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         look_back = timedelta(days=int(os.environ.get("TAP_MIXPANEL_STREAM_LOOKBACK_DAYS", "5")))
         state = start_state(shards_loaded(context.instance), look_back)
     ended = pipe(context, settings={"start_date": f"{MONTHS.get_first_partition_key()}-01"}, state=state)
-    return dg.MaterializeResult(
-        metadata={"began_with": dg.MetadataValue.json(state), "state": dg.MetadataValue.json(ended.state)}
-    )
+    return dg.MaterializeResult(metadata={"began_with": dg.MetadataValue.json(state), "state": last_state(ended)})
 
 
 def shards_loaded(instance: dg.DagsterInstance) -> list[Shard]:

@@ -83,6 +83,13 @@ def test_both_exit_codes_the_last_state_and_every_line_are_told(program: Program
     assert str(ended) == f"{TAP} ended with 3, {TARGET} with 4: Traceback"
 
 
+@pytest.mark.parametrize(("tap", "target", "well"), [(0, 0, True), (3, 0, False), (0, 4, False), (3, 4, False)])
+def test_it_went_well_if_both_ended_with_0(program: Program, tap: int, target: int, well: bool) -> None:
+    program(TAP, f"exit {tap}")
+    program(TARGET, f"cat >/dev/null; exit {target}")
+    assert run(lambda _: None).well is well
+
+
 def test_settings_and_the_session_in_utc_go_by_the_environment(program: Program) -> None:
     program(TAP, 'echo "$TAP_MIXPANEL_STREAM_START_DATE $@" >&2')
     program(TARGET, 'cat >/dev/null; echo "$PGTZ $@" >&2')

@@ -4,18 +4,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.targets import postgresql
+from tests.targets.postgresql import DATABASE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.targets.postgresql import Server
 
 
 @pytest.fixture(scope="module")
-def warehouse() -> Iterator[postgresql.Server]:
-    """A PostgreSQL server with an empty database."""
-    programs = postgresql.programs()
-    if programs is None:
-        pytest.fail("PostgreSQL is not installed: install the package `postgresql`")
-    with postgresql.running(programs) as server:
-        server.run(f"CREATE DATABASE {postgresql.DATABASE}", "postgres")
-        yield server
+def warehouse(_one_server: Server) -> Server:
+    """A running PostgreSQL whose database only this module loads into."""
+    for sql in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
+        _one_server.run(sql, "postgres")
+    return _one_server

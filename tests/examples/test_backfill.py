@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,9 @@ from tests.examples.backfill import (
     scripts,
     section,
 )
-from tests.newcomer.programs import ENVIRONMENT, ROOT, installed
-from tests.newcomer.test_meltano import SOURCE
+from tests.meltano.project import Project
+from tests.newcomer import pages
+from tests.newcomer.programs import ROOT
 from tests.pipeline import catalog_of, run_tap
 
 if TYPE_CHECKING:
@@ -121,34 +121,26 @@ def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, 
 
 
 def test_meltano_runs_shards_side_by_side_and_goes_on_from_the_last(tmp_path: Path) -> None:
-    shards, night = scripts("Meltano")
-    for name in (*SOURCE, "meltano.yml"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    now = [BACKFILLED_AT]
-    with Emulator(PROJECT, now=lambda: now[0]) as emulator:
-        variables = {
-            **ENVIRONMENT,
-            **{f"TAP_MIXPANEL_STREAM_{name.upper()}": str(value) for name, value in emulator.settings.items()},
-            "TAP_MIXPANEL_STREAM_WINDOW_DAYS": "31",
-            "PATH": f"{installed('meltano', 'meltano').parent}:{ENVIRONMENT['PATH']}",
-        }
-        shell(shards, tmp_path, variables)
+    [script] = scripts("Meltano")
+    first, last = dt.date(2024, 1, 1), dt.date(2024, 3, 31)
+    night = dt.datetime(2024, 4, 2, 23, 59, 59, tzinfo=dt.UTC)
+    project = Project(tmp_path)
+    (tmp_path / "backfill.sh").write_text(pages.named("docs/meltano.md")["backfill.sh"])
+    with Emulator(SyntheticProject(first_day=first, events_per_day=20, profiles=60), now=lambda: night) as emulator:
+        project.fill_in(emulator.settings | {"start_date": str(first), "end_date": str(night.date())})
+        project.shell(script).well()
+        months = [
+            ("2024-01-01", "2024-01-31", 200),
+            ("2024-02-01", "2024-02-29", 200),
+            ("2024-03-01", "2024-03-31", 200),
+        ]
         asked = exports(emulator)
-        assert sorted(first for first, *_ in asked) == ["2023-11-01", "2023-12-01", "2024-01-01"]
-        assert asked[0][0] == "2023-11-01"
-        assert not [seen for seen in emulator.requests if seen.kind == "engage"]
-        files = list((tmp_path / "output").glob("events-*.jsonl"))
-        lines = [line for file in files for line in file.read_bytes().splitlines()]
-        assert len(lines) == len(list(PROJECT.lines(dt.date(2023, 11, 1), LAST_DAY, now=BACKFILLED_AT)))
-        now[0] = NIGHT
-        variables |= {
-            "TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY),
-            "TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date()),
-        }
-        shell(night, tmp_path, variables)
-        assert exports(emulator, len(asked)) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
-        assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
+        assert asked[0] == months[0]
+        assert sorted(asked[:3]) == months
+        # The end of March less the look-back.
+        assert asked[3:] == [("2024-03-27", "2024-04-02", 200)]
+        held_by_mixpanel = len(list(emulator.project.lines(first, last, now=night)))
+    assert sum(len(project.loaded("events", f"output/{begin}")) for begin, _ in months) == held_by_mixpanel
 
 
 def test_the_queries_of_the_table_are_those_that_the_tap_makes() -> None:

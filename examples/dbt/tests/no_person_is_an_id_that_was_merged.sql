@@ -1,0 +1,5 @@
+-- Whoever stands for a person stands for itself.
+select people.person_id
+from {{ ref('people') }} as people
+join {{ ref('identities') }} as identities on identities.distinct_id = people.person_id
+where identities.person_id != people.person_id

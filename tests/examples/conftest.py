@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.targets.postgresql import DATABASE
+
+if TYPE_CHECKING:
+    from tests.targets.postgresql import Server
+
+
+@pytest.fixture(scope="module")
+def warehouse(_one_server: Server) -> Server:
+    """A running PostgreSQL whose database only this module loads into."""
+    for sql in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
+        _one_server.run(sql, "postgres")
+    return _one_server

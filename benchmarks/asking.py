@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota as MixpanelsQuota
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.mixpanel.windows import Plan, Window
+from tap_mixpanel_stream.mixpanel.windows import Part, Plan, Window
 from tap_mixpanel_stream.settings import SCHEMA
 from tap_mixpanel_stream.tap import TapMixpanelStream
 from tests.mixpanel.turned_clock import TurnedClock
@@ -106,14 +106,14 @@ def bytes_a_day(project: str) -> float:
 def _by_plan(project: str, days: int, window_days: int | None) -> Asked:
     clock = TurnedClock()
     quota = Quota(clock, max_wait=_FOREVER)
-    plan = Plan(FIRST_DAY, FIRST_DAY + timedelta(days=days - 1), window_days)
+    plan = Plan([Part(Window(FIRST_DAY, FIRST_DAY + timedelta(days=days - 1)))], window_days)
     a_day = bytes_a_day(project)
     largest = 0.0
     under_way: deque[Window] = deque()
     while True:
-        while len(under_way) < _AHEAD and (window := plan.next()):
-            quota.acquire(str(window))
-            under_way.append(window)
+        while len(under_way) < _AHEAD and (part := plan.next()):
+            quota.acquire(str(part.window))
+            under_way.append(part.window)
         if not under_way:
             return Asked(quota.requests, quota.waited / 3600, largest)
         window = under_way.popleft()

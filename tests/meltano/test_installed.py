@@ -68,21 +68,23 @@ def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Proj
     assert checkout.definition.read_bytes() == (ROOT / "meltano.yml").read_bytes()
 
 
-def test_parts_of_a_back_fill_run_at_once_and_fail_as_one(checkout: Project) -> None:
+def test_shards_run_at_once_fail_as_one_and_the_daily_pipeline_goes_on(checkout: Project) -> None:
     checkout.shell("meltano install").well()
     (checkout.folder / "backfill.sh").write_text(BLOCKS["backfill.sh"])
     script = BLOCKS["several at once"]
-    parts = re.findall(r"^(2024-\S+) (2024-\S+)$", script, re.MULTILINE)
-    assert len(parts) == 3
+    shards = re.findall(r"^(2024-\S+) (2024-\S+)$", script, re.MULTILINE)
+    assert len(shards) == 3
     with Emulator(MIXPANEL) as emulator:
         checkout.fill_in(emulator.settings)
         checkout.shell(script).well()
         exports = [seen.query for seen in emulator.requests if seen.kind == "export"]
         assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
     assert {(query["from_date"][:7]) for query in exports} == {"2024-01"}
-    for first, last in parts:
+    for first, last in shards:
         assert len(checkout.loaded("events", f"output/{first}")) == held(first, last)
-    # Mixpanel is gone: every part fails, and the whole says so.
+    checkout.shell(BLOCKS["go on from the last shard"]).well()
+    assert checkout.state() == "2024-02-01T00:00:00+00:00"
+    # Mixpanel is gone: every shard fails, and the whole says so.
     assert checkout.shell(script, {"TAP_MIXPANEL_STREAM_MAX_RETRIES": "0"}).code == 123
 
 

@@ -136,7 +136,7 @@ def _long_line(body: Body, fault: Fault) -> Iterator[bytes]:
 
 
 def _deep_line(body: Body, fault: Fault) -> Iterator[bytes]:
-    depth = fault.size(100_000)
+    depth = fault.size(1_000_000)
     return _with_property(b'"deep":%b%b' % (b"[" * depth, b"]" * depth))(body, fault)
 
 

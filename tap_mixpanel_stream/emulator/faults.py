@@ -29,7 +29,7 @@ NAMES: Mapping[str, str] = {
     "big-numbers": "a line holds 2^70 and 1e400",
     "time-null": "a line whose time is null",
     "long-line": "a line holds a string of `value` bytes (default 5 MB)",
-    "deep-line": "a line holds lists within lists, `value` deep (default 100000)",
+    "deep-line": "a line holds lists within lists, `value` deep (default 1000000)",
     "bom": "the body starts with a byte order mark",
     "crlf": "lines end in CR LF",
     "blank-lines": "an empty line after each line",

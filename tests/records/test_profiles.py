@@ -107,7 +107,7 @@ def test_ids_and_last_seen_of_every_kind(result: str, distinct_id: str, last_see
         (b'{"$distinct_id":"u","$properties":{"a":NaN}}', "no JSON object"),
         (b'{"$distinct_id":"u","$properties":{"a":1,"$last_seen":"x",}}', "no JSON object"),
         (b'{"$distinct_id":"u","$properties":{,"$last_seen":"x"}}', "no JSON object"),
-        (b'{"$distinct_id":"u","$properties":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deep"),
+        (b'{"$distinct_id":"u","$properties":{"a":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}}", "nested too deep"),
     ],
 )
 @pytest.mark.parametrize("raw", [False, True])

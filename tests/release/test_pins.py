@@ -1,0 +1,35 @@
+"""The pinned lists of packages, which `make pins` writes."""
+
+from __future__ import annotations
+
+import re
+
+from tests.newcomer.programs import ROOT
+from tests.release.packaged import PROJECT
+
+LISTS = [*ROOT.glob("constraints*.txt"), *(ROOT / "tests").glob("t*-*.txt")]
+
+
+def name_of(package: str) -> str:
+    return re.split(r"[^\w.-]", package)[0].lower().replace("_", "-")
+
+
+def test_they_hold_names_and_versions_and_no_address() -> None:
+    assert len(LISTS) >= 7
+    lines = [line for path in LISTS for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_the_lowest_are_the_lower_bounds() -> None:
+    """Or the first version from there on that was not withdrawn."""
+    text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    lowest = {name_of(line): line.split("==")[1] for line in text.splitlines()}
+    for dependency in PROJECT["dependencies"]:
+        bound = dependency.split(">=")[1].split(",")[0]
+        assert f"{lowest[name_of(dependency)]}.".startswith(f"{bound}."), dependency
+
+
+def test_both_lists_name_every_dependency() -> None:
+    for path in ROOT.glob("constraints*.txt"):
+        pinned = {name_of(line) for line in path.read_text(encoding="utf-8").splitlines()}
+        assert {name_of(dependency) for dependency in PROJECT["dependencies"]} <= pinned

@@ -106,6 +106,7 @@ class FlatStream(MixpanelStream):
             )
             try:
                 portion.lines.write(converter.convert(rows.rows))
+                portion.complete()
             except (BadRow, SpoolError) as error:
                 raise StreamError(f"{rows.what}: {error}") from None
             portion.records, portion.nuls = converter.records, converter.nuls

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from datetime import UTC, date, datetime
@@ -18,9 +19,11 @@ def test_the_request_past_the_hours_last_is_refused_in_mixpanels_words() -> None
     with Emulator(FixedProject(), quota=Quota(hourly=4, per_second=100)) as emulator:
         answers = [export(emulator, DAY) for _ in range(5)]
     assert [answer.status for answer in answers] == [200, 200, 200, 200, 429]
-    assert answers[-1].error.startswith(
-        "Query rate limit exceeded for project_id: 2526451. 1/100 queries running concurrently "
-        "and 5/4 queries running in the last hour."
+    # The one before may still hold its place for a moment, when the client has its last byte.
+    assert re.match(
+        r"Query rate limit exceeded for project_id: 2526451\. [12]/100 queries running concurrently "
+        r"and 5/4 queries running in the last hour\.",
+        answers[-1].error,
     )
     assert "retry-after" not in answers[-1].headers
 

@@ -7,7 +7,11 @@ import re
 from tests.newcomer.programs import ROOT
 from tests.release.packaged import PROJECT
 
-LISTS = [*ROOT.glob("constraints*.txt"), *(ROOT / "tests").glob("t*-*.txt")]
+LISTS = [
+    *ROOT.glob("constraints*.txt"),
+    *(ROOT / "tests").glob("t*-*.txt"),
+    *(ROOT / "benchmarks").rglob("*.txt"),
+]
 
 
 def name_of(package: str) -> str:
@@ -15,7 +19,7 @@ def name_of(package: str) -> str:
 
 
 def test_they_hold_names_and_versions_and_no_address() -> None:
-    assert len(LISTS) >= 7
+    assert len(LISTS) >= 12
     lines = [line for path in LISTS for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 

@@ -36,7 +36,8 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
 def test_the_sdist_holds_what_its_tests_need() -> None:
     with tarfile.open(SDIST) as sdist:
         top = {name.split("/")[1] for name in sdist.getnames()}
-    assert {"tap_mixpanel_stream", "tests", "docs", "examples", "Makefile", "constraints.txt", "meltano.yml"} <= top
+    assert {"tap_mixpanel_stream", "tests", "benchmarks", "docs", "examples", ".github"} <= top
+    assert {"Makefile", "Dockerfile", "constraints.txt", "constraints-lowest.txt", "meltano.yml", "mkdocs.yml"} <= top
     assert not {name for name in top if name.startswith((".venv", ".env", "output"))}
 
 

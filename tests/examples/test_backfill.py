@@ -14,6 +14,7 @@ from tests.examples.backfill import (
     FIRST_DAY,
     LAST_DAY,
     MONTHS,
+    PAGE,
     READ_AGAIN_FROM,
     assert_same,
     assert_same_profiles,
@@ -27,6 +28,7 @@ from tests.examples.backfill import (
 from tests.meltano.project import Project
 from tests.newcomer import pages
 from tests.newcomer.programs import ROOT
+from tests.newcomer.written import about
 from tests.pipeline import catalog_of, run_tap
 
 if TYPE_CHECKING:
@@ -170,6 +172,20 @@ def queries(emulator: Emulator, first: dt.date, last: dt.date, **settings: int) 
     config = emulator.settings | {"start_date": str(first), "end_date": str(last)} | settings
     run_tap(config, catalog=catalog_of("events")).well()
     return len(exports(emulator, begin))
+
+
+def test_every_setting_that_is_named_is_one_that_the_tap_has() -> None:
+    # In the environment the tap does not complain of others.
+    examples = [ROOT / "examples" / name for name in ("dagster/definitions.py", "airflow/mixpanel.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in examples)
+    named = {name.lower() for name in re.findall(r"TAP_MIXPANEL_STREAM_([A-Z_]+)", PAGE + code)}
+    named |= {
+        name
+        for inside in re.findall(r"settings ?= ?\{(.*?)\}", code, re.DOTALL)
+        for name in re.findall(r'"(\w+)":', inside)
+    }
+    assert {"hourly_quota", "start_date", "end_date", "window_days", "lookback_days"} <= named
+    assert named <= set(about()["settings"]["properties"])
 
 
 def test_what_is_told_to_install_for_the_orchestrators_is_pinned() -> None:

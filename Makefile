@@ -69,7 +69,7 @@ test-targets:
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:
-	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres meltano) \
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres) \
 	  .venv-tools/dagster/ready .venv-tools/airflow/ready postgresql
 	.venv/bin/python -m pytest tests/examples
 

@@ -1,4 +1,4 @@
-"""docs/backfill.md: its commands for a long run, for shards by hand and for Meltano, and its arithmetic."""
+"""docs/backfill.md: its commands for a long run and for shards by hand, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from tests.examples.backfill import (
     scripts,
     section,
 )
-from tests.meltano.project import Project
-from tests.newcomer import pages
 from tests.newcomer.programs import ROOT
 from tests.newcomer.written import about
 from tests.pipeline import catalog_of, run_tap
@@ -120,32 +118,6 @@ def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, 
         shell(shards, tmp_path, variables)
         assert exports(emulator, begin) == [("2023-03-01", "2023-03-31", 200)]
     assert_same(loaded_events(empty), held(PROJECT, FIRST_DAY, dt.date(2023, 4, 30), BACKFILLED_AT))
-
-
-def test_meltano_runs_shards_side_by_side_and_goes_on_from_the_last(tmp_path: Path) -> None:
-    [script] = scripts("Meltano")
-    first, last = dt.date(2024, 1, 1), dt.date(2024, 3, 31)
-    night = dt.datetime(2024, 4, 2, 23, 59, 59, tzinfo=dt.UTC)
-    project = Project(tmp_path)
-    # `meltano install` would make these; here the programs are in the path.
-    for kind in ("extractors", "loaders"):
-        (tmp_path / ".meltano" / kind).mkdir(parents=True)
-    (tmp_path / "backfill.sh").write_text(pages.named("docs/meltano.md")["backfill.sh"])
-    with Emulator(SyntheticProject(first_day=first, events_per_day=20, profiles=60), now=lambda: night) as emulator:
-        project.fill_in(emulator.settings | {"start_date": str(first), "end_date": str(night.date())})
-        project.shell(script).well()
-        months = [
-            ("2024-01-01", "2024-01-31", 200),
-            ("2024-02-01", "2024-02-29", 200),
-            ("2024-03-01", "2024-03-31", 200),
-        ]
-        asked = exports(emulator)
-        assert asked[0] == months[0]
-        assert sorted(asked[:3]) == months
-        # The end of March less the look-back.
-        assert asked[3:] == [("2024-03-27", "2024-04-02", 200)]
-        held_by_mixpanel = len(list(emulator.project.lines(first, last, now=night)))
-    assert sum(len(project.loaded("events", f"output/{begin}")) for begin, *_ in months) == held_by_mixpanel
 
 
 def test_the_queries_of_the_table_are_those_that_the_tap_makes() -> None:

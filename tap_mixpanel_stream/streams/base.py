@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from ..tap import TapMixpanelStream
 
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 class StreamError(Exception):
     """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
 
@@ -181,7 +184,9 @@ class MixpanelStream(Stream, abc.ABC):
         self.started_at = self.clock.now()
         wanted = self.config.get("emit_activate_version_messages")
         # The rows of a run that delivers but a part belong to the table that the last whole one has made.
-        self._stream_version = int(self.refreshed_at.timestamp()) if wanted and self.refreshed_at else None
+        # In milliseconds: two small runs begin within a second, and a target drops the rows of lower versions only.
+        refreshed = self.refreshed_at if wanted else None
+        self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
 
     def _end(self) -> None:
         # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.

@@ -96,7 +96,8 @@ class ProfilesStream(MixpanelStream):
         began = bookmark_text(self.started_at)
         self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)
         if self.refreshes:
-            self.stream_state[REFRESHED] = began
+            # As fine as the version that is made from it.
+            self.stream_state[REFRESHED] = self.started_at.isoformat(timespec="milliseconds")
 
     # --- The pages ---------------------------------------------------------------------------------------------------
 

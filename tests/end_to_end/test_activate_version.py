@@ -145,6 +145,22 @@ def test_an_incremental_run_drops_nothing_and_its_rows_outlive_it_until_the_next
     assert set(table.rows) == {("c",)}
 
 
+def test_two_refreshes_within_a_second_are_two_versions() -> None:
+    table = Table()
+    load(table, "profiles", ("a", "b"))
+    load(table, "profiles", ("b",), day=0.002 / 86400)
+    assert set(table.rows) == {("b",)}
+
+
+def test_the_rows_of_an_incremental_run_have_the_version_of_the_refresh_to_the_millisecond() -> None:
+    table = Table()
+    incremental = {"profiles_incremental": True}
+    _, state, _ = load(table, "profiles", ("a",), day=0.123456 / 86400, extra=incremental)
+    load(table, "profiles", ("b",), day=1, state=state, extra=incremental)
+    assert set(table.rows) == {("a",), ("b",)}
+    assert set(table.rows.values()) == {int(START.timestamp()) * 1000 + 123}
+
+
 def test_a_refresh_that_fails_drops_nothing() -> None:
     table = Table()
     incremental = {"profiles_incremental": True}
@@ -182,7 +198,7 @@ def test_both_ways_say_the_same() -> None:
     for maps in ({}, {"profiles": {"distinct_id": "record['distinct_id']"}}):
         table = Table()
         kinds.append(load(table, "profiles", ("a", "b"), extra={"stream_maps": maps})[0])
-        assert set(table.rows.values()) == {int(START.timestamp())}
+        assert set(table.rows.values()) == {int(START.timestamp()) * 1000}
     assert kinds[0] == kinds[1]
 
 

@@ -77,7 +77,7 @@ def test_the_first_run_reads_all_and_notes_the_instant_before_its_first_request(
     assert state_of(first) == {
         "replication_key": "last_seen",
         "replication_key_value": "2024-01-15T09:30:15+00:00",
-        "full_refresh": "2024-01-15T09:30:15+00:00",
+        "full_refresh": "2024-01-15T09:30:15.500+00:00",
     }
 
 
@@ -89,7 +89,7 @@ def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh
     assert state_of(second) == {
         "replication_key": "last_seen",
         "replication_key_value": "2024-01-16T09:30:15+00:00",
-        "full_refresh": "2024-01-15T09:30:15+00:00",
+        "full_refresh": "2024-01-15T09:30:15.500+00:00",
     }
 
 
@@ -193,7 +193,7 @@ def test_groups_have_bookmarks_of_their_own() -> None:
         second = run_here(config, TurnedClock(START + days(1)), state=first.state)
     assert ids(first, "companies") == ["acme", "fresh"]
     assert ids(second, "companies") == ["fresh"]
-    assert state_of(second, "companies")["full_refresh"] == "2024-01-15T09:30:15+00:00"
+    assert state_of(second, "companies")["full_refresh"] == "2024-01-15T09:30:15.500+00:00"
 
 
 def test_a_month_of_incremental_runs_knows_every_profile_as_it_is() -> None:

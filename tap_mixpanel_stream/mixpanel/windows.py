@@ -20,8 +20,8 @@ MIB = 1024 * 1024
 LARGE = 256 * MIB
 """Unpacked bytes from which on a window is too large, and the next ones get shorter."""
 
-SMALL = 64 * MIB
-"""Unpacked bytes up to which a window may double: twice as much is still well under `LARGE`."""
+AIM = 160 * MIB
+"""Unpacked bytes that windows grow towards, well under `LARGE`: days differ, and some have half as much again."""
 
 DAY = timedelta(days=1)
 
@@ -87,8 +87,8 @@ def next_days(days: int, unpacked_bytes: float, *, was_cut: bool) -> int:
     """
     if was_cut or unpacked_bytes > LARGE:
         days //= 2
-    elif unpacked_bytes <= SMALL:
-        days *= 2
+    elif unpacked_bytes <= AIM:
+        days = min(2 * days, int(days * AIM / max(1, unpacked_bytes)))
     return max(1, min(days, MOST_DAYS))
 
 

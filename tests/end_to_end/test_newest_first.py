@@ -145,6 +145,24 @@ def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
     assert "max_quota_wait" in warning
 
 
+class PassingClock(TurnedClock):
+    """Two minutes pass each time that it is asked how late it is."""
+
+    def monotonic(self) -> float:
+        self.turn(120)
+        return super().monotonic()
+
+
+def test_what_is_left_to_the_next_run_is_not_asked_for_when_there_is_quota_again() -> None:
+    clock, settings = PassingClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
+    with Emulator(project(), now=clock.now, faults=[Fault("export", (40,), "status:429")]) as emulator:
+        result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
+        asked = len(emulator.requests)
+    assert result.error is None
+    assert days_of(result) == [str(day) for day in reversed(DAYS[-39:])]
+    assert asked == 40
+
+
 def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None:
     """200 days in windows of a day, and then a page of profiles."""
     days = [LAST - dt.timedelta(days=number) for number in range(200)]

@@ -15,7 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .contenders import GZIP_OF_PROFILES, OBVIOUS, SCHEMA, THE_PEERS, UNPACKING, Task, ours_here
+from .contenders import (
+    GZIP_AT_LENGTH,
+    GZIP_OF_PROFILES,
+    IN_LONG_WINDOWS,
+    OBVIOUS,
+    OURS,
+    SCHEMA,
+    THE_PEERS,
+    UNPACKING,
+    Task,
+    as_installed,
+)
 from .data import FIRST_DAY, History, last_day_of
 from .environments import NotInstalledError
 from .processes import Cost, RunFailedError, cpu_until, run
@@ -102,9 +113,12 @@ class Result:
 
 def line_up(*, quick: bool) -> list[list[Contender]]:
     """Who runs, in groups whose first is what the others are measured by."""
-    events = [*UNPACKING, *ours_here(), *OBVIOUS, *(() if quick else THE_PEERS)]
-    groups = [[each for each in events if each.stream == "events"]]
-    groups.append([GZIP_OF_PROFILES, *(each for each in events if each.stream == "profiles")])
+    all_sorts = [*UNPACKING, *as_installed(OURS), *OBVIOUS, *(() if quick else THE_PEERS)]
+    groups = [
+        [each for each in all_sorts if each.stream == "events"],
+        [GZIP_OF_PROFILES, *(each for each in all_sorts if each.stream == "profiles")],
+        [GZIP_AT_LENGTH, *as_installed(IN_LONG_WINDOWS)],
+    ]
     return [[each.given(4_000, 2_000) for each in group] for group in groups] if quick else groups
 
 

@@ -66,26 +66,31 @@ def between_marks(text: str, part: str) -> tuple[int, int]:
 
 
 def races(groups: Sequence[Sequence[Result]]) -> str:
-    """A table for events and one for profiles."""
-    by_name = {result.contender.name: result for result in groups[0] if result.contender.is_ours}
+    """A table for events, one for profiles and one for events in long windows."""
+    events, profiles, long_windows = groups
+    by_name = {result.contender.name: result for result in events if result.contender.is_ours}
     raw, normalized = (by_name[name].cpu_times_gzip for name in ("raw", "normalized"))
+    by_two = next(each for each in long_windows if each.contender.name == "normalized, 2 worker processes")
     return "\n\n".join(
         [
-            *(_race(group[0].contender.stream.removesuffix("s"), group) for group in groups),
+            _race("event", "What one event takes:", events),
+            _race("profile", "What one profile takes:", profiles),
+            _race("event", "What one event takes in windows of 100 days, three of them under way:", long_windows),
             goals(
                 Goal("CPU of raw events, as a multiple of `gzip -dc`", 1.1, raw),
                 Goal("CPU of normalized events, as a multiple of `gzip -dc`", 2.0, normalized),
+                Goal("time of normalized events by 2 worker processes, likewise", 1.1, by_two.wall_times_gzip),
             ),
         ]
     )
 
 
-def _race(what: str, group: Sequence[Result]) -> str:
+def _race(what: str, title: str, group: Sequence[Result]) -> str:
     head = [
         *("", f"{what}s", "rounds", "CPU, µs", "times `gzip -dc`", "time, µs", "times `gzip -dc`"),
         *("memory, MB", "all processes", "start-up, ms"),
     ]
-    return f"What one {what} takes:\n\n" + table(head, [_row(result) for result in group])
+    return f"{title}\n\n" + table(head, [_row(result) for result in group])
 
 
 def _row(result: Result) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..delivery.order import in_order
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
+from ..delivery.turns import Turns
 from ..delivery.workers import WorkerLostError, Workers
 from ..mixpanel.coverage import MOST_AHEAD, Delivered, Scope, settled
 from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
@@ -93,6 +94,7 @@ class EventsStream(MixpanelStream):
         self._shape = shape
         self._zone_check = ZoneCheck()
         self._workers: Workers | None = None
+        self._turns = Turns()
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
@@ -286,7 +288,8 @@ class EventsStream(MixpanelStream):
             if self._workers:
                 self._workers.fill(shaping, self._watched(answer), portion)
             else:
-                shaping(self._watched(answer), portion)
+                with contextlib.closing(self._turns.of(self._watched(answer))) as blocks:
+                    shaping(blocks, portion)
         except BrokenBody as error:
             raise answer.named(error) from None
 

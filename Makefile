@@ -29,6 +29,8 @@ NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.
 CORE = tests $(addprefix --ignore=tests/,examples meltano newcomer release targets)
+# As many test files at a time as there are cores, within what memory has room for.
+AT_ONCE = --numprocesses auto --maxprocesses 4 --dist loadfile
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -62,7 +64,7 @@ test:
 	@$(MAKE) --silent -j2 .venv-wheel/ready .venv-tools/docs/ready
 	@$(MAKE) lint
 	@$(MAKE) docs
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(AT_ONCE)
 
 test-targets:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
@@ -80,13 +82,13 @@ test-wheel: .venv/ready .venv-wheel/ready
 
 # The ends of what pyproject.toml allows, and the SDK's next version, which it does not allow yet.
 test-lowest test-newest test-prerelease: test-%: .venv-%/ready
-	.venv-$*/bin/python -m pytest $(CORE)
+	.venv-$*/bin/python -m pytest $(AT_ONCE) $(CORE)
 
 docs: .venv-tools/docs/ready
 	@NO_MKDOCS_2_WARNING=1 .venv-tools/docs/bin/mkdocs build --strict
 
 soak: .venv/ready
-	.venv/bin/python -m pytest -m seeds --seeds $(SEEDS)
+	.venv/bin/python -m pytest $(AT_ONCE) -m seeds --seeds $(SEEDS)
 
 benchmark: .venv-benchmarks/ready
 	.venv-benchmarks/bin/python -m benchmarks $(ONLY:%=--only %)

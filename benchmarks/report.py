@@ -271,11 +271,11 @@ def asking(cases: Sequence[Case]) -> str:
         ]
         for case in cases
     ]
-    apart = sum(case.read is not None and case.read.requests != case.by_plan.requests for case in cases)
+    apart = max(abs(case.read.requests - case.by_plan.requests) for case in cases if case.read is not None)
     small = [case.asked.requests for case in cases if (case.project, case.windows) == ("small", "adaptive")]
     aims = goals(
         Goal("requests for three years of the small project, adaptive", 40, small[-1]),
-        Goal("projects for which reading and sizes disagree", 0, apart),
+        Goal("requests by which reading and sizes disagree", 1, apart),
     )
     return f"{table(head, rows)}\n\n{aims}"
 

@@ -109,16 +109,17 @@ def _by_plan(project: str, days: int, window_days: int | None) -> Asked:
     plan = Plan([Part(Window(FIRST_DAY, FIRST_DAY + timedelta(days=days - 1)))], window_days)
     a_day = bytes_a_day(project)
     largest = 0.0
-    under_way: deque[Window] = deque()
+    under_way: deque[Part] = deque()
     while True:
         while len(under_way) < _AHEAD and (part := plan.next()):
             quota.acquire(str(part.window))
-            under_way.append(part.window)
+            under_way.append(part)
         if not under_way:
             return Asked(quota.requests, quota.waited / 3600, largest)
-        window = under_way.popleft()
-        largest = max(largest, window.days * a_day)
-        plan.report(window, int(window.days * a_day))
+        part = under_way.popleft()
+        size = part.window.days * a_day
+        largest = max(largest, size)
+        plan.report(part, int(size))
 
 
 class _PatientClock(TurnedClock):

@@ -86,15 +86,15 @@ def forecast(parts: Sequence[Part], seen: Sequence[Day], *, window_days: int | N
     )
     plan = Plan(parts, window_days)
     windows: list[Window] = []
-    under_way: deque[Window] = deque()
+    under_way: deque[Part] = deque()
     while True:
         while len(under_way) < ahead and (part := plan.next()) is not None:
-            under_way.append(part.window)
+            under_way.append(part)
             windows.append(part.window)
         if not under_way:
             break
         done = under_way.popleft()
-        plan.report(done, round(unpacked.of(done)))
+        plan.report(done, round(unpacked.of(done.window)))
     # While one window is written out, so many others are fetched. Small ones stay in memory.
     on_disk = [size if (size := shaped.of(window)) > IN_MEMORY else 0.0 for window in windows]
     return Forecast(

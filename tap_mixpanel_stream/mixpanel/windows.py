@@ -23,6 +23,9 @@ LARGE = 256 * MIB
 AIM = 160 * MIB
 """Unpacked bytes that windows grow towards, well under `LARGE`: days differ, and some have half as much again."""
 
+CUT_FOR_SIZE = 64 * MIB
+"""Unpacked bytes from which on a window that was cut may have been so for its size."""
+
 DAY = timedelta(days=1)
 
 MOMENT = timedelta(microseconds=1)
@@ -77,18 +80,19 @@ def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
     return today if end_date is None else min(end_date, today)
 
 
-def next_days(days: int, unpacked_bytes: float, *, was_cut: bool) -> int:
+def next_days(days: int, unpacked_bytes: float, *, was_cut: bool, aim: float = AIM) -> int:
     """How many days to ask for after a window, between 1 and `MOST_DAYS`.
 
     Args:
         days: The window's days.
         unpacked_bytes: Its bytes once unpacked.
         was_cut: Whether it did not arrive whole.
+        aim: Unpacked bytes to grow towards.
     """
     if was_cut or unpacked_bytes > LARGE:
         days //= 2
-    elif unpacked_bytes <= AIM:
-        days = min(2 * days, int(days * AIM / max(1, unpacked_bytes)))
+    elif unpacked_bytes <= aim:
+        days = min(2 * days, int(days * aim / max(1, unpacked_bytes)))
     return max(1, min(days, MOST_DAYS))
 
 
@@ -107,6 +111,11 @@ class Part:
     processed: Processed | None = None
     backwards: bool = False
     is_history: bool = False
+
+    @property
+    def is_update(self) -> bool:
+        """Whether its days were read before, so that a few rows of them are all it brings."""
+        return self.processed is not None and self.processed.since is not None
 
     def cut(self, days: int) -> tuple[Part, Part]:
         """What is delivered first, so many days of it, and the rest; there must be a rest."""
@@ -169,7 +178,9 @@ class Plan:
         """
         self._parts = deque(parts)
         self._fixed = window_days
-        self._days = window_days or 1
+        # The few late rows of many days say nothing about how much a day holds that was never read.
+        self._days = dict.fromkeys((False, True), window_days or 1)
+        self._aim: float = AIM
         self._lock = threading.Lock()
 
     def next(self) -> Part | None:
@@ -178,9 +189,10 @@ class Plan:
             if not self._parts:
                 return None
             part = self._parts.popleft()
-            if part.window.days <= self._days:
+            days = self._days[part.is_update]
+            if part.window.days <= days:
                 return part
-            window, rest = part.cut(self._days)
+            window, rest = part.cut(days)
             self._parts.appendleft(rest)
             return window
 
@@ -189,24 +201,38 @@ class Plan:
         with self._lock:
             self._parts.clear()
 
-    def report(self, window: Window, unpacked_bytes: int, *, was_cut: bool = False) -> None:
+    def report(self, part: Part, unpacked_bytes: int, *, was_cut: bool = False) -> None:
         """Takes in how a window went.
 
         Args:
-            window: A window that came from `next`, or a half of one.
+            part: A window that came from `next`.
             unpacked_bytes: Its bytes once unpacked.
             was_cut: Whether it did not arrive whole.
         """
         if self._fixed:
             return
+        days = part.window.days
         with self._lock:
+            present = self._days[part.is_update]
             if was_cut or unpacked_bytes > LARGE:
-                self._days = min(self._days, next_days(window.days, unpacked_bytes, was_cut=was_cut))
+                following = min(present, next_days(days, unpacked_bytes, was_cut=was_cut))
             else:
                 # Judged by what a window of the present length would hold at the same density: with several windows on
                 # their way, most reports are about shorter ones.
-                expected = unpacked_bytes * self._days / window.days
-                self._days = next_days(self._days, expected, was_cut=False)
+                following = next_days(present, unpacked_bytes * present / days, was_cut=False, aim=self._aim)
+            self._days[part.is_update] = following
+
+    def report_cut(self, unpacked_bytes: int) -> None:
+        """Takes in how large a window was that arrived by halves only: windows grow no more to where they may be cut.
+
+        A window is at most twice as large as one that came whole, so half of it is a size that comes whole.
+
+        Args:
+            unpacked_bytes: What the halves had together.
+        """
+        with self._lock:
+            if unpacked_bytes > CUT_FOR_SIZE:
+                self._aim = min(self._aim, unpacked_bytes / 2)
 
 
 def bookmark_text(instant: datetime) -> str:

@@ -217,13 +217,14 @@ class EventsStream(MixpanelStream):
             except Transient as error:
                 if part.window.days == 1:
                     raise
-                plan.report(part.window, 0, was_cut=True)
+                plan.report(part, 0, was_cut=True)
                 fields = {"stream_name": self.name, "window": str(part.window)}
                 self.log("%s; now by halves", error, level=logging.WARNING, extra=fields)
                 for half in part.halves():
                     fetched.portions.append(self._try(half, envelope, RETRIES_OF_A_HALF))
+                plan.report_cut(sum(portion.unpacked for portion, _ in fetched.portions))
             else:
-                plan.report(part.window, fetched.portions[0][0].unpacked)
+                plan.report(part, fetched.portions[0][0].unpacked)
         except Exception as error:  # noqa: BLE001 - it is raised when the window's turn comes
             fetched.failure = error
         return fetched

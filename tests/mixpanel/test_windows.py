@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, strategies as st
 
+from tap_mixpanel_stream.mixpanel.export import Processed
 from tap_mixpanel_stream.mixpanel.windows import (
     LARGE,
     MIB,
@@ -42,23 +44,29 @@ def plan_of(first: date, last: date, window_days: int | None = None) -> Plan:
     return Plan([Part(Window(first, last))], window_days)
 
 
-def following(plan: Plan) -> Window:
+def following(plan: Plan) -> Part:
     part = plan.next()
     assert part
-    return part.window
+    return part
 
 
-def all_windows(plan: Plan, bytes_a_day: float, in_flight: int = 1) -> list[Window]:
+def all_windows(plan: Plan, bytes_a_day: float, in_flight: int = 1, cut_from: float = math.inf) -> list[Window]:
+    """All windows of a plan, of days that are alike, where Mixpanel cuts off what is larger than `cut_from`."""
     windows: list[Window] = []
-    flying: list[Window] = []
+    flying: list[Part] = []
     while True:
         while len(flying) < in_flight and (part := plan.next()):
-            flying.append(part.window)
+            flying.append(part)
             windows.append(part.window)
         if not flying:
             return windows
         done = flying.pop(0)
-        plan.report(done, int(bytes_a_day * done.days))
+        size = int(bytes_a_day * done.window.days)
+        if size > cut_from and done.window.days > 1:
+            plan.report(done, 0, was_cut=True)
+            plan.report_cut(size)
+        else:
+            plan.report(done, size)
 
 
 def test_a_window_shows_its_days() -> None:
@@ -101,9 +109,36 @@ def test_a_cut_window_shortens_the_next_ones() -> None:
     for _ in range(5):
         plan.report(following(plan), 0)
     cut = following(plan)
-    assert cut.days == 32
+    assert cut.window.days == 32
     plan.report(cut, 0, was_cut=True)
-    assert following(plan).days == 16
+    assert following(plan).window.days == 16
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+@pytest.mark.parametrize("cut_from", [50 * MIB, 100 * MIB, 150 * MIB])
+@pytest.mark.parametrize("a_day", [3 * MIB, 12 * MIB, 20 * MIB])
+def test_windows_do_not_grow_again_to_where_they_were_cut(a_day: int, cut_from: int, in_flight: int) -> None:
+    windows = all_windows(plan_of(date(2024, 1, 1), date(2024, 12, 31)), a_day, in_flight, cut_from)
+    cut = [window for window in windows if window.days * a_day > cut_from]
+    assert 1 <= len(cut) <= 3 * in_flight
+    assert all(window.days * a_day > cut_from / 4 for window in windows[40:-1])
+
+
+def test_passing_trouble_with_a_small_window_leaves_no_mark() -> None:
+    plan = plan_of(date(2022, 1, 1), date(2024, 12, 31))
+    following(plan)
+    plan.report(following(plan), 0, was_cut=True)
+    plan.report_cut(3 * MIB)
+    assert len(all_windows(plan, 500_000)) <= 40
+
+
+def test_late_rows_of_days_that_were_read_say_nothing_about_days_that_were_not() -> None:
+    before = datetime(2024, 3, 1, tzinfo=UTC)
+    read = Part(Window(date(2024, 1, 1), date(2024, 1, 31)), Processed(before - timedelta(days=30), before))
+    plan = Plan([read, Part(Window(date(2024, 2, 1), date(2024, 2, 29)), Processed(None, before))])
+    while (part := following(plan)).is_update:
+        plan.report(part, 0)
+    assert part.window == Window(date(2024, 2, 1), date(2024, 2, 1))
 
 
 def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> None:
@@ -112,7 +147,7 @@ def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> 
     for _ in range(3):
         plan.report(following(plan), 0)
     plan.report(first, 20 * MIB)
-    assert following(plan).days == 8
+    assert following(plan).window.days == 8
 
 
 def test_a_late_report_of_a_short_cut_window_counts() -> None:
@@ -120,7 +155,7 @@ def test_a_late_report_of_a_short_cut_window_counts() -> None:
     first, second = following(plan), following(plan)
     plan.report(second, 0)
     plan.report(first, 0, was_cut=True)
-    assert following(plan).days == 1
+    assert following(plan).window.days == 1
 
 
 def test_a_fixed_length_is_kept() -> None:

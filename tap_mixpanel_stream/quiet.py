@@ -1,13 +1,14 @@
-"""Which of the SDK's log lines are kept from the operator: those that nothing can be done about."""
+"""What is kept out of the log: lines of the SDK that ask for nothing to be done, and secrets, whoever repeats them."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # How the lines begin. The last one precedes an error that is reported in full by the command itself.
 NOISE = (
@@ -19,10 +20,43 @@ NOISE = (
 )
 
 
+LONG, TELLING = 24, 12
+"""From how many characters on a secret is known by how many of them: a message that was cut may show no more."""
+
+
 def quieten() -> None:
     """Drop the lines from all handlers that log to the console or a file now."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_says_something)
+
+
+def keep_secret(secrets: Iterable[str]) -> None:
+    """Have `***` in all that handlers write now in place of these texts, or of the beginnings of long ones."""
+    known = {secret for secret in secrets if secret}
+    pattern = "|".join(
+        re.escape(secret[:TELLING]) + r"""[^\s'",;&<>]*""" if len(secret) >= LONG else re.escape(secret)
+        for secret in sorted(known, key=len, reverse=True)
+    )
+    for handler in logging.getLogger().handlers:
+        for filtering in [each for each in handler.filters if isinstance(each, _Masking)]:
+            handler.removeFilter(filtering)
+        handler.addFilter(_Masking(re.compile(pattern)))
+
+
+class _Masking(logging.Filter):
+    """Shows `***` in place of what fits a pattern."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        super().__init__()
+        self._pattern = pattern
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take it out of the message, and leave the record otherwise as it is."""
+        said = record.getMessage()
+        shown = self._pattern.sub("***", said)
+        if shown != said:
+            record.msg, record.args = shown, None
+        return True
 
 
 @contextlib.contextmanager

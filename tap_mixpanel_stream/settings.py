@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import ipaddress
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,7 +305,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "request_timeout",
-        th.IntegerType(minimum=1),
+        th.IntegerType(minimum=1, maximum=86_400),
         title="Request Timeout",
         description="Silence allowed on a connection, in seconds.",
         default=600,
@@ -444,6 +445,7 @@ class Settings:
         """
         check = _Checks()
         values = {name: _present(config.get(name, spec.get("default"))) for name, spec in SCHEMA["properties"].items()}
+        check.take(_texts, values)
         auth = check.take(_auth, values)
         hosts = check.take(_hosts, values)
         zone = check.take(_zone, values) or ZoneInfo("UTC")
@@ -510,6 +512,20 @@ def _present(value: object) -> Any:
     return None if value == "" else value
 
 
+def _texts(values: dict[str, Any]) -> None:
+    """Refuse what no request can carry."""
+    for name, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} holds half a character (an unpaired surrogate): write it anew") from None
+    agent = values["user_agent"] or ""
+    if not (agent.isascii() and agent.isprintable()):
+        raise ValueError(
+            "user_agent holds a character that a header cannot carry: use letters, digits and signs of ASCII"
+        )
+
+
 def _auth(values: dict[str, Any]) -> Auth:
     username, secret = values["service_account_username"], values["service_account_secret"]
     token, project_secret, project = values["oauth_token"], values["api_secret"], values["project_id"]
@@ -558,7 +574,10 @@ def _url(values: dict[str, Any], name: str) -> str | None:
     url: str | None = values[name]
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # Its message repeats the address, a password in it included.
+        raise ValueError(f"{name} is not a web address: write it as https://host/path") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"{name} is not a web address: write it as https://host/path")
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -646,6 +665,8 @@ def _bad_lines_path(values: dict[str, Any]) -> Path | None:
         path.open("ab").close()
     except OSError as error:
         raise ValueError(f"bad_lines_path {path} cannot be written: {error.strerror}") from None
+    except ValueError:
+        raise ValueError("bad_lines_path holds a character that no path can have") from None
     return path
 
 

@@ -21,7 +21,7 @@ from .mixpanel.client import Client
 from .mixpanel.clock import Clock
 from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
-from .quiet import errors_only, quieten
+from .quiet import errors_only, keep_secret, quieten
 from .records.shapes import shapes_for
 from .settings import SCHEMA, Settings, SettingsError, check_fits, groups_in
 from .streams.annotations import AnnotationsStream
@@ -103,6 +103,21 @@ class TapMixpanelStream(Tap):
                 problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
                 raise SettingsError([problem])
 
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the state that an earlier run left.
+
+        Raises:
+            SettingsError: It is none. Taken for an empty one, it would have everything read again without a word.
+        """
+        bookmarks = state.get("bookmarks", {})
+        if state and "bookmarks" not in state:
+            problem = "--state has no bookmarks: give it what stands under `value` in the last STATE message"
+            raise SettingsError([problem])
+        if not isinstance(bookmarks, dict) or not all(isinstance(each, dict) for each in bookmarks.values()):
+            problem = "--state: its bookmarks are not what this tap writes: start without --state, from start_date"
+            raise SettingsError([problem])
+        super().load_state(state)
+
     @functools.cached_property
     def settings(self) -> Settings:
         """The checked settings."""
@@ -143,6 +158,7 @@ class TapMixpanelStream(Tap):
         errors = [(".".join(map(str, error.path)), error.message) for error in validator.iter_errors(self._config)]
         if raise_errors:
             check_fits(self._config, schema, errors)
+            keep_secret(self.settings.auth.secrets)
             for warning in self.settings.warnings():
                 self.logger.warning("%s", warning)
         return []
@@ -159,8 +175,11 @@ class TapMixpanelStream(Tap):
         """
         try:
             return super().cb_config(ctx, param, value)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise SettingsError([f"--config: {error}"]) from None
+        except ValueError as error:
+            files = ", ".join(each for each in value if each != "ENV")
+            raise SettingsError([f"--config {files} is not JSON: {error}"]) from None
 
     @classmethod
     def get_singer_command(cls) -> click.Command:

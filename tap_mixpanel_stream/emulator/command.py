@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; None for the process's own.
 
     Returns:
-        The exit code, 0.
+        The exit code: 0, or 1 where the port is not free.
     """
     options = _parser().parse_args(arguments)
     stop = threading.Event()
@@ -46,7 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quota = None if options.quota is None else Quota(hourly=options.quota)
     fixed: datetime | None = options.now
     now = None if fixed is None else lambda: fixed
-    with Emulator(project, faults=options.fault, quota=quota, now=now, port=options.port) as emulator:
+    try:
+        emulator = Emulator(project, faults=options.fault, quota=quota, now=now, port=options.port)
+    except OSError as error:
+        sys.stderr.write(
+            f"port {options.port} cannot be used ({error.strerror}): stop what has it, or give another --port\n"
+        )
+        return 1
+    with emulator:
         zone = {} if options.zone == "UTC" else {"project_timezone": options.zone}
         settings = {**emulator.settings, "start_date": str(options.first_day), **zone}
         sys.stdout.write(
@@ -74,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="the port; any free one if absent")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another project (default: 1)")
     parser.add_argument(
-        "--first-day", type=date.fromisoformat, default=date(2024, 1, 1), help="the first day with events (2024-01-01)"
+        "--first-day", type=_day, default=date(2024, 1, 1), help="the first day with events (2024-01-01)"
     )
-    parser.add_argument("--last-day", type=date.fromisoformat, help="the last day with events; up to now if absent")
+    parser.add_argument("--last-day", type=_day, help="the last day with events; up to now if absent")
     parser.add_argument("--events-per-day", type=int, default=1000, help="events a day (default: 1000)")
     parser.add_argument("--profiles", type=int, default=1000, help="how many users there are (default: 1000)")
     parser.add_argument(
@@ -92,9 +99,18 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
-        help="what goes wrong at which request, such as export:3:gzip-cut; * for every request; repeatable",
+        help="what goes wrong at which request, such as export:3:gzip-cut; KIND is export, engage, cohorts, "
+        "annotations or funnels, NUMBER is a request of it, some with commas between, or * for every one, AT is how "
+        "much of the answer goes out before (0.5); repeatable",
     )
     return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2024-01-15") from None
 
 
 def _zone(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 from requests.auth import AuthBase
 
@@ -20,6 +21,11 @@ def _basic(username: str, password: str) -> str:
     Encoded as UTF-8: `requests` would take ISO-8859-1, and fail on a secret that has none.
     """
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+
+
+def _forms(*texts: str) -> tuple[str, ...]:
+    """Texts, and how they look in an address."""
+    return tuple(dict.fromkeys(form for text in texts for form in (text, quote(text, safe=""), quote_plus(text))))
 
 
 def _refuse_unless_clean(setting: str, value: str, *, also: str = "") -> None:
@@ -64,7 +70,7 @@ class ServiceAccount(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return (self.secret, _basic(self.username, self.secret).removeprefix("Basic "))
+        return _forms(self.secret, _basic(self.username, self.secret).removeprefix("Basic "))
 
     @property
     def settings(self) -> str:
@@ -96,7 +102,7 @@ class ProjectSecret(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return (self.secret, _basic(self.secret, "").removeprefix("Basic "))
+        return _forms(self.secret, _basic(self.secret, "").removeprefix("Basic "))
 
     @property
     def settings(self) -> str:
@@ -128,7 +134,7 @@ class OAuthToken(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return (self.token,)
+        return _forms(self.token)
 
     @property
     def settings(self) -> str:

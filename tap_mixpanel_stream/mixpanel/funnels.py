@@ -85,7 +85,7 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
         retrying: How often.
 
     Raises:
-        BrokenBody: The answer did not arrive whole, is not by day, or lacks days that it announces.
+        BrokenBody: The answer did not arrive whole, is not by day, has no days, or lacks some that it announces.
         MixpanelError: As `Client.open`.
     """
     query = Query(
@@ -117,6 +117,8 @@ def _days(body: bytes) -> dict[date, bytes]:
     answer, text = decoded(body, _Days)
     days = {_day(name): text(value) for name, value in answer.data.items() if name != _OVERALL}
     announced = answer.meta.dates if answer.meta else None
+    if not days and announced is None:
+        raise WrongShapeError("it has no days")
     missing = [name for name in announced or () if _day(name) not in days]
     if missing:
         raise WrongShapeError(f"it announces {len(missing)} days that it does not hold, {missing[0]} first")

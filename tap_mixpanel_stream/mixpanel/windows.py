@@ -31,6 +31,9 @@ DAY = timedelta(days=1)
 MOMENT = timedelta(microseconds=1)
 """The shortest time there is: what comes last before an instant."""
 
+FIRST_YEAR, LAST_YEAR = 1900, 9000
+"""The years in which a bookmark can lie."""
+
 MOST_DAYS = 90
 """Days an adaptive window spans at the most. Mixpanel's docs name no limit; one connector assumes 100 days."""
 
@@ -250,10 +253,16 @@ def parse_bookmark(text: str) -> datetime:
     """A bookmark from the state, as UTC; a time without a zone is taken as UTC.
 
     Raises:
-        ValueError: It is no ISO 8601 date-time.
+        ValueError: It is no ISO 8601 date-time, or one near the ends of the calendar, out of which a time zone or a
+            look-back would lead.
     """
     try:
         instant = datetime.fromisoformat(text)
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no date-time such as 2024-01-16T00:00:00+00:00") from None
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise ValueError(
+            f"{text!r} is not between the years {FIRST_YEAR} and {LAST_YEAR}: leave it out to read everything"
+        )
+    return instant

@@ -27,7 +27,9 @@ BLANK = b" \t\r"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SENTINEL = b"terminated early"
+_AROUND = BLANK + b"\"']."
 _ERROR_OBJECT = re.compile(rb'\s*\{\s*"error"\s*:')
+_LIKE_AN_EVENT = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
 
 
 class EventBody(ABC):
@@ -55,6 +57,9 @@ class EventBody(ABC):
         # The last line that did not parse, and how many blank lines came since: it may turn out to be the body's last.
         self._unparsed: BadLine | None = None
         self._blank_since = 0
+        # The first line that has nothing of an event, and whether another one has.
+        self._stranger: BadLine | None = None
+        self._like_events = False
 
     def convert(self, block: bytes) -> bytes:
         r"""Convert whole lines.
@@ -86,8 +91,8 @@ class EventBody(ABC):
             rest: what stood after the last newline; may be empty.
 
         Raises:
-            CutShort: the last line, with its newline or without, is no JSON. This holds where bad lines are set aside
-                too, because it is what a cut leaves.
+            CutShort: the last line, with its newline or without, is no JSON, which is what a cut leaves; or no line has
+                anything of an event, so that it is some message instead. Both hold where bad lines are set aside too.
             Exception: whatever `on_bad_line` raises.
         """
         rest = self._past_byte_order_mark(rest)
@@ -97,6 +102,8 @@ class EventBody(ABC):
         last = self._unparsed
         if last is not None and last.number + self._blank_since == self.lines:
             raise CutShort(last.number, last.line)
+        if self._stranger is not None and not self.records and not self._like_events:
+            raise CutShort(self._stranger.number, self._stranger.line)
         return self._finished(records)
 
     @abstractmethod
@@ -139,11 +146,17 @@ class EventBody(ABC):
         return b""
 
     def _bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
-        object_like = parses and line.lstrip(BLANK).startswith(b"{")
-        says_so = not object_like and line.rstrip(BLANK + b"\"'].").lower().endswith(_SENTINEL)
-        if says_so or _ERROR_OBJECT.match(line) or (object_like and _is_error(line)):
+        begins_object = line.lstrip(BLANK).startswith(b"{")
+        said = line.lower()
+        says_so = _SENTINEL in said if not begins_object else not parses and said.rstrip(_AROUND).endswith(_SENTINEL)
+        keys = _keys(line) if parses and begins_object else frozenset()
+        if says_so or _ERROR_OBJECT.match(line) or ("error" in keys and "event" not in keys):
             raise CutShort(self.lines, line)
         bad = BadLine(self.lines, reason, line, parses)
+        if _LIKE_AN_EVENT.match(line) or keys & {"event", "properties"}:
+            self._like_events = True
+        else:
+            self._stranger = self._stranger or bad
         if not parses:
             self._unparsed, self._blank_since = bad, 0
         self._on_bad_line(bad)
@@ -180,13 +193,12 @@ def is_json(line: bytes) -> bool:
     return True
 
 
-def _is_error(line: bytes) -> bool:
-    """Whether a JSON object is how Mixpanel words an error, wherever among its keys `error` stands."""
+def _keys(line: bytes) -> frozenset[str]:
+    """The keys of a JSON object; none of one that is nested too deep."""
     try:
-        members = read_members(line)
+        return frozenset(read_members(line))
     except (msgspec.DecodeError, RecursionError):
-        return False
-    return "error" in members and "event" not in members
+        return frozenset()
 
 
 def _why_not_json(line: bytes, error: Exception) -> str:

@@ -17,10 +17,11 @@ from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.aside import AsideError, set_aside
 from ..delivery.batches import batch_files
+from ..mixpanel.coverage import MOST_AHEAD
 from ..mixpanel.windows import parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
-from .one_by_one import decoded, encoded
+from .one_by_one import NoValueError, decoded, encoded
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -180,6 +181,23 @@ class MixpanelStream(Stream, abc.ABC):
     def complete(self) -> None:
         """Note in the state what only a complete run can say."""
 
+    def refuse_clock_ahead(self, what: str, setting: str) -> None:
+        """Refuse to go by this machine's clock where it is ahead of Mixpanel's: what comes in between would be missed.
+
+        Args:
+            what: What Mixpanel has just answered.
+            setting: The setting by which the stream goes by the clock.
+
+        Raises:
+            StreamError: It is, by more than there is room for.
+        """
+        lead = self.client.clock_lead
+        if lead is not None and lead > MOST_AHEAD:
+            raise StreamError(
+                f"{what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
+                f"Mixpanel's: set it right, since {setting} goes by it"
+            )
+
     def _begin(self) -> None:
         self.started_at = self.clock.now()
         wanted = self.config.get("emit_activate_version_messages")
@@ -330,24 +348,29 @@ class MixpanelStream(Stream, abc.ABC):
                 )
 
     def _written(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        with self._telling_too_deep():
+        with self._telling_what_cannot_be_mapped():
             for record in decoded(lines):
                 self._write_record_message(record)
                 yield record
 
     def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        with self._telling_too_deep():
+        with self._telling_what_cannot_be_mapped():
             for record in decoded(lines):
                 for message in self._generate_record_messages(record):
                     yield encoded(message.record) + b"\n"
 
     @contextlib.contextmanager
-    def _telling_too_deep(self) -> Iterator[None]:
+    def _telling_what_cannot_be_mapped(self) -> Iterator[None]:
         try:
             yield
         except RecursionError:
             raise StreamError(
                 f"{self.name}: a record is nested deeper than can be mapped or flattened: "
+                "run without stream_maps and flattening, or leave the record out by a filter"
+            ) from None
+        except NoValueError:
+            raise StreamError(
+                f"{self.name}: a record has an integer of more digits than can be mapped or flattened: "
                 "run without stream_maps and flattening, or leave the record out by a filter"
             ) from None
 

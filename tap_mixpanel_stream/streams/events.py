@@ -13,7 +13,7 @@ from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
 from ..delivery.turns import Turns
 from ..delivery.workers import WorkerLostError, Workers
-from ..mixpanel.coverage import MOST_AHEAD, Delivered, Scope, settled
+from ..mixpanel.coverage import Delivered, Scope, settled
 from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOUR
@@ -203,7 +203,9 @@ class EventsStream(MixpanelStream):
         parts = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
         if not parts:
             first = scope.first_day(delivered.before)
-            self.log("nothing to export: the first day, %s, comes after the last, %s", first, last)
+            # That a day of the future was meant is most unlikely.
+            level = logging.WARNING if scope.start_date > last else logging.INFO
+            self.log("nothing to export: the first day, %s, comes after the last, %s", first, last, level=level)
         return parts
 
     # --- One window, in a worker's thread ----------------------------------------------------------------------------
@@ -247,12 +249,8 @@ class EventsStream(MixpanelStream):
             unless_whole.callback(portion.close)
             try:
                 with self.client.open(query) as answer:
-                    lead = self.client.clock_lead
-                    if part.processed and lead is not None and lead > MOST_AHEAD:
-                        raise StreamError(
-                            f"{query.what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
-                            "Mixpanel's: set it right, since incremental_by: ingestion_time goes by it"
-                        )
+                    if part.processed:
+                        self.refuse_clock_ahead(query.what, "incremental_by: ingestion_time")
                     self._fill(self._shaping(envelope, answer), answer, portion)
             except (CutShort, LineTooLong) as error:
                 raise BrokenBody(f"{query.what}: {error}") from None

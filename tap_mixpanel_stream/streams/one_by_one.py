@@ -29,13 +29,29 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
+class NoValueError(ValueError):
+    """A record holds an integer that Python has no value for: one of thousands of digits."""
+
+
 def decoded(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the records of bare lines."""
+    """Yield the records of bare lines.
+
+    Raises:
+        NoValueError: There is no value for what stands in one.
+    """
     for line in lines:
         try:
             yield _decode(line)
         except msgspec.DecodeError:
-            yield json.loads(line)
+            yield _decoded_slowly(line)
+
+
+def _decoded_slowly(line: bytes) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except ValueError:  # It is JSON, as was seen when it was shaped; but Python reads no integer of any length.
+        raise NoValueError from None
+    return record
 
 
 def encoded(value: object) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
+from ..mixpanel.coverage import SETTLING
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
 from ..mixpanel.windows import bookmark_text
@@ -52,7 +53,11 @@ class ProfilesStream(MixpanelStream):
 
     @functools.cached_property
     def since(self) -> dt.datetime | None:
-        """Profiles seen since then are all that this run asks for; None where it asks for all of them."""
+        """Profiles seen since then are all that this run asks for; None where it asks for all of them.
+
+        It is some time before the last run began: what Mixpanel noted shortly before may not have shown then, and its
+        clock may be behind this machine's.
+        """
         if not self._is_incremental:
             return None
         bookmark, refreshed = self.instant_in_state("replication_key_value"), self.instant_in_state(REFRESHED)
@@ -61,7 +66,7 @@ class ProfilesStream(MixpanelStream):
             return None
         # By the calendar: a run that starts seconds earlier than a week ago is a week later all the same.
         days = (self.started_at.date() - refreshed.date()).days
-        return bookmark if 0 <= days < self.settings.profiles_full_refresh_days else None
+        return bookmark - SETTLING if 0 <= days < self.settings.profiles_full_refresh_days else None
 
     @property
     def _is_incremental(self) -> bool:
@@ -126,6 +131,8 @@ class ProfilesStream(MixpanelStream):
 
         def steps() -> Iterator[Step]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
+                if self._is_incremental:
+                    self.refuse_clock_ahead(self.name, "profiles_incremental")
                 self.progress.total = page.total
                 yield Step(self._shaped(page, envelope))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -57,6 +58,17 @@ def test_a_wrong_option_is_refused_by_name(options: str, capsys: pytest.CaptureF
         main(options.split())
     assert stopped.value.code == 2
     assert f"argument {options.partition(' ')[0]}" in capsys.readouterr().err
+
+
+def test_a_port_that_is_not_free_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f"port {port} cannot be used (Address already in use): stop what has it, or give another --port"
+    ]
 
 
 def test_help_names_the_faults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -247,6 +247,26 @@ def test_stream_maps_and_flattening_take_effect(only_events: dict[str, Any]) -> 
     assert set(flat.records()[0]) <= set(flat.schemas()["events"]["schema"]["properties"])
 
 
+def test_an_integer_of_thousands_of_digits_passes_in_blocks_and_stops_what_looks_into_records(
+    only_events: dict[str, Any],
+) -> None:
+    number = b"7" * 4400
+    event = b'{"event":"A","properties":{"time":1704067200,"$insert_id":"i","n":%b}}' % number
+    with Emulator(FixedProject({FIRST: [event]})) as emulator:
+        assert b'"n":%b}' % number in run_tap(emulator.settings | RANGE, catalog=only_events).well().stdout
+        stopped = run_tap(emulator.settings | RANGE | UNCHANGED, catalog=only_events)
+    assert stopped.exit_code == 1
+    [error] = stopped.errors
+    assert "events: a record has an integer of more digits than can be mapped or flattened" in error
+
+
+def test_a_start_in_the_future_is_warned_about(only_events: dict[str, Any]) -> None:
+    with Emulator(small_project()) as emulator:
+        run = run_tap(emulator.settings | {"start_date": "2999-01-01"}, catalog=only_events)
+    assert run.exit_code == 0
+    assert ["nothing to export" in line for line in run.problems] == [True]
+
+
 def test_the_test_option_asks_for_a_row_and_reports_no_error() -> None:
     with Emulator(small_project()) as emulator:
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, "--test").well()

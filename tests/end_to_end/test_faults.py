@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
 from tests.pipeline import Run, run_tap
 
 if TYPE_CHECKING:
@@ -104,6 +104,19 @@ def test_a_sentinel_is_no_bad_line_to_skip(name: str, only_raw_events: dict[str,
     extra = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside"), "max_retries": 0}
     stopped_as_it_should(export(Fault("export", range(2, 99), name), extra, only_raw_events))
     assert (tmp_path / "aside").read_bytes() == b""
+
+
+@pytest.mark.parametrize("answer", [b'{"message":"Internal error","code":500}', b"null", b'"Service unavailable"'])
+def test_an_answer_that_is_some_message_is_no_bad_line_to_skip(
+    answer: bytes, only_raw_events: dict[str, Any], tmp_path: Path
+) -> None:
+    extra = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside"), "max_retries": 0, "window_days": 1}
+    days = {FIRST: [b'{"event":"A","properties":{}}'], FIRST + dt.timedelta(days=1): [answer]}
+    with Emulator(FixedProject(days)) as emulator:
+        run = run_tap(emulator.settings | ONE_BY_ONE | extra, catalog=only_raw_events)
+    assert run.exit_code == 1
+    assert f"events {FIRST + dt.timedelta(days=1)}: " in run.errors[0]
+    assert run.bookmark == "2024-01-02T00:00:00+00:00"
 
 
 def test_a_window_that_is_always_cut_is_fetched_by_halves(only_raw_events: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def profile(name: str, last_seen: str | None, **properties: Any) -> dict[str, An
 
 PEOPLE = [
     profile("old", "2024-01-14T00:00:00", plan="paid"),
-    profile("edge", "2024-01-15T09:30:15", plan="free"),
+    profile("edge", "2024-01-15T08:30:15", plan="free"),
     profile("new", "2024-01-15T12:00:00", plan="paid"),
     profile("unseen", None, plan="paid"),
 ]
@@ -85,12 +85,32 @@ def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh
     first, _, _ = run(START)
     second, found, asked = run(START + days(1), first.state)
     assert found == ["edge", "new"]
-    assert set(asked) == {'properties["$last_seen"] >= "2024-01-15T09:30:15"'}
+    assert set(asked) == {'properties["$last_seen"] >= "2024-01-15T08:30:15"'}
     assert state_of(second) == {
         "replication_key": "last_seen",
         "replication_key_value": "2024-01-16T09:30:15+00:00",
         "full_refresh": "2024-01-15T09:30:15.500+00:00",
     }
+
+
+def test_what_mixpanel_noted_shortly_before_the_last_run_comes_if_it_shows_only_now() -> None:
+    before = run(START)[0].state
+    late = profile("late", "2024-01-15T09:30:10")
+    assert "late" in run(START + days(1), before, [*PEOPLE, late])[1]
+
+
+@pytest.mark.parametrize(("minutes", "refused"), [(20, True), (5, False)])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_clock_that_is_ahead_is_refused_since_profiles_would_be_missed(
+    minutes: int, refused: bool, earlier: bool
+) -> None:
+    before = run(START)[0].state if earlier else None
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)
+    result, _, _ = run(now, before, profiles_full_refresh_days=10**6)
+    assert ("minutes ahead of Mixpanel's: set it right, since profiles_incremental" in (result.error or "")) == refused
+    if refused:
+        held = (before or {}).get("bookmarks", {}).get("profiles", {})
+        assert (result.state or {"bookmarks": {"profiles": held}})["bookmarks"].get("profiles", {}) == held
 
 
 def test_what_was_missed_heals_after_the_days_set_and_not_before() -> None:
@@ -117,7 +137,7 @@ def test_a_condition_of_the_users_own_holds_too_however_it_is_put_together() -> 
     where = 'properties["plan"] == "paid" or properties["plan"] == "team"'
     _, found, asked = run(START + days(1), first.state, profiles_where=where)
     assert found == ["new"]
-    assert set(asked) == {f'({where}) and (properties["$last_seen"] >= "2024-01-15T09:30:15")'}
+    assert set(asked) == {f'({where}) and (properties["$last_seen"] >= "2024-01-15T08:30:15")'}
 
 
 @pytest.mark.parametrize("refreshes", [True, False])

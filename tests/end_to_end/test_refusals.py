@@ -60,6 +60,15 @@ GOOD = {
             ["bad_lines_path /nowhere/at/all cannot be written"],
         ),
         ({"service_account_secret": 12345}, ["setting service_account_secret"]),
+        ({"api_url": "https://user:a[12345]b@example.com/api"}, ["api_url is not a web address"]),
+        ({"data_api_url": "https://user:12345\u2100@example.com/api"}, ["data_api_url is not a web address"]),
+        ({"api_url": "https://[::1"}, ["api_url is not a web address"]),
+        ({"user_agent": "tap\u2192x"}, ["user_agent holds a character"]),
+        ({"user_agent": "tap\nx"}, ["user_agent holds a character"]),
+        ({"events_where": 'properties["a"] == "\ud83d"'}, ["events_where holds half a character"]),
+        ({"event_names": ["\ud83d"]}, ["event_names holds half a character"]),
+        ({"request_timeout": 10**10}, ["setting request_timeout"]),
+        ({"bad_lines": "skip", "bad_lines_path": "a\0b"}, ["bad_lines_path holds a character"]),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], says: list[str]) -> None:
@@ -83,7 +92,7 @@ def test_several_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("option", "content", "says"),
     [
-        ("--config", "{", "--config"),
+        ("--config", "{", "file.json is not JSON"),
         ("--config", None, "--config"),
         ("--state", "[]", "--state is not a JSON object"),
         ("--state", "{", "--state is not JSON"),
@@ -92,6 +101,16 @@ def test_several_mistakes_are_told_at_once() -> None:
             '{"bookmarks":{"events":{"replication_key":"event_time","replication_key_value":"soon"}}}',
             "bookmark of events",
         ),
+        (
+            "--state",
+            '{"bookmarks":{"events":{"replication_key":"event_time","replication_key_value":"0001-01-01"}}}',
+            "leave it out to read everything",
+        ),
+        ("--state", '{"type":"STATE","value":{"bookmarks":{}}}', "what stands under `value`"),
+        ("--state", '{"singer_state":{"bookmarks":{}}}', "--state has no bookmarks"),
+        ("--state", '{"bookmarks":null}', "--state: its bookmarks"),
+        ("--state", '{"bookmarks":{"events":null}}', "--state: its bookmarks"),
+        ("--state", '{"bookmarks":{"funnels":"2020-01-01T00:00:00Z"}}', "--state: its bookmarks"),
         ("--catalog", "{", "--catalog is not JSON"),
     ],
 )

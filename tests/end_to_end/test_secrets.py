@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, SyntheticProject
+from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
+from tap_mixpanel_stream.quiet import keep_secret
 from tests.pipeline import Run, run_tap
 
 if TYPE_CHECKING:
@@ -87,6 +90,38 @@ def test_no_secret_is_shown_at_the_loudest_log_level_whatever_goes_wrong(fault: 
         run = run_tap(urls(emulator) | WAYS["service account"] | BASE, environment=LOUD)
     assert run.exit_code == 1
     assert_no_secret(run)
+
+
+@pytest.mark.parametrize("log_config", [None, STRUCTURED])
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        CREDENTIALS.secret,
+        base64.b64encode(f"{CREDENTIALS.username}:{CREDENTIALS.secret}".encode()).decode(),
+        "x" * 50 + base64.b64encode(f"{CREDENTIALS.username}:{CREDENTIALS.secret}".encode()).decode(),
+    ],
+)
+def test_no_secret_is_shown_when_an_answer_with_status_200_repeats_it(
+    repeated: str, log_config: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    line = f'{{"error":"{repeated}"}}'.encode()
+    loud = dict(LOUD)
+    if log_config:
+        (tmp_path / "log.json").write_text(json.dumps(log_config))
+        loud["SINGER_SDK_LOG_CONFIG"] = str(tmp_path / "log.json")
+    project = FixedProject({dt.date(2024, 1, 1): [line]})
+    with Emulator(project, credentials=CREDENTIALS) as emulator:
+        run = run_tap(urls(emulator) | WAYS["service account"] | BASE | {"max_retries": 1}, environment=loud)
+    assert run.exit_code == 1
+    said = "\n".join(run.stderr)
+    assert said.count("***") >= 2
+    assert repeated.lstrip("x")[:12] not in said
+
+
+def test_what_looks_like_a_secret_in_an_address_is_masked_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    keep_secret(ServiceAccount("somebody", "se/cret+x", "1").secrets)
+    logging.getLogger("any").warning("%s and %s", "a se/cret+x b", "https://example.com/se%2Fcret%2Bx?")
+    assert caplog.messages == ["a *** b and https://example.com/***?"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -161,6 +161,8 @@ def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:
     [
         b'{"meta":{"dates":["2023-04-29","2023-04-30"]},"data":{"2023-04-29":{}}}',
         b'{"meta":{"dates":[]},"data":{"2023-04-29":{},"Week 17":{}}}',
+        b'{"data":{}}',
+        b'{"data":{"$overall":{}}}',
     ],
 )
 def test_days_that_are_announced_and_not_there_or_no_days_are_broken(body: bytes, ask: Asking[object]) -> None:

@@ -82,7 +82,7 @@ def test_the_states_shown_are_gone_on_from() -> None:
         asked = [seen for seen in emulator.requests if seen.kind == "engage" or "funnel_id" in seen.query]
     assert result.error is None
     assert [seen.query["from_date"] for seen in asked[:-1]] == ["2024-01-15"] * len(ids)
-    assert asked[-1].form["where"] == 'properties["$last_seen"] >= "2024-01-20T09:00:00"'
+    assert asked[-1].form["where"] == 'properties["$last_seen"] >= "2024-01-20T08:00:00"'
     assert result.state is not None
     for stream in ("profiles", "funnels"):
         assert set(result.state["bookmarks"][stream]) == set(state["bookmarks"][stream])

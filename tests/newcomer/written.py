@@ -83,7 +83,7 @@ def definition(told: About) -> str:
     """Capabilities and settings as a Meltano plugin definition lists them, in YAML."""
     lines = ["capabilities:", *(f"- {capability}" for capability in told["capabilities"]), "settings:"]
     for name, spec in told["settings"]["properties"].items():
-        lines += [f"- name: {name}", f"  label: {_quoted(spec['title'])}", f"  kind: {_kind(name, spec)}"]
+        lines += [f"- name: {name}", f"  label: {_quoted(spec['title'])}", f"  kind: {_kind(spec)}"]
         if options := spec.get("enum"):
             lines.append("  options:")
             lines += [f"  - {{label: {_quoted(option)}, value: {_quoted(option)}}}" for option in options]
@@ -136,11 +136,11 @@ def _type(spec: dict[str, Any]) -> str:
     return str(kind)
 
 
-def _kind(name: str, spec: dict[str, Any]) -> str:
+def _kind(spec: dict[str, Any]) -> str:
     if spec.get("enum"):
         return "options"
-    # A date-time is taken as well; this kind is what lets Meltano offer a calendar.
-    return "date_iso8601" if name in {"start_date", "end_date"} else _type(spec)
+    # A date is text here, too: by its own kind for dates Meltano guesses, and makes today's day of month of 2024-01.
+    return _type(spec)
 
 
 def _quoted(text: str) -> str:

@@ -421,6 +421,7 @@ SENTINELS = [
     b"export terminated early",
     b"[terminated early]",
     b"  Terminated early.\r",
+    b"export terminated early: out of time",
     b'"terminated early"',
     b'{"event":"A","properties":{"tiexport terminated early',
     b'{"error":"x"}',
@@ -439,6 +440,34 @@ def test_a_sentinel_means_the_body_was_cut_even_where_bad_lines_are_set_aside(
     with pytest.raises(CutShort, match="line 2") as caught:
         convert(USUAL + b"\n" + line + after, raw=raw)
     assert caught.value.seen == line
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"message":"Internal error","code":500}',
+        b'{"status":"error","message":"upstream timed out"}',
+        b'{"errors":["x"]}',
+        b'"Service temporarily unavailable"',
+        b"null",
+        b"503",
+        b"[]\n[]",
+    ],
+)
+def test_a_body_of_nothing_that_is_like_an_event_is_not_whole_even_where_bad_lines_are_set_aside(
+    line: bytes, raw: bool
+) -> None:
+    for body in (line, line + b"\n", b"\n" + line + b"\n\n"):
+        with pytest.raises(CutShort):
+            convert(body, raw=raw)
+    for body in (USUAL + b"\n" + line, line + b"\n" + USUAL):
+        assert len(convert(body, raw=raw).records) == 1
+
+
+@pytest.mark.parametrize("line", [b'{"event":7}', b'{"properties":[]}', b'{"a":1,"event":null,"properties":3}'])
+def test_a_body_of_events_that_are_all_bad_is_whole(line: bytes) -> None:
+    assert [bad.line for bad in convert(line, raw=True).bad] == [line]
 
 
 def test_an_event_with_an_error_or_the_words_of_a_sentinel_is_an_event() -> None:

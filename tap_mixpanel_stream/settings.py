@@ -690,6 +690,8 @@ def check_fits(config: Mapping[str, Any], schema: Mapping[str, Any], errors: lis
     for name, message in errors:
         if name:
             shown = "its value has the wrong type" if known[name.split(".")[0]].get("secret") else message
+            if "is not of type 'string'" in message and isinstance(config.get(name), int):
+                shown += ": write it in quotes"
             problems.append(f"setting {name}: {shown}")
     if problems:
         raise SettingsError(sorted(problems))

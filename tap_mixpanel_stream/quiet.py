@@ -32,15 +32,21 @@ def quieten() -> None:
 
 def keep_secret(secrets: Iterable[str]) -> None:
     """Have `***` in all that handlers write now in place of these texts, or of the beginnings of long ones."""
-    known = {secret for secret in secrets if secret}
-    pattern = "|".join(
-        re.escape(secret[:TELLING]) + r"""[^\s'",;&<>]*""" if len(secret) >= LONG else re.escape(secret)
-        for secret in sorted(known, key=len, reverse=True)
-    )
+    pattern = pattern_of(secrets)
     for handler in logging.getLogger().handlers:
         for filtering in [each for each in handler.filters if isinstance(each, _Masking)]:
             handler.removeFilter(filtering)
-        handler.addFilter(_Masking(re.compile(pattern)))
+        handler.addFilter(_Masking(pattern))
+
+
+def pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """What fits these texts, of which there must be one, and the beginnings of long ones."""
+    return re.compile(
+        "|".join(
+            re.escape(secret[:TELLING]) + r"""[^\s'",;&<>]*""" if len(secret) >= LONG else re.escape(secret)
+            for secret in sorted(secrets, key=len, reverse=True)
+        )
+    )
 
 
 class _Masking(logging.Filter):

@@ -71,7 +71,7 @@ def examine(tap: TapMixpanelStream) -> int:
     Returns:
         The exit code: 1 if a run would fail or date its events wrong, else 0.
     """
-    report = Report(tap.stdout)
+    report = Report(tap.stdout, tap.settings.auth.secrets)
     try:
         _Examination(tap, report).run()
     except QuotaSpent as spent:

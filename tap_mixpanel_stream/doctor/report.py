@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..quiet import pattern_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..delivery.stdout import Stdout
 
 
 class Report:
     """Writes each line as soon as it is known.
 
+    Args:
+        stdout: Where to.
+        secrets: Texts that must not be shown, should Mixpanel repeat them.
+
     Attributes:
         problems: How many checks found something that a run would fail of, or give wrong data by.
     """
 
-    def __init__(self, stdout: Stdout) -> None:
+    def __init__(self, stdout: Stdout, secrets: Iterable[str]) -> None:
         self._stdout = stdout
+        self._secret = pattern_of(secrets)
         self.problems = 0
 
     def ok(self, check: str, text: str) -> None:
@@ -41,7 +50,7 @@ class Report:
         self._stdout.write(f"\n{verdict} This took {asked}; Mixpanel allows 60 an hour.\n".encode())
 
     def _line(self, level: str, check: str, text: str) -> None:
-        self._stdout.write(f"{level:<8} {check + '  ':<13}{text}\n".encode())
+        self._stdout.write(f"{level:<8} {check + '  ':<13}{self._secret.sub('***', text)}\n".encode())
 
 
 def about(count: float) -> str:

@@ -110,12 +110,14 @@ def test_no_secret_is_shown_when_an_answer_with_status_200_repeats_it(
         (tmp_path / "log.json").write_text(json.dumps(log_config))
         loud["SINGER_SDK_LOG_CONFIG"] = str(tmp_path / "log.json")
     project = FixedProject({dt.date(2024, 1, 1): [line]})
+    settings = WAYS["service account"] | BASE | {"max_retries": 1}
     with Emulator(project, credentials=CREDENTIALS) as emulator:
-        run = run_tap(urls(emulator) | WAYS["service account"] | BASE | {"max_retries": 1}, environment=loud)
-    assert run.exit_code == 1
-    said = "\n".join(run.stderr)
-    assert said.count("***") >= 2
-    assert repeated.lstrip("x")[:12] not in said
+        run = run_tap(urls(emulator) | settings, environment=loud)
+        doctor = run_tap(urls(emulator) | settings, "--doctor", environment=loud)
+    assert any("cut short" in line and "***" in line for line in run.stderr)
+    for each in (run, doctor):
+        assert each.exit_code == 1
+        assert repeated.lstrip("x")[:12] not in each.stdout.decode() + "\n".join(each.stderr)
 
 
 def test_what_looks_like_a_secret_in_an_address_is_masked_as_well(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
@@ -47,13 +48,15 @@ def orchestrator(name: str, program: str) -> Path:
     return path
 
 
-def environment(folder: Path, emulator: Emulator, warehouse: Server) -> dict[str, str]:
-    """What the page tells to set, with the tap and the target in the path, each from its own environment."""
+def environment(
+    folder: Path, emulator: Emulator, warehouse: Server, sections: Sequence[str] = ("Which way", "Dagster")
+) -> dict[str, str]:
+    """What the page's sections tell to set, with the tap and the target in the path, each from its own environment."""
     commands = folder / "bin"
     commands.mkdir()
     for program in (COMMANDS / "tap-mixpanel-stream", installed("postgres", "target-postgres")):
         (commands / program.name).symlink_to(program)
-    shown = "".join(scripts("Which way") + scripts("Dagster"))
+    shown = "".join(script for title in sections for script in scripts(title))
     return {
         **ENVIRONMENT,
         **dict(re.findall(r"^(\w+)=(.*)$", shown, re.MULTILINE)),

@@ -25,7 +25,7 @@ from tests.examples.backfill import (
     scripts,
     section,
 )
-from tests.newcomer.programs import ROOT
+from tests.newcomer.programs import ROOT, asked_days
 from tests.newcomer.written import about
 from tests.pipeline import catalog_of, run_tap
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tests.targets.postgresql import Server
 
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
+FOR_A_SHELL = ["Which way"]
 BACKFILLED_AT = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
 NIGHT = dt.datetime(2024, 2, 5, 23, 59, 59, tzinfo=dt.UTC)
 
@@ -63,14 +64,14 @@ def test_a_long_run_goes_on_from_its_state(empty: Server, tmp_path: Path) -> Non
     run, goes_on = scripts("One long run")
     now = [BACKFILLED_AT]
     with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
-        variables = environment(tmp_path, emulator, empty)
+        variables = environment(tmp_path, emulator, empty, FOR_A_SHELL)
         variables |= {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY), "TAP_MIXPANEL_STREAM_END_DATE": str(LAST_DAY)}
         shell(run, tmp_path, variables)
         assert_same(loaded_events(empty), held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT))
         now[0] = NIGHT
-        begin = len(exports(emulator))
+        begin = len(emulator.requests)
         shell(goes_on, tmp_path, variables | {"TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date())})
-        assert exports(emulator, begin) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
+        assert asked_days(emulator.requests[begin:]) == (str(READ_AGAIN_FROM), str(NIGHT.date()))
     expected = held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | held(PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT)
     assert_same(loaded_events(empty), expected)
     assert_same_profiles(empty, PROJECT, NIGHT)
@@ -80,7 +81,8 @@ def test_shards_by_hand_load_all_of_it_and_hand_over(empty: Server, tmp_path: Pa
     shards, night = scripts("Shards by hand")
     now = [BACKFILLED_AT]
     with Emulator(PROJECT, now=lambda: now[0], quota=Quota()) as emulator:
-        variables = environment(tmp_path, emulator, empty) | {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
+        variables = environment(tmp_path, emulator, empty, FOR_A_SHELL)
+        variables |= {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
         shell(shards, tmp_path, variables)
         asked = exports(emulator)
         assert [each[0] for each in sorted(asked)] == [f"{month}-01" for month in MONTHS]
@@ -89,8 +91,9 @@ def test_shards_by_hand_load_all_of_it_and_hand_over(empty: Server, tmp_path: Pa
         assert_same_profiles(empty, PROJECT, BACKFILLED_AT)
         assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
         now[0] = NIGHT
+        begin = len(emulator.requests)
         shell(night, tmp_path, variables | {"TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date())})
-        assert exports(emulator, len(asked)) == [(str(READ_AGAIN_FROM), str(NIGHT.date()), 200)]
+        assert asked_days(emulator.requests[begin:]) == (str(READ_AGAIN_FROM), str(NIGHT.date()))
     expected = held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | held(PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT)
     assert_same(loaded_events(empty), expected)
 
@@ -100,7 +103,8 @@ def test_a_shard_that_failed_is_made_up_for_by_running_all_again(empty: Server, 
     # The first of the month is as good as a whole one here.
     shards = shards.replace("2023-{02..12} 2024-01", "2023-{02..04}")
     with Emulator(PROJECT, now=lambda: BACKFILLED_AT) as emulator:
-        variables = environment(tmp_path, emulator, empty) | {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
+        variables = environment(tmp_path, emulator, empty, FOR_A_SHELL)
+        variables |= {"TAP_MIXPANEL_STREAM_START_DATE": str(FIRST_DAY)}
         target = tmp_path / "bin" / "target-postgres"
         real = target.resolve()
         target.unlink()
@@ -135,8 +139,9 @@ def test_the_queries_of_the_table_are_those_that_the_tap_makes() -> None:
     # Of 1, 1, 2, 4, 8 days, and the rest: two are on their way before the first shows how small it is.
     assert adaptive == [6, 6]
     assert told == [long_run, days, len(starts), 6 * len(starts), days]
-    hours = [float(words.split()[0]) if words[0].isdigit() else 0 for _, words in rows]
-    assert hours == [round(number / 60, 1) if number > 60 else 0 for number in told]
+    hours = [int(words.split()[0]) if words[0].isdigit() else 0 for _, words in rows]
+    # The first 60 wait for nobody, each 60 after them for an hour.
+    assert hours == [(number - 1) // 60 for number in told]
 
 
 def queries(emulator: Emulator, first: dt.date, last: dt.date, **settings: int) -> int:

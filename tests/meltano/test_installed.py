@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # What installing from the checkout needs of it, and what a user copies.
 SOURCE = ("tap_mixpanel_stream", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".secrets.example")
 BLOCKS = pages.named("docs/meltano.md")
-MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 2, 29), events_per_day=20, profiles=5)
+MIXPANEL = SyntheticProject(
+    first_day=dt.date(2023, 11, 1), last_day=dt.date(2024, 2, 29), events_per_day=20, profiles=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +74,22 @@ def test_shards_run_at_once_fail_as_one_and_the_daily_pipeline_goes_on(checkout:
     checkout.shell("meltano install").well()
     (checkout.folder / "backfill.sh").write_text(BLOCKS["backfill.sh"])
     script = BLOCKS["several at once"]
-    shards = re.findall(r"^(2024-\S+) (2024-\S+)$", script, re.MULTILINE)
-    assert len(shards) == 3
+    months = {"2023-11": 30, "2023-12": 31, "2024-01": 31}
+    assert re.findall(r"20\d\d-\d\d", script) == list(months)
     with Emulator(MIXPANEL) as emulator:
         checkout.fill_in(emulator.settings)
         checkout.shell(script).well()
         exports = [seen.query for seen in emulator.requests if seen.kind == "export"]
-        assert len([seen for seen in emulator.requests if seen.kind == "engage"]) == 1
-    assert {(query["from_date"][:7]) for query in exports} == {"2024-01"}
-    for first, last in shards:
-        assert len(checkout.loaded("events", f"output/{first}")) == held(first, last)
+        assert [seen.kind for seen in emulator.requests].count("engage") == 1
+    assert {query[day][:7] for query in exports for day in ("from_date", "to_date")} == set(months)
+    for month, days in months.items():
+        assert len(checkout.loaded("events", f"output/{month}")) == held(f"{month}-01", f"{month}-{days}")
+        assert not checkout.loaded("profiles", f"output/{month}")
     checkout.shell(BLOCKS["go on from the last shard"]).well()
     assert checkout.state() == "2024-02-01T00:00:00+00:00"
-    # Mixpanel is gone: every shard fails, and the whole says so.
-    assert checkout.shell(script, {"TAP_MIXPANEL_STREAM_MAX_RETRIES": "0"}).code == 123
+    # Mixpanel is gone: a shard fails, and the line says so.
+    _, at_once, _ = script.splitlines()
+    assert checkout.shell(at_once, {"TAP_MIXPANEL_STREAM_MAX_RETRIES": "0"}).code == 123
 
 
 def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.meltano.project import LOADERS, Project
 from tests.newcomer import pages
-from tests.newcomer.programs import ROOT
+from tests.newcomer.programs import ROOT, asked_days
 from tests.records import reference
 from tests.targets.loading import KEYS, PAGE, TARGETS, shown_settings
+
+if TYPE_CHECKING:
+    from tests.targets.postgresql import Server
 
 BLOCKS = pages.named(PAGE)
 MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 3), events_per_day=100, profiles=7)
@@ -48,6 +51,30 @@ def test_the_loader_shown_loads(name: str, project: Project, request: pytest.Fix
     assert len(list(target.rows("events", raw=False))) == len(once if target.updates else held)
     assert len(list(target.rows("profiles", raw=False))) == 7
     assert bool(list(batches.glob("*"))) == (name == "postgres-batch")
+
+
+def test_the_night_shown_keeps_a_state_and_goes_on_from_it(project: Project, postgres: Server) -> None:
+    target = TARGETS["postgres"]("postgres", project.folder, postgres)
+    show_loader(project, "postgres")
+    by_cron = BLOCKS["postgres: crontab"].strip().removeprefix("0 3 * * * ")
+    home = project.folder / "home"
+    home.mkdir()
+    told: list[str] = []
+    (home / "tap-mixpanel-stream").symlink_to(project.folder)
+    environment = {f"TARGET_POSTGRES_{key.upper()}": str(value) for key, value in postgres.address.items()}
+    with Emulator(MIXPANEL) as emulator:
+        for end, script in (("2024-01-02", BLOCKS["postgres: nightly"]), ("2024-01-03", by_cron)):
+            project.fill_in(emulator.settings | {"start_date": "2024-01-01", "end_date": end, "lookback_days": "1"})
+            begin = len(emulator.requests)
+            told.append(project.shell(script, environment | {"HOME": str(home)}).well())
+        assert asked_days(emulator.requests[:begin]) == ("2024-01-01", "2024-01-02")
+        assert asked_days(emulator.requests[begin:]) == ("2024-01-02", "2024-01-03")
+    assert "2024-01-03T00:00:00+00:00" in told[0]
+    assert told[1] == ""
+    assert "[0 3 * * *] job mixpanel-nightly" in project.shell("meltano schedule list").well()
+    held = MIXPANEL.lines(dt.date(2024, 1, 1), dt.date(2024, 1, 3), now=dt.datetime.now(dt.UTC))
+    once = {tuple(record[column] for column in KEYS["events", False]) for record in map(reference.normalized, held)}
+    assert len(list(target.rows("events", raw=False))) == len(once)
 
 
 @pytest.mark.parametrize("kind", LOADERS)

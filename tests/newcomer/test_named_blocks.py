@@ -12,7 +12,7 @@ KNOWN = {
         *(f"{name}: {kind}" for name in LOADERS for kind in ("target.json", "meltano.yml")),
         *(f"{name}: query of {kind}" for name in LOADERS for kind in ("events", "raw events")),
         *(f"{name}: {kind}" for name in ("postgres", "postgres-batch") for kind in ("config.json", "shell")),
-        "postgres: config.json for deleted profiles",
+        *(f"postgres: {kind}" for kind in ("nightly", "crontab", "config.json for deleted profiles")),
         "half a character: config.json",
     },
     "docs/meltano.md": {

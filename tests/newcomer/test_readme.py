@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.newcomer import pages
 from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
 from tests.pipeline import run_tap
 
@@ -124,6 +128,28 @@ def test_the_commands_that_need_no_account_run(tmp_path: Path) -> None:
     assert sum(len(file.read_bytes().splitlines()) for file in (tmp_path / "loaded").glob("events-*")) > 2 * 10 * 20
     [cohorts] = (tmp_path / "loaded").glob("cohorts-*")
     assert len(cohorts.read_bytes().splitlines()) == len(project.cohorts())
+
+
+def test_the_emulator_started_by_hand_gives_a_configuration(tmp_path: Path) -> None:
+    mark = "checked by test_the_emulator_started_by_hand_gives_a_configuration"
+    [block] = [each.text for each in pages.blocks(README) if each.mark == mark]
+    start, take = block.replace("--port 8642", "--port 0").splitlines()
+
+    def shell(script: str) -> None:
+        path = f"{COMMANDS}:{ENVIRONMENT['PATH']}"
+        command = ["/bin/bash", "-euo", "pipefail", "-c", script]
+        subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT | {"PATH": path}, check=True)
+
+    shell(f"{start}\necho $! > pid")
+    try:
+        deadline = time.monotonic() + 30
+        while not ((tmp_path / "emulator.txt").exists() and (tmp_path / "emulator.txt").read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        shell(f"{take}\ntap-mixpanel-stream --config config.json --test > messages.txt")
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    assert '"stream":"events"' in (tmp_path / "messages.txt").read_text()
 
 
 def test_the_environment_shown_works_for_the_bare_tap(tmp_path: Path) -> None:

@@ -90,8 +90,3 @@ def test_a_shard_with_the_settings_shown_ends_with_the_state_shown() -> None:
     ended, days = run_at(TWENTIETH, settings)
     assert days == (settings["start_date"], settings["end_date"])
     assert ended == state
-
-
-def test_back_from_the_newest_first_an_older_version_reads_from_the_start_date() -> None:
-    """Version 0.1.0 knows `replication_key_value` only, which is not there."""
-    assert state_in("Newest first")["bookmarks"]["events"].keys() == {"replication_key", "ahead"}

@@ -20,6 +20,12 @@ NOISE = (
 )
 
 
+SHORTEST = 4
+"""Characters that a secret must have to be masked; Mixpanel's have 32."""
+
+NOTHING = r"(?!)"
+"""A regular expression that nothing fits."""
+
 LONG, TELLING = 24, 12
 """From how many characters on a secret is known by how many of them: a message that was cut may show no more."""
 
@@ -31,7 +37,7 @@ def quieten() -> None:
 
 
 def keep_secret(secrets: Iterable[str]) -> None:
-    """Have `***` in all that handlers write now in place of these texts, or of the beginnings of long ones."""
+    """Have `***` in all that handlers write now in place of what fits `pattern_of`."""
     pattern = pattern_of(secrets)
     for handler in logging.getLogger().handlers:
         for filtering in [each for each in handler.filters if isinstance(each, _Masking)]:
@@ -40,13 +46,13 @@ def keep_secret(secrets: Iterable[str]) -> None:
 
 
 def pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
-    """What fits these texts, of which there must be one, and the beginnings of long ones."""
-    return re.compile(
-        "|".join(
-            re.escape(secret[:TELLING]) + r"""[^\s'",;&<>]*""" if len(secret) >= LONG else re.escape(secret)
-            for secret in sorted(secrets, key=len, reverse=True)
-        )
-    )
+    """What fits these texts, and the beginnings of long ones; not those that are too short to be told from words."""
+    forms = [
+        re.escape(secret[:TELLING]) + r"""[^\s'",;&<>]*""" if len(secret) >= LONG else re.escape(secret)
+        for secret in sorted(secrets, key=len, reverse=True)
+        if len(secret) >= SHORTEST
+    ]
+    return re.compile("|".join(forms) or NOTHING)
 
 
 class _Masking(logging.Filter):

@@ -107,11 +107,16 @@ class Spool:
     def _leave_room(self) -> None:
         with _telling_errors():
             disk = shutil.disk_usage(temporary_folder())
-        if disk.free < min(LEFT_FREE, disk.total // LEFT_SHARE):
+        if disk.free < left_to_others(disk.total):
             raise SpoolError(
                 f"{self._size / 1e6:,.0f} MB have come, and the disk of {_folder()} is nearly full, with "
                 f"{disk.free / 1e6:,.0f} MB left: {REMEDY}"
             )
+
+
+def left_to_others(total: int) -> int:
+    """Say how many bytes of a disk of `total` stay free."""
+    return min(LEFT_FREE, total // LEFT_SHARE)
 
 
 def temporary_folder() -> str:

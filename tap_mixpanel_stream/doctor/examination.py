@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, cast
 
+from ..delivery.spool import left_to_others
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOURLY
@@ -365,14 +366,16 @@ class _Examination:
             return
         needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()
-        free = shutil.disk_usage(folder).free
-        if run.spooled <= free:
+        disk = shutil.disk_usage(folder)
+        others = left_to_others(disk.total)
+        if run.spooled <= disk.free - others:
             self._report.ok("disk", f"{needed} in the temporary folder for windows that wait to be written out")
             return
         self._report.problem(
             "disk",
-            f"{needed} in the temporary folder {folder}, which has {size_text(free)} left; free some space, point "
-            "TMPDIR at a larger disk, or lower window_days or concurrent_exports",
+            f"{needed} in the temporary folder {folder}, which has {size_text(disk.free)} left, "
+            f"{size_text(others)} of it to stay free; free some space, point TMPDIR at a larger disk, or lower "
+            "window_days or concurrent_exports",
         )
 
     # --- Small things ------------------------------------------------------------------------------------------------

@@ -381,13 +381,19 @@ def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
     assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
 
 
-def test_less_disk_than_needed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(1, 1, 1_000_000))
+@pytest.mark.parametrize(
+    ("total", "free", "says"),
+    [(1, 1_000_000, "1.0 MB left, 0.0 MB of it"), (2 * 10**9, 101_000_000, "101 MB left, 100 MB of it")],
+)
+def test_less_disk_than_needed_and_left_to_others_is_a_problem(
+    total: int, free: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(total, 1, free))
     with Emulator(project()) as emulator:
         found = examined(emulator.settings | YEAR)
     assert list(found.problems) == ["disk"]
     assert "TMPDIR" in found.problems["disk"]
-    assert "1.0 MB left" in found.problems["disk"]
+    assert f"{says} to stay free" in found.problems["disk"]
 
 
 def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest.MonkeyPatch) -> None:

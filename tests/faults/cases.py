@@ -48,7 +48,9 @@ class Case:
 
     def __post_init__(self) -> None:
         rng = random.Random(f"{self.seed}/{self.kind}/{self.name}")
-        self.number = rng.randint(1, DAYS if self.kind == "export" else PAGES)
+        # A session cannot have expired before its first page.
+        earliest = 2 if self.name == "session-expired" else 1
+        self.number = rng.randint(earliest, DAYS if self.kind == "export" else PAGES)
         self.at = rng.uniform(0.1, 0.9)
         self.value = self.value or VALUES.get(self.name)
 

@@ -198,6 +198,8 @@ def test_a_storm_of_faults_loses_no_profile_and_delivers_no_part_of_a_page(seed:
 @pytest.mark.seeds(SEEDS)
 @pytest.mark.parametrize(("kind", "storm"), [("export", storm_of_events), ("engage", storm_of_profiles)])
 def test_each_fault_strikes_often(kind: str, storm: Callable[[int], Tally], seeds: range) -> None:
+    if len(seeds) < SEEDS:
+        pytest.skip(f"fewer than {SEEDS} seeds need not have all kinds")
     tally = sum(map(storm, seeds), Tally())
     assert set(tally.struck) == set(STORMS[kind])
     assert min(tally.struck.values()) >= len(seeds) // 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from requests.auth import AuthBase
 
@@ -25,7 +25,7 @@ def _basic(username: str, password: str) -> str:
 
 def _forms(*texts: str) -> tuple[str, ...]:
     """Texts, and how they look in an address."""
-    return tuple(dict.fromkeys(form for text in texts for form in (text, quote(text, safe=""), quote_plus(text))))
+    return tuple(dict.fromkeys(form for text in texts for form in (text, quote(text, safe=""))))
 
 
 def _refuse_unless_clean(setting: str, value: str, *, also: str = "") -> None:

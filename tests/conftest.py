@@ -4,11 +4,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.targets import postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Without a limit of time for an example, which a busy machine would exceed. What holds in CI otherwise stays.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

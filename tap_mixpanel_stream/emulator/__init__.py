@@ -10,7 +10,8 @@ from .faults import KINDS, NAMES, Fault
 from .history import SyntheticProject
 from .project import FixedProject, Project
 from .quota import Quota
-from .server import Emulator, SeenRequest
+from .request import SeenRequest
+from .server import Emulator
 
 __all__ = [
     "KINDS",

@@ -15,7 +15,7 @@ class Credentials:
 
     * A service account: `Authorization: Basic base64(username:secret)`; `project_id` is required.
     * The project secret: `Authorization: Basic base64(secret:)`; no `project_id` needed. Not taken by the app API.
-    * An OAuth token: `Authorization: Bearer TOKEN`; `project_id` is required. Not taken by the app API.
+    * An OAuth token: `Authorization: Bearer TOKEN`; `project_id` is required.
 
     Attributes:
         project_id: The project's id, digits.
@@ -40,7 +40,7 @@ class Credentials:
         Args:
             authorization: The header's value; empty if absent.
             project_id: The project the request names, if it names one.
-            app: Whether it is the app API that is asked, which takes service accounts only.
+            app: Whether it is the app API that is asked, which does not take the project secret.
 
         Raises:
             Refusal: 401 (or 400) for bad credentials, 400 for a missing project, 403 for another one's.
@@ -48,7 +48,7 @@ class Credentials:
         scheme, _, rest = authorization.partition(" ")
         pair = _user_and_secret(rest) if scheme.lower() == "basic" else ("", "")
         service = pair == (self.username, self.secret)
-        token = not app and scheme.lower() == "bearer" and rest.strip() == self.oauth_token
+        token = scheme.lower() == "bearer" and rest.strip() == self.oauth_token
         project_secret = not app and pair == (self.project_secret, "")
         if not (service or token or project_secret):
             if self.refuse_with_400:

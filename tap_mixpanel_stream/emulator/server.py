@@ -6,15 +6,13 @@ import json
 import socket
 import socketserver
 import threading
-import time
 from collections import Counter, OrderedDict
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from .credentials import Credentials
 from .damage import HTML
@@ -22,6 +20,7 @@ from .engage import SESSION_EXPIRED, Engage
 from .export import Export, read_day
 from .quota import Account, Quota, retry_after
 from .refusal import Refusal
+from .request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
 from .wire import Answer, Coded, HungUpError, Wire
 
 if TYPE_CHECKING:
@@ -34,35 +33,6 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _LARGEST_QUESTION = 16 << 20
-
-
-@dataclass
-class SeenRequest:
-    """A request as it arrived.
-
-    Attributes:
-        kind: export, engage, cohorts, annotations, funnels; `unknown` for a path that Mixpanel does not have.
-        number: Its number among those of its kind, from 1.
-        method: The HTTP method.
-        path: The path, without the query.
-        query: The query's parameters.
-        form: The form's parameters.
-        headers: The headers, by their names in lower case.
-        faults: The names of the faults that struck it.
-        status: The status it was answered with; 0 while it is not.
-        arrived: When it arrived, in seconds of `time.time()`.
-    """
-
-    kind: str
-    number: int
-    method: str
-    path: str
-    query: dict[str, str]
-    form: dict[str, str]
-    headers: dict[str, str]
-    faults: tuple[str, ...] = ()
-    status: int = 0
-    arrived: float = field(default_factory=time.time)
 
 
 class Emulator:
@@ -166,21 +136,35 @@ class Emulator:
     ) -> None:
         self.close()
 
-    def see(self, kind: str, method: str, target: str, form: dict[str, str], headers: dict[str, str]) -> SeenRequest:
+    def see(self, method: str, target: str, headers: dict[str, str]) -> SeenRequest:
         """Write down a request."""
-        path, query = urlsplit(target).path, _parameters(urlsplit(target).query)
+        url = urlsplit(target)
+        endpoint = find_endpoint(method, url.path)
         with self._lock:
-            self._counts[kind] += 1
-            seen = SeenRequest(kind, self._counts[kind], method, path, query, form, headers)
+            self._counts[endpoint.kind] += 1
+            number = self._counts[endpoint.kind]
+            seen = SeenRequest(endpoint, number, method, url.path, read_url(url.query), headers)
             self.requests.append(seen)
         return seen
+
+    def check_credentials(self, seen: SeenRequest) -> None:
+        """Let a request through, or raise.
+
+        Raises:
+            Refusal: Its credentials do not open the project that it names.
+        """
+        named, in_path = seen.parameters.get("project_id"), seen.path_project
+        if in_path is not None and named not in {None, in_path}:
+            raise Refusal(400, "Invalid parameter: project_id is not the project in the path")
+        authorization = seen.headers.get("authorization", "")
+        self.credentials.check(authorization, in_path or named, app=in_path is not None)
 
     def place(self, seen: SeenRequest) -> AbstractContextManager[None]:
         """Return a place for the request among the running ones."""
         if seen.kind in {"annotations", "unknown"}:
             # The app API has limits of its own, which nobody was seen to meet.
             return nullcontext()
-        later = seen.kind == "engage" and self.engage.is_page(seen.form)
+        later = seen.kind == "engage" and self.engage.is_page(seen.parameters)
         counted = not later or (self._quota is not None and self._quota.count_pages)
         return self._accounts[seen.kind == "export"].request(counted=counted)
 
@@ -190,12 +174,13 @@ class Emulator:
         Raises:
             Refusal: It asks for what there is not.
         """
+        if seen.endpoint is UNKNOWN:
+            raise Refusal(404, "Not found")
+        seen.endpoint.check(seen.parameters)
         if seen.kind == "export":
             now = self.now()
-            export = Export.read(seen.query, now.astimezone(self.project.zone).date())
+            export = Export.read(seen.parameters, now.astimezone(self.project.zone).date())
             return Answer(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
-        if seen.kind == "unknown":
-            raise Refusal(404, "Not found")
         value = {
             "engage": self._engage,
             "cohorts": self._cohorts,
@@ -206,13 +191,16 @@ class Emulator:
         return Answer(200, _JSON, lambda: iter([body]))
 
     def _engage(self, seen: SeenRequest) -> object:
-        answer = self.engage.answer(seen.form, self.now(), seen.query.get("workspace_id"))
+        parameters = seen.parameters
+        workspace_id = parameters.pop("workspace_id", None)
+        parameters.pop("project_id", None)
+        answer = self.engage.answer(parameters, self.now(), workspace_id)
         for fault in self.faults_of(seen):
             if fault.name == "short-page":
                 results = cast("list[object]", answer["results"])
                 answer["results"] = results[: int(len(results) * fault.at)]
             if fault.name == "wrong-page":
-                answer["page"] = int(seen.form.get("page", 0)) + 1
+                answer["page"] = int(parameters.get("page", 0)) + 1
         return answer
 
     def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
@@ -220,8 +208,8 @@ class Emulator:
 
     def _annotations(self, seen: SeenRequest) -> object:
         # Days, or instants with a T or a space between.
-        first = seen.query.get("fromDate", "").replace("T", " ")
-        last = seen.query.get("toDate", "9999").replace("T", " ")
+        first = seen.parameters.get("fromDate", "").replace("T", " ")
+        last = seen.parameters.get("toDate", "9999").replace("T", " ")
         own = {"project_id": int(self.credentials.project_id)}
         results = [
             {**own, **annotation}
@@ -232,15 +220,18 @@ class Emulator:
         return {"status": "ok", "results": results}
 
     def _funnels(self, seen: SeenRequest) -> object:
-        if seen.path.endswith("/list"):
+        if seen.path.rstrip("/").endswith("/list"):
             return list(self.project.funnels())
         known = {str(funnel["funnel_id"]): cast("int", funnel["funnel_id"]) for funnel in self.project.funnels()}
-        funnel = known.get(seen.query.get("funnel_id", ""))
+        parameters = seen.parameters
+        funnel = known.get(parameters.get("funnel_id", ""))
         if funnel is None:
             raise Refusal(400, "Invalid parameter: funnel_id")
-        if seen.query.get("unit", "day") != "day":
+        if parameters.get("unit", "day") != "day":
             raise Refusal(400, "Invalid parameter: unit")
-        days = self.project.funnel_days(funnel, read_day(seen.query, "from_date"), read_day(seen.query, "to_date"))
+        days = self.project.funnel_days(
+            funnel, read_day(seen.parameters, "from_date"), read_day(seen.parameters, "to_date")
+        )
         analyses = [cast("Mapping[str, Any]", day).get("analysis", {}) for day in days.values()]
         overall = {key: sum(each.get(key, 0) for each in analyses) for key in ("completion", "starting_amount")}
         data = {**days, "$overall": {"steps": [], "analysis": {**overall, "steps": 2, "worst": 1}}}
@@ -337,10 +328,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         emulator = self.server.emulator
         size = int(self.headers.get("Content-Length") or 0)
-        form = self.rfile.read(min(size, _LARGEST_QUESTION)).decode(errors="replace")
+        body = self.rfile.read(min(size, _LARGEST_QUESTION))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        kind = _kind(self.command, urlsplit(self.path).path)
-        seen = emulator.see(kind, self.command, self.path, _parameters(form), headers)
+        seen = emulator.see(self.command, self.path, headers)
         wire = Wire(
             connection=self.connection,
             send_head=partial(self._send_head, seen),
@@ -353,12 +343,13 @@ class _Handler(BaseHTTPRequestHandler):
         faults = emulator.faults_of(seen)
         seen.faults = tuple(fault.name for fault in faults)
         try:
+            seen.form = read_body(body, headers.get("content-type", ""))
             self._unless_stopped(emulator, seen, wire, faults)
         except HungUpError:
             self.close_connection = True
         except Refusal as refusal:
-            body = refusal.body(seen.path)
-            wire.send(Answer(refusal.status, _JSON, lambda: iter([body]), headers=refusal.headers), [])
+            text = refusal.body(seen.path)
+            wire.send(Answer(refusal.status, _JSON, lambda: iter([text]), headers=refusal.headers), [])
 
     def _unless_stopped(self, emulator: Emulator, seen: SeenRequest, wire: Wire, faults: list[Fault]) -> None:
         for fault in faults:
@@ -370,21 +361,19 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.name == "silence":
                 wire.pause(fault.seconds())
             if fault.name == "session-expired":
-                emulator.engage.forget(seen.form.get("session_id", ""))
+                emulator.engage.forget(seen.parameters.get("session_id", ""))
                 raise Refusal(400, SESSION_EXPIRED)
             status = _status_answer(fault, emulator.credentials.project_id)
             if status is not None:
                 wire.send(status, [])
                 return
-        app = seen.kind == "annotations"
-        project_id = seen.path.split("/")[4] if app else seen.query.get("project_id")
-        emulator.credentials.check(seen.headers.get("authorization", ""), project_id, app=app)
+        emulator.check_credentials(seen)
         with emulator.place(seen):
             answer = emulator.answer(seen)
             if not emulator.cache.room or faults or not answer.streamed:
                 wire.send(answer, faults)
                 return
-            key = (wire.takes_gzip, *sorted(seen.query.items()))
+            key = (wire.takes_gzip, *sorted(seen.parameters.items()))
             coded = emulator.cache.get(key)
             if coded is None:
                 wire.send(answer, faults, partial(emulator.cache.keep, key), emulator.cache.room)
@@ -400,23 +389,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
-
-
-def _kind(method: str, path: str) -> str:
-    routes = {
-        ("GET", "/api/2.0/export"): "export",
-        ("POST", "/api/query/engage"): "engage",
-        ("POST", "/api/query/cohorts/list"): "cohorts",
-        ("GET", "/api/query/funnels"): "funnels",
-        ("GET", "/api/query/funnels/list"): "funnels",
-    }
-    if (method, path[: path.rfind("/projects/")], path[path.rfind("/") :]) == ("GET", "/api/app", "/annotations"):
-        return "annotations"
-    return routes.get((method, path), "unknown")
-
-
-def _parameters(text: str) -> dict[str, str]:
-    return dict(parse_qsl(text, keep_blank_values=True))
 
 
 def _status_answer(fault: Fault, project_id: str) -> Answer | None:

@@ -144,10 +144,10 @@ def test_a_connection_serves_many_requests() -> None:
     with Emulator(SyntheticProject()) as emulator, requests.Session() as session:
         session.auth = (emulator.credentials.username, emulator.credentials.secret)
         for number in range(1, 4):
-            query = {"project_id": "2526451", "from_date": str(DAY), "to_date": str(DAY), "n": str(number)}
+            query = {"project_id": "2526451", "from_date": str(DAY), "to_date": str(DAY), "limit": str(number)}
             session.get(f"{emulator.data_api_url}/export", params=query).raise_for_status()
         seen = emulator.requests
-    assert [(each.kind, each.number, each.status, each.query["n"]) for each in seen] == [
+    assert [(each.kind, each.number, each.status, each.query["limit"]) for each in seen] == [
         ("export", 1, 200, "1"),
         ("export", 2, 200, "2"),
         ("export", 3, 200, "3"),

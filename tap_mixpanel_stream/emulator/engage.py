@@ -193,6 +193,9 @@ class Engage:
         members = self._project.cohort_members(cohort["id"])
         if members is None:
             raise Refusal(400, f"Invalid parameter: filter_by_cohort, no cohort {cohort['id']}")
+        [group] = [each.get("data_group_id") for each in self._project.cohorts() if each["id"] == cohort["id"]]
+        if group is not None and str(group) not in self._project.groups:
+            raise Refusal(404, "Missing Datagroup")
         return {str(member): member for member in members}
 
     def _behaviors(self, params: Mapping[str, str], now: datetime) -> dict[str, Counter[str]]:

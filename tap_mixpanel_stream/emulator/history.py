@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, overload
@@ -275,14 +275,14 @@ class SyntheticProject:
         return [*users, f"gone-{cohort}-1", f"gone-{cohort}-2"]
 
     def annotations(self) -> Sequence[Mapping[str, object]]:
-        """Return an annotation for the first day of each of three weeks."""
+        """Return an annotation for the first day of each of three weeks; the first one has no tags."""
         return [
             {
                 "id": number + 1,
-                "date": f"{self.first_day + timedelta(days=7 * number)} 12:00:00",
+                "date": datetime.combine(self.first_day + timedelta(days=7 * number), time(12), self.zone).isoformat(),
                 "description": f"Release {number + 1}.0 🚀",
                 "user": {"id": 3, "first_name": "Ada", "last_name": "Lovelace"},
-                "tags": [{"id": 1, "name": "release"}] if number else [],
+                **({"tags": [{"id": 1, "name": "release"}]} if number else {}),
             }
             for number in range(3)
         ]
@@ -301,18 +301,29 @@ class SyntheticProject:
             count = starting * rng.randrange(5, 95) // 100
             days[day.isoformat()] = {
                 "steps": [
-                    {"count": starting, "goal": "Page View", "step_conv_ratio": 1, "overall_conv_ratio": 1},
-                    {
-                        "count": count,
-                        "goal": "Signed up",
-                        "step_conv_ratio": count / starting,
-                        "overall_conv_ratio": count / starting,
-                    },
+                    _funnel_step("Page View", starting, starting, None),
+                    _funnel_step("Signed up", count, starting, rng.randrange(30, 3000)),
                 ],
                 "analysis": {"completion": count, "starting_amount": starting, "steps": 2, "worst": 1},
             }
             day += timedelta(days=1)
         return days
+
+
+def _funnel_step(event: str, count: int, starting: int, seconds: int | None) -> dict[str, object]:
+    """Return a step of a funnel of two steps."""
+    return {
+        "count": count,
+        "goal": event,
+        "step_label": None,
+        "event": event,
+        "custom_event": False,
+        "custom_event_id": None,
+        "avg_time": seconds,
+        "avg_time_from_start": seconds,
+        "step_conv_ratio": count / starting,
+        "overall_conv_ratio": count / starting,
+    }
 
 
 class _Profiles(Sequence["Mapping[str, object]"]):

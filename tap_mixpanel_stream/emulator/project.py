@@ -30,6 +30,10 @@ class Project(Protocol):
             The lines, without their `\n`.
         """
 
+    @property
+    def groups(self) -> Collection[str]:
+        """The `data_group_id` of each group."""
+
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:
         """Return the user profiles, or a group's, as they are at an instant."""
 
@@ -58,7 +62,8 @@ class FixedProject:
         events: The lines of each day, without `\n`.
         profiles: User profiles, `{"$distinct_id": ..., "$properties": {...}}`.
         group_profiles: Group profiles by `data_group_id`.
-        cohorts: As the list shows them, each with `members`, a list of distinct ids that the list does not show.
+        cohorts: As the list shows them, each with `members`, a list of distinct ids that the list does not show. One
+            whose `data_group_id` is not among `group_profiles` is a cohort of a deleted group.
         annotations: As the list shows them.
         funnels: Each with `funnel_id`, `name` and `days`, a mapping of `YYYY-MM-DD` to that day's object.
         zone: The zone of the project's days.
@@ -87,6 +92,11 @@ class FixedProject:
         """Yield the given lines of these days, day by day."""
         for day in sorted(day for day in self.events if first <= day <= last):
             yield from self.events[day]
+
+    @property
+    def groups(self) -> Collection[str]:
+        """Return the given groups."""
+        return self._group_profiles
 
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:  # noqa: ARG002
         """Return the given profiles."""

@@ -69,6 +69,7 @@ _QUERY: Mapping[str, Endpoint] = {
 
 _APP: Mapping[str, Endpoint] = {
     "annotations": Endpoint("annotations", _GET, _EVERYWHERE | {"fromDate", "toDate"}),
+    "annotations/tags": Endpoint("annotations", _GET, _EVERYWHERE),
 }
 """The app API, by the path under `/api/app/projects/{project_id}/`."""
 

@@ -49,6 +49,7 @@ class Emulator:
         session_seconds: How long an engage session lives after its last use.
         largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
         data_views: By `workspace_id`, the expression that a profile must match to be seen through that data view.
+        funnel_overall: Whether a funnel's answer has `$overall`, the sum of its days.
         level: The gzip level.
         cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
             body is sent again as it was, whatever has become visible since.
@@ -66,6 +67,7 @@ class Emulator:
         session_seconds: float = 300.0,
         largest_page: int = 50_000,
         data_views: Mapping[str, str] | None = None,
+        funnel_overall: bool = False,
         level: int = 6,
         cache_bytes: int = 0,
         port: int = 0,
@@ -74,6 +76,7 @@ class Emulator:
         self.faults = list(faults)
         self.credentials = credentials or Credentials()
         self.requests: list[SeenRequest] = []
+        self.funnel_overall = funnel_overall
         self.level = level
         self.closing = threading.Event()
         self.engage = Engage(project, session_seconds, largest_page, data_views)
@@ -207,15 +210,24 @@ class Emulator:
         return [{"project_id": int(self.credentials.project_id), **cohort} for cohort in self.project.cohorts()]
 
     def _annotations(self, seen: SeenRequest) -> object:
-        # Days, or instants with a T or a space between.
+        own = {"project_id": int(self.credentials.project_id)}
+        if seen.path.rstrip("/").endswith("/tags"):
+            tags = {
+                tag["id"]: tag
+                for annotation in self.project.annotations()
+                for tag in cast("list[dict[str, object]]", annotation.get("tags", []))
+            }
+            return [{**tag, **own, "has_annotations": True} for tag in tags.values()]
+        # Days, or instants with a T or a space between. An annotation's date is compared without its offset, which is
+        # the project's.
         first = seen.parameters.get("fromDate", "").replace("T", " ")
         last = seen.parameters.get("toDate", "9999").replace("T", " ")
-        own = {"project_id": int(self.credentials.project_id)}
         results = [
             {**own, **annotation}
             for annotation in self.project.annotations()
+            for date in [str(annotation["date"]).replace("T", " ")[:19]]
             # Both ends are inclusive; a day is the beginning of each of its instants' texts.
-            if first <= str(annotation["date"]) and str(annotation["date"])[: len(last)] <= last
+            if first <= date and date[: len(last)] <= last
         ]
         return {"status": "ok", "results": results}
 
@@ -232,10 +244,12 @@ class Emulator:
         days = self.project.funnel_days(
             funnel, read_day(seen.parameters, "from_date"), read_day(seen.parameters, "to_date")
         )
-        analyses = [cast("Mapping[str, Any]", day).get("analysis", {}) for day in days.values()]
-        overall = {key: sum(each.get(key, 0) for each in analyses) for key in ("completion", "starting_amount")}
-        data = {**days, "$overall": {"steps": [], "analysis": {**overall, "steps": 2, "worst": 1}}}
-        return {"meta": {"dates": list(days)}, "data": data}
+        overall: dict[str, object] = {}
+        if self.funnel_overall:
+            analyses = [cast("Mapping[str, Any]", day).get("analysis", {}) for day in days.values()]
+            sums = {key: sum(each.get(key, 0) for each in analyses) for key in ("completion", "starting_amount")}
+            overall = {"$overall": {"steps": [], "analysis": {**sums, "steps": 2, "worst": 1}}}
+        return {"meta": {"dates": list(days)}, "data": {**days, **overall}}
 
     def faults_of(self, seen: SeenRequest) -> list[Fault]:
         """Return what goes wrong with a request."""

@@ -128,6 +128,14 @@ def test_a_cohort_brings_members_without_a_profile_unless_told_not_to() -> None:
     assert [each["$distinct_id"] for page in pages for each in page["results"]] == ["a", 7, "gone"]
 
 
+def test_a_cohort_of_a_deleted_group_is_missing() -> None:
+    """Members of a cohort whose group there is no longer are answered with 404 `Missing Datagroup`."""
+    project = FixedProject(cohorts=[{"id": 5, "name": "", "data_group_id": -77, "members": ["company"]}])
+    with Emulator(project) as emulator:
+        answer = engage(emulator, filter_by_cohort='{"id":5}', data_group_id="-77")
+    assert (answer.status, answer.error) == (404, "Missing Datagroup")
+
+
 def test_as_of_leaves_out_profiles_created_later() -> None:
     moment = int(datetime(2024, 1, 15, tzinfo=UTC).timestamp())
     with Emulator(fixed()) as emulator:

@@ -11,15 +11,15 @@ FIXED = FixedProject(
     cohorts=[{"id": 5, "name": "Some", "count": 2, "members": ["a", "b"]}],
     annotations=[
         {"id": 1, "date": "2024-01-01 12:00:00", "description": "one"},
-        {"id": 2, "date": "2024-02-01 12:00:00", "description": "two"},
+        {"id": 2, "date": "2024-02-01T12:00:00+01:00", "description": "two", "tags": [{"id": 7, "name": "release"}]},
     ],
     funnels=[{"funnel_id": 7, "name": "Signup", "days": {"2024-01-01": {"steps": [1]}, "2024-01-03": {"steps": [2]}}}],
 )
 
 
-def cohorts(project: Project) -> Answered:
+def cohorts(project: Project, form: dict[str, str] | None = None) -> Answered:
     with Emulator(project) as emulator:
-        return ask(emulator, f"{emulator.api_url}/query/cohorts/list", form={})
+        return ask(emulator, f"{emulator.api_url}/query/cohorts/list", form=form)
 
 
 def annotations_between(**query: str) -> list[int]:
@@ -36,6 +36,7 @@ def funnels(project: Project, path: str = "funnels", **query: str) -> Answered:
 
 def test_the_list_of_cohorts_names_the_project_and_no_members() -> None:
     assert cohorts(FIXED).json == [{"project_id": 2526451, "id": 5, "name": "Some", "count": 2}]
+    assert cohorts(FIXED, form={}).json == cohorts(FIXED).json
 
 
 def test_a_made_up_project_has_cohorts_that_count_their_members() -> None:
@@ -52,28 +53,50 @@ def test_annotations_lie_between_two_days_inclusive() -> None:
     assert annotations_between(fromDate="2024-01-01T12:00:00", toDate="2024-02-01 11:59:59") == [1]
 
 
-def test_a_made_up_project_has_annotations() -> None:
-    with Emulator(SyntheticProject()) as emulator:
+def test_annotation_dates_carry_the_offset() -> None:
+    """A made-up annotation has the project's offset in its date, and tags or no such key."""
+    with Emulator(SyntheticProject(zone="America/New_York")) as emulator:
         answer = ask(emulator, f"{emulator.api_url}/app/projects/2526451/annotations").json
-    assert {"id", "project_id", "date", "description", "user", "tags"} == set(answer["results"][0])
+    assert {"id", "project_id", "date", "description", "user"} == set(answer["results"][0])
+    assert answer["results"][1]["tags"] == [{"id": 1, "name": "release"}]
+    assert answer["results"][0]["date"] == "2024-01-01T12:00:00-05:00"
+
+
+def test_annotation_tags_are_listed() -> None:
+    """The app API lists the tags of annotations under `annotations/tags`."""
+    with Emulator(FIXED) as emulator:
+        answer = ask(emulator, f"{emulator.api_url}/app/projects/2526451/annotations/tags").json
+    assert answer == [{"id": 7, "name": "release", "project_id": 2526451, "has_annotations": True}]
 
 
 def test_funnels_are_listed() -> None:
     assert funnels(FIXED, "funnels/list").json == [{"funnel_id": 7, "name": "Signup"}]
 
 
-def test_a_funnel_has_its_days_and_an_overall() -> None:
-    answer = funnels(FIXED, funnel_id="7", from_date="2024-01-01", to_date="2024-01-02", unit="day").json
-    assert set(answer["data"]) == {"2024-01-01", "$overall"}
+@pytest.mark.parametrize("overall", [False, True])
+def test_a_funnel_has_an_overall_on_request(overall: bool) -> None:
+    """A funnel's answer has its days, and `$overall` only where the emulator is asked for it."""
+    days = {"funnel_id": "7", "from_date": "2024-01-01", "to_date": "2024-01-02", "unit": "day"}
+    with Emulator(FIXED, funnel_overall=overall) as emulator:
+        answer = ask(emulator, f"{emulator.api_url}/query/funnels", days).json
+    assert set(answer["data"]) == {"2024-01-01"} | ({"$overall"} if overall else set())
     assert answer["data"]["2024-01-01"] == {"steps": [1]}
     assert answer["meta"]["dates"] == ["2024-01-01"]
+
+
+def test_a_made_up_step_has_all_keys() -> None:
+    """A step has the ten keys that Mixpanel was seen to send."""
+    answer = funnels(SyntheticProject(), funnel_id="7509", from_date="2024-01-01", to_date="2024-01-01").json
+    for step in answer["data"]["2024-01-01"]["steps"]:
+        keys = "count goal step_label event custom_event custom_event_id avg_time avg_time_from_start"
+        assert list(step) == [*keys.split(), "step_conv_ratio", "overall_conv_ratio"]
 
 
 def test_a_made_up_funnel_has_every_day_and_the_same_each_time() -> None:
     project = SyntheticProject(last_day=date(2024, 1, 5))
     answers = [funnels(project, funnel_id="7509", from_date="2023-12-30", to_date="2024-02-01").json for _ in range(2)]
     assert answers[0] == answers[1]
-    assert [*answers[0]["data"]] == [f"2024-01-0{day}" for day in range(1, 6)] + ["$overall"]
+    assert [*answers[0]["data"]] == [f"2024-01-0{day}" for day in range(1, 6)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.pipeline import catalog_of, run_tap
 ANNOTATIONS: list[dict[str, Any]] = [
     {
         "id": 1,
-        "date": "2023-01-15 12:00:00",
+        "date": "2023-01-15T12:00:00+01:00",
         "description": "Größe 🚀",
         "user": {"id": 3, "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
         "tags": [{"id": 1, "name": "release"}],
@@ -35,7 +35,7 @@ def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
     assert run.records("annotations") == [
         {
             "id": 1,
-            "date": "2023-01-15 12:00:00",
+            "date": "2023-01-15T12:00:00+01:00",
             "description": "Größe 🚀",
             "user_id": 3,
             "user_first_name": "Ada",

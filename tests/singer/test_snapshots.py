@@ -45,7 +45,7 @@ COHORTS: list[dict[str, Any]] = [
 ANNOTATIONS: list[dict[str, Any]] = [
     {
         "id": 1,
-        "date": "2024-01-15 12:00:00",
+        "date": "2024-01-15T12:00:00+01:00",
         "description": "Release 1.0",
         "user": {"id": 3, "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
         "tags": [{"id": 1, "name": "release"}],
@@ -58,8 +58,30 @@ FUNNELS: list[dict[str, Any]] = [
         "days": {
             "2024-01-15": {
                 "steps": [
-                    {"count": 4, "avg_time": None, "goal": "App Open", "step_conv_ratio": 1, "overall_conv_ratio": 1},
-                    {"count": 1, "avg_time": 133, "goal": "Signed up", "step_conv_ratio": 0.25},
+                    {
+                        "count": 4,
+                        "goal": "App Open",
+                        "step_label": None,
+                        "event": "App Open",
+                        "custom_event": False,
+                        "custom_event_id": None,
+                        "avg_time": None,
+                        "avg_time_from_start": None,
+                        "step_conv_ratio": 1,
+                        "overall_conv_ratio": 1,
+                    },
+                    {
+                        "count": 1,
+                        "goal": "$custom_event:12345",
+                        "step_label": "Game Played",
+                        "event": "$custom_event:12345",
+                        "custom_event": True,
+                        "custom_event_id": 12345,
+                        "avg_time": 133,
+                        "avg_time_from_start": 133.5,
+                        "step_conv_ratio": 0.25,
+                        "overall_conv_ratio": 0.25,
+                    },
                 ],
                 "analysis": {"completion": 1, "starting_amount": 4, "steps": 2, "worst": 1},
             }
@@ -85,8 +107,11 @@ def test_the_messages_are_what_they_were(raw: bool, renew: bool) -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not(raw: bool, renew: bool) -> None:
-    project = FixedProject(profiles=PROFILES, cohorts=COHORTS, annotations=ANNOTATIONS, funnels=FUNNELS)
-    with Emulator(project) as emulator:
+    groups: dict[str, list[dict[str, Any]]] = {"-1234567890123456789": []}
+    project = FixedProject(
+        profiles=PROFILES, group_profiles=groups, cohorts=COHORTS, annotations=ANNOTATIONS, funnels=FUNNELS
+    )
+    with Emulator(project, funnel_overall=True) as emulator:
         settings = emulator.settings | {"raw": raw, "start_date": "2024-01-15", "end_date": "2024-01-15"}
         run = run_tap(settings, catalog=catalog_of(*OTHERS, raw=raw)).well()
     check("messages-others.jsonl", timeless(run), renew)

@@ -208,7 +208,7 @@ class Client:
             _beginning(response),
             what=query.what,
             settings=self._auth.settings,
-            location=urlsplit(response.headers.get("Location", "")).hostname,
+            location=response.headers.get("Location"),
             retry_after=retry_after_seconds(response.headers.get("Retry-After"), self.clock.now()),
             secrets=self._auth.secrets,
         )

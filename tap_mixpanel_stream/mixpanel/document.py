@@ -109,4 +109,4 @@ def _said(body: bytes, error: Exception) -> str:
         parsed = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "its JSON is cut or damaged"
-    return shown(body.decode()) if isinstance(parsed, dict) and "error" in parsed else str(error)
+    return shown(body.decode() if isinstance(parsed, dict) and "error" in parsed else str(error))

@@ -239,8 +239,8 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
         raise BrokenBody(f"{what}: the answer is no page of profiles: {said or 'it is empty'}") from None
     if engage.page != number or engage.page_size < 1 or engage.session_id is None:
         raise BrokenBody(
-            f"{what}: the answer is not the page that was asked for: page {engage.page}, page_size {engage.page_size}, "
-            f"session {engage.session_id!r}"
+            f"{what}: the answer is not the page that was asked for: "
+            + shown(f"page {engage.page}, page_size {engage.page_size}, session {engage.session_id!r}")
         )
     return Page(
         number=number,

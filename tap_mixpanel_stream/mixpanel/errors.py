@@ -24,11 +24,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Literal
+from urllib.parse import urlsplit
 
 Kind = Literal["credentials", "plan", "access", "time_zone", "parameter", "not_found", "other"]
 
 _SHOWN = 200
-"""Characters of Mixpanel's own text that a message repeats."""
+"""Characters of a server's text that a message repeats."""
+
+_READ_FOR_IT = 4096
+"""Characters of a page that are searched for text. The time to remove tags grows with the square of the length."""
 
 
 class MixpanelError(Exception):
@@ -210,15 +214,20 @@ TABLE: tuple[Rule, ...] = (
     Rule(range(1000), "", "other", Action.RETRY, "an answer that makes no sense here"),
 )
 
-_TAG = re.compile(r"<(style|script|title)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_LONGEST_WAIT = 1e9
+"""Seconds that `Retry-After` can ask for. With more, the end of the wait would be past the end of the calendar."""
+
+_TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", re.IGNORECASE | re.DOTALL)
 _HOURLY = re.compile(r"(\d+)/(\d+) queries running in the last hour")
 
 
 def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """A body as a message may repeat it: on one line, without control characters and secrets, cut short.
+    """Return text from a server or proxy as a message may repeat it. No such text is shown or logged in another way.
+
+    It is on one line, without control characters and secrets, and at most 200 characters long.
 
     Args:
-        text: What the server said.
+        text: A body, a header or a value in one.
         secrets: Texts that must not be shown, should the server repeat them.
     """
     try:
@@ -228,7 +237,7 @@ def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
     if isinstance(parsed, dict) and isinstance(parsed.get("error"), str):
         text = parsed["error"]
     elif text.lstrip().startswith("<"):
-        text = _TAG.sub(" ", text)
+        text = _TAG.sub(" ", text[:_READ_FOR_IT])
     for secret in secrets:
         text = text.replace(secret, "***")
     # Categories C*: control and format characters, which a terminal may obey; lone surrogates, which no log can hold.
@@ -245,11 +254,20 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         return float(header)
     try:
         until = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT)
+    except (TypeError, ValueError, OverflowError):  # the last one: a year that a time zone leads out of the calendar
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - now).total_seconds())
+
+
+def redirect_host(location: str | None) -> str | None:
+    """Return the host that a `Location` header leads to, as a message may show it; None if it names none."""
+    try:
+        host = urlsplit(location or "").hostname
+    except ValueError:
+        return None
+    return shown(host) if host else None
 
 
 def _at_once(body: str) -> bool:
@@ -284,12 +302,12 @@ def failure(
         body: The body's text, as much of it as could be read.
         what: What was asked for, such as `events 2024-01-01..2024-01-07`.
         settings: The names of the settings that hold the credentials.
-        location: The host that a redirect leads to.
+        location: The `Location` header.
         retry_after: Seconds from the `Retry-After` header.
         secrets: Texts that must not be shown, should the server repeat them.
     """
     rule = rule_for(status, body)
-    remedy = rule.remedy.format(settings=settings, host=location or "another address")
+    remedy = rule.remedy.format(settings=settings, host=redirect_host(location) or "another address")
     said = shown(body, secrets)
     message = f"{what}: Mixpanel answered {status}, {remedy}" + (f". It said: {said}" if said else "")
     if rule.action is Action.WAIT:

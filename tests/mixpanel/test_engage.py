@@ -156,6 +156,18 @@ def test_what_is_no_page_is_asked_for_again(fetch: Fetch, script: Script) -> Non
         fetch(server, retries=1)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"page": 7, "session_id": "s\x1b" * 500_000}, {"page": int("9" * 4000)}, {"page_size": -int("9" * 4000)}]
+)
+def test_a_wrong_page_is_one_short_line(fetch: Fetch, wrong: dict[str, object]) -> None:
+    """A session id of 1 MB or a page number of 4,000 digits is cut short, without control characters."""
+    said = {"page": 0, "page_size": 3, "session_id": "s", "results": [], "total": 0} | wrong
+    with Server(answer(json.dumps(said).encode())) as server, pytest.raises(BrokenBody) as raised:
+        fetch(server)
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
+
+
 def test_a_page_nested_too_deep_is_said_to_be(fetch: Fetch) -> None:
     body = b'{"page":0,"page_size":3,"session_id":"s","results":[' + b"[" * 10**6 + b"]" * 10**6 + b"]}"
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match="nested too deep"):

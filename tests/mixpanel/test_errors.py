@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -51,7 +52,7 @@ def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
     ],
 )
 def test_a_lasting_answer_names_what_to_look_at(status: int, body: str, kind: str, names: list[str]) -> None:
-    error = error_for(status, body, location="elsewhere.example")
+    error = error_for(status, body, location="https://elsewhere.example/path?token=1")
     assert isinstance(error, Refused)
     assert (error.kind, error.status) == (kind, status)
     for name in ["events 2024-01-01", *names]:
@@ -95,6 +96,34 @@ def test_a_message_is_one_short_line_without_control_characters_and_secrets() ->
     assert len(message) < 500
 
 
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("http://[evil/", "another address"),
+        ("/relative", "another address"),
+        (None, "another address"),
+        ("", "another address"),
+        ("http://ev\x1b[31mil.example/", "another address"),
+        ("http://ev\x1bcil\x9b\u202e.example/", "ev cil .example"),
+        ("http://[fe80::1]:x/", "fe80::1"),
+        ("http://" + "a" * 60_000 + "/", "a" * 199 + "…"),
+    ],
+)
+def test_a_redirect_shows_a_host_and_nothing_else(location: str | None, host: str) -> None:
+    """A host is shown on one line, cut short; a `Location` that cannot be read is not an error of ours."""
+    message = str(error_for(302, location=location))
+    assert f"the answer leads to {host}, and credentials" in message
+    assert message.isprintable()
+
+
+def test_a_page_is_searched_for_text_quickly() -> None:
+    """Removing tags takes no time that grows with the square of what a server sends."""
+    begin = time.monotonic()
+    for text in ("<" * 65_536, "<style" * 10_000, "<a" * 30_000):
+        assert shown(text) == ""
+    assert time.monotonic() - begin < 3
+
+
 def test_what_is_shown_is_at_most_200_characters() -> None:
     assert len(shown("ä" * 201)) == 200
     assert shown("ä" * 200) == "ä" * 200
@@ -118,6 +147,9 @@ def test_what_is_shown_is_at_most_200_characters() -> None:
         ("Tue, 16 Jan 2024 09:31:30 -0000", 90),
         ("Tue, 16 Jan 2024 09:00:00 GMT", 0),
         ("Tue, 99 Jan 2024 09:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 10**9),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
 def test_a_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:

@@ -13,11 +13,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from singer_sdk import typing as th
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
@@ -25,7 +27,9 @@ from .mixpanel.quota import HOURLY
 from .mixpanel.regions import REGIONS, Hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from jsonschema import ValidationError  # type: ignore[import-untyped]
 
     from .mixpanel.auth import Auth
 
@@ -35,13 +39,18 @@ PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 MOST_DISTINCT_IDS = 2000
 # From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
 _IN_MILLISECONDS = 10**11
+CREDENTIALS = ("project_id", "service_account_username", "service_account_secret", "oauth_token", "api_secret")
+# Settings of digits, given as text or as a number.
+_IDS = ("project_id", "workspace_id")
 
 SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
         "project_id",
         th.StringType,
         title="Project ID",
-        description="Number of the Mixpanel project; needed with a service account or an OAuth token.",
+        description=(
+            "Number of the Mixpanel project, as text or a number; needed with a service account or an OAuth token."
+        ),
     ),
     th.Property(
         "service_account_username",
@@ -280,7 +289,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "workspace_id",
         th.StringType,
         title="Workspace ID",
-        description="Data view to query profiles through.",
+        description="Number of the data view to query profiles through, as text or a number.",
     ),
     th.Property(
         "bad_lines",
@@ -434,11 +443,12 @@ class Settings:
     user_agent: str | None
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Settings:
+    def read(cls, config: Mapping[str, Any], unread: Sequence[str] = ()) -> Settings:
         """Check a configuration that fits the schema, and make it usable.
 
         Args:
             config: Settings by name, as the SDK read them. Defaults need not be filled in.
+            unread: Environment variables that hold credentials, but that the user did not have the tap read.
 
         Raises:
             SettingsError: All that is wrong, each with the setting's name and the remedy.
@@ -446,7 +456,9 @@ class Settings:
         check = _Checks()
         values = {name: _present(config.get(name, spec.get("default"))) for name, spec in SCHEMA["properties"].items()}
         check.take(_texts, values)
-        auth = check.take(_auth, values)
+        for name in _IDS:
+            check.take(_id, name, values[name])
+        auth = check.take(_auth, values, unread)
         hosts = check.take(_hosts, values)
         zone = check.take(_zone, values) or ZoneInfo("UTC")
         start = check.take(_day, values, "start_date", zone)
@@ -526,7 +538,17 @@ def _texts(values: dict[str, Any]) -> None:
         )
 
 
-def _auth(values: dict[str, Any]) -> Auth:
+def _id(name: str, value: str | None) -> None:
+    """Refuse an id that is not a number, since it becomes a part of the address."""
+    if value is None or re.fullmatch(r"[0-9]+", value):
+        return
+    if re.fullmatch(r"\s*[0-9]+\s*", value):
+        raise ValueError(f"{name} has a blank before or after it: take it out")
+    raise ValueError(f"{name} is not a number: copy its digits from Mixpanel, Project Settings")
+
+
+def _auth(values: dict[str, Any], unread: Sequence[str]) -> Auth:
+    hint = f" (--config=ENV reads {', '.join(unread)} from the environment)" if unread else ""
     username, secret = values["service_account_username"], values["service_account_secret"]
     token, project_secret, project = values["oauth_token"], values["api_secret"], values["project_id"]
     ways = [
@@ -541,18 +563,18 @@ def _auth(values: dict[str, Any]) -> Auth:
     if not ways:
         raise ValueError(
             "no credentials: set service_account_username and service_account_secret with project_id, "
-            "or oauth_token with project_id, or api_secret"
+            f"or oauth_token with project_id, or api_secret{hint}"
         )
     if len(ways) > 1:
         raise ValueError(f"more than one way to authenticate is set ({', '.join(ways)}): keep one")
     if username and not secret:
-        raise ValueError("service_account_username is set without service_account_secret: set both")
+        raise ValueError(f"service_account_username is set without service_account_secret: set both{hint}")
     if secret and not username:
-        raise ValueError("service_account_secret is set without service_account_username: set both")
+        raise ValueError(f"service_account_secret is set without service_account_username: set both{hint}")
     if project_secret:
         return ProjectSecret(project_secret)
     if not project:
-        raise ValueError(f"project_id is missing: Mixpanel needs it with {ways[0]}")
+        raise ValueError(f"project_id is missing: Mixpanel needs it with {ways[0]}{hint}")
     return OAuthToken(token, project) if token else ServiceAccount(username, secret, project)
 
 
@@ -576,13 +598,15 @@ def _url(values: dict[str, Any], name: str) -> str | None:
         return None
     try:
         parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:  # Its message repeats the address, a password in it included.
-        raise ValueError(f"{name} is not a web address: write it as https://host/path") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
         raise ValueError(f"{name} is not a web address: write it as https://host/path")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    # Their signs alone are enough to change what the path that follows means.
+    if any(sign in url for sign in "@?#"):
         raise ValueError(f"{name} must be a plain base address: no credentials, query or fragment in it")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError(
             f"{name} is plain http to another machine, which would send the credentials unprotected: use https"
         )
@@ -670,13 +694,64 @@ def _bad_lines_path(values: dict[str, Any]) -> Path | None:
     return path
 
 
-def check_fits(config: Mapping[str, Any], schema: Mapping[str, Any], errors: list[tuple[str, str]]) -> None:
-    """Refuse what does not fit the schema, without ever showing a secret's value.
+def prepare(config: dict[str, Any]) -> None:
+    """Take out settings that are null, and write ids given as numbers as text."""
+    for name, value in list(config.items()):
+        if value is None:
+            del config[name]  # The SDK fills in its default then.
+        elif name in _IDS and type(value) is int:
+            config[name] = str(value)
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return the name that is most like an unknown one."""
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def closest_stream(name: str, streams: Iterable[str]) -> str:
+    """Return the stream that an unknown name most likely means, by its name in tap-mixpanel too."""
+    other_names = {"export": "events", "engage": "profiles"}
+    meant = closest(name, [*streams, *other_names])
+    return other_names.get(meant, meant)
+
+
+def kind_of(spec: Mapping[str, Any]) -> str:
+    """Return the JSON type of a setting."""
+    kinds: list[str] = [spec["type"]] if isinstance(spec["type"], str) else spec["type"]
+    return next(kind for kind in kinds if kind != "null")
+
+
+def can_show(value: object, spec: Mapping[str, Any]) -> bool:
+    """Return whether a wrong value may be shown: where the setting cannot hold a secret, and the value is plain."""
+    if isinstance(value, str):
+        return "enum" in spec or kind_of(spec) in {"integer", "boolean"}
+    return not spec.get("secret") and isinstance(value, int | float | None)
+
+
+def expected(spec: Mapping[str, Any]) -> str:
+    """Return what a setting takes, in words."""
+    kind = kind_of(spec)
+    if "enum" in spec:
+        return "one of " + ", ".join(spec["enum"])
+    if kind == "integer":
+        bounds = [f"from {spec['minimum']}"] if "minimum" in spec else []
+        bounds += [f"to {spec['maximum']}"] if "maximum" in spec else []
+        return " ".join(["an integer", *bounds])
+    if kind == "array":
+        items = kind_of(spec["items"])
+        return 'a JSON array of strings, such as ["a", "b"]' if items == "string" else "a JSON array of objects"
+    return {"boolean": "true or false", "object": "a JSON object", "string": "a string"}[kind]
+
+
+def check_fits(
+    config: Mapping[str, Any], schema: Mapping[str, Any], labels: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuse what does not fit the schema, without ever showing a value that can be a secret.
 
     Args:
-        config: The configuration.
+        config: The configuration. Defaults are filled in.
         schema: The whole schema, the SDK's own settings included.
-        errors: What the schema's validator found: the setting's name (or "") and its message.
+        labels: What to call a setting that is not given by its own name: a variable.
 
     Raises:
         SettingsError: A line for all of it.
@@ -687,11 +762,25 @@ def check_fits(config: Mapping[str, Any], schema: Mapping[str, Any], errors: lis
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else "`tap-mixpanel-stream --about` lists the settings"
         problems.append(f"unknown setting {name}: {remedy}")
-    for name, message in errors:
-        if name:
-            shown = "its value has the wrong type" if known[name.split(".")[0]].get("secret") else message
-            if "is not of type 'string'" in message and isinstance(config.get(name), int):
-                shown += ": write it in quotes"
-            problems.append(f"setting {name}: {shown}")
+    for error in extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config):
+        if error.path:
+            name = str(error.path[0])
+            label = ".".join([labels.get(name, f"setting {name}"), *map(str, list(error.path)[1:])])
+            problems.append(f"{label}: {_misfit(error, known[name])}")
     if problems:
         raise SettingsError(sorted(problems))
+
+
+def _misfit(error: ValidationError, spec: Mapping[str, Any]) -> str:
+    if len(error.path) > 1:
+        if error.validator == "additionalProperties":
+            return f"its names are {', '.join(error.schema['properties'])}"
+        return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else error.message
+    value, kind = error.instance, kind_of(spec)
+    is_shown = can_show(value, spec)
+    said = error.message if is_shown else "its value has the wrong type"
+    if kind == "string" and isinstance(value, int | float):
+        return f"{said}: write it in quotes"
+    if kind in {"integer", "boolean"} and isinstance(value, str):
+        return f"{said}: write {expected(spec)} without quotes"
+    return said if is_shown else f"{said}: it takes {expected(spec)}"

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import logging
+import os
 import signal
 import sys
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Tap
+from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.tap_base import CliTestOptionValue
-from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from .delivery.spool import SpoolError
 from .delivery.stdout import Interrupted, Stdout, StdoutError, TargetGoneError
+from .environment import PREFIX, read_environment, variable_of
 from .mixpanel.client import Client
 from .mixpanel.clock import Clock
 from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
 from .quiet import errors_only, keep_secret, quieten
 from .records.shapes import shapes_for
-from .settings import SCHEMA, Settings, SettingsError, check_fits, groups_in
+from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, groups_in, prepare
 from .streams.annotations import AnnotationsStream
 from .streams.base import StreamError
 from .streams.cohorts import CohortMembersStream, CohortsStream
@@ -55,8 +58,12 @@ class TapMixpanelStream(Tap):
         # Before the SDK sets up the signal handlers, which need it.
         self.stdout = Stdout()
         self.clock = Clock()
-        if options.get("parse_env_config"):
-            _check_environment(type(self))
+        # By setting, the variable that gave it.
+        self._variables: dict[str, str] = {}
+        if options.pop("parse_env_config", False):
+            found = self._read_environment()
+            self._variables = {name: variable_of(name) for name in found}
+            options["config"] = {**(options.get("config") or {}), **found}
         self.lines = LineWriter(self.stdout)
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
@@ -121,7 +128,13 @@ class TapMixpanelStream(Tap):
     @functools.cached_property
     def settings(self) -> Settings:
         """The checked settings."""
-        return Settings.read(self.config)
+        unread = [variable_of(name) for name in CREDENTIALS if not self.config.get(name)]
+        return Settings.read(self.config, [variable for variable in unread if os.environ.get(variable)])
+
+    def _read_environment(self) -> dict[str, Any]:
+        parse_environment_config({}, PREFIX)  # reads a `.env` file as the SDK does, and no setting
+        self.append_builtin_config(self.config_jsonschema)
+        return read_environment(os.environ, self.config_jsonschema)
 
     @functools.cached_property
     def quota(self) -> Quota:
@@ -151,13 +164,10 @@ class TapMixpanelStream(Tap):
         """Check all settings at once; in discovery only fill in the defaults."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
-        # An optional setting that was given as null is as good as absent; the SDK fills in its default then.
-        for name in [name for name, value in self._config.items() if value is None]:
-            del self._config[name]
-        validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema)
-        errors = [(".".join(map(str, error.path)), error.message) for error in validator.iter_errors(self._config)]
+        prepare(self._config)
+        with contextlib.nullcontext() if raise_errors else contextlib.suppress(SettingsError):
+            check_fits(self._config, schema, self._variables)
         if raise_errors:
-            check_fits(self._config, schema, errors)
             keep_secret(self.settings.auth.secrets)
             for warning in self.settings.warnings():
                 self.logger.warning("%s", warning)
@@ -177,9 +187,12 @@ class TapMixpanelStream(Tap):
             return super().cb_config(ctx, param, value)
         except OSError as error:
             raise SettingsError([f"--config: {error}"]) from None
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             files = ", ".join(each for each in value if each != "ENV")
-            raise SettingsError([f"--config {files} is not JSON: {error}"]) from None
+            # Decoders raise subclasses of these; merging what is not an object raises these themselves.
+            is_json = type(error) in {TypeError, ValueError}
+            problem = "is not a JSON object" if is_json else f"is not JSON: {error}"
+            raise SettingsError([f"--config {files} {problem}"]) from None
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -255,13 +268,6 @@ def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:
     except ValueError as error:
         raise SettingsError([f"{option} is not JSON: {error}"]) from None
     raise SettingsError([f"{option} is not a JSON object"])
-
-
-def _check_environment(tap: type[TapMixpanelStream]) -> None:
-    try:
-        _ = tap._env_var_config  # noqa: SLF001 - the SDK's reading, tried where its failure can be explained
-    except ValueError as error:
-        raise SettingsError([f"a {tap._env_var_prefix}… variable cannot be read: {error}"]) from None  # noqa: SLF001
 
 
 def main() -> None:

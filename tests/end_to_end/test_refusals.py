@@ -60,7 +60,29 @@ GOOD = {
             ["bad_lines_path /nowhere/at/all cannot be written"],
         ),
         ({"service_account_secret": 12345}, ["setting service_account_secret", "write it in quotes"]),
-        ({"project_id": 2526451}, ["setting project_id: 2526451 is not of type", "write it in quotes"]),
+        ({"project_id": "2526451 "}, ["project_id has a blank before or after it"]),
+        ({"workspace_id": "\t77"}, ["workspace_id has a blank before or after it"]),
+        ({"project_id": "1/../2?x="}, ["project_id is not a number"]),
+        ({"workspace_id": "1/../2?x="}, ["workspace_id is not a number"]),
+        ({"project_id": "\u0661"}, ["project_id is not a number"]),
+        ({"project_id": True}, ["setting project_id"]),
+        ({"lookback_days": "3"}, ["setting lookback_days: '3' is not of type 'integer'", "without quotes"]),
+        ({"raw": "true"}, ["setting raw: 'true' is not of type 'boolean'", "without quotes"]),
+        ({"start_date": 20240101}, ["setting start_date: 20240101", "write it in quotes"]),
+        # Values that can hold a secret: their type is not the setting's, so nobody knows what they are.
+        ({"api_url": ["https://user:12345@example.com"]}, ["setting api_url", "a string"]),
+        ({"event_names": "https://user:12345@example.com"}, ["setting event_names", "a JSON array of strings"]),
+        ({"event_names": [{"url": "https://user:12345@example.com"}]}, ["setting event_names.0", "not a string"]),
+        ({"window_days": {"url": "https://user:12345@example.com"}}, ["setting window_days", "an integer from 1"]),
+        ({"region": ["https://user:12345@example.com"]}, ["setting region", "one of us, eu, in"]),
+        ({"batch_config": "s3://key:12345@bucket"}, ["setting batch_config", "a JSON object"]),
+        ({"group_profiles": [{"https://12345@x": "1"}]}, ["setting group_profiles.0", "its names are name"]),
+        ({"api_url": "https://host?"}, ["api_url must be a plain base address"]),
+        ({"data_api_url": "https://:@host"}, ["data_api_url must be a plain base address"]),
+        ({"api_url": "https://host#"}, ["api_url must be a plain base address"]),
+        ({"api_url": "https://ho st/api"}, ["api_url is not a web address"]),
+        ({"api_url": "https://host/\tapi"}, ["api_url is not a web address"]),
+        ({"api_url": "https://host:99999"}, ["api_url is not a web address"]),
         ({"api_url": "https://user:a[12345]b@example.com/api"}, ["api_url is not a web address"]),
         ({"data_api_url": "https://user:12345\u2100@example.com/api"}, ["data_api_url is not a web address"]),
         ({"api_url": "https://[::1"}, ["api_url is not a web address"]),
@@ -95,6 +117,8 @@ def test_several_mistakes_are_told_at_once() -> None:
     [
         ("--config", "{", "file.json is not JSON"),
         ("--config", None, "--config"),
+        ("--config", "[1]", "file.json is not a JSON object"),
+        ("--config", '["abc"]', "file.json is not a JSON object"),
         ("--state", "[]", "--state is not a JSON object"),
         ("--state", "{", "--state is not JSON"),
         (
@@ -136,11 +160,56 @@ def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
     assert "discover the catalog again" in run.errors[0]
 
 
-def test_a_variable_that_cannot_be_read_is_refused_by_name() -> None:
-    run = run_tap({}, "--config=ENV", environment={"TAP_MIXPANEL_STREAM_LOOKBACK_DAYS": "five"})
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LOOKBAK_DAYS", "3", "did you mean TAP_MIXPANEL_STREAM_LOOKBACK_DAYS?"),
+        ("LOOKBACK_DAYS", "three", "('three'): set it to an integer from 0"),
+        ("LOOKBACK_DAYS", "-1", "-1 is less than the minimum of 0"),
+        ("RAW", "maybe", "('maybe'): set it to true or false"),
+        ("REGION", "mars", "'mars' is not one of"),
+        ("EVENT_NAMES", "[Purchase]", "a JSON array of strings"),
+        ("EVENT_NAMES", "https://user:12345@example.com", "a JSON array of strings"),
+        ("EVENT_NAMES", '{"url": "https://user:12345@example.com"}', "a JSON array of strings"),
+        ("GROUP_PROFILES", "12345", "a JSON array of objects"),
+        ("BATCH_CONFIG", "s3://key:12345@bucket", "a JSON object"),
+        ("STREAM_MAPS", '["12345"]', "a JSON object"),
+    ],
+)
+def test_a_variable_is_refused_by_its_name(name: str, value: str, says: str) -> None:
+    """Unknown variables and wrong values are refused; a value is shown only if it cannot be a secret."""
+    run = run_tap(GOOD, "--config=ENV", environment={f"TAP_MIXPANEL_STREAM_{name}": value})
     assert run.exit_code == 1
-    assert len(run.errors) == 1
-    assert "TAP_MIXPANEL_STREAM_" in run.errors[0]
+    assert len(run.problems) == len(run.errors) == 1
+    assert f"TAP_MIXPANEL_STREAM_{name}" in run.errors[0]
+    assert says in run.errors[0]
+    assert "12345" not in "".join(run.stderr)
+
+
+def test_variables_of_meltano_and_the_sdk_pass() -> None:
+    """Meltano sets extras, and each value inside an object; the SDK reads its log level."""
+    names = ("_SELECT", "_SELECT_FILTER", "LOGLEVEL", "BATCH_CONFIG_STORAGE_ROOT", "STREAM_MAPS_EVENTS___FILTER__")
+    environment = {f"TAP_MIXPANEL_STREAM_{name}": "warning" for name in names} | {"TAP_MIXPANEL_STREAM_REGION": ""}
+    run = run_tap(GOOD | {"max_retries": 0}, "--config=ENV", environment=environment)
+    assert [line for line in run.errors if "Connection refused" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "variable", "says"),
+    [
+        ({}, "API_SECRET", "no credentials"),
+        ({"service_account_username": "user"}, "SERVICE_ACCOUNT_SECRET", "without service_account_secret"),
+        ({"oauth_token": "t0ken"}, "PROJECT_ID", "project_id is missing"),
+    ],
+)
+def test_credentials_in_unread_variables_are_pointed_out(config: dict[str, Any], variable: str, says: str) -> None:
+    """Without --config=ENV the message about missing credentials names the variables that hold them."""
+    run = run_tap(config, environment={f"TAP_MIXPANEL_STREAM_{variable}": "12345"})
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert says in error
+    assert f"--config=ENV reads TAP_MIXPANEL_STREAM_{variable}" in error
+    assert "12345" not in error
 
 
 def test_discovery_about_and_version_need_no_settings_and_ask_nobody() -> None:

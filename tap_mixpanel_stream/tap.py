@@ -17,18 +17,16 @@ from singer_sdk import Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.tap_base import CliTestOptionValue
 
-from .delivery.spool import SpoolError
-from .delivery.stdout import Interrupted, Stdout, StdoutError, TargetGoneError
+from .delivery.stdout import Interrupted, Stdout
 from .environment import PREFIX, read_environment, variable_of
 from .mixpanel.client import Client
 from .mixpanel.clock import Clock
-from .mixpanel.errors import MixpanelError
 from .mixpanel.quota import Quota
 from .quiet import errors_only, keep_secret, quieten
 from .records.shapes import shapes_for
+from .run import Run, tell
 from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, groups_in, prepare
 from .streams.annotations import AnnotationsStream
-from .streams.base import StreamError
 from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
@@ -43,9 +41,6 @@ if TYPE_CHECKING:
 
     from .mixpanel.regions import Hosts
     from .streams.base import MixpanelStream
-
-# Errors whose message is all that a user needs.
-TELLING_ERRORS = (SettingsError, StreamError, MixpanelError, SpoolError, StdoutError, TargetGoneError)
 
 
 class TapMixpanelStream(Tap):
@@ -68,9 +63,8 @@ class TapMixpanelStream(Tap):
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
             self._check_selection()
-            for stream in self.streams.values():
-                if stream.selected:
-                    cast("MixpanelStream", stream).check_start()
+            for stream in self.selected_streams:
+                stream.check_start()
 
     def discover_streams(self) -> list[MixpanelStream]:
         """Make all streams. Needs no settings and asks nobody.
@@ -97,6 +91,12 @@ class TapMixpanelStream(Tap):
                 raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
             streams.append(GroupProfilesStream(self, shapes.profiles, group))
         return streams
+
+    @property
+    def selected_streams(self) -> list[MixpanelStream]:
+        """The streams that a run reads, in its order: events, profiles, groups, then the others."""
+        selected = [cast("MixpanelStream", stream) for stream in self.streams.values() if stream.selected]
+        return sorted(selected, key=lambda stream: stream.rank)
 
     def _check_selection(self) -> None:
         """Refuse a catalog that selects what there is not, as a group that the settings name no more.
@@ -159,6 +159,40 @@ class TapMixpanelStream(Tap):
             user_agent=settings.user_agent or f"{self.name}/{self.plugin_version}",
             workspace_id=settings.workspace_id,
         )
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run of the selected streams, which begins when it is first asked for."""
+        return Run(self.selected_streams, self.clock, self.logger)
+
+    def sync_all(self) -> None:  # type: ignore[misc] # the SDK's, which is final, ends with the first failure
+        """Read the selected streams.
+
+        Raises:
+            StreamsFailedError: Some of them failed, and the others were read.
+            Exception: What ended the run at once.
+        """
+        if self.state:
+            self.state_writer.write_state(self.state)
+        self.run.read(self._go_on)
+
+    def run_to_its_end(self) -> int:
+        """Read the selected streams, tell how the run ended, and return the exit code."""
+        code = 0
+        try:
+            self.sync_all()
+        except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
+            code = tell(error, self.logger)
+        self.run.sum_up(code)
+        return code
+
+    def _go_on(self) -> None:
+        """Make everything ready for the next stream, after one that failed and may have stopped all requests."""
+        self.lines.discard()
+        self.client.close()
+        del self.client
+        self.clock = self.clock.renewed()
+        self.quota.wait_with(self.clock)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all settings at once; in discovery only fill in the defaults."""
@@ -243,19 +277,22 @@ class TapMixpanelStream(Tap):
             SettingsError: The configuration, the state or the catalog is refused.
         """
         state, catalog = _json_object("--state", state), _json_object("--catalog", catalog)
+        if options.get("about"):
+            super().invoke(**options)
         if not doctor:
-            super().invoke(config=config, state=state, catalog=catalog, **options)
-            return
-        from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
-
-        with errors_only(cls.logger):
+            cls.print_version(print_fn=cls.logger.info)
+        with errors_only(cls.logger) if doctor else contextlib.nullcontext():
             tap = cls(
                 config=config.config if config else None,
                 parse_env_config=bool(config and config.parse_env),
                 state=json.load(state) if state else None,
                 catalog=json.load(catalog) if catalog else None,
             )
-            sys.exit(examine(tap))
+            if doctor:
+                from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
+
+                sys.exit(examine(tap))
+        sys.exit(tap.run_to_its_end())
 
 
 def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:
@@ -277,13 +314,5 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         TapMixpanelStream.cli()
-    except Interrupted as stop:
-        logger.warning("ended by %s; what the state does not cover comes again at the next run", stop.signal.name)
-        sys.exit(stop.code)
-    except TELLING_ERRORS as error:
-        logger.error("%s", error)  # noqa: TRY400 - the message is all that is to be said
-        sys.exit(1)
-    except Exception as error:
-        logger.error("unexpected %s: %s (LOGLEVEL=DEBUG shows where)", type(error).__name__, error)  # noqa: TRY400
-        logger.debug("where it happened", exc_info=True)
-        sys.exit(1)
+    except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
+        sys.exit(tell(error, logger))

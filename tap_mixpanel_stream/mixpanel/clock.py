@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 from .errors import Stopped
 
@@ -58,6 +60,12 @@ class Clock:
     def stopped(self) -> bool:
         """Whether `stop()` was called."""
         return self._stopped
+
+    def renewed(self) -> Self:
+        """The same time, and a switch of its own that is not turned: what this one has stopped stays stopped."""
+        clock = copy.copy(self)
+        clock._stopped = False  # noqa: SLF001 - a clock's own
+        return clock
 
     def stop(self) -> None:
         """Ends all waiting, now and later. May be called from any thread, and more than once."""

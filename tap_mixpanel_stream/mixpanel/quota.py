@@ -106,6 +106,10 @@ class Quota:
         """Seconds this run has waited for quota so far, a wait that is still going on included."""
         return self._waited
 
+    def wait_with(self, clock: Clock) -> None:
+        """Goes on with another clock of the same time."""
+        self._clock = clock
+
     def acquire(self, what: str, *, counts: bool = True, leaves: float = 0.0) -> None:
         """Waits until a request may go out, and puts it on the account.
 

@@ -8,7 +8,7 @@ import datetime as dt
 import functools
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -49,6 +49,10 @@ class StreamError(Exception):
     """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
 
 
+class DiskError(StreamError):
+    """This machine's disk takes no more, or not what the stream has to write. No other stream can go on either."""
+
+
 class MixpanelStream(Stream, abc.ABC):
     """A stream whose records arrive in portions: windows of events, pages of profiles, whole answers.
 
@@ -59,6 +63,9 @@ class MixpanelStream(Stream, abc.ABC):
 
     portion_name: str
     """What a portion of this stream is called in a log."""
+
+    rank: ClassVar[int] = 3
+    """Where a run reads it: streams of a lower rank come first, those of the same one by their names."""
 
     unit: str
     """What the extent of its portions is counted in."""
@@ -385,7 +392,7 @@ class MixpanelStream(Stream, abc.ABC):
             try:
                 set_aside(self.settings.bad_lines_path, portion.aside.blocks())
             except AsideError as error:
-                raise StreamError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
+                raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
         if delivered is not None:
             self.move_bookmark(delivered)
         self.state_manager.is_flushed = False

@@ -24,7 +24,7 @@ from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.zone_check import ZoneCheck
 from ..settings import SettingsError
-from .base import MixpanelStream, StreamError
+from .base import DiskError, MixpanelStream, StreamError
 from .bookmark import read_bookmark, write_bookmark
 from .shaping import Shaping
 
@@ -86,6 +86,7 @@ class EventsStream(MixpanelStream):
 
     name = "events"
     replication_key = "event_time"
+    rank = 0
     portion_name = "window"
     unit = "days"
 
@@ -260,8 +261,10 @@ class EventsStream(MixpanelStream):
                     trust.left = False
                     raise BrokenBody(message) from None
                 raise StreamError(message) from None
-            except (SpoolError, WorkerLostError) as error:
+            except WorkerLostError as error:
                 raise StreamError(f"{query.what}: {error}") from None
+            except SpoolError as error:
+                raise DiskError(f"{query.what}: {error}") from None
             portion.extent, portion.received = part.window.days, answer.received
             unless_whole.pop_all()
         if judgement := self._zone_check.news(settings.zone):

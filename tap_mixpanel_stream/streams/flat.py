@@ -14,7 +14,7 @@ from ..mixpanel.errors import Refused
 from ..mixpanel.retry import Retrying
 from ..records.envelope import BARE
 from ..records.errors import BadRow
-from .base import MixpanelStream, StreamError
+from .base import DiskError, MixpanelStream, StreamError
 from .sequence import Step, in_sequence
 
 if TYPE_CHECKING:
@@ -107,8 +107,10 @@ class FlatStream(MixpanelStream):
             try:
                 portion.lines.write(converter.convert(rows.rows))
                 portion.complete()
-            except (BadRow, SpoolError) as error:
+            except BadRow as error:
                 raise StreamError(f"{rows.what}: {error}") from None
+            except SpoolError as error:
+                raise DiskError(f"{rows.what}: {error}") from None
             portion.records, portion.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
         return portion

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class GroupProfilesStream(ProfilesStream):
     """All profiles of one group, in the shape of user profiles."""
 
+    rank = 2
+
     def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, group: Group) -> None:
         super().__init__(tap, shape, group.name)
         self._data_group_id = group.data_group_id

@@ -88,3 +88,7 @@ class LineWriter(SimpleSingerWriter):
         records, self._records = bytes(self._records), bytearray()
         if records:
             self._stdout.write(records)
+
+    def discard(self) -> None:
+        """Forget the records that wait: they belong to a portion that failed."""
+        self._records = bytearray()

@@ -15,7 +15,7 @@ from ..mixpanel.retry import Retrying
 from ..mixpanel.windows import bookmark_text
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
-from .base import MixpanelStream, StreamError
+from .base import DiskError, MixpanelStream, StreamError
 from .sequence import Step, in_sequence
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ RESULTS_AT_ONCE = 500
 class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
 
+    rank = 1
     portion_name = "page"
     unit = "profiles"
 
@@ -167,8 +168,10 @@ class ProfilesStream(MixpanelStream):
                 for start in range(0, len(page.results), RESULTS_AT_ONCE):
                     portion.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE]))
                 portion.complete()
-            except (BadProfile, SpoolError) as error:
+            except BadProfile as error:
                 raise StreamError(f"{self.name} page {page.number}: {error}") from None
+            except SpoolError as error:
+                raise DiskError(f"{self.name} page {page.number}: {error}") from None
             portion.records, portion.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
         return portion

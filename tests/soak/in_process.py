@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from tap_mixpanel_stream.tap import TELLING_ERRORS, TapMixpanelStream
+from tap_mixpanel_stream.run import TELLING_ERRORS
+from tap_mixpanel_stream.tap import TapMixpanelStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

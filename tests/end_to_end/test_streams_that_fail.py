@@ -1,0 +1,138 @@
+"""One stream's failure leaves the others to be read; what would stop them as well ends the run at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tests.pipeline import Run, catalog_of, run_tap
+
+DAY = "2024-01-01"
+EVENTS = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), events_per_day=3)
+PEOPLE = [{"$distinct_id": "u1", "$properties": {}}]
+PROJECT = FixedProject(
+    {dt.date(2024, 1, 1): list(EVENTS.lines(dt.date(2024, 1, 1), dt.date(2024, 1, 1), now=dt.datetime.now(dt.UTC)))},
+    profiles=PEOPLE,
+    cohorts=[{"id": 1, "name": "One", "members": ["u1"]}],
+    annotations=[{"id": 1, "date": "2024-01-01 12:00:00"}],
+)
+ALL = ("events", "profiles", "annotations", "cohorts")
+
+
+@cache
+def catalog() -> dict[str, Any]:
+    return catalog_of(*ALL)
+
+
+def run(*faults: Fault, **extra: Any) -> tuple[Run, list[str]]:
+    with Emulator(PROJECT, faults=list(faults)) as emulator:
+        settings = emulator.settings | {"start_date": DAY, "end_date": DAY, "max_retries": 0}
+        done = run_tap(settings | extra, catalog=catalog())
+        return done, [seen.kind for seen in emulator.requests]
+
+
+def read(done: Run) -> set[str]:
+    return {stream for stream in ALL if done.records(stream)}
+
+
+def test_streams_run_events_first_then_profiles_groups_and_the_others() -> None:
+    """The stream that people want first cannot lose its quota to one that they want less."""
+    group = {"name": "accounts", "data_group_id": "123"}
+    with Emulator(PROJECT) as emulator:
+        settings = emulator.settings | {"start_date": DAY, "end_date": DAY, "group_profiles": [group]}
+        done = run_tap(settings).well()
+    assert list(done.schemas()) == ["events", "profiles", "accounts"]
+    done, kinds = run()
+    done.well()
+    assert list(done.schemas()) == ["events", "profiles", "annotations", "cohorts"]
+    assert kinds == ["export", "engage", "annotations", "cohorts"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream"),
+    [("export", "events"), ("engage", "profiles"), ("annotations", "annotations"), ("cohorts", "cohorts")],
+)
+@pytest.mark.parametrize("fault", ["status:500", "status:404", "reset"])
+def test_a_stream_that_fails_leaves_the_others_to_be_read(kind: str, stream: str, fault: str) -> None:
+    """The run ends with exit code 1 and a line that begins with the stream."""
+    done, _ = run(Fault(kind, None, fault))
+    assert done.exit_code == 1
+    assert read(done) == set(ALL) - {stream}
+    assert len(done.errors) == 1
+    assert done.errors[0].startswith(stream)
+    bookmark = None if stream == "events" else "2024-01-02T00:00:00+00:00"
+    assert done.states[-1].get("bookmarks", {}).get("events", {}).get("replication_key_value") == bookmark
+
+
+def test_a_failure_while_other_requests_are_under_way_leaves_the_others_to_be_read() -> None:
+    """What stops the failed stream's requests does not stop those of the next stream."""
+    days = {dt.date(2024, 1, number): [b'{"event":"A","properties":{"time":1704100000}}'] for number in range(1, 9)}
+    project = FixedProject(days, profiles=PEOPLE)
+    faults = [Fault("export", 2, "status:400"), Fault("export", {3, 4}, "silence", value=5)]
+    with Emulator(project, faults=faults) as emulator:
+        settings = emulator.settings | {"start_date": DAY, "end_date": "2024-01-08", "window_days": 1}
+        done = run_tap(settings | {"concurrent_exports": 4})
+    assert done.exit_code == 1
+    assert len(done.errors) == 1
+    assert done.errors[0].startswith("events 2024-01-0")
+    assert len(done.records("profiles")) == 1
+
+
+def test_each_stream_that_failed_has_its_line() -> None:
+    done, _ = run(Fault("export", None, "status:500"), Fault("annotations", None, "status:404"))
+    assert done.exit_code == 1
+    assert [line.split()[0].strip(":") for line in done.errors] == ["events", "annotations"]
+    assert read(done) == {"profiles", "cohorts"}
+
+
+def test_a_mistake_in_a_stream_map_leaves_the_others_to_be_read() -> None:
+    done, _ = run(stream_maps={"profiles": {"x": "1 / 0"}})
+    assert done.exit_code == 1
+    assert len(done.errors) == 1
+    assert done.errors[0].startswith("profiles: ")
+    assert read(done) == set(ALL) - {"profiles"}
+
+
+def test_credentials_that_mixpanel_refuses_end_the_run_at_once() -> None:
+    """They would be refused for each of the others as well."""
+    done, kinds = run(service_account_secret="wrong-secret")
+    assert done.exit_code == 1
+    assert len(done.errors) == 1
+    assert "the credentials were not accepted" in done.errors[0]
+    assert kinds == ["export"]
+
+
+def test_credentials_refused_after_others_were_read_are_one_streams_failure() -> None:
+    done, kinds = run(Fault("annotations", None, "status:401"))
+    assert done.exit_code == 1
+    assert len(done.errors) == 1
+    assert read(done) == set(ALL) - {"annotations"}
+    assert kinds[-1] == "cohorts"
+
+
+def test_a_full_disk_ends_the_run_at_once() -> None:
+    """No other stream could be written either."""
+    with Emulator(PROJECT) as emulator, open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+        settings = emulator.settings | {"start_date": DAY, "end_date": DAY}
+        done = run_tap(settings, catalog=catalog(), stdout=full)
+        assert {seen.kind for seen in emulator.requests} <= {"export"}
+    assert done.exit_code == 1
+    assert len(done.errors) == 1
+    assert "stdout cannot be written" in done.errors[0]
+
+
+def test_the_last_line_sums_the_run_up() -> None:
+    """Streams done, failed and left, records, seconds and exit code: whatever the end."""
+    done, _ = run()
+    assert "run: streams 4 done (events, profiles, annotations, cohorts); 6 records in " in done.stderr[-1]
+    assert done.stderr[-1].endswith("exit code 0")
+    done, _ = run(Fault("engage", None, "status:500"))
+    assert "run: streams 3 done (events, annotations, cohorts), 1 failed (profiles); 5 records" in done.stderr[-1]
+    assert done.stderr[-1].endswith("exit code 1")
+    done, _ = run(service_account_secret="wrong-secret")
+    assert "run: streams 4 not finished (events, profiles, annotations, cohorts); 0 records" in done.stderr[-1]
+    assert done.stderr[-1].endswith("exit code 1")

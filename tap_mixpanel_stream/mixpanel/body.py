@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from . import unpacking
-from .errors import BrokenBody, Refused, shown
+from .errors import BrokenBody, Refused, TooLarge, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +82,14 @@ def read_all(response: requests.Response, limit: int, counts: Counts | None = No
 
     Raises:
         BrokenBody: As for `unpacked`.
-        Refused: As for `unpacked`, or the body is over the limit.
+        Refused: As for `unpacked`.
+        TooLarge: The body is over the limit.
     """
     body = bytearray()
     for block in unpacked(response, counts):
         body += block
         if len(body) > limit:
-            raise Refused(
+            raise TooLarge(
                 f"the answer is larger than {limit} bytes" + (f": {remedy}" if remedy else ""),
                 status=response.status_code,
             )

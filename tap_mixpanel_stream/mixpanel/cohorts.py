@@ -32,11 +32,13 @@ class Cohort:
     Attributes:
         id: Its number.
         data_group_id: The group whose members it holds, as text; None for users.
+        is_empty: Whether it had no members when Mixpanel last counted them.
         text: All that the list says of it, as it came.
     """
 
     id: int
     data_group_id: str | None
+    is_empty: bool
     text: bytes
 
 
@@ -45,6 +47,7 @@ class _Listed(msgspec.Struct):
 
     id: int
     data_group_id: int | str | None = None
+    count: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Member(msgspec.Struct, rename={"distinct_id": "$distinct_id"}):
@@ -70,7 +73,12 @@ def _cohorts(body: bytes) -> list[Cohort]:
     listed, text = decoded(body, list[msgspec.Raw])
     known, _ = decoded(body, list[_Listed])
     return [
-        Cohort(each.id, None if each.data_group_id is None else str(each.data_group_id), text(raw))
+        Cohort(
+            each.id,
+            None if each.data_group_id is None else str(each.data_group_id),
+            is_empty=bytes(each.count) == b"0",
+            text=text(raw),
+        )
         for each, raw in zip(known, listed, strict=True)
     ]
 

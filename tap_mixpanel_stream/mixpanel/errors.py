@@ -2,6 +2,7 @@
 
     MixpanelError              one line: what happened, and what to do about it
     ├── Refused                a lasting answer: asking again would not help
+    │   └── TooLarge           the answer is larger than is held in memory
     ├── Transient              worth another try: no connection, silence, 5xx, a garbled answer
     │   └── BrokenBody         the answer began well and did not arrive whole
     ├── TooManyRequests        429: Mixpanel wants us to wait
@@ -58,6 +59,10 @@ class Refused(MixpanelError):
         super().__init__(message)
         self.kind: Kind = kind
         self.status = status
+
+
+class TooLarge(Refused):
+    """The answer is larger than is held in memory."""
 
 
 class Transient(MixpanelError):

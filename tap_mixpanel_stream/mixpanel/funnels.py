@@ -7,24 +7,19 @@ the funnel's conversion window, which can be 90 days. So they still grow after t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from .document import WrongShapeError, decoded, fetch
 from .query import Query
-from .windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .client import Client
     from .document import Document
     from .retry import Retrying
-
-MOST_DAYS = 60
-"""Days that one request spans at the most: an earlier edition of Mixpanel's docs forbids more, today's is silent."""
+    from .windows import Window
 
 _OVERALL = "$overall"
 
@@ -81,7 +76,7 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
     Args:
         client: Whom to ask.
         funnel: Which one.
-        window: Of at most `MOST_DAYS` days.
+        window: Which days.
         retrying: How often.
 
     Raises:
@@ -100,17 +95,6 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
         },
     )
     return fetch(client, query, retrying, _days)
-
-
-def windows(first: date, last: date) -> Iterator[Window]:
-    """Yields the days from `first` to `last` in windows that one request may span."""
-    while first <= last:
-        days = min(MOST_DAYS, (last - first).days + 1)
-        window = Window(first, first + timedelta(days=days - 1))
-        yield window
-        if window.last == last:
-            return
-        first = window.last + timedelta(days=1)
 
 
 def _days(body: bytes) -> dict[date, bytes]:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import distinct_id, list_cohorts, members
 from ..records.flat import ID_TEXT, INTEGER, TEXT, FlatShape, Row
+from ..settings import SettingsError
+from .base import EPOCH
 from .flat import FlatStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ..mixpanel.cohorts import Cohort
+    from ..mixpanel.engage import Page
+
+FINISHED = "finished"
+"""In the state until all cohorts are read: the ids of those that are."""
+
+VERSION = "version"
+"""In the state beside `FINISHED`: the version of their records, if they have one."""
 
 
 class CohortsStream(FlatStream):
@@ -41,7 +54,11 @@ class CohortsStream(FlatStream):
 
 
 class CohortMembersStream(FlatStream):
-    """Who is in each cohort, by the Engage query; the members' own properties are in the profiles."""
+    """Who is in each cohort, by the Engage query; the members' own properties are in the profiles.
+
+    The table can take several runs: a run that ends early leaves the finished cohorts in the state, and the next one
+    reads the others.
+    """
 
     name = "cohort_members"
     portion_name = "page"
@@ -53,19 +70,82 @@ class CohortMembersStream(FlatStream):
         is_open=False,
     )
 
+    _is_whole = False
+    """Whether this run has come to the end of the list."""
+
+    # --- The state ---------------------------------------------------------------------------------------------------
+
+    def finished(self) -> list[int]:
+        """Return the cohorts that need not be read again before all others are.
+
+        Raises:
+            SettingsError: The state holds something else.
+        """
+        finished, version = self.state_before.get(FINISHED, []), self.state_before.get(VERSION)
+        if not isinstance(finished, list) or not isinstance(version, int | None):
+            raise SettingsError([f"--state: {FINISHED} of {self.name} is not a list, or {VERSION} not an integer"])
+        # A target would drop their rows if they have no version, and the others do.
+        return [] if version is None and self.config.get("emit_activate_version_messages") else finished
+
+    @property
+    def refreshed_at(self) -> dt.datetime | None:
+        """When the run began that read the first of the cohorts."""
+        version = self.state_before.get(VERSION) if self.refreshes else None
+        return super().refreshed_at if version is None else EPOCH + dt.timedelta(milliseconds=version)
+
+    def check_start(self) -> None:
+        """Refuse a broken state."""
+        self.finished()
+
+    def move_bookmark(self, delivered: Any) -> None:
+        """Note that a cohort is finished."""
+        self.stream_state[FINISHED] = [*self.finished(), delivered]
+        self.stream_state[VERSION] = self._stream_version
+        if self._stream_version is None:
+            del self.stream_state[VERSION]
+
+    def complete(self) -> None:
+        """Forget the finished cohorts, so that the next run reads all of them."""
+        if self._is_whole:
+            self.stream_state.pop(FINISHED, None)
+            self.stream_state.pop(VERSION, None)
+
+    # --- The members -------------------------------------------------------------------------------------------------
+
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
         """Ask for the list, then for the pages of one cohort after another."""
         listed = list_cohorts(self.client, self.retrying, "cohort_members, the list of cohorts")
         if not listed.content:
-            yield Rows("cohort_members", [], listed.received, listed.unpacked)
-        cohorts = listed.content if few is None else listed.content[:1]
-        for cohort in cohorts:
-            known = {
-                "cohort_id": str(cohort.id).encode(),
-                "data_group_id": json.dumps(cohort.data_group_id).encode(),
-            }
-            page_size = few or self.settings.profiles_page_size
-            for page in members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger):
-                what = f"cohort_members of cohort {cohort.id}, page {page.number}"
-                rows = [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results]
-                yield Rows(what, rows, page.received, page.unpacked, len(rows))
+            yield Rows(self.name, [], listed.received, listed.unpacked)
+        finished = () if few else self.finished()
+        for cohort in listed.content:
+            if cohort.is_empty or cohort.id in finished:
+                continue
+            with self.leaving_out("cohort"):
+                yield from self._members(cohort, few)
+        self._is_whole = True
+
+    def _members(self, cohort: Cohort, few: int | None) -> Iterator[Rows]:
+        known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
+        page_size = few or self.settings.profiles_page_size
+        pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
+        for page, is_last in _mark_last(islice(pages, 1 if few else None)):
+            yield Rows(
+                f"cohort_members of cohort {cohort.id}, page {page.number}",
+                [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results],
+                page.received,
+                page.unpacked,
+                len(page.results),
+                cohort.id if is_last else None,
+            )
+
+
+def _mark_last(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:
+    """Yield each page, and whether it is the last one."""
+    before = None
+    for page in pages:
+        if before is not None:
+            yield before, False
+        before = page
+    if before is not None:
+        yield before, True

@@ -18,7 +18,6 @@ from .base import DiskError, MixpanelStream, StreamError
 from .sequence import Step, in_sequence
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator
 
     from ..records.envelope import Envelope
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 # What a project may lack without being ill: a plan that includes the answer, a role that sees it.
 WITHHELD = frozenset({"plan", "access"})
+
+# What Mixpanel may answer for a single cohort or funnel, such as one that was deleted, while it gives the others.
+LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
 
 
 @dataclass
@@ -39,8 +41,7 @@ class Rows:
         received: Bytes of the answers, as sent.
         unpacked: Bytes of the answers, once unpacked.
         extent: How much of its stream it covers, in the stream's unit.
-        delivered_before: The instant before which everything is delivered once the portion is out; None: it moves no
-            bookmark.
+        delivered: What `move_bookmark` is told once the portion is out; None: it moves no bookmark.
     """
 
     what: str
@@ -48,7 +49,7 @@ class Rows:
     received: int
     unpacked: int
     extent: int = 0
-    delivered_before: dt.datetime | None = None
+    delivered: object = None
 
 
 class FlatStream(MixpanelStream):
@@ -60,6 +61,7 @@ class FlatStream(MixpanelStream):
 
     def __init__(self, tap: TapMixpanelStream) -> None:
         super().__init__(tap, self.shape, self.name)
+        self._left_out: list[Refused] = []
 
     @abc.abstractmethod
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
@@ -75,7 +77,7 @@ class FlatStream(MixpanelStream):
         return Retrying(self.clock, self.settings.max_retries, self.logger)
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, object]]]:
         """Fetch answer by answer."""
         source = self._steps(envelope)
         with in_sequence(source, look_around=self.look_around, stop=self.client.stop) as portions:
@@ -85,12 +87,31 @@ class FlatStream(MixpanelStream):
         """Ask for a few records."""
         return next(self._steps(BARE, few=count), Step()).portion or Portion()
 
+    @contextlib.contextmanager
+    def leaving_out(self, what: str) -> Iterator[None]:
+        """Go on without a cohort or funnel that Mixpanel refuses, and name it in a warning.
+
+        Args:
+            what: What it is, for the warning.
+        """
+        try:
+            yield
+        except Refused as refused:
+            if refused.kind not in LEFT_OUT:
+                raise
+            self.log("%s. The %s is left out", refused, what, level=logging.WARNING)
+            self._left_out.append(refused)
+
     def _steps(self, envelope: Envelope, few: int | None = None) -> Iterator[Step]:
         begun = False
         try:
             for rows in self.fetch(few):
-                yield Step(self._shaped(rows, envelope), rows.delivered_before)
+                yield Step(self._shaped(rows, envelope), rows.delivered)
                 begun = True
+            # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
+            for refused in () if begun else self._left_out:
+                if str(refused.kind) != "missing_group":
+                    raise refused
         except Refused as refused:
             # Once something is out, an end without an error would leave half a table behind.
             if begun or refused.kind not in WITHHELD:

@@ -1,23 +1,36 @@
-"""The funnels stream: windows of days, each delivered for all funnels or not at all."""
+"""The funnels stream: each funnel day by day, with a bookmark of its own."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.funnels import funnel_days, list_funnels, windows
-from ..mixpanel.windows import Window, bookmark_text, end_instant, first_day, last_day
+from ..mixpanel.errors import TooLarge, Transient
+from ..mixpanel.funnels import funnel_days, list_funnels
+from ..mixpanel.windows import Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark
 from ..records.flat import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
+from .base import EPOCH
 from .flat import FlatStream, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..mixpanel.funnels import Funnel
 
-# In the state: the funnels whose days are delivered up to the bookmark.
-KNOWN = "funnel_ids"
+BY_FUNNEL = "by_funnel"
+"""In the state: the bookmark of each funnel, by its id."""
+
+FUNNEL_IDS = "funnel_ids"
+"""In older states: the funnels that share the bookmark `replication_key_value`."""
+
+MOST_DAYS = 366
+"""Days of a request. Mixpanel's docs name no limit, and years in one request were seen to work."""
+
+FEW_DAYS = 60
+"""Days of a request that is retried as often as any. A longer one is tried twice and then halved."""
 
 
 class FunnelsStream(FlatStream):
@@ -42,34 +55,66 @@ class FunnelsStream(FlatStream):
         lifted=("analysis",),
     )
 
-    # Of this run: the funnels whose days are read up to where those of all are.
-    _up_to_date: Sequence[int] = ()
+    _bookmarks: dict[int, dt.datetime] | None = None
+    """By funnel, the instant before which its days are delivered; None until Mixpanel has listed the funnels."""
 
-    # --- The bookmark ------------------------------------------------------------------------------------------------
+    _days_at_once = MOST_DAYS
+    """Days of the next request. Once halved, it stays so for the rest of the run."""
 
-    def bookmark(self) -> dt.datetime | None:
-        """The instant before which everything is delivered, None where everything is to be read.
+    # --- The bookmarks -----------------------------------------------------------------------------------------------
+
+    @property
+    def bookmark_value(self) -> str | None:
+        """The earliest bookmark of a funnel, as the state holds it now."""
+        by_funnel: Mapping[str, str] = self.state_before.get(BY_FUNNEL, {})
+        return min(by_funnel.values(), default=super().bookmark_value)
+
+    def bookmarks(self, funnel_ids: Sequence[int] = ()) -> dict[int, dt.datetime]:
+        """Return the bookmark of each funnel that the state holds.
+
+        Args:
+            funnel_ids: The funnels that a bookmark without any names is about.
 
         Raises:
             SettingsError: The state holds something else.
         """
-        return self.instant_in_state("replication_key_value") if self._is_incremental else None
-
-    def move_bookmark(self, delivered_before: dt.datetime) -> None:
-        """Move the bookmark forward, never back: a window of the look-back ends before it."""
         if not self._is_incremental:
+            return {}
+        by_funnel = self.state_before.get(BY_FUNNEL)
+        if by_funnel is None:
+            shared = self.instant_in_state("replication_key_value")
+            known = self.state_before.get(FUNNEL_IDS, funnel_ids)
+            if not isinstance(known, list | tuple):
+                raise SettingsError([f"--state: {FUNNEL_IDS} of {self.name} is not a list"])
+            return {} if shared is None else dict.fromkeys(known, shared)
+        try:
+            return {int(funnel): parse_bookmark(text) for funnel, text in by_funnel.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SettingsError([f"--state: {BY_FUNNEL} of {self.name} is broken: {error}"]) from None
+
+    def move_bookmark(self, delivered: Any) -> None:
+        """Move a funnel's bookmark forward, never back: a window of the look-back ends before it."""
+        if self._bookmarks is not None:
+            funnel, before = delivered
+            self._bookmarks[funnel] = max(before, self._bookmarks.get(funnel, before))
+            self._write_bookmarks()
+
+    def complete(self) -> None:
+        """Drop the bookmarks of funnels that are no longer there."""
+        self._write_bookmarks()
+
+    def _write_bookmarks(self) -> None:
+        if self._bookmarks is None or not self._is_incremental:
             return
-        bookmark = self.bookmark()
-        if bookmark is None or delivered_before > bookmark:
-            self.stream_state["replication_key"] = self.replication_key
-            self.stream_state["replication_key_value"] = bookmark_text(delivered_before)
-        self.stream_state[KNOWN] = self._up_to_date
+        for name in ("replication_key_value", FUNNEL_IDS):
+            self.stream_state.pop(name, None)
+        self.stream_state["replication_key"] = self.replication_key
+        self.stream_state[BY_FUNNEL] = {str(funnel): bookmark_text(at) for funnel, at in self._bookmarks.items()}
 
     def check_start(self) -> None:
-        """Refuse a start without a first day, or from a state that is none."""
+        """Refuse a start without a first day, or from a broken state."""
         self.start_date()
-        self.bookmark()
-        self._known()
+        self.bookmarks()
 
     def start_date(self) -> dt.date:
         """The first day to ask for.
@@ -85,53 +130,74 @@ class FunnelsStream(FlatStream):
     def _is_incremental(self) -> bool:
         return self.replication_method == "INCREMENTAL"
 
-    def _known(self) -> Collection[int]:
-        known = self.state_before.get(KNOWN, [])
-        if not isinstance(known, list):
-            raise SettingsError([f"--state: {KNOWN} of {self.name} is no list"])
-        return known
-
     # --- The windows -------------------------------------------------------------------------------------------------
 
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Ask for the list, then for all funnels of one window after another.
+        """Ask for the list, then for one funnel after another.
 
-        A funnel that is new to the state is first read from `start_date` up to the look-back: Mixpanel knows its days
-        from before it was saved, too.
+        The funnels that are furthest behind come first, so that runs with a small quota bring all of them forward. A
+        funnel without a bookmark is read from `start_date`: Mixpanel knows its days from before it was saved, too.
         """
         settings = self.settings
         funnels = list_funnels(self.client, self.retrying).content
-        first = first_day(self.bookmark(), self.start_date(), settings.lookback_days, settings.zone)
         last = last_day(settings.end_date, self.clock.now(), settings.zone)
         if few is not None:
-            yield self._window(Window(last, last), funnels[:1])
+            for funnel in funnels[:1]:
+                yield self._window(funnel, Window(last, last))
             return
-        if first > last:
-            self.log("nothing to ask for: the first day, %s, comes after the last, %s", first, last)
-            return
-        known = self._known()
-        unknown = [funnel for funnel in funnels if funnel.id not in known]
-        if unknown and first > self.start_date():
-            for window in windows(self.start_date(), first - dt.timedelta(days=1)):
-                yield self._window(window, unknown, moves_bookmark=False)
-        self._up_to_date = [funnel.id for funnel in funnels]
-        for window in windows(first, last):
-            yield self._window(window, funnels)
+        bookmarks = self._keep_bookmarks(funnels)
+        windows = []
+        for funnel in sorted(funnels, key=lambda funnel: bookmarks.get(funnel.id, EPOCH)):
+            first = first_day(bookmarks.get(funnel.id), self.start_date(), settings.lookback_days, settings.zone)
+            if first > last:
+                self.log("funnel %d: the first day, %s, is after the last, %s", funnel.id, first, last)
+            else:
+                windows.append((funnel, Window(first, last)))
+        self.progress.total = sum(window.days for _, window in windows)
+        for funnel, window in windows:
+            with self.leaving_out("funnel"):
+                yield from self._funnel(funnel, window)
 
-    def _window(self, window: Window, funnels: Sequence[Funnel], *, moves_bookmark: bool = True) -> Rows:
-        asked_at = self.clock.now()
-        rows = Rows(f"funnels {window}", [], 0, 0, window.days)
-        for funnel in funnels:
-            days = funnel_days(self.client, funnel, window, self.retrying)
-            rows.rows += [
-                Row(
-                    text,
-                    {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name},
-                )
-                for day, text in days.content.items()
-            ]
-            rows.received += days.received
-            rows.unpacked += days.unpacked
-        if moves_bookmark:
-            rows.delivered_before = end_instant(window, self.settings.zone, asked_at)
-        return rows
+    def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
+        """Return the bookmarks of the funnels that there are, and name the others."""
+        ids = [funnel.id for funnel in funnels]
+        before = self.bookmarks(ids)
+        for funnel in sorted(before.keys() - set(ids)):
+            self.log(
+                "funnel %d of the state is no longer in Mixpanel. The funnel is left out", funnel, level=logging.WARNING
+            )
+        self._bookmarks = {funnel: at for funnel, at in before.items() if funnel in ids}
+        return dict(self._bookmarks)
+
+    def _funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
+        """Fetch the days of a funnel, as many at a time as Mixpanel gives."""
+        first = window.first
+        while True:
+            days = min(self._days_at_once, (window.last - first).days + 1)
+            part = Window(first, first + dt.timedelta(days=days - 1))
+            try:
+                rows = self._window(funnel, part)
+            except (Transient, TooLarge) as error:
+                if days <= FEW_DAYS:
+                    raise
+                self._days_at_once = days // 2
+                self.log("%s. Asking for %d days at a time", error, self._days_at_once, level=logging.WARNING)
+                continue
+            yield rows
+            if part.last == window.last:
+                return
+            first = part.last + dt.timedelta(days=1)
+
+    def _window(self, funnel: Funnel, window: Window) -> Rows:
+        retrying = self.retrying
+        if window.days > FEW_DAYS:
+            retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
+        days = funnel_days(self.client, funnel, window, retrying)
+        rows = [
+            Row(text, {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name})
+            for day, text in days.content.items()
+        ]
+        delivered = (funnel.id, end_instant(window, self.settings.zone, days.requested_at))
+        return Rows(
+            f"funnels {window} of funnel {funnel.id}", rows, days.received, days.unpacked, window.days, delivered
+        )

@@ -127,7 +127,7 @@ class ProfilesStream(MixpanelStream):
         )
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
+    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, object]]]:
         """Fetch the pages of one session, the next one while one is written."""
 
         def steps() -> Iterator[Step]:

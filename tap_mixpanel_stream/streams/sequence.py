@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..delivery.order import in_order
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Iterator
 
     from ..delivery.portion import Portion
@@ -22,11 +21,11 @@ class Step:
 
     Attributes:
         portion: The portion; None at the end.
-        delivered_before: The instant before which everything is delivered once it is out; None: it moves no bookmark.
+        delivered: What `move_bookmark` is told once the portion is out; None: it moves no bookmark.
     """
 
     portion: Portion | None = None
-    delivered_before: dt.datetime | None = None
+    delivered: object = None
 
     def close(self) -> None:
         """Let go of the portion."""
@@ -37,7 +36,7 @@ class Step:
 @contextlib.contextmanager
 def in_sequence(
     source: Iterator[Step], *, look_around: Callable[[], None], stop: Callable[[], None]
-) -> Iterator[Iterator[tuple[Portion, dt.datetime | None]]]:
+) -> Iterator[Iterator[tuple[Portion, object]]]:
     """Hand out what a source fetches, each time one ahead.
 
     Args:
@@ -60,4 +59,4 @@ def in_sequence(
         look_around=look_around,
         stop=stop,
     ) as steps:
-        yield ((step.portion, step.delivered_before) for step in steps if step.portion)
+        yield ((step.portion, step.delivered) for step in steps if step.portion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota, SyntheticProject
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import Run, catalog_of, run_tap
-from tests.soak.in_process import run_here
+from tests.soak.in_process import Result, run_here
 
 PEOPLE: list[dict[str, Any]] = [
     {"$distinct_id": "seen", "$properties": {"$last_seen": "2024-01-02T03:04:05", "plan": "free"}},
@@ -110,8 +111,106 @@ def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
     assert result.waited > 3000
 
 
+def test_an_empty_cohort_costs_no_request() -> None:
+    """A cohort that Mixpanel has counted as empty is skipped; one without a count is asked for."""
+    counts: list[dict[str, Any]] = [{"count": 0}, {"count": 1}, {}]
+    cohorts = [{"id": number, "name": "", "members": [], **count} for number, count in enumerate(counts)]
+    with Emulator(FixedProject(cohorts=cohorts)) as emulator:
+        run_tap(emulator.settings, catalog=only("cohort_members")).well()
+        asked = [seen.form["filter_by_cohort"] for seen in emulator.requests if seen.kind == "engage"]
+    assert asked == ['{"id": 1}', '{"id": 2}']
+
+
+def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: Any) -> tuple[Result, list[str]]:
+    """A run that has quota for the list and two cohorts; returns the cohorts it read, too."""
+    clock = TurnedClock(dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC) + dt.timedelta(hours=hour))
+    members = [[f"u{number}", f"v{number}"] for number in range(cohorts)]
+    project = FixedProject(cohorts=[{"id": 10 + at, "name": "", "members": each} for at, each in enumerate(members)])
+    with Emulator(project, now=clock.now, largest_page=1) as emulator:
+        settings = emulator.settings | {"hourly_quota": 3, "max_quota_wait": 0, **extra}
+        result = run_here(settings, clock, catalog=only("cohort_members"), state=state)
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    return result, [message["record"]["distinct_id"] for message in messages if message["type"] == "RECORD"]
+
+
+def test_many_cohorts_come_over_some_runs() -> None:
+    """The state holds the finished cohorts until all are done, and the next run reads the others."""
+    first, found = small(None, 0)
+    assert first.error is not None
+    assert "cohort_members of cohort 12" in first.error
+    assert "max_quota_wait" in first.error
+    assert found == ["u0", "v0", "u1", "v1"]
+    assert first.state == {"bookmarks": {"cohort_members": {"finished": [10, 11]}}}
+    second, found = small(first.state, 1)
+    assert second.error is None
+    assert found == ["u2", "v2", "u3", "v3"]
+    assert second.state == {"bookmarks": {"cohort_members": {}}}
+    _, found = small(second.state, 2)
+    assert found == ["u0", "v0", "u1", "v1"]
+
+
+def test_a_cohort_is_finished_with_its_last_page() -> None:
+    """A cohort of which a page is missing is read again as a whole."""
+    with Emulator(FixedProject(cohorts=COHORTS), faults=[Fault("engage", 3, "cut-json")], largest_page=1) as emulator:
+        settings = emulator.settings | {"max_retries": 0}
+        failed = run_tap(settings, catalog=only("cohort_members"))
+    assert failed.exit_code == 1
+    assert all("finished" not in state["bookmarks"]["cohort_members"] for state in failed.states)
+
+
+def test_a_version_lasts_until_all_cohorts_are_read() -> None:
+    """A table that takes some runs has one version, and is activated at the end of the last one."""
+    on = {"emit_activate_version_messages": True}
+    first, _ = small(None, 0, **on)
+    assert first.state is not None
+    assert first.state["bookmarks"]["cohort_members"] == {"finished": [10, 11], "version": 1705309200000}
+    assert b"ACTIVATE_VERSION" not in first.stdout
+    second, found = small(first.state, 1, **on)
+    assert found == ["u2", "v2", "u3", "v3"]
+    assert second.state == {"bookmarks": {"cohort_members": {}}}
+    versions = [json.loads(line).get("version") for line in second.stdout.splitlines() if b'"STATE"' not in line]
+    # The schema has none, four records and the message have it.
+    assert versions == [None] + [1705309200000] * 5
+    assert second.stdout.count(b'{"type":"ACTIVATE_VERSION"') == 1
+
+
+def test_records_without_a_version_are_read_again_for_one() -> None:
+    """Cohorts that a run without versions has read are read again where the table is to be activated."""
+    on = {"emit_activate_version_messages": True}
+    without, _ = small(None, 0)
+    _, found = small(without.state, 1, **on)
+    assert found == ["u0", "v0", "u1", "v1"]
+    with_version, _ = small(None, 0, cohorts=6, **on)
+    mixed, found = small(with_version.state, 1, cohorts=6)
+    assert found == ["u2", "v2", "u3", "v3"]
+    _, found = small(mixed.state, 2, cohorts=6, **on)
+    assert found == ["u0", "v0", "u1", "v1"]
+
+
+def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
+    """`Missing Datagroup` is about one cohort: the others come, and the run ends well."""
+    with Emulator(FixedProject(profiles=PEOPLE, cohorts=COHORTS)) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
+    assert {record["cohort_id"] for record in run.records("cohort_members")} == {1000}
+    [problem] = run.problems
+    assert "cohort_members of cohort 2000 page 0: Mixpanel answered 404" in problem
+    assert problem.endswith("It said: Missing Datagroup. The cohort is left out")
+
+
+@pytest.mark.parametrize("broken", [{"finished": 7}, {"finished": [7], "version": "1"}])
+def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> None:
+    """A state that holds something else is named, and nothing is asked for."""
+    with Emulator(FixedProject(cohorts=COHORTS)) as emulator:
+        state = {"bookmarks": {"cohort_members": broken}}
+        run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state)
+        assert emulator.requests == []
+    assert run.exit_code == 1
+    assert "--state: finished of cohort_members is not a list" in run.errors[0]
+
+
 def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:
-    with Emulator(FixedProject(cohorts=COHORTS), faults=[Fault("engage", (2, 3), "cut-json")]) as emulator:
+    project = FixedProject(group_profiles=GROUPS, cohorts=COHORTS)
+    with Emulator(project, faults=[Fault("engage", (2, 3), "cut-json")]) as emulator:
         run = run_tap(emulator.settings | {"max_retries": 1}, catalog=only("cohort_members"))
     assert run.exit_code == 1
     assert len(run.errors) == 1

@@ -16,7 +16,23 @@ from tests.soak.in_process import Result, run_here
 
 PROJECT = SyntheticProject(first_day=dt.date(2024, 1, 1))
 ANALYSIS: dict[str, Any] = {"completion": 1, "starting_amount": 2, "steps": 1, "worst": 0}
-DAY: dict[str, Any] = {"steps": [{"count": 2, "goal": "A"}], "analysis": ANALYSIS}
+STEPS: list[dict[str, Any]] = [
+    {
+        "count": 2,
+        "goal": "$custom_event:12345",
+        "step_label": "Game Played",
+        "event": "$custom_event:12345",
+        "custom_event": True,
+        "custom_event_id": 12345,
+        "avg_time": None,
+        "avg_time_from_start": 133.5,
+        "step_conv_ratio": 1,
+        "overall_conv_ratio": 1,
+        "a key of tomorrow": {"nested": [1]},
+    }
+]
+DAY: dict[str, Any] = {"steps": STEPS, "analysis": ANALYSIS}
+DAYS_OF_JUNE = {f"2024-06-{day:02}": DAY for day in range(1, 31)}
 NOW = dt.datetime(2024, 6, 30, 9, 30, 15, tzinfo=dt.UTC)
 
 
@@ -41,6 +57,15 @@ def keys(run: Run | Result) -> list[tuple[int, str]]:
     return [(record["funnel_id"], record["date"]) for record in records]
 
 
+def by_funnel(result: Result) -> dict[str, str]:
+    """The bookmarks in the last state."""
+    assert result.state is not None
+    state = result.state["bookmarks"]["funnels"]
+    assert set(state) == {"replication_key", "by_funnel"}
+    found: dict[str, str] = state["by_funnel"]
+    return found
+
+
 def here(project: FixedProject | SyntheticProject, now: dt.datetime, **more: Any) -> tuple[Result, list[Any]]:
     clock = TurnedClock(now)
     with Emulator(project, now=clock.now) as emulator:
@@ -54,7 +79,7 @@ def here(project: FixedProject | SyntheticProject, now: dt.datetime, **more: Any
 def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> None:
     day = {**DAY, "analysis": {**ANALYSIS, "best": 9}, "note": "x"}
     project = FixedProject(funnels=[{"funnel_id": 7, "name": "Käufe", "days": {"2024-01-02": day}}])
-    with Emulator(project) as emulator:
+    with Emulator(project, funnel_overall=True) as emulator:
         settings = emulator.settings | {"raw": raw, "start_date": "2024-01-01", "end_date": "2024-01-03"}
         run = run_tap(settings, catalog=catalog(raw=raw)).well()
     assert run.records("funnels") == [
@@ -62,7 +87,7 @@ def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> N
             "funnel_id": 7,
             "date": "2024-01-02",
             "name": "Käufe",
-            "steps": DAY["steps"],
+            "steps": STEPS,
             "analysis_starting_amount": 2,
             "analysis_completion": 1,
             "analysis_steps": 1,
@@ -72,26 +97,64 @@ def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> N
     ]
     assert run.states[-1]["bookmarks"]["funnels"] == {
         "replication_key": "date",
-        "replication_key_value": "2024-01-04T00:00:00+00:00",
-        "funnel_ids": [7],
+        "by_funnel": {"7": "2024-01-04T00:00:00+00:00"},
     }
 
 
-def test_every_day_of_every_funnel_comes_once_in_windows_of_at_most_sixty_days() -> None:
+def test_a_year_of_a_funnel_takes_one_request() -> None:
+    """Every day of every funnel comes once, and a request spans up to 366 days."""
+    project = SyntheticProject(first_day=dt.date(2023, 1, 1))
+    result, requests = here(project, NOW, start_date="2023-01-01")
+    assert result.error is None
+    dates = [str(project.first_day + dt.timedelta(days=day)) for day in range(547)]
+    assert sorted(keys(result)) == [(funnel, date) for funnel in (7509, 9070) for date in dates]
+    windows = [("2023-01-01", "2024-01-01"), ("2024-01-02", "2024-06-30")]
+    assert requests == [(funnel, *window) for funnel in ("7509", "9070") for window in windows]
+
+
+@pytest.mark.parametrize("name", ["status:504", "silence", "cut-json"])
+def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
+    """A long request that fails twice is halved, and later requests of the run are no longer than that."""
+    clock = TurnedClock(NOW)
+    # The first request is the list.
+    faults = [Fault("funnels", (2, 3), name, value=3)]
+    with Emulator(PROJECT, faults=faults, now=clock.now) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "request_timeout": 1}
+        result = run_here(settings, clock, catalog=catalog())
+        requests = asked(emulator)
+    assert result.error is None
+    assert len(keys(result)) == len(set(keys(result))) == 2 * 182
+    whole, halves = ("2024-01-01", "2024-06-30"), [("2024-01-01", "2024-03-31"), ("2024-04-01", "2024-06-30")]
+    assert requests == [("7509", *whole)] * 2 + [(funnel, *half) for funnel in ("7509", "9070") for half in halves]
+    [warning] = [each for each in result.warnings if "at a time" in each]
+    assert warning.startswith("funnels 2024-01-01..2024-06-30 of funnel 7509: ")
+    assert warning.endswith(". Asking for 91 days at a time")
+
+
+def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that does not fit into memory is not asked for a second time: its halves are."""
+    monkeypatch.setattr("tap_mixpanel_stream.mixpanel.document._LIMIT", 60_000)
     result, requests = here(PROJECT, NOW)
     assert result.error is None
-    dates = [str(PROJECT.first_day + dt.timedelta(days=day)) for day in range(182)]
-    assert sorted(keys(result)) == [(funnel, date) for funnel in (7509, 9070) for date in dates]
-    windows = [("2024-01-01", "2024-02-29"), ("2024-03-01", "2024-04-29"), ("2024-04-30", "2024-06-28")]
-    windows.append(("2024-06-29", "2024-06-30"))
-    assert requests == [(funnel, *window) for window in windows for funnel in ("7509", "9070")]
+    assert len(keys(result)) == 2 * 182
+    assert requests[:2] == [("7509", "2024-01-01", "2024-06-30"), ("7509", "2024-01-01", "2024-03-31")]
+
+
+def test_a_short_request_is_tried_as_often_as_any() -> None:
+    """Sixty days or fewer are not halved: they get `max_retries`, and then the stream fails."""
+    clock = TurnedClock(NOW)
+    with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:504")], now=clock.now) as emulator:
+        result = run_here(emulator.settings | {"start_date": "2024-01-01"}, clock, catalog=catalog())
+        requests = asked(emulator)
+    assert result.error is not None
+    assert "funnels 2024-01-01..2024-02-14 of funnel 7509" in result.error
+    assert [request[2] for request in requests] == ["2024-06-30"] * 2 + ["2024-03-31"] * 2 + ["2024-02-14"] * 6
 
 
 def test_the_bookmark_is_the_instant_of_the_request_for_a_day_that_is_not_over() -> None:
     # Three requests: a fourth would have to wait for its second.
     result, _ = here(PROJECT, NOW, start_date="2024-06-30")
-    assert result.state is not None
-    assert result.state["bookmarks"]["funnels"]["replication_key_value"] == "2024-06-30T09:30:15+00:00"
+    assert by_funnel(result) == dict.fromkeys(("7509", "9070"), "2024-06-30T09:30:15+00:00")
 
 
 def test_a_run_starts_at_the_bookmark_less_the_look_back() -> None:
@@ -106,78 +169,108 @@ def test_days_are_those_of_the_project() -> None:
     result, requests = here(project, before_midnight_in_new_york, project_timezone="America/New_York")
     assert requests[0][1:] == ("2024-01-01", "2024-01-03")
     result, _ = here(project, before_midnight_in_new_york, project_timezone="America/New_York", end_date="2024-01-02")
-    assert result.state is not None
-    assert result.state["bookmarks"]["funnels"]["replication_key_value"] == "2024-01-03T05:00:00+00:00"
+    assert set(by_funnel(result).values()) == {"2024-01-03T05:00:00+00:00"}
 
 
-def test_the_bookmark_covers_complete_windows_only_and_a_run_goes_on_from_it() -> None:
+def test_each_funnel_has_a_bookmark_of_its_own() -> None:
+    """A run that fails keeps what is delivered of each funnel, and the next one begins with those furthest behind."""
     clock = TurnedClock(NOW)
-    # The list, two windows of two funnels each, and of the third window one.
-    with Emulator(PROJECT, faults=[Fault("funnels", range(7, 99), "cut-json")], now=clock.now) as emulator:
+    # The list, one funnel whole, and of the other one nothing.
+    with Emulator(PROJECT, faults=[Fault("funnels", range(3, 99), "status:503")], now=clock.now) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "max_retries": 0, "lookback_days": 0}
         first = run_here(settings, clock, catalog=catalog())
     assert first.error is not None
-    assert "funnels 2024-04-30..2024-06-28 of funnel 9070" in first.error
-    assert first.state is not None
-    assert first.state["bookmarks"]["funnels"]["replication_key_value"] == "2024-04-30T00:00:00+00:00"
+    assert "of funnel 9070" in first.error
+    assert by_funnel(first) == {"7509": "2024-06-30T09:30:15+00:00"}
     second, requests = here(PROJECT, NOW, state=first.state, lookback_days=0)
     assert second.error is None
-    assert requests[0][1] == "2024-04-30"
-    assert len(keys(first) + keys(second)) == len(set(keys(first) + keys(second))) == 2 * 182
+    assert requests == [("9070", "2024-01-01", "2024-06-30"), ("7509", "2024-06-30", "2024-06-30")]
+    assert set(by_funnel(second)) == {"7509", "9070"}
 
 
-def test_a_bookmark_never_moves_back() -> None:
-    state = {
-        "bookmarks": {"funnels": {"replication_key": "date", "replication_key_value": "2024-06-30T09:00:00+00:00"}}
-    }
-    result, _ = here(PROJECT, NOW, state=state, end_date="2024-06-28")
+def test_a_small_quota_brings_all_funnels_forward_over_some_runs() -> None:
+    """Each run goes on where the one before had to stop, also where the look-back alone is more than the quota."""
+    project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": DAYS_OF_JUNE} for number in range(7)])
+    state, found = None, []
+    for hour in range(4):
+        result, _ = here(
+            project,
+            NOW + dt.timedelta(hours=hour),
+            state=state,
+            start_date="2024-06-01",
+            hourly_quota=3,
+            max_quota_wait=0,
+        )
+        assert result.error is not None
+        assert "max_quota_wait" in result.error
+        found.append({funnel for funnel, _ in keys(result)})
+        state = result.state
+    assert found == [{0, 1}, {2, 3}, {4, 5}, {6, 0}]
+
+
+@pytest.mark.parametrize("funnel_ids", [{}, {"funnel_ids": [7509, 9070]}])
+def test_an_older_state_is_the_bookmark_of_all_its_funnels(funnel_ids: dict[str, Any]) -> None:
+    """One bookmark for all funnels, as version 0.1.0 wrote it, is gone on from, and never moves back."""
+    shared = {"replication_key": "date", "replication_key_value": "2024-06-30T09:00:00+00:00"}
+    result, requests = here(PROJECT, NOW, state={"bookmarks": {"funnels": shared | funnel_ids}}, end_date="2024-06-28")
     assert result.error is None
-    assert result.state is not None
-    assert result.state["bookmarks"]["funnels"]["replication_key_value"] == "2024-06-30T09:00:00+00:00"
+    assert requests == [(funnel, "2024-06-25", "2024-06-28") for funnel in ("7509", "9070")]
+    assert by_funnel(result) == dict.fromkeys(("7509", "9070"), "2024-06-30T09:00:00+00:00")
 
 
-def test_a_funnel_saved_later_is_read_from_the_start_and_the_others_are_not() -> None:
+def test_a_funnel_saved_later_is_read_from_the_start() -> None:
+    """A funnel that the state does not name is read from `start_date`, and the others are not."""
     dates = ["2024-01-01", "2024-01-10", "2024-01-20"]
     old = {"funnel_id": 1, "name": "old", "days": days(*dates)}
     new = {"funnel_id": 2, "name": "new", "days": days(*dates)}
-    first, _ = here(FixedProject(funnels=[old]), dt.datetime(2024, 1, 20, 9, tzinfo=dt.UTC))
+    state = {"replication_key_value": "2024-01-20T09:00:00+00:00", "funnel_ids": [1]}
     second, requests = here(
-        FixedProject(funnels=[old, new]), dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC), state=first.state
+        FixedProject(funnels=[old, new]),
+        dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC),
+        state={"bookmarks": {"funnels": state}},
     )
     assert sorted(keys(second)) == [(1, "2024-01-20"), *((2, date) for date in dates)]
-    assert requests == [
-        ("2", "2024-01-01", "2024-01-14"),
-        ("1", "2024-01-15", "2024-01-21"),
-        ("2", "2024-01-15", "2024-01-21"),
-    ]
-    third, requests = here(
-        FixedProject(funnels=[old, new]), dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC), state=second.state
-    )
-    assert third.error is None
-    assert [request[0] for request in requests] == ["1", "2"]
+    assert requests == [("2", "2024-01-01", "2024-01-21"), ("1", "2024-01-15", "2024-01-21")]
+    assert set(by_funnel(second)) == {"1", "2"}
 
 
-def test_a_funnel_saved_later_stays_new_until_its_past_is_delivered() -> None:
-    funnels = [{"funnel_id": number, "name": "", "days": days("2024-01-01")} for number in (1, 2)]
-    state = {
-        "bookmarks": {
-            "funnels": {
-                "replication_key": "date",
-                "replication_key_value": "2024-06-30T09:00:00+00:00",
-                "funnel_ids": [1],
-            }
-        }
-    }
-    clock = TurnedClock(NOW)
-    # The list, the first of three windows of the past, and then no more.
-    with Emulator(FixedProject(funnels=funnels), faults=[Fault("funnels", range(3, 99), "cut-json")]) as emulator:
-        settings = emulator.settings | {"start_date": "2024-01-01", "max_retries": 0}
-        failed = run_here(settings, clock, catalog=catalog(), state=state)
-    assert failed.error is not None
-    assert failed.state is not None
-    assert failed.state["bookmarks"]["funnels"]["funnel_ids"] == [1]
-    resumed, _ = here(FixedProject(funnels=funnels), NOW, state=failed.state)
-    assert keys(resumed) == [(2, "2024-01-01")]
+def test_a_deleted_funnel_is_named_once_and_left_out() -> None:
+    """A funnel of the state that Mixpanel no longer lists is a warning, and then forgotten."""
+    funnels = [{"funnel_id": number, "name": "", "days": days("2024-01-02")} for number in (1, 2)]
+    first, _ = here(FixedProject(funnels=funnels), dt.datetime(2024, 1, 3, tzinfo=dt.UTC))
+    for remaining in (funnels[:1], []):
+        second, _ = here(FixedProject(funnels=remaining), dt.datetime(2024, 1, 4, tzinfo=dt.UTC), state=first.state)
+        assert second.error is None
+        assert "funnel 2 of the state is no longer in Mixpanel. The funnel is left out" in second.warnings
+        assert set(by_funnel(second)) == {str(each["funnel_id"]) for each in remaining}
+        third, _ = here(FixedProject(funnels=remaining), dt.datetime(2024, 1, 4, tzinfo=dt.UTC), state=second.state)
+        assert third.warnings == []
+
+
+@pytest.mark.parametrize("status", ["status:400", "status:404"])
+def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
+    """A funnel that Mixpanel refuses while it gives others, as one deleted meanwhile, does not end the stream."""
+    funnels = [{"funnel_id": number, "name": "", "days": days("2024-01-02")} for number in (1, 2, 3)]
+    for number, others in ((2, [2, 3]), (3, [1, 3])):
+        # The first request is the list.
+        with Emulator(FixedProject(funnels=funnels), faults=[Fault("funnels", number, status)]) as emulator:
+            settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
+            run = run_tap(settings, catalog=catalog()).well()
+        assert [record["funnel_id"] for record in run.records("funnels")] == others
+        assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == set(map(str, others))
+        [problem] = run.problems
+        assert f"of funnel {number - 1}: Mixpanel answered {status[-3:]}" in problem
+        assert problem.endswith("The funnel is left out")
+
+
+def test_funnels_that_are_all_refused_are_an_error() -> None:
+    """Where Mixpanel gives no funnel at all, the stream fails."""
+    with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:404")]) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
+        run = run_tap(settings, catalog=catalog())
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    assert "of funnel 7509: Mixpanel answered 404" in run.errors[0]
 
 
 def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name() -> None:
@@ -187,7 +280,10 @@ def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name()
         assert "start_date is missing: set it to the first day of funnels" in run.errors[0]
         for broken, says in (
             ({"replication_key_value": "soon"}, "the bookmark of funnels is broken"),
-            ({"funnel_ids": 7}, "funnel_ids of funnels is no list"),
+            ({"funnel_ids": 7}, "funnel_ids of funnels is not a list"),
+            ({"by_funnel": [7]}, "by_funnel of funnels is broken"),
+            ({"by_funnel": {"seven": "2024-01-04T00:00:00+00:00"}}, "by_funnel of funnels is broken"),
+            ({"by_funnel": {"7": "soon"}}, "by_funnel of funnels is broken"),
         ):
             settings = emulator.settings | {"start_date": "2024-01-01"}
             run = run_tap(settings, catalog=catalog(), state={"bookmarks": {"funnels": broken}})

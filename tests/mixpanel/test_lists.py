@@ -63,7 +63,7 @@ def days(client: Client, retrying: Retrying) -> object:
 
 
 WHOLE: dict[Ask[object], tuple[bytes, object]] = {
-    cohorts: (b"[%b]" % COHORT, [Cohort(1000, None, COHORT)]),
+    cohorts: (b"[%b]" % COHORT, [Cohort(1000, None, is_empty=False, text=COHORT)]),
     remarks: (b'{"status":"ok","results":[{"id":1,"user":{"id":3}}]}', [b'{"id":1,"user":{"id":3}}']),
     funnels: (b'[{"funnel_id":7509,"name":"K\\u00e4ufe"},{"funnel_id":1}]', None),
     days: (DAYS, {dt.date(2023, 4, 29): b'{"steps":[]}'}),
@@ -181,7 +181,7 @@ def test_members_are_narrowed_by_nothing_but_their_cohort(ask: Asking[object]) -
     page = {"page": 0, "page_size": 9, "session_id": "s", "total": 1, "results": [{"$distinct_id": 4}]}
     with Server(answer(json.dumps(page).encode())) as server:
         for group in (None, "-7"):
-            cohort = Cohort(1000, group, b"")
+            cohort = Cohort(1000, group, is_empty=False, text=b"")
             found = ask(server, lambda client, retrying: list(members(client, cohort, retrying, page_size=9)))  # noqa: B023
             assert len(found) == 1  # type: ignore[arg-type]
         users, groups = (request.split("\r\n\r\n")[1] for request in server.requests)

@@ -73,8 +73,8 @@ def test_the_states_shown_are_gone_on_from() -> None:
     [behaviors, profiles] = examples("profiles")
     [funnels] = examples("funnels")
     now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
-    ids = funnels["bookmarks"]["funnels"]["funnel_ids"]
-    project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": {}} for number in ids])
+    ids = funnels["bookmarks"]["funnels"]["by_funnel"]
+    project = FixedProject(funnels=[{"funnel_id": int(number), "name": "", "days": {}} for number in ids])
     with Emulator(project, now=lambda: now) as emulator:
         config = {**emulator.settings, "start_date": "2024-01-01", "profiles_incremental": True}
         state = {"bookmarks": {**profiles["bookmarks"], **funnels["bookmarks"]}}
@@ -87,6 +87,16 @@ def test_the_states_shown_are_gone_on_from() -> None:
     for stream in ("profiles", "funnels"):
         assert set(result.state["bookmarks"][stream]) == set(state["bookmarks"][stream])
     assert "behaviors" in behaviors
+
+
+def test_the_next_run_reads_the_other_cohorts() -> None:
+    """The state of cohort_members has the next run skip what it names."""
+    [state] = examples("cohort_members")
+    cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in (1000, 1001, 1002)]
+    with Emulator(FixedProject(cohorts=cohorts)) as emulator:
+        result = run_here(emulator.settings, TurnedClock(), catalog=catalog_of("cohort_members"), state=state)
+    assert [json.loads(record)["cohort_id"] for record in result.records("cohort_members")] == [1002]
+    assert result.state == {"bookmarks": {"cohort_members": {}}}
 
 
 def test_the_behaviors_shown_find_who_bought_twice() -> None:

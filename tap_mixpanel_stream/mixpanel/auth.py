@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
-def _basic(username: str, password: str) -> str:
+def basic(username: str, password: str) -> str:
     """The value of a Basic `Authorization` header.
 
     Encoded as UTF-8: `requests` would take ISO-8859-1, and fail on a secret that has none.
@@ -59,7 +59,7 @@ class ServiceAccount(AuthBase):
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Signs a request."""
-        r.headers["Authorization"] = _basic(self.username, self.secret)
+        r.headers["Authorization"] = basic(self.username, self.secret)
         return r
 
     @property
@@ -70,7 +70,7 @@ class ServiceAccount(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return _forms(self.secret, _basic(self.username, self.secret).removeprefix("Basic "))
+        return _forms(self.secret, basic(self.username, self.secret).removeprefix("Basic "))
 
     @property
     def settings(self) -> str:
@@ -91,7 +91,7 @@ class ProjectSecret(AuthBase):
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Signs a request."""
-        r.headers["Authorization"] = _basic(self.secret, "")
+        r.headers["Authorization"] = basic(self.secret, "")
         return r
 
     @property
@@ -102,7 +102,7 @@ class ProjectSecret(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return _forms(self.secret, _basic(self.secret, "").removeprefix("Basic "))
+        return _forms(self.secret, basic(self.secret, "").removeprefix("Basic "))
 
     @property
     def settings(self) -> str:

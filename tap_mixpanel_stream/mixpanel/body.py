@@ -19,9 +19,10 @@ import urllib3
 
 from . import unpacking
 from .errors import BrokenBody, Refused, TooLarge, shown
+from .framing import PACE, FramingError, SlowError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
 
@@ -71,7 +72,14 @@ def packing_of(response: requests.Response) -> unpacking.Packing:
     )
 
 
-def read_all(response: requests.Response, limit: int, counts: Counts | None = None, *, remedy: str = "") -> bytearray:
+def read_all(
+    response: requests.Response,
+    limit: int,
+    counts: Counts | None = None,
+    *,
+    remedy: str = "",
+    check: Callable[[], None] | None = None,
+) -> bytearray:
     """A whole body, for answers that are small or have to be held as one.
 
     Args:
@@ -79,6 +87,7 @@ def read_all(response: requests.Response, limit: int, counts: Counts | None = No
         limit: Unpacked bytes at the most.
         counts: As for `unpacked`.
         remedy: What to do about an answer over the limit.
+        check: Called for each block; may raise to end it.
 
     Raises:
         BrokenBody: As for `unpacked`.
@@ -87,6 +96,8 @@ def read_all(response: requests.Response, limit: int, counts: Counts | None = No
     """
     body = bytearray()
     for block in unpacked(response, counts):
+        if check:
+            check()
         body += block
         if len(body) > limit:
             raise TooLarge(
@@ -135,10 +146,15 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
 def _reason(error: Exception, received: int) -> str:
     """What broke a body, in words."""
     after = f"after {received} bytes of the answer"
+    causes = [error, error.__cause__, error.__context__, *error.args]
+    if any(isinstance(cause, SlowError) for cause in causes):
+        return f"less than {PACE} bytes a second {after}, for longer than request_timeout"
     if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
         return f"silence {after}, for longer than request_timeout"
-    causes = [error, error.__cause__, error.__context__, *error.args]
-    if any(isinstance(cause, (IncompleteRead, urllib3.exceptions.InvalidChunkLength)) for cause in causes):
+    framing = next((cause for cause in causes if isinstance(cause, FramingError)), None)
+    if framing is not None:
+        return f"the answer's framing broke {after}: {framing}"
+    if any(isinstance(cause, IncompleteRead) for cause in causes):
         return f"the connection ended {after}, which was not all of it"
     broke = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
     if broke is not None:

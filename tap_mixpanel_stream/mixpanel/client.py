@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.cookiejar
 import logging
+import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +26,7 @@ from .errors import (
     retry_after_seconds,
     shown,
 )
+from .framing import FramingError
 from .wire import Adapter, Sockets
 
 if TYPE_CHECKING:
@@ -43,9 +46,6 @@ _CONNECT_TIMEOUT = 10.0
 
 _ERROR_BODY = 64 * 1024
 """Bytes read of an answer that is an error."""
-
-_CONNECTIONS = 100
-"""Idle connections kept, so that no thread's is thrown away: Mixpanel's docs allow 100 exports at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,11 +91,11 @@ class Client:
         self._workspace_id = workspace_id
         self._sockets = Sockets()
         self._session = _Session()
-        self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip"})
+        self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"})
         # No cookie is kept: a session that never changes can be shared by threads.
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, Adapter(self._sockets, _CONNECTIONS))
+            self._session.mount(scheme, Adapter(self._sockets))
 
     def open(self, query: Query) -> Answer:
         """Asks once, as soon as the quota allows it; a 429 is waited out and asked again.
@@ -178,6 +178,8 @@ class Client:
     def _no_answer(self, error: Exception, what: str, host: str) -> MixpanelError:
         """The error for a request that brought no answer."""
         causes = _causes(error)
+        if authorities := _unusable_authorities():
+            return Refused(f"{what}{authorities}")
         certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
         if certificate is not None:
             return Refused(
@@ -237,7 +239,7 @@ class Answer:
         self.close()
 
     def close(self) -> None:
-        """Gives the connection back if the body was read to its end, and ends it otherwise."""
+        """Ends the connection."""
         self._response.close()
 
     @property
@@ -281,7 +283,7 @@ class Answer:
             Stopped: The client was stopped.
         """
         try:
-            return read_all(self._response, limit, self._counts, remedy=remedy)
+            return read_all(self._response, limit, self._counts, remedy=remedy, check=self._clock.check)
         except (BrokenBody, Refused) as error:
             raise self.named(error) from None
 
@@ -301,6 +303,24 @@ class _Session(requests.Session):
         return None
 
 
+def _unusable_authorities() -> str | None:
+    """What is wrong with the file of certificates that the environment names; None where nothing is."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # in the order in which `requests` looks
+    name = next((name for name in names if os.environ.get(name)), None)
+    if name is None:
+        return None
+    path = os.environ[name]
+    try:
+        if not Path(path).is_dir():
+            ssl.create_default_context(cafile=path)
+    except OSError as error:  # an ssl.SSLError is one
+        return (
+            f"{name} names {path}, which cannot be read as PEM certificates ({error.strerror}): "
+            "correct the path, or take the variable out of the environment"
+        )
+    return None
+
+
 def _beginning(response: requests.Response) -> str:
     """What can be read of an error's body. It need not be whole: the status says enough."""
     body = bytearray()
@@ -317,6 +337,8 @@ def _beginning(response: requests.Response) -> str:
 def _reason(causes: list[BaseException]) -> str:
     """The innermost reason that was meant for people."""
     for cause in reversed(causes):
+        if isinstance(cause, FramingError):
+            return f"the answer is not valid HTTP: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
             return shown(str(cause.strerror))
         if str(cause).startswith("Tunnel connection failed"):  # It goes on with a proxy's status and its words.

@@ -12,19 +12,25 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from .auth import basic
+from .framing import Response
+
 if TYPE_CHECKING:
     from urllib3 import PoolManager
+
+_POOLED = 100
+"""Ended connections that urllib3 may hold on to. With fewer than there are threads it logs a warning for each more."""
 
 
 def _kept_alive() -> list[tuple[int, int, int]]:
     """Socket options: ask a silent other side after a minute whether it is still there, and every 15 s from then on.
 
-    An export may be silent for minutes, and an idle connection waits for quota up to an hour. Routers on the way forget
-    connections without traffic, after about six minutes in some clouds, and without a word: what was asked for would
-    never come.
+    An export may be silent for minutes. Routers on the way forget connections without traffic, after about six minutes
+    in some clouds, and without a word: what was asked for would never come.
     """
     options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     # Under other names, or missing, on other systems than Linux, whose own patience has to do there.
@@ -72,15 +78,14 @@ def _shut_down(used: socket.socket) -> None:
 class Adapter(HTTPAdapter):
     """The adapter of `requests`, with every socket taken in by `Sockets`."""
 
-    def __init__(self, sockets: Sockets, connections: int) -> None:
+    def __init__(self, sockets: Sockets) -> None:
         """Like its parent.
 
         Args:
             sockets: Where sockets are taken in.
-            connections: Idle connections kept for a host.
         """
         self._pools = _pools(sockets)
-        super().__init__(pool_maxsize=connections)
+        super().__init__(pool_maxsize=_POOLED)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
         super().init_poolmanager(*args, **kwargs, socket_options=_kept_alive())
@@ -90,6 +95,11 @@ class Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs, socket_options=_kept_alive())
         self._use_pools(manager)
         return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """The credentials in a proxy's address, encoded as UTF-8; the parent's ISO-8859-1 lacks most characters."""
+        username, password = get_auth_from_url(proxy)
+        return {"Proxy-Authorization": basic(username, password)} if username else {}
 
     def _use_pools(self, manager: PoolManager) -> None:
         # A SOCKS proxy brings pools of its own; its sockets are not taken in, and end with their time-out.
@@ -101,11 +111,14 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
     """urllib3's pools, by scheme, of connections whose sockets are taken in."""
 
     class Plain(HTTPConnection):
+        response_class = Response
+
         def connect(self) -> None:
             super().connect()
             sockets.add(_plain_socket(self.sock))
 
     class Tls(HTTPSConnection):
+        response_class = Response
         _handshaking: socket.socket | None = None
 
         def _new_conn(self) -> socket.socket:

@@ -291,7 +291,7 @@ class EventsStream(MixpanelStream):
                 self._workers.fill(shaping, self._watched(answer), portion)
             else:
                 with contextlib.closing(self._turns.of(self._watched(answer))) as blocks:
-                    shaping(blocks, portion)
+                    shaping(blocks, portion, self.clock.check)
         except BrokenBody as error:
             raise answer.named(error) from None
 

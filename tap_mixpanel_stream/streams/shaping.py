@@ -12,7 +12,7 @@ from ..mixpanel.unpacking import unpacked
 from ..records.lines import LineCutter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from zoneinfo import ZoneInfo
 
     from ..delivery.portion import Portion
@@ -44,12 +44,13 @@ class Shaping:
     skip_bad_lines: bool
     packing: Packing
 
-    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+    def __call__(self, blocks: Iterable[bytes], portion: Portion, check: Callable[[], None] | None = None) -> None:
         """Fill a portion with a whole body.
 
         Args:
             blocks: The body as sent. Ends well only if the HTTP framing did.
             portion: An empty one.
+            check: Called for each unpacked block; may raise to end it. A block as sent can unpack to 64 MiB.
 
         Raises:
             BrokenBody: The body is not whole.
@@ -74,6 +75,8 @@ class Shaping:
         )
         cutter = LineCutter()
         for block in unpacked(blocks, self.packing):
+            if check:
+                check()
             portion.unpacked += len(block)
             if lines := cutter.cut(block):
                 portion.lines.write(converter.convert(lines))

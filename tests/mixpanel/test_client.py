@@ -89,15 +89,6 @@ def test_each_api_has_its_root(connect: Connect) -> None:
     assert "workspace_id" not in annotations + events
 
 
-def test_a_connection_is_used_again(connect: Connect) -> None:
-    with Server(answer(b"x")) as server:
-        client = connect(server)
-        for _ in range(3):
-            with client.open(EVENTS) as opened:
-                opened.read(1)
-        assert (len(server.requests), server.connections) == (3, 1)
-
-
 def test_a_body_that_is_left_unread_ends_its_connection(connect: Connect) -> None:
     with Server(begins(gzip_in_chunks(packed(b"x" * 10**6))[:100]), answer(b"x")) as server:
         client = connect(server)

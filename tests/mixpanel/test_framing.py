@@ -1,0 +1,275 @@
+"""Servers that hold a run, or have it read without end; answers that belong to nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_mixpanel_stream.mixpanel import framing
+from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
+from tap_mixpanel_stream.mixpanel.client import Client
+from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, Refused, Transient
+from tap_mixpanel_stream.mixpanel.query import Query
+from tap_mixpanel_stream.mixpanel.quota import Quota
+from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
+from tests.mixpanel.turned_clock import START, TurnedClock
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+QUERY = Query("events 2024-01-01", "data", "export")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TIMEOUT = 1.0
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    clients: list[Client] = []
+
+    def connect(where: Server | Hosts, timeout: float = TIMEOUT) -> Client:
+        hosts = where.hosts if isinstance(where, Server) else where
+        clock = TurnedClock(START)
+        client = Client(
+            hosts, ServiceAccount("name", "hunter2-hunter2", "1"), Quota(clock), clock, request_timeout=timeout
+        )
+        clients.append(client)
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+def error_of(client: Client) -> MixpanelError:
+    with pytest.raises(MixpanelError) as raised, client.open(QUERY) as opened:
+        opened.read(10**9)
+    return raised.value
+
+
+def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.socket], None]:
+    """Say the same again and again, as long as the other side listens."""
+
+    def script(taken: socket.socket) -> None:
+        taken.sendall(start)
+        while True:
+            time.sleep(pause)
+            taken.sendall(piece)
+
+    return script
+
+
+HELD = {
+    "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "not valid HTTP: it has more headers"),
+    "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no answer from 127.0.0.1 within"),
+    "headers, fast": (
+        endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 900 + b"\r\n"),
+        "not valid HTTP: it has more headers",
+    ),
+    "headers, a byte at a time": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.3), "no answer from 127.0.0.1 within"),
+    "the first line, a byte at a time": (endless(b"HTTP/1.1 200 ", b"x", 0.3), "no answer from 127.0.0.1 within"),
+    "trailers, fast": (
+        endless(CHUNKED + b"0\r\n", b"X: x\r\n" * 999),
+        "framing broke after 0 bytes of the answer: it has more",
+    ),
+    "trailers, slowly": (endless(CHUNKED + b"0\r\n", b"X: x\r\n", 0.3), "for longer than request_timeout"),
+    "a trailer, a byte at a time": (
+        endless(CHUNKED + b"1\r\nx\r\n0\r\nX: ", b"x", 0.3),
+        "for longer than request_timeout",
+    ),
+    "chunks, a byte at a time": (endless(CHUNKED, b"1\r\nx\r\n", 0.3), "less than 128 bytes a second after"),
+    "a length, a byte at a time": (
+        endless(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x", 0.3),
+        "less than 128 bytes a second after",
+    ),
+    "the size of a chunk, a digit at a time": (
+        endless(CHUNKED, b"0", 0.3),
+        "less than 128 bytes a second after 0 bytes",
+    ),
+    "what a chunk can be extended by": (endless(CHUNKED + b"1;", b"x" * 100), "the size of a chunk is not a number"),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_no_server_holds_a_run(connect: Connect, case: str) -> None:
+    """Whatever comes without end is given up soon after the read timeout, and is worth another try."""
+    script, words = HELD[case]
+    with Server(script) as server:
+        begin = time.monotonic()
+        error = error_of(connect(server))
+        assert time.monotonic() - begin < TIMEOUT + 2
+    assert isinstance(error, Transient)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("headers", ["Content-Length: 90000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1;\r\n"])
+def test_the_body_of_an_error_is_not_waited_for(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, headers: str
+) -> None:
+    """The status says enough: after a few seconds the text of an error is left as far as it has come."""
+    monkeypatch.setattr(framing, "_ERROR_SECONDS", 1.0)
+    with Server(endless(b"HTTP/1.1 403 No\r\n" + headers.encode(), b"x", 0.3)) as server:
+        begin = time.monotonic()
+        error = error_of(connect(server, timeout=60))
+        assert time.monotonic() - begin < 3
+    assert isinstance(error, Refused)
+    assert "answered 403" in str(error)
+
+
+def test_the_body_of_an_error_is_read_to_64_kib(connect: Connect) -> None:
+    """An error that goes on unpacking to nothing is left after 64 KiB as sent."""
+    start = b"HTTP/1.1 403 No\r\nContent-Length: 900000000\r\nContent-Encoding: gzip\r\n\r\n"
+    with Server(endless(start, packed(b"") * 100)) as server:
+        assert "answered 403" in str(error_of(connect(server, timeout=60)))
+
+
+def test_a_slow_but_honest_body_arrives(connect: Connect) -> None:
+    """A body may pause for most of the read timeout, and take many times as long, if it keeps to the pace."""
+    body = b"x" * 1600
+
+    def slow(taken: socket.socket) -> None:
+        taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1600\r\n\r\n")
+        for start in range(0, 1600, 200):
+            time.sleep(0.6)
+            taken.sendall(body[start : start + 200])
+
+    with Server(slow) as server, connect(server).open(QUERY) as opened:
+        assert opened.read(10**6) == body
+
+
+def test_only_waiting_counts(connect: Connect) -> None:
+    """What the tap does between two reads takes nothing off the server's time."""
+    body = b"x" * 300_000
+    with Server(answer(body)) as server, connect(server).open(QUERY) as opened:
+        blocks = opened.blocks()
+        came = len(next(blocks))
+        time.sleep(1.5 * TIMEOUT)
+        assert came + sum(map(len, blocks)) == len(body)
+
+
+@pytest.mark.parametrize("size", [b"-1", b"+5", b"0x5", b"5_0", b" 5", b"", b"\xd9\xa5", b"f" * 16, b"5 5"])
+def test_the_size_of_a_chunk_is_a_number(connect: Connect, size: bytes) -> None:
+    """`-1` made the HTTP library read without end."""
+    with Server(endless(CHUNKED + size + b"\r\n", b"x" * 65536)) as server:
+        error = error_of(connect(server))
+    assert isinstance(error, BrokenBody)
+    assert "the size of a chunk is not a number" in str(error)
+
+
+@pytest.mark.parametrize("body", [b"5\r\nabcdefg\r\n0\r\n\r\n", b"5\r\nabcde0\r\n\r\n"])
+def test_a_chunk_is_as_long_as_its_size(connect: Connect, body: bytes) -> None:
+    """A line break must follow it."""
+    with Server(CHUNKED + body) as server:
+        assert "a chunk is longer than its size" in str(error_of(connect(server)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n", b"005 \r\nabcde\r\n000;x\r\nTrailer: x\r\n\r\n", b"5\nabcde\r\n0\n\n"],
+)
+def test_chunks_may_have_extensions_and_trailers(connect: Connect, body: bytes) -> None:
+    """What is allowed arrives."""
+    with Server(CHUNKED + body) as server, connect(server).open(QUERY) as opened:
+        assert opened.read(10) == b"abcde"
+
+
+@pytest.mark.parametrize(
+    "lengths", [("5", "4"), ("5", "6"), ("5, 5",), ("5, 6",), ("+5",), ("5_0",), ("-5",), ("5 5",), ("x",), ("9" * 40,)]
+)
+def test_two_lengths_are_a_broken_answer(connect: Connect, lengths: tuple[str, ...]) -> None:
+    """They are not an address that is not valid: the request is tried again."""
+    head = "".join(f"Content-Length: {length}\r\n" for length in lengths)
+    with Server(f"HTTP/1.1 200 OK\r\n{head}\r\nabcde".encode()) as server:
+        error = error_of(connect(server))
+    assert type(error) is Transient
+    assert "the answer is not valid HTTP: Content-Length is given twice or is not a number" in str(error)
+
+
+def test_a_malformed_header_is_a_broken_answer(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """The libraries would log it as it came, and ignore what follows it."""
+    with Server(b"HTTP/1.1 200 OK\r\nno header\x1b\r\nContent-Length: 5\r\n\r\nabcde") as server:
+        error = error_of(connect(server))
+    assert type(error) is Transient
+    assert "a header is malformed" in str(error)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_a_second_answer_belongs_to_nobody(connect: Connect, pause: float) -> None:
+    """What follows a response on its connection is never taken for the answer to another request."""
+
+    def two(taken: socket.socket) -> None:
+        taken.sendall(gzip_in_chunks(packed(b"mine")))
+        time.sleep(pause)
+        taken.sendall(gzip_in_chunks(packed(b"nobody's")))
+
+    with Server(two, two, gzip_in_chunks(packed(b"mine too"))) as server:
+        client = connect(server)
+        for expected in (b"mine", b"mine", b"mine too"):
+            with client.open(QUERY) as opened:
+                assert bytes(opened.read(100)) == expected
+        assert (len(server.requests), server.connections) == (3, 3)
+        assert all("Connection: close\r\n" in request for request in server.requests)
+
+
+# --- Proxies ---------------------------------------------------------------------------------------------------------
+
+AWAY = Hosts("https://data.example", "https://example")
+
+
+@pytest.mark.parametrize("script", [HELD["headers, fast"][0], HELD["headers, a byte at a time"][0]])
+def test_no_proxy_holds_a_run(connect: Connect, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
+    """Its answer is held to the same limits."""
+    monkeypatch.setattr("tap_mixpanel_stream.mixpanel.client._CONNECT_TIMEOUT", 1.0)
+    with Server(script) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        begin = time.monotonic()
+        error = error_of(connect(AWAY))
+        assert time.monotonic() - begin < 4
+    assert type(error) is Transient
+
+
+def test_a_proxys_password_can_be_of_any_letters(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent as UTF-8."""
+    with Server(answer(b"", status="407 No")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:p%C4%85ss%E6%9D%B1@"))
+        assert "407 No" in str(error_of(connect(AWAY)))
+        assert "Proxy-Authorization: Basic dXNlcjpwxIVzc+adsQ==\r\n" in proxy.requests[0]
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_missing_certificate_file_is_named(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    """It is not worth another try."""
+    path = tmp_path / "authorities.pem"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(name, str(path))
+    with Server(answer(b"x")) as server:
+        error = error_of(connect(Hosts(server.url.replace("http:", "https:"), "https://example")))
+    assert isinstance(error, Refused)
+    assert f"{name} names {path}, which cannot be read as PEM certificates" in str(error)
+
+
+# --- Stopping --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_ends_unpacking(connect: Connect) -> None:
+    """A few bytes can unpack to much; the stop does not wait for the rest."""
+    with Server(gzip_in_chunks(packed(b"\0" * 200_000_000))) as server:
+        client = connect(server)
+        with client.open(QUERY) as opened:
+            client.clock.stop()
+            begin = time.monotonic()
+            with pytest.raises(MixpanelError, match="stopped"):
+                opened.read(10**9)
+        assert time.monotonic() - begin < 0.1

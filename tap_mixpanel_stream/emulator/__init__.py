@@ -6,6 +6,7 @@ What it does is what we believe Mixpanel does. Nothing in the tap imports it.
 from __future__ import annotations
 
 from .credentials import Credentials
+from .engage import Paging
 from .faults import KINDS, NAMES, Fault
 from .history import SyntheticProject
 from .project import FixedProject, Project
@@ -20,6 +21,7 @@ __all__ = [
     "Emulator",
     "Fault",
     "FixedProject",
+    "Paging",
     "Project",
     "Quota",
     "SeenRequest",

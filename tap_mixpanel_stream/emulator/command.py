@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from .engage import Paging
 from .faults import NAMES, Fault
 from .history import SyntheticProject
 from .quota import Quota
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fixed: datetime | None = options.now
     now = None if fixed is None else lambda: fixed
     try:
-        emulator = Emulator(project, faults=options.fault, quota=quota, now=now, port=options.port)
+        paging = Paging(fields=options.page_fields)
+        emulator = Emulator(project, faults=options.fault, quota=quota, now=now, paging=paging, port=options.port)
     except OSError as error:
         sys.stderr.write(
             f"port {options.port} cannot be used ({error.strerror}): stop what has it, or give another --port\n"
@@ -91,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quota", type=int, nargs="?", const=60, metavar="HOURLY", help="keep Mixpanel's limits, 60 requests an hour"
+    )
+    parser.add_argument(
+        "--page-fields",
+        choices=["every", "first", "none"],
+        default="every",
+        help="pages of profiles that have page_size, total and session_id; with none, the first has its session_id",
     )
     parser.add_argument("--now", type=_instant, metavar="ISO", help="stop the clock at this instant")
     parser.add_argument(

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .refusal import Refusal
 from .where import BadExpressionError, Predicate, compile_where
@@ -25,6 +25,30 @@ _DEFAULT_PAGE = 1000
 _MOST_IDS = 2000
 _MOST_WITH_BEHAVIORS = 1000
 _MOST_SESSIONS = 64
+
+
+@dataclass(frozen=True)
+class Paging:
+    """How answers differ from the documented ones, in ways that were seen on the live API or cannot be ruled out.
+
+    Attributes:
+        fields: The pages that have `page_size`, `total` and `session_id`: every one, the first alone, or none, where
+            the first has its `session_id` all the same.
+        total_error: By how many profiles `total` is too large.
+        beyond_end: What comes instead of a page beyond the last: an empty one, a 400, or the first page again.
+        has_new_session_ids: Whether each later page brings a new session id; the older ones stay valid.
+    """
+
+    fields: Literal["every", "first", "none"] = "every"
+    total_error: int = 0
+    beyond_end: Literal["empty", "refused", "repeated"] = "empty"
+    has_new_session_ids: bool = False
+
+
+def without_fields(answer: Mapping[str, object]) -> dict[str, object]:
+    """Return a page's answer without what it need not have; a first page keeps its session."""
+    left_out = {"page_size", "total"} if answer["page"] == 0 else {"page_size", "total", "session_id"}
+    return {key: value for key, value in answer.items() if key not in left_out}
 
 
 @dataclass
@@ -64,11 +88,18 @@ class Engage:
         largest_page: A larger `page_size` is lowered to this; the answer says what it used.
         data_views: What a profile must match to be seen through a data view, as an expression by `workspace_id`; a
             project without data views looks at no `workspace_id`.
+        paging: How its answers differ from the documented ones.
     """
 
     def __init__(
-        self, project: Project, session_seconds: float, largest_page: int, data_views: Mapping[str, str] | None = None
+        self,
+        project: Project,
+        session_seconds: float,
+        largest_page: int,
+        data_views: Mapping[str, str] | None = None,
+        paging: Paging | None = None,
     ) -> None:
+        self._paging = paging or Paging()
         self._project = project
         self._data_views = data_views
         self._session_seconds = session_seconds
@@ -97,21 +128,33 @@ class Engage:
         else:
             session = self._query(params, now)
             name = self._remember(session)
-        results: Sequence[Mapping[str, object]] = session.page(page)
+        results: Sequence[Mapping[str, object]] = session.page(self._place(page, session))
         if "output_properties" in params:
             wanted = set(_json_list(params, "output_properties"))
             results = [
                 {**each, "$properties": {key: value for key, value in _properties(each).items() if key in wanted}}
                 for each in results
             ]
-        return {
+        if page and self._paging.has_new_session_ids:
+            name = self._remember(session)
+        answer: dict[str, object] = {
             "page": page,
             "page_size": session.page_size,
             "session_id": name,
             "status": "ok",
-            "total": len(session),
+            "total": len(session) + self._paging.total_error,
             "results": results,
         }
+        has_fields = self._paging.fields == "every" or (self._paging.fields == "first" and page == 0)
+        return answer if has_fields else without_fields(answer)
+
+    def _place(self, page: int, session: _Session) -> int:
+        """Return the page to give for the one that was asked for."""
+        if page == 0 or page * session.page_size < len(session):
+            return page
+        if self._paging.beyond_end == "refused":
+            raise Refusal(400, SESSION_EXPIRED)
+        return 0 if self._paging.beyond_end == "repeated" else page
 
     def is_page(self, form: Mapping[str, str]) -> bool:
         """Return whether this is a later page of a session."""

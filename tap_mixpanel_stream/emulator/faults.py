@@ -77,13 +77,14 @@ NAMES: Mapping[str, str] = {
     "session-expired": "400: `request for page in uncached query for params`",
     "short-page": "fewer results than the page size while `total` says that there are more",
     "wrong-page": "another page than the one that was asked for",
+    "bare-page": "no `page_size` and no `total`, and on later pages no `session_id`",
 }
 """All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
 
 OF_EXPORT = frozenset({"crlf", "blank-lines", "no-final-newline", "time-null", "short-body", "status:400-to-date"})
 """Those that strike an export only: a page of profiles is one line, and has no days."""
 
-OF_ENGAGE = frozenset({"session-expired", "short-page", "wrong-page"})
+OF_ENGAGE = frozenset({"session-expired", "short-page", "wrong-page", "bare-page"})
 """Those that strike engage only."""
 
 _SENTINEL = "sentinel:"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from .credentials import Credentials
 from .damage import HTML
-from .engage import SESSION_EXPIRED, Engage
+from .engage import SESSION_EXPIRED, Engage, Paging, without_fields
 from .export import Export, read_day
 from .quota import Account, Quota, retry_after
 from .refusal import Refusal
@@ -50,6 +50,7 @@ class Emulator:
         largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
         data_views: By `workspace_id`, the expression that a profile must match to be seen through that data view.
         funnel_overall: Whether a funnel's answer has `$overall`, the sum of its days.
+        paging: How the pages of engage differ from the documented ones.
         level: The gzip level.
         cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
             body is sent again as it was, whatever has become visible since.
@@ -68,6 +69,7 @@ class Emulator:
         largest_page: int = 50_000,
         data_views: Mapping[str, str] | None = None,
         funnel_overall: bool = False,
+        paging: Paging | None = None,
         level: int = 6,
         cache_bytes: int = 0,
         port: int = 0,
@@ -79,7 +81,7 @@ class Emulator:
         self.funnel_overall = funnel_overall
         self.level = level
         self.closing = threading.Event()
-        self.engage = Engage(project, session_seconds, largest_page, data_views)
+        self.engage = Engage(project, session_seconds, largest_page, data_views, paging)
         self.cache = _Cache(cache_bytes)
         self.now = now or (lambda: datetime.now(UTC))
         self._quota = quota
@@ -204,6 +206,8 @@ class Emulator:
                 answer["results"] = results[: int(len(results) * fault.at)]
             if fault.name == "wrong-page":
                 answer["page"] = int(parameters.get("page", 0)) + 1
+            if fault.name == "bare-page":
+                answer = without_fields(answer)
         return answer
 
     def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, Paging, SyntheticProject
 from tests.emulator.client import Answered, ask, engage
 
 PEOPLE: list[dict[str, object]] = [
@@ -58,6 +58,40 @@ def test_a_session_does_not_move_with_the_clock() -> None:
         clock[0] = NOW
         page = engage(emulator, page_size=10, page=1, session_id=session).json
     assert page["results"] == list(emulator.project.profiles(None, now=datetime(2024, 2, 1, tzinfo=UTC)))[10:]
+
+
+def pages_of(paging: Paging, count: int) -> list[Answered]:
+    """Ask for pages of two profiles out of three, each by the latest session id."""
+    with Emulator(fixed(), paging=paging) as emulator:
+        answers = [engage(emulator, page_size=2)]
+        session = answers[0].json["session_id"]
+        for number in range(1, count):
+            answers.append(engage(emulator, page_size=2, page=number, session_id=session))
+            session = answers[-1].json.get("session_id", session)
+    return answers
+
+
+def test_pages_can_lack_size_total_and_session() -> None:
+    """A first page always has its session."""
+    own, fields = {"page", "status", "results"}, {"page_size", "total", "session_id"}
+    every, first, none = Paging(fields="every"), Paging(fields="first"), Paging(fields="none")
+    assert [page.json.keys() for page in pages_of(every, 2)] == [own | fields, own | fields]
+    assert [page.json.keys() for page in pages_of(first, 2)] == [own | fields, own]
+    assert [page.json.keys() for page in pages_of(none, 2)] == [own | {"session_id"}, own]
+
+
+def test_a_page_beyond_the_end_can_be_refused_or_be_the_first() -> None:
+    """It is empty otherwise."""
+    assert ids(pages_of(Paging(), 3)[2]) == []
+    assert pages_of(Paging(beyond_end="refused"), 3)[2].error == "request for page in uncached query for params"
+    assert ids(pages_of(Paging(beyond_end="repeated"), 3)[2]) == ["a", 7]
+
+
+def test_a_total_can_be_off_and_sessions_can_change() -> None:
+    """The older session ids stay valid."""
+    pages = [page.json for page in pages_of(Paging(total_error=2, has_new_session_ids=True), 3)]
+    assert [page["total"] for page in pages] == [5, 5, 5]
+    assert len({page["session_id"] for page in pages}) == 3
 
 
 @pytest.mark.parametrize("form", [{}, {"session_id": "123-NONE"}])

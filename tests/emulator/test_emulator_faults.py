@@ -411,6 +411,12 @@ def test_a_short_page_says_that_there_is_more() -> None:
     assert (len(page["results"]), page["page_size"], page["total"]) == (50, 100, 300)
 
 
+def test_a_page_can_lack_what_the_first_said() -> None:
+    """A later page then has no page size, no total and no session."""
+    page = struck_profiles("bare-page").json
+    assert page.keys() == {"page", "status", "results"}
+
+
 def test_another_page_can_come() -> None:
     page = struck_profiles("wrong-page").json
     assert (page["page"], len(page["results"])) == (2, 100)

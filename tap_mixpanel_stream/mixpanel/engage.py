@@ -1,21 +1,24 @@
 """Profiles, page by page.
 
-Mixpanel's docs: the first page starts a session, and further pages are asked for by its id. A page with fewer profiles
-than its `page_size` is the last one.
+The first request opens a session and has neither `page` nor `session_id`. Later pages belong to the session, and may
+leave out what the first page said: `page_size`, `total` and `session_id` are remembered. The last page has fewer
+profiles than the page size. The session's `total` then shows whether all pages came.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..surrogates import masked, unmasked
-from .errors import BrokenBody, SessionExpired, shown
+from .errors import BrokenBody, Refused, SessionExpired, shown
 from .query import Query
 
 if TYPE_CHECKING:
@@ -29,7 +32,10 @@ _PAGE_LIMIT = 256 * 1024 * 1024
 """Bytes of a page, unpacked, at the most. It is held in memory, and three times over if it has half surrogate pairs."""
 
 _SESSIONS = 4
-"""Sessions tried at the most, the first one included."""
+"""Sessions read at the most, the first one included."""
+
+_PAGES = 100_000
+"""Pages of a session at the most, so that an endless one ends: 500 million profiles, unless the pages are small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,11 @@ class EngageOptions:
 
         Args:
             page: The page's number, from 0.
-            session_id: The first page's session, for any other page.
+            session_id: The session, for any page but the first.
         """
-        fields = {"page": str(page), "page_size": str(self.page_size)}
+        fields = {"page_size": str(self.page_size)}
         if session_id is not None:
-            fields["session_id"] = session_id
+            fields |= {"page": str(page), "session_id": session_id}
         if self.where:
             fields["where"] = self.where
         if self.output_properties:
@@ -108,9 +114,9 @@ class Page:
 
     Attributes:
         number: From 0.
-        page_size: Profiles in a full page, by Mixpanel's word.
-        total: Profiles in all pages, by Mixpanel's word; None if it said nothing.
-        session_id: What further pages are asked for by.
+        page_size: Profiles in a full page; None if the answer does not say.
+        total: Profiles in all pages; None if the answer does not say.
+        session_id: The session that later pages belong to; None if the answer does not say.
         results: The profiles, as they came.
         requested_at: When the page was asked for, UTC.
         received: Bytes of the answer, as sent.
@@ -118,27 +124,29 @@ class Page:
     """
 
     number: int
-    page_size: int
+    page_size: int | None
     total: int | None
-    session_id: str
+    session_id: str | None
     results: list[msgspec.Raw]
     requested_at: datetime
     received: int
     unpacked: int
 
-    @property
-    def is_last(self) -> bool:
-        """Whether no page follows it."""
-        return len(self.results) < self.page_size
+    def digest(self) -> bytes:
+        """Hash the profiles, to compare pages without keeping them."""
+        digest = hashlib.blake2b(digest_size=16)
+        for result in self.results:
+            digest.update(result)
+        return digest.digest()
 
 
 class _Engage(msgspec.Struct):
     """The answer's shape, as far as it matters here."""
 
-    page: int
-    page_size: int
-    session_id: str | int | None
     results: list[msgspec.Raw]
+    page: int | None = None
+    page_size: int | None = None
+    session_id: str | int | None = None
     total: int | None = None
 
 
@@ -152,7 +160,9 @@ def pages(
 ) -> Iterator[Page]:
     """Yields all pages in order, each of them whole.
 
-    Where Mixpanel forgets the session, all pages come again from the first.
+    If the session expires, or ends before its total, the pages are read again from the first. Those at the beginning
+    that came before, and are still the same, are not yielded again. The page by which a session ends before its total
+    is yielded only if a second session ends after the same number of profiles.
 
     Args:
         client: Whom to ask.
@@ -162,41 +172,155 @@ def pages(
         log: Where a session that starts again is announced.
 
     Raises:
-        BrokenBody: A page did not arrive whole, or the session ended with fewer profiles than it had announced.
+        BrokenBody: A page did not arrive whole, the session ended before its total, or it goes on far beyond it.
         MixpanelError: As `Client.open`.
     """
     log = log or logging.getLogger(__name__)
-    for session in range(1, _SESSIONS + 1):
+    yielded: list[bytes] = []
+    short_count: int | None = None
+    for attempt in range(1, _SESSIONS + 1):
+        session = _Session(client, options, retrying, what, short_count)
+        is_same = True
         try:
-            yield from _session(client, options, retrying, what)
+            for page in session:
+                if not session.is_credible:
+                    break
+                digest = page.digest()
+                is_same = is_same and yielded[page.number : page.number + 1] == [digest]
+                if not is_same:
+                    yielded[page.number :] = [digest]
+                    yield page
         except SessionExpired as expired:
-            if session == _SESSIONS:
+            if attempt == _SESSIONS:
                 expired.add(f"in {_SESSIONS} sessions; a smaller result, by profiles_where, would be faster to read")
                 raise
-            log.warning("%s; starting again from page 0, profiles already delivered come again", expired)
-        else:
+            log.warning("%s; starting again from page 0", expired)
+            continue
+        if not session.is_short:
             return
+        if session.is_credible:
+            log.warning("%s, twice; going on, since its total can be a little off", session.ending)
+            return
+        if short_count is not None or attempt == _SESSIONS:
+            raise BrokenBody(f"{session.ending}, in {attempt} sessions: run again")
+        short_count = session.count
+        log.warning("%s; starting again from page 0", session.ending)
 
 
-def _session(client: Client, options: EngageOptions, retrying: Retrying, what: str) -> Iterator[Page]:
-    """Yields the pages of one session."""
-    number, before = 0, 0
-    session_id: str | None = None
-    while True:
+class _Session:
+    """Iterates over the pages of one session.
+
+    Attributes:
+        count: Profiles on the pages read so far.
+    """
+
+    def __init__(
+        self, client: Client, options: EngageOptions, retrying: Retrying, what: str, short_count: int | None
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            client: Whom to ask.
+            options: What to ask for.
+            retrying: How often to ask for one page.
+            what: The stream's name, for messages.
+            short_count: The `count` at which a session before this one ended before its total.
+        """
+        self.count = 0
+        self._total: int | None = None
+        self._client = client
+        self._options = options
+        self._retrying = retrying
+        self._what = what
+        self._short_count = short_count
+        self._number = 0
+        self._page_size: int | None = None
+        self._session_id: str | None = None
+        self._has_last_page = False
+
+    def __iter__(self) -> Iterator[Page]:
+        yield self._read(0)
+        while not self._has_ended:
+            self._refuse_endless()
+            try:
+                page = self._read(self._number + 1)
+            except (SessionExpired, Refused) as error:
+                # Behind a last page that is full there may be a 400 instead of an empty page.
+                is_no_page = isinstance(error, SessionExpired) or error.status == HTTPStatus.BAD_REQUEST
+                if is_no_page and self._has_reached_total:
+                    return
+                raise
+            yield page
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the session has ended, and profiles seem to be missing."""
+        is_complete = self._has_last_page if self._total is None else self._has_reached_total
+        return self._has_ended and not is_complete
+
+    @property
+    def is_credible(self) -> bool:
+        """Whether the session is not short, or so little and so steadily that the total must be off."""
+        is_near = self._total is not None and self._total - self.count <= _tolerance(self._total)
+        return not self.is_short or (is_near and 0 < self.count == self._short_count)
+
+    @property
+    def ending(self) -> str:
+        """Where the session ended, for messages."""
+        total = "an unknown number of" if self._total is None else str(self._total)
+        return f"{self._what} page {self._number}: Mixpanel ended the session after {self.count} of {total} profiles"
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._has_last_page or self._session_id is None
+
+    @property
+    def _has_reached_total(self) -> bool:
+        return self._total is not None and self.count >= self._total
+
+    def _read(self, number: int) -> Page:
         query = Query(
-            what=f"{what} page {number}",
+            what=f"{self._what} page {number}",
             api="query",
             path="engage",
             method="POST",
-            form=options.form(number, session_id),
+            form=self._options.form(number, self._session_id),
             # Whether the pages of one session count is disputed: expect that they do not, and obey 429 where they do.
             counts=number == 0,
         )
-        page = retrying(_Attempt(client, query, number, before))
-        yield page
-        if page.is_last:
-            return
-        number, before, session_id = number + 1, before + len(page.results), page.session_id
+        page = self._retrying(_Attempt(self._client, query, number))
+        self._number = number
+        self.count += len(page.results)
+        if self._total is None:
+            self._total = page.total
+        self._page_size = page.page_size or self._page_size
+        self._session_id = page.session_id or self._session_id
+        self._has_last_page = self._is_last(page)
+        return replace(page, total=self._total)
+
+    def _is_last(self, page: Page) -> bool:
+        found = len(page.results)
+        if self._page_size is not None:
+            return found < self._page_size
+        # Pages may be smaller than what was asked for: a short one is the last only if the total confirms it.
+        return not found or (found < self._options.page_size and self._has_reached_total)
+
+    def _refuse_endless(self) -> None:
+        """Refuse a session that goes on far beyond its total, or without an end.
+
+        Raises:
+            BrokenBody: It does.
+        """
+        where = f"{self._what} page {self._number}: the session goes on after {self.count}"
+        if self._total is not None and self.count > self._total + _tolerance(self._total):
+            raise BrokenBody(f"{where} of {self._total} profiles: run again")
+        if self._number + 1 >= _PAGES:
+            raise BrokenBody(f"{where} profiles on {_PAGES} pages: raise profiles_page_size")
+
+
+def _tolerance(total: int) -> int:
+    """By how many profiles a total may be off: it can be a little (seen on the live API by others)."""
+    return max(10, total // 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +330,11 @@ class _Attempt:
     client: Client
     query: Query
     number: int
-    before: int
 
     def __call__(self) -> Page:
-        what = self.query.what
         with self.client.open(self.query) as answer:
             body = answer.read(_PAGE_LIMIT, remedy="lower profiles_page_size, or name the profile_properties needed")
-        page = parsed(body, what, self.number, answer.requested_at, answer.received)
-        if page.is_last and page.total is not None and self.before + len(page.results) < page.total:
-            raise BrokenBody(
-                f"{what}: Mixpanel ended the session after {self.before + len(page.results)} of {page.total} profiles"
-            )
-        return page
+        return parsed(body, self.query.what, self.number, answer.requested_at, answer.received)
 
 
 def parsed(body: bytearray, what: str, number: int, requested_at: datetime, received: int) -> Page:
@@ -237,16 +354,16 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
             "its JSON is cut or damaged" if b'"results"' in beginning else shown(beginning.decode("utf-8", "replace"))
         )
         raise BrokenBody(f"{what}: the answer is no page of profiles: {said or 'it is empty'}") from None
-    if engage.page != number or engage.page_size < 1 or engage.session_id is None:
+    if engage.page not in {None, number} or (engage.page_size is not None and engage.page_size < 1):
         raise BrokenBody(
             f"{what}: the answer is not the page that was asked for: "
-            + shown(f"page {engage.page}, page_size {engage.page_size}, session {engage.session_id!r}")
+            + shown(f"page {engage.page}, page_size {engage.page_size}")
         )
     return Page(
         number=number,
         page_size=engage.page_size,
         total=engage.total,
-        session_id=str(engage.session_id),
+        session_id=None if engage.session_id is None else str(engage.session_id),
         results=engage.results,
         requested_at=requested_at,
         received=received,

@@ -68,7 +68,7 @@ def test_what_narrows_the_users_leaves_groups_alone(narrowed: dict[str, Any]) ->
         run = run_tap({**emulator.settings, **SETTINGS, **narrowed}).well()
         [of_companies] = [seen.form for seen in emulator.requests if seen.form.get("data_group_id") == GROUP]
     assert len(run.records("companies")) == 2
-    assert set(of_companies) == {"page", "page_size", "data_group_id"}
+    assert set(of_companies) == {"page_size", "data_group_id"}
 
 
 def test_discovery_shows_the_groups_and_asks_nobody() -> None:

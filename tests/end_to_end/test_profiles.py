@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Paging, SyntheticProject
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import Run, catalog_of, run_tap
 from tests.soak.in_process import run_here
@@ -74,33 +74,70 @@ def test_all_pages_of_a_session_come_once(only_profiles: dict[str, Any]) -> None
     expected = {str(profile["$distinct_id"]) for profile in project.profiles(None, now=dt.datetime.now(dt.UTC))}
     assert len(ids(run)) == 1234
     assert set(ids(run)) == expected
-    assert [form["page"] for form in forms] == [str(number) for number in range(13)]
+    assert [form.get("page") for form in forms] == [None, *(str(number) for number in range(1, 13))]
 
 
-def test_an_expired_session_starts_again_and_says_so(only_profiles: dict[str, Any]) -> None:
-    project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=500)
-    with Emulator(project, faults=[Fault("engage", 3, "session-expired")], largest_page=100) as emulator:
-        run = run_tap(emulator.settings, catalog=only_profiles).well()
-    assert len(set(ids(run))) == 500
-    assert len(ids(run)) == 700
-    assert any("starting again from page 0" in line for line in run.problems)
+def run_with(
+    only_profiles: dict[str, Any],
+    *faults: Fault,
+    count: int = 500,
+    paging: Paging | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Run:
+    """Read profiles in pages of 100."""
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=count)
+    with Emulator(project, faults=faults, largest_page=100, paging=paging) as emulator:
+        return run_tap(emulator.settings | {"max_retries": 1} | (extra or {}), catalog=only_profiles)
 
 
-def test_no_profile_is_lost_to_a_short_page(only_profiles: dict[str, Any]) -> None:
-    project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=500)
-    with Emulator(project, faults=[Fault("engage", 2, "short-page")], largest_page=100) as emulator:
-        run = run_tap(emulator.settings, catalog=only_profiles).well()
+@pytest.mark.parametrize(("fault", "says"), [("session-expired", "has expired"), ("short-page", "ended the session")])
+def test_a_session_read_again_brings_no_profile_twice(only_profiles: dict[str, Any], fault: str, says: str) -> None:
+    """Pages that came before are the same, and left out."""
+    run = run_with(only_profiles, Fault("engage", 3, fault)).well()
     assert len(ids(run)) == len(set(ids(run))) == 500
+    assert any(says in line and "starting again from page 0" in line for line in run.problems)
 
 
-def test_a_page_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) -> None:
-    project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=500)
-    with Emulator(project, faults=[Fault("engage", range(2, 99), "short-page")], largest_page=100) as emulator:
-        run = run_tap(emulator.settings | {"max_retries": 1}, catalog=only_profiles)
+def test_a_session_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) -> None:
+    """Profiles are missing, so the run fails; the page that was too short stays out."""
+    run = run_with(only_profiles, paging=Paging(total_error=30))
     assert run.exit_code == 1
     assert len(run.errors) == 1
-    assert "profiles page 1" in run.errors[0]
-    assert "of 500 profiles" in run.errors[0]
+    assert "profiles page 5: Mixpanel ended the session after 500 of 530 profiles, in 2 sessions" in run.errors[0]
+
+
+def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> None:
+    """25 of 27 come, twice: they are delivered once, and the warning names both numbers."""
+    run = run_with(only_profiles, count=25, paging=Paging(total_error=2)).well()
+    assert len(ids(run)) == len(set(ids(run))) == 25
+    assert any("after 25 of 27 profiles, twice" in line for line in run.problems)
+
+
+@pytest.mark.parametrize(
+    "paging",
+    [
+        Paging(fields="first"),
+        Paging(fields="none"),
+        Paging(has_new_session_ids=True),
+        Paging(beyond_end="refused"),
+        Paging(fields="first", beyond_end="refused"),
+    ],
+)
+@pytest.mark.parametrize("count", [200, 203])
+def test_all_profiles_come_however_pages_are_described(
+    only_profiles: dict[str, Any], paging: Paging, count: int
+) -> None:
+    """Later pages may lack size, total and session, the first may lack size and total, the end may be a 400."""
+    run = run_with(only_profiles, count=count, paging=paging).well()
+    assert len(ids(run)) == len(set(ids(run))) == count
+    assert run.problems == []
+
+
+def test_a_session_without_an_end_ends_the_run(only_profiles: dict[str, Any]) -> None:
+    """Pages beyond the total are the first page again."""
+    run = run_with(only_profiles, count=200, paging=Paging(beyond_end="repeated"))
+    assert run.exit_code == 1
+    assert "profiles page 2: the session goes on after 300 of 200 profiles" in run.errors[0]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -26,18 +26,26 @@ ESCAPED = r"\u6771"
 EXPIRED = answer(b"request for page in uncached query for params", status="400 Bad Request")
 
 
-def page(number: int, count: int, total: int | None, *, size: int = 3, **more: object) -> bytes:
+def page(number: int, count: int, total: int | None = None, *, size: int = 3, **more: object) -> bytes:
     """An answer with `count` profiles."""
-    found: dict[str, object] = {
+    own = {"page_size": size, "session_id": "17-EXAMPL", "total": total}
+    return bare_page(number, count, **{**own, **more})
+
+
+def bare_page(number: int, count: int, **more: object) -> bytes:
+    """An answer with `count` profiles, that says nothing of its session."""
+    found = {
         "page": number,
-        "page_size": size,
-        "session_id": "17-EXAMPL",
         "status": "ok",
-        "total": total,
         "results": [{"$distinct_id": f"{number}-{each}", "$properties": {"n": each}} for each in range(count)],
         **more,
     }
     return gzip_in_chunks(packed(json.dumps(found).encode()))
+
+
+def sizes(found: list[Page]) -> list[int]:
+    """How many profiles are on each page."""
+    return [len(each.results) for each in found]
 
 
 Fetch = Callable[..., list[Page]]
@@ -64,13 +72,12 @@ def forms(server: Server) -> list[dict[str, str]]:
     ]
 
 
-def test_pages_come_until_one_is_not_full_by_its_own_size(fetch: Fetch) -> None:
+def test_pages_come_until_one_is_not_full(fetch: Fetch) -> None:
+    """The first request has neither page nor session; a page is full by the size that Mixpanel gives."""
     with Server(page(0, 3, 7), page(1, 3, 7), page(2, 1, 7)) as server:
-        found = fetch(server, EngageOptions(page_size=50))
-        assert [len(each.results) for each in found] == [3, 3, 1]
-        assert [each.is_last for each in found] == [False, False, True]
+        assert sizes(fetch(server, EngageOptions(page_size=50))) == [3, 3, 1]
         assert forms(server) == [
-            {"page": "0", "page_size": "50"},
+            {"page_size": "50"},
             {"page": "1", "page_size": "50", "session_id": "17-EXAMPL"},
             {"page": "2", "page_size": "50", "session_id": "17-EXAMPL"},
         ]
@@ -99,29 +106,155 @@ def test_further_pages_do_not_count_towards_the_hour(fetch: Fetch) -> None:
         assert len(fetch(server)) == 21
 
 
-def test_a_short_page_is_fetched_again(fetch: Fetch) -> None:
-    with Server(page(0, 3, 5), page(1, 1, 5), page(1, 2, 5)) as server:
-        assert [len(each.results) for each in fetch(server)] == [3, 2]
-        assert [form["page"] for form in forms(server)] == ["0", "1", "1"]
+LATER = {"page_size": None, "total": None}
 
 
-def test_a_session_that_ends_short_says_how_many_of_how_many(fetch: Fetch) -> None:
-    with Server(page(0, 3, 4211), page(1, 1, 4211)) as server:
-        with pytest.raises(BrokenBody, match=r"profiles page 1: .* after 4 of 4211 profiles \(tried 3 times\)"):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {**LATER, "session_id": "17-EXAMPL"},
+        {**LATER, "session_id": None},
+        {"page_size": None},
+        {"page": None},
+    ],
+)
+def test_later_pages_may_leave_out_what_the_first_says(fetch: Fetch, more: dict[str, Any]) -> None:
+    """Page size, total and session of the first page hold for the later ones."""
+    with Server(page(0, 3, 8), page(1, 3, **more), page(2, 2, **more)) as server:
+        found = fetch(server)
+        assert sizes(found) == [3, 3, 2]
+        assert [each.total for each in found] == [8, 8, 8]
+        assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", "17-EXAMPL"]
+
+
+def test_a_later_page_without_these_keys(fetch: Fetch) -> None:
+    """1000 profiles of 1003, then a page with nothing but its number, session and results: 1003 profiles."""
+    with Server(page(0, 1000, 1003, size=1000), bare_page(1, 3, session_id="1")) as server:
+        assert sizes(fetch(server)) == [1000, 3]
+
+
+def test_a_new_session_id_is_used_from_then_on(fetch: Fetch) -> None:
+    """A later page can bring a new session id."""
+    with Server(page(0, 3, 8), page(1, 3, 8, session_id="18-OTHER"), page(2, 2, 8)) as server:
+        assert sizes(fetch(server)) == [3, 3, 2]
+        assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", "18-OTHER"]
+
+
+def test_without_size_and_total_pages_come_until_one_is_empty(fetch: Fetch) -> None:
+    """Neither the pages nor their number show which is the last."""
+    with Server(*(bare_page(number, count, session_id="1") for number, count in enumerate((3, 2, 3, 0)))) as server:
+        assert sizes(fetch(server, EngageOptions(page_size=3))) == [3, 2, 3, 0]
+
+
+def test_without_a_size_the_total_shows_the_last_page(fetch: Fetch) -> None:
+    """A page smaller than asked for is the last if the total is reached, and else pages are just smaller."""
+    scripts = [bare_page(0, 3, session_id="1", total=5), bare_page(1, 2)]
+    with Server(*scripts) as server:
+        assert sizes(fetch(server, EngageOptions(page_size=50))) == [3, 2]
+    with Server(bare_page(0, 3, total=3)) as server:
+        assert sizes(fetch(server, EngageOptions(page_size=50))) == [3]
+
+
+def test_without_a_session_a_page_that_is_not_the_last_fails(fetch: Fetch) -> None:
+    """Later pages cannot be asked for."""
+    with Server(bare_page(0, 3)) as server:
+        with pytest.raises(BrokenBody, match="after 3 of an unknown number of profiles, in 2 sessions"):
             fetch(server)
-        assert len(server.requests) == 4
+        assert len(server.requests) == 2
+
+
+def test_a_session_that_ends_short_is_read_again(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """Pages that came before do not come again, and the short page comes only when it is whole."""
+    scripts = [page(0, 3, 8), page(1, 3, 8), page(2, 1, 8), page(0, 3, 8), page(1, 3, 8), page(2, 2, 8)]
+    with caplog.at_level(logging.WARNING), Server(*scripts) as server:
+        assert [(each.number, len(each.results)) for each in fetch(server)] == [(0, 3), (1, 3), (2, 2)]
+        assert [form.get("page") for form in forms(server)] == [None, "1", "2", None, "1", "2"]
+    assert "ended the session after 7 of 8 profiles; starting again" in caplog.text
+
+
+def test_pages_come_again_from_the_first_that_changed(fetch: Fetch) -> None:
+    """What a changed page holds may differ from what came before."""
+    changed = page(1, 3, 8, results=[{"$distinct_id": "new", "$properties": {}}] * 3)
+    scripts = [page(0, 3, 11), page(1, 3, 11), page(2, 3, 11), page(3, 1, 11)]
+    with Server(*scripts, page(0, 3, 8), changed, page(2, 2, 8)) as server:
+        assert [each.number for each in fetch(server)] == [0, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(("total", "count"), [(27, 25), (11, 1), (2000, 1980)])
+def test_a_total_that_stays_a_little_off_is_accepted(
+    fetch: Fetch, caplog: pytest.LogCaptureFixture, total: int, count: int
+) -> None:
+    """At most 10 profiles or 1 %, and the same number twice: a warning names both numbers."""
+    with caplog.at_level(logging.WARNING), Server(page(0, count, total, size=5000)) as server:
+        assert sizes(fetch(server)) == [count]
+        assert len(server.requests) == 2
+    assert f"after {count} of {total} profiles, twice; going on" in caplog.text
+
+
+@pytest.mark.parametrize(("total", "counts"), [(5000, (1000, 3)), (12, (1,)), (2000, (1979,)), (7, (0,))])
+def test_a_session_that_stays_short_fails(fetch: Fetch, total: int, counts: tuple[int, ...]) -> None:
+    """More is missing than a total can be off, or nothing came at all."""
+    first = page(0, counts[0], total, size=1000 if len(counts) > 1 else 5000)
+    scripts = [first, *(bare_page(number, count) for number, count in enumerate(counts[1:], start=1))]
+    with (
+        Server(*scripts, *scripts) as server,
+        pytest.raises(BrokenBody, match=rf"after {sum(counts)} of {total} profiles, in 2 sessions: run again"),
+    ):
+        fetch(server)
+
+
+def test_two_numbers_that_differ_are_not_accepted(fetch: Fetch) -> None:
+    """Pages got lost, at least once."""
+    with Server(page(0, 24, 27, size=50), page(0, 25, 27, size=50)) as server, pytest.raises(BrokenBody, match="25 of"):
+        fetch(server)
+
+
+@pytest.mark.parametrize("refusal", [EXPIRED, answer(b"Invalid parameter: page", status="400 Bad Request")])
+def test_a_400_behind_a_full_last_page_is_the_end(fetch: Fetch, refusal: bytes) -> None:
+    """The total was reached, so nothing can be missing."""
+    with Server(page(0, 3, 6), page(1, 3, None), refusal) as server:
+        assert sizes(fetch(server)) == [3, 3]
+        assert len(server.requests) == 3
+
+
+def test_a_400_before_the_total_is_a_refusal(fetch: Fetch) -> None:
+    """Profiles are missing."""
+    refusal = answer(b"Invalid parameter: page", status="400 Bad Request")
+    with Server(page(0, 3, 6), refusal) as server, pytest.raises(Refused, match="profiles page 1"):
+        fetch(server)
+
+
+def test_a_session_that_goes_on_far_beyond_its_total_fails(fetch: Fetch) -> None:
+    """A total can be a little off, but no session is endless."""
+    with Server(*(page(number, 3, 7) for number in range(9))) as server:
+        with pytest.raises(BrokenBody, match="profiles page 5: the session goes on after 18 of 7 profiles"):
+            fetch(server)
+        assert len(server.requests) == 6
+    with Server(*(page(number, 3, 7) for number in range(5)), page(5, 1, 7)) as server:
+        assert sum(sizes(fetch(server))) == 16
+
+
+def test_a_session_without_a_total_has_so_many_pages_at_most(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would end an endless one."""
+    monkeypatch.setattr(engage, "_PAGES", 4)
+    with (
+        Server(*(page(number, 3, None) for number in range(9))) as server,
+        pytest.raises(BrokenBody, match="goes on after 12 profiles on 4 pages: raise profiles_page_size"),
+    ):
+        fetch(server)
 
 
 def test_without_a_total_the_page_size_alone_decides(fetch: Fetch) -> None:
     with Server(page(0, 3, None), page(1, 1, None)) as server:
-        assert [len(each.results) for each in fetch(server)] == [3, 1]
+        assert sizes(fetch(server)) == [3, 1]
 
 
 def test_an_expired_session_starts_again_and_says_so(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """The page that came before does not come again."""
     with caplog.at_level(logging.WARNING), Server(page(0, 3, 5), EXPIRED, page(0, 3, 5), page(1, 2, 5)) as server:
-        assert [each.number for each in fetch(server)] == [0, 0, 1]
+        assert [each.number for each in fetch(server)] == [0, 1]
         assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", None, "17-EXAMPL"]
-    assert "come again" in caplog.text
+    assert "starting again from page 0" in caplog.text
 
 
 def test_sessions_that_keep_expiring_end_with_an_error(fetch: Fetch) -> None:
@@ -140,7 +273,6 @@ def test_sessions_that_keep_expiring_end_with_an_error(fetch: Fetch) -> None:
         answer(b'{"error":"query timed out"}'),
         answer(b'{"page":0,"page_size":3,"session_id":"s","results":['),
         answer(b'{"page":0,"page_size":3,"session_id":"s","results":{}}'),
-        answer(b'{"page":0,"page_size":3,"session_id":null,"results":[]}'),
         answer(b'{"page":0,"page_size":3,"session_id":"s","results":[\xff]}'),
         answer(b'{"page":0,"page_size":3,"session_id":"s","results":[' + b"[" * 10**6),
         page(1, 1, 1),
@@ -217,7 +349,6 @@ def test_what_narrows_the_profiles_is_passed_on() -> None:
         as_of_timestamp=1705363200,
         data_group_id="-9007199254740993",
     ).form() == {
-        "page": "0",
         "page_size": "10",
         "where": 'properties["a"] == 1',
         "output_properties": '["$email", "\\u00fc"]',

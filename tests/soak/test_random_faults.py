@@ -168,16 +168,20 @@ def storm_of_profiles(seed: int) -> Tally:
         for _ in range(400):
             result = run_here(config, TurnedClock(NOW), catalog=_catalog("profiles", raw=raw))
             came = [_distinct_id(record) for record in result.records("profiles")]
-            sessions = _sessions(came)
-            # Each session's pages come from the first one on, each of them whole; the last session has them all.
-            assert all(came == list(range(len(came))) and len(came) % PAGE == 0 for came in sessions[:-1])
-            last = sessions[-1]
-            assert last == list(range(len(last)))
-            tally.wholes += sum(-(-len(came) // PAGE) for came in sessions)
-            if result.error is None:
-                assert last == list(range(len(held)))
+            parts = _parts(came)
+            ends = [0, *(part[-1] + 1 for part in parts)]
+            # Whole pages come in order. A session that is read again goes on from a page that came before.
+            assert all(part == list(range(part[0], part[-1] + 1)) for part in parts)
+            assert all(part[0] % PAGE == 0 and part[0] <= end for part, end in zip(parts, ends, strict=False))
+            tally.wholes += sum(-(-len(part) // PAGE) for part in parts)
+            # Twice the same few missing are taken for a total that is off.
+            if result.error is None and not any("twice; going on" in warning for warning in result.warnings):
+                assert set(came) == set(range(len(held)))
+                assert ends[-1] == len(held)
                 break
-            assert len(last) % PAGE == 0
+            if result.error is None:
+                continue
+            assert all(end % PAGE == 0 for end in ends)
             _is_telling(result.error, "profiles page ")
         else:
             pytest.fail("never through")
@@ -240,10 +244,10 @@ def _time(line: bytes) -> int:
     return time
 
 
-def _sessions(came: list[int]) -> list[list[int]]:
-    """Profiles, parted where they begin anew."""
-    starts = [place for place, number in enumerate(came) if number == 0] or [0]
-    return [came[start:end] for start, end in pairwise([*starts, len(came)])]
+def _parts(came: list[int]) -> list[list[int]]:
+    """Profiles, parted where they go back."""
+    backs = [place for place, (one, other) in enumerate(pairwise(came), start=1) if other <= one]
+    return [came[start:end] for start, end in pairwise([0, *backs, len(came)]) if start < end]
 
 
 def _bookmark(state: Mapping[str, Any] | None) -> float:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 # Mixpanel's documentation: about this many `distinct_ids` at most in one query.
 MOST_DISTINCT_IDS = 2000
+UTC = ZoneInfo("UTC")
 # From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
 _IN_MILLISECONDS = 10**11
 CREDENTIALS = ("project_id", "service_account_username", "service_account_secret", "oauth_token", "api_secret")
@@ -119,10 +120,9 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         th.StringType,
         title="Project Time Zone",
         description=(
-            "IANA name of the zone in which Mixpanel stored the events. "
-            "Other than UTC only for projects from before 2023."
+            "IANA name of the zone in which Mixpanel stored the events; needed for projects from before 2023. "
+            "If absent, UTC is assumed, and a first load stops before its first record if the events show another zone."
         ),
-        default="UTC",
         examples=["Europe/Berlin"],
     ),
     th.Property(
@@ -409,7 +409,7 @@ class Settings:
     region: str
     hosts: Hosts
     other_regions: Mapping[str, Hosts]
-    zone: ZoneInfo
+    project_timezone: ZoneInfo | None
     start_date: dt.date | None
     end_date: dt.date | None
     lookback_days: int
@@ -460,9 +460,9 @@ class Settings:
             check.take(_id, name, values[name])
         auth = check.take(_auth, values, unread)
         hosts = check.take(_hosts, values)
-        zone = check.take(_zone, values) or ZoneInfo("UTC")
-        start = check.take(_day, values, "start_date", zone)
-        end = check.take(_day, values, "end_date", zone)
+        zone = check.take(_zone, values)
+        start = check.take(_day, values, "start_date", zone or UTC)
+        end = check.take(_day, values, "end_date", zone or UTC)
         if start and end and end < start:
             check.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
         check.take(_profile_filters, values)
@@ -474,12 +474,18 @@ class Settings:
         lists = {name: values[name] or [] for name in _LISTS}
         made = {
             "other_regions": _other_regions(values),
+            "project_timezone": zone,
             "start_date": start,
             "end_date": end,
             "bad_lines_path": bad_lines_path,
             "group_profiles": groups,
         }
-        return cls(auth=auth, hosts=hosts, zone=zone, **(as_they_are | lists | made))
+        return cls(auth=auth, hosts=hosts, **(as_they_are | lists | made))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of the project's days."""
+        return self.project_timezone or UTC
 
     def warnings(self) -> list[str]:
         """What the user should know before the run, a sentence each."""
@@ -620,8 +626,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _zone(values: dict[str, Any]) -> ZoneInfo:
+def _zone(values: dict[str, Any]) -> ZoneInfo | None:
     name = values["project_timezone"]
+    if name is None:
+        return None
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError):

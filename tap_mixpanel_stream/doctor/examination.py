@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, cast
 
 from ..delivery.spool import left_to_others
+from ..mixpanel.coverage import Delivered
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOURLY
@@ -20,7 +21,7 @@ from ..records.envelope import record_envelope
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.lines import LineCutter
 from ..records.shapes import shapes_for
-from ..records.zone_check import ZoneCheck
+from ..records.zone_check import LINES, ZoneCheck
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
 from ..streams.flat import WITHHELD, FlatStream
@@ -238,7 +239,9 @@ class _Examination:
             failure = error
         self._tell_of_events(looks, failure)
         if looks:
-            self._tell_of_zone(zone_check.judgement(self._settings.zone))
+            self._tell_of_zone(
+                zone_check.judgement(self._settings.project_timezone), is_first_load=stream.delivered() == Delivered()
+            )
             self._tell_of_run(parts, [look.day for look in looks])
 
     def _look_at(self, stream: EventsStream, day: date, zone_check: ZoneCheck) -> _Look:
@@ -261,7 +264,7 @@ class _Examination:
                 for block in _body(answer):
                     lines = cutter.cut(block)
                     if size <= FIRST_BYTES:
-                        zone_check.look(lines)
+                        zone_check.look(lines.split(b"\n", LINES)[:-1])
                     size += len(block)
                     shaped += len(converter.convert(lines))
                     if size > LARGE or clock.monotonic() > until:
@@ -295,19 +298,20 @@ class _Examination:
                 "events", f"none on the days looked at ({days}): check start_date, event_names and events_where"
             )
 
-    def _tell_of_zone(self, judgement: Judgement) -> None:
-        name = self._settings.zone.key
-        if judgement.fits is False:
-            self._report.problem("time zone", str(judgement))
+    def _tell_of_zone(self, judgement: Judgement, *, is_first_load: bool) -> None:
+        setting = f"project_timezone {judgement.zone.key}" if judgement.zone else "UTC (project_timezone is not set)"
+        if judgement.fits is False and judgement.zone is None and is_first_load:
+            self._report.problem("time zone", f"{judgement}. A run would stop before its first record")
+        elif judgement.fits is False:
+            self._report.warning("time zone", str(judgement))
         elif judgement.fits:
             self._report.ok(
-                "time zone",
-                f"project_timezone {name} fits {judgement.agreeing:,} of {judgement.rows:,} events looked at",
+                "time zone", f"{setting} fits {judgement.agreeing:,} of {judgement.rows:,} events looked at"
             )
         else:
             self._report.warning(
                 "time zone",
-                f"too few events tell whether project_timezone {name} is right: compare it with Mixpanel's Project "
+                f"too few events tell whether {setting} is right: compare it with Mixpanel's Project "
                 "Settings > Overview (docs/time-zones.md)",
             )
 

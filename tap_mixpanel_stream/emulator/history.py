@@ -34,6 +34,9 @@ _ANONYMOUS = 7
 # Of 1024 rows, so many (running totals) are odd in one way.
 _LATE, _IMPORTED, _UNPROCESSED, _WITHOUT_ID, _WITHOUT_USER = 20, 28, 38, 70, 72
 
+# Until then, every second row has no time of receipt: those with this bit.
+_LAST_YEAR_WITHOUT_RECEIPT, _WITHOUT_RECEIPT = 2020, 1 << 30
+
 _CITIES = [
     ("Zürich", "Zurich", "CH", "Europe/Zurich"),
     ("München", "Bavaria", "DE", "Europe/Berlin"),
@@ -81,6 +84,7 @@ class SyntheticProject:
     to days late, identities merged after the fact (the row's `distinct_id` is then rewritten, and the old one stands in
     `$distinct_id_before_identity`), events without `$insert_id` or `distinct_id`, the same event twice, imported rows
     (without `$mp_api_timestamp_ms`), rows without `mp_processing_time_ms`, raw U+2028 in strings, ids that are numbers.
+    Of the rows until 2020 every second one has no `$mp_api_timestamp_ms` either.
 
     A row shows once it is processed and the visibility delay has passed; a merge shows from its instant on.
 
@@ -142,6 +146,7 @@ class SyntheticProject:
         visible = int((now - self.visibility_delay).timestamp() * _SECOND)
         users, contexts, templates = max(1, self.users), self._contexts, self._templates
         pool, kinds = len(contexts), len(templates)
+        without_receipt = _WITHOUT_RECEIPT if day.year <= _LAST_YEAR_WITHOUT_RECEIPT else 0
         unit = 1 if in_ms else _SECOND
         index = 0
         # The batch bounds the memory, whatever a day's size; its length is fixed, since it decides what is drawn when.
@@ -179,7 +184,7 @@ class SyntheticProject:
                 if processed > visible:
                     continue
                 arrived = b""
-                if received:
+                if received and not bits & without_receipt:
                     arrived = b'"$mp_api_timestamp_ms":%d,' % received
                 if not _IMPORTED <= odd < _UNPROCESSED:
                     arrived += b'"mp_processing_time_ms":%d,' % processed

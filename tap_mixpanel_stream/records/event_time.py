@@ -2,8 +2,8 @@
 
 Mixpanel writes seconds, milliseconds where asked to, and in projects from before 2023 the wall clock of the project's
 zone as if it were UTC. The events of such a project need that zone: a wall clock is then put back to UTC. In the hour
-that the clock shows twice, the instant nearest to Mixpanel's own time of receipt is taken; in the hour that it leaves
-out, the clock moves forward.
+that the clock shows twice, the instant nearest to Mixpanel's own time of receipt is taken, or of processing where a row
+lacks that one, as rows of 2020 do; in the hour that the clock leaves out, it moves forward.
 
 The exact way is for any value. The quick one is a table look-up: the text of a whole second is the text of its quarter
 of an hour and of its place in it, in every zone whose offset is a number of quarters, which since 1972 is every zone.
@@ -40,6 +40,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _DIGITS_WITHIN_REASON = 18
 MOST_QUARTERS = 20_000
 """Quarters of an hour whose spelling is kept, about 200 days."""
+_PROCESSED_WITHIN = 24 * 3600 * 1000
+"""Milliseconds from an event within which its processing settles the doubled hour. An import comes any time later."""
 _SECONDS = [[b"%02d:%02d" % divmod(second, 60) for second in range(of, of + QUARTER)] for of in range(0, 3600, QUARTER)]
 
 
@@ -79,12 +81,13 @@ class EventClock:
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self._zone = None if zone is None or zone.key in {"UTC", "Etc/UTC"} else zone
 
-    def instant(self, value: bytes, received: bytes | None = None) -> int:
+    def instant(self, value: bytes, received: bytes | None = None, processed: bytes | None = None) -> int:
         """Read a `time` of any kind.
 
         Args:
             value: the value's JSON text.
             received: the JSON text of `$mp_api_timestamp_ms`, which settles the doubled hour.
+            processed: the JSON text of `mp_processing_time_ms`, which settles it where `received` is no number.
 
         Returns:
             The instant, in milliseconds since 1970 in UTC.
@@ -94,7 +97,7 @@ class EventClock:
         """
         instant = _milliseconds(value)
         if _FIRST_INSTANT <= instant <= _LAST_INSTANT and self._zone is not None:
-            instant -= self._offset(self._zone, instant, received)
+            instant -= self._offset(self._zone, instant, received, processed)
         if not _FIRST_INSTANT <= instant <= _LAST_INSTANT:
             raise UnusableTime("`time` is outside the years 1 to 9999")
         return instant
@@ -114,19 +117,21 @@ class EventClock:
         # More than one offset: the clock changes here, or shows these minutes twice or not at all.
         return None if offsets or beyond else _utc_quarter(number - quarters)
 
-    def _offset(self, zone: ZoneInfo, wall: int, received: bytes | None) -> int:
+    def _offset(self, zone: ZoneInfo, wall: int, received: bytes | None, processed: bytes | None) -> int:
         """Milliseconds the zone was ahead of UTC when its clock showed this."""
         clock = _EPOCH + wall * _MILLISECOND
         first, second = (_offset_at(zone, clock, fold) // _MILLISECOND for fold in (0, 1))
-        if first <= second or received is None:
-            # The clock shows this once. Or it leaves this out, and moves forward by the offset that was in force. Or it
-            # shows this twice with nothing to choose by, and the earlier is taken.
-            return first
-        at = _number(received)
-        if at is None:
+        if first <= second:
+            # The clock shows this once. Or it leaves this out, and moves forward by the offset that was in force.
             return first
         earlier, later = wall - first, wall - second
-        return first if abs(at - earlier) <= abs(at - later) else second
+        at = None if received is None else _number(received)
+        if at is None and processed is not None:
+            at = _number(processed)
+            if at is not None and not earlier - _PROCESSED_WITHIN <= at <= later + _PROCESSED_WITHIN:
+                at = None
+        # With nothing to choose by, the earlier one is taken.
+        return first if at is None or abs(at - earlier) <= abs(at - later) else second
 
 
 def _offset_at(zone: ZoneInfo, clock: datetime, fold: int) -> timedelta:

@@ -248,9 +248,12 @@ class NormalizedEvents(EventBody):
         time = properties.pop("time", None)
         if time is None:
             raise NotARecord("`time` is missing")
-        received = properties.get("$mp_api_timestamp_ms")
+        received, processed = (
+            None if (at := properties.get(name)) is None else bytes(at)
+            for name in ("$mp_api_timestamp_ms", "mp_processing_time_ms")
+        )
         try:
-            instant = self._clock.instant(bytes(time), None if received is None else bytes(received))
+            instant = self._clock.instant(bytes(time), received, processed)
         except UnusableTime as error:
             raise NotARecord(str(error)) from None
         distinct_id = string_text(bytes(properties.pop("distinct_id", NULL)))

@@ -1,8 +1,9 @@
 """Whether `project_timezone` is the zone that a project's events are stored in, found out from some lines of them.
 
 In a project from before 2023 `time` is the wall clock of the project's zone, written as if it were UTC. Mixpanel's own
-`$mp_api_timestamp_ms`, when it received the event, is UTC in every project. Most events arrive within minutes, so
-between the two lies the zone's offset from UTC, to within minutes, and nothing in a project that stores UTC.
+`$mp_api_timestamp_ms`, when it received the event, is UTC in every project, and so is `mp_processing_time_ms`, which
+stands in where a row lacks the former, as rows of 2020 do. Most events arrive within minutes, so between the two lies
+the zone's offset from UTC, to within minutes, and nothing in a project that stores UTC.
 
 One event proves nothing: it may have been kept on a device for days, or the device's clock may be wrong. Such delays
 differ from event to event; a zone's offset is the same for all events of a season. So a month's events count only where
@@ -23,7 +24,7 @@ import msgspec
 from .event_time import EventClock, UnusableTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 LINES = 100
 """Lines of a window that are looked at, at the most."""
@@ -37,6 +38,7 @@ ENOUGH_IN_A_MONTH = 10
 MAJORITY = 2 / 3
 """The share of a month's events that must show the same offset."""
 
+_UTC = ZoneInfo("UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUARTER = 900_000
 _MINUTE = 60_000
@@ -63,9 +65,13 @@ _WELL_KNOWN = (
 _NOTHING = msgspec.Raw(b"null")
 
 
-class _Times(msgspec.Struct, gc=False, rename={"received": "$mp_api_timestamp_ms", "imported": "$import"}):
+_NAMES = {"received": "$mp_api_timestamp_ms", "processed": "mp_processing_time_ms", "imported": "$import"}
+
+
+class _Times(msgspec.Struct, gc=False, rename=_NAMES):
     time: msgspec.Raw
-    received: msgspec.Raw
+    received: msgspec.Raw = _NOTHING
+    processed: msgspec.Raw = _NOTHING
     imported: msgspec.Raw = _NOTHING
 
 
@@ -100,13 +106,13 @@ class Judgement:
     """What the events looked at say about the setting.
 
     Attributes:
-        zone: The setting's zone.
+        zone: The setting's zone; None where it is not set, which means UTC.
         rows: Events looked at that could say something.
         sightings: The offsets seen, by month.
         fits: Whether the setting is right; None while too few events agree to say so.
     """
 
-    zone: ZoneInfo
+    zone: ZoneInfo | None
     rows: int
     sightings: tuple[Sighting, ...]
     fits: bool | None
@@ -132,8 +138,9 @@ class Judgement:
         """Say what does not fit and what to do about it, in one line."""
         clearest = {seen.offset: seen for seen in sorted(self.sightings, key=lambda seen: seen.rows)}
         offsets = " and ".join(str(seen) for seen in sorted(clearest.values(), key=lambda seen: seen.at))
+        setting = f"is {self.zone.key}" if self.zone else "is not set"
         return (
-            f"project_timezone is {self.zone.key}, but {self.agreeing:,} of {self.rows:,} events looked at have a "
+            f"project_timezone {setting}, but {self.agreeing:,} of {self.rows:,} events looked at have a "
             f"`time` at {offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
             "Until then days and event_time are wrong (docs/time-zones.md)"
         )
@@ -146,12 +153,13 @@ class Judgement:
                 f"leave project_timezone out (in a project from before 2023, set the zone that {shown} if that one is "
                 "at UTC then, as Europe/London is in winter)"
             )
+        as_it_is = "" if self.zone else "; or to UTC, to take the times as they are"
         if not zones:
             return (
-                "no zone has had all of these, so the project's zone was probably changed in between, and the one that "
-                f"{shown} is right for the latest events only"
+                "no zone has had all of these, so the project's zone was probably changed in between: set "
+                f"project_timezone to the one that {shown}, which is right for the latest events only{as_it_is}"
             )
-        return f"set project_timezone to the zone that {shown}, such as {zones}"
+        return f"set project_timezone to the zone that {shown}, such as {zones}{as_it_is}"
 
 
 class ZoneCheck:
@@ -160,27 +168,35 @@ class ZoneCheck:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._told = False
+        self._lines = 0
         # By month, then by quarters of an hour (None: no offset): events, and the sum of their times of receipt in ms.
         self._counts: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
         self._received: Counter[tuple[str, int | None]] = Counter()
 
-    def look(self, block: bytes) -> None:
-        """Look at some lines, none of which need be an event; what follows the last newline is left alone."""
+    @property
+    def lines(self) -> int:
+        """How many lines were looked at so far, whatever they showed."""
+        return self._lines
+
+    def look(self, lines: Iterable[bytes]) -> None:
+        """Look at some lines, none of which need be an event."""
         if self._told:
             return
-        seen = [each for line in block.split(b"\n", LINES)[:-1] if (each := _shown_by(line)) is not None]
+        looked = list(lines)
+        seen = [each for line in looked if (each := _shown_by(line)) is not None]
         with self._lock:
+            self._lines += len(looked)
             for quarters, received in seen:
                 month = f"{_EPOCH + timedelta(milliseconds=received):%Y-%m}"
                 self._counts[month][quarters] += 1
                 self._received[month, quarters] += received
 
-    def judgement(self, zone: ZoneInfo) -> Judgement:
-        """Judge a zone, that of the setting, by what was seen so far."""
+    def judgement(self, zone: ZoneInfo | None) -> Judgement:
+        """Judge the setting's zone, None for a setting that is not set, by what was seen so far."""
         with self._lock:
             sightings = tuple(self._sightings())
             rows = sum(counts.total() for counts in self._counts.values())
-        against = sum(seen.rows for seen in sightings if _offset(zone, seen.at) != seen.offset)
+        against = sum(seen.rows for seen in sightings if _offset(zone or _UTC, seen.at) != seen.offset)
         fits = None
         if against >= ENOUGH_ROWS:
             fits = False
@@ -188,7 +204,7 @@ class ZoneCheck:
             fits = True
         return Judgement(zone, rows, sightings, fits)
 
-    def news(self, zone: ZoneInfo) -> Judgement | None:
+    def news(self, zone: ZoneInfo | None) -> Judgement | None:
         """Return a judgement once: the first time that the setting's zone is seen not to fit."""
         if self._told:
             return None
@@ -227,14 +243,27 @@ def _shown_by(line: bytes) -> tuple[int | None, int] | None:
     """
     try:
         times = _read(line).properties
-        time, received = _utc.instant(bytes(times.time)), _utc.instant(bytes(times.received))
+        time = _utc.instant(bytes(times.time))
+        received, is_receipt = _seen_by_mixpanel(times)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
         return None
     if time % _MINUTE == 0 or bytes(times.imported) == b"true":
         return None
     quarters = round((time - received) / _QUARTER)
+    is_offset = _EARLIEST <= quarters <= _LATEST
+    # An old event that was imported need not say so: then it was processed long after its time.
+    if not is_receipt and not is_offset:
+        return None
     is_prompt = abs(time - received - quarters * _QUARTER) <= _PROMPT
-    return quarters if is_prompt and _EARLIEST <= quarters <= _LATEST else None, received
+    return quarters if is_prompt and is_offset else None, received
+
+
+def _seen_by_mixpanel(times: _Times) -> tuple[int, bool]:
+    """When Mixpanel received an event, or else processed it, in ms; and whether it is the receipt."""
+    try:
+        return _utc.instant(bytes(times.received)), True
+    except UnusableTime:
+        return _utc.instant(bytes(times.processed)), False
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:

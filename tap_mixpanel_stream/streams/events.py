@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import MOMENT, Part, Plan, Window, end_instant, ends, last_day
+from ..mixpanel.windows import MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.zone_check import ZoneCheck
+from ..records.zone_check import LINES, ZoneCheck
 from ..settings import SettingsError
 from .base import DiskError, MixpanelStream, StreamError
 from .bookmark import read_bookmark, write_bookmark
@@ -30,15 +31,23 @@ from .shaping import Shaping
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from ..mixpanel.client import Answer
+    from ..mixpanel.unpacking import Packing
     from ..records.envelope import Envelope
     from ..records.shapes import EventShape
     from ..tap import TapMixpanelStream
 
 # The halves of a window that failed are tried again this often.
 RETRIES_OF_A_HALF = 1
+
+# Bytes of a body as sent in which its first lines are looked for; unpacked, as many as `MIB` at the most.
+SAMPLE_BYTES = 256 * 1024
+
+# What a first load holds back at the most while its events do not show their zone: lines looked at, and unpacked bytes.
+HELD_LINES = 1000
+HELD_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ class EventsStream(MixpanelStream):
         self._zone_check = ZoneCheck()
         self._workers: Workers | None = None
         self._turns = Turns()
+        self._is_first_load = False
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
@@ -138,6 +148,7 @@ class EventsStream(MixpanelStream):
             yield iter(())
             return
         self.progress.total = sum(part.window.days for part in parts)
+        self._is_first_load = self.delivered() == Delivered()
         plan = Plan(parts, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:
@@ -151,7 +162,8 @@ class EventsStream(MixpanelStream):
                     stop=self.client.stop,
                 )
             )
-            yield self._portions_of(plan, results)
+            checked = ends.enter_context(contextlib.closing(self._held_back(results)))
+            yield self._portions_of(plan, checked)
 
     def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
         left: QuotaSpent | None = None
@@ -167,6 +179,40 @@ class EventsStream(MixpanelStream):
                     raise fetched.failure
         if left:
             self.log("the history goes on with the next run: %s", left, level=logging.WARNING)
+
+    def _held_back(self, results: Iterator[Fetched]) -> Generator[Fetched]:
+        """Hand windows on once it is known whether their events fit `project_timezone`.
+
+        Only a first load without that setting waits for it: nothing of it has to be out when it turns out to be wrong.
+        """
+        held: deque[Fetched] = deque()
+        try:
+            for fetched in results:
+                held.append(fetched)
+                if fetched.failure or not self._is_worth_holding(held):
+                    yield from self._let_out(held)
+            yield from self._let_out(held)
+        finally:
+            for fetched in held:
+                fetched.close()
+
+    def _is_worth_holding(self, held: Iterable[Fetched]) -> bool:
+        """Whether a first load, none of which is out, may still show the zone of its events."""
+        if self.settings.project_timezone is not None or not self._is_first_load:
+            return False
+        unpacked_bytes = sum(portion.unpacked for fetched in held for portion, _ in fetched.portions)
+        is_open = self._zone_check.judgement(None).fits is None
+        return is_open and self._zone_check.lines < HELD_LINES and unpacked_bytes < HELD_BYTES
+
+    def _let_out(self, held: deque[Fetched]) -> Iterator[Fetched]:
+        zone = self.settings.project_timezone
+        if misfit := self._zone_check.news(zone):
+            if zone is None and self._is_first_load:
+                raise StreamError(f"{self.name}: stopped before the first record: {misfit}")
+            self.log("%s", misfit, level=logging.WARNING)
+        while held:
+            self._is_first_load = False
+            yield held.popleft()
 
     def sample(self, count: int) -> Portion:
         """Ask for `count` events of the days that a run would ask for, by Mixpanel's `limit`."""
@@ -252,7 +298,7 @@ class EventsStream(MixpanelStream):
                 with self.client.open(query) as answer:
                     if part.processed:
                         self.refuse_clock_ahead(query.what, "incremental_by: ingestion_time")
-                    self._fill(self._shaping(envelope, answer), answer, portion)
+                    sample = self._fill(self._shaping(envelope, answer), answer, portion)
             except (CutShort, LineTooLong) as error:
                 raise BrokenBody(f"{query.what}: {error}") from None
             except BadLine as error:
@@ -267,8 +313,7 @@ class EventsStream(MixpanelStream):
                 raise DiskError(f"{query.what}: {error}") from None
             portion.extent, portion.received = part.window.days, answer.received
             unless_whole.pop_all()
-        if judgement := self._zone_check.news(settings.zone):
-            self.log("%s", judgement, level=logging.WARNING)
+        self._zone_check.look(sample)
         known_at = part.processed.before if part.processed else answer.requested_at
         return portion, Read(part, end_instant(part.window, settings.zone, known_at))
 
@@ -284,24 +329,45 @@ class EventsStream(MixpanelStream):
             packing=answer.packing,
         )
 
-    def _fill(self, shaping: Shaping, answer: Answer, portion: Portion) -> None:
-        """Shape a body into a portion, in this thread or in a worker process."""
+    def _fill(self, shaping: Shaping, answer: Answer, portion: Portion) -> list[bytes]:
+        """Shape a body into a portion, in this thread or in a worker process; return its first lines."""
+        sample = Sample(answer.blocks())
         try:
             if self._workers:
-                self._workers.fill(shaping, self._watched(answer), portion)
+                self._workers.fill(shaping, sample, portion)
             else:
-                with contextlib.closing(self._turns.of(self._watched(answer))) as blocks:
+                with contextlib.closing(self._turns.of(sample)) as blocks:
                     shaping(blocks, portion, self.clock.check)
         except BrokenBody as error:
             raise answer.named(error) from None
+        return sample.lines(answer.packing)
 
-    def _watched(self, answer: Answer) -> Iterator[bytes]:
-        """A body as sent, some of whose first lines are looked at for the time zone they are written in."""
-        blocks = answer.blocks()
-        for first in blocks:
-            # Alone it is no whole body; of a damaged one the shaping tells.
-            with contextlib.suppress(BrokenBody):
-                self._zone_check.look(next(unpacked([first], answer.packing), b""))
-            yield first
-            break
-        yield from blocks
+
+class Sample:
+    """The blocks of a body as sent, the first of which are kept."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._kept: list[bytes] = []
+        self._left = SAMPLE_BYTES
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        if self._left > 0:
+            self._kept.append(block)
+            self._left -= len(block)
+        return block
+
+    def lines(self, packing: Packing) -> list[bytes]:
+        """The first `LINES` lines of what was kept."""
+        text = bytearray()
+        # What was kept is mostly no whole body. The shaping has judged that.
+        with contextlib.suppress(BrokenBody):
+            for block in unpacked(self._kept, packing):
+                text += block
+                if len(text) >= MIB or text.count(b"\n") >= LINES:
+                    break
+        return bytes(text).split(b"\n", LINES)[:-1]

@@ -319,8 +319,31 @@ def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
         found = examined(emulator.settings | YEAR | {"raw": raw, "time_in_ms": in_ms})
     assert found.code == 1
     assert list(found.problems) == ["time zone"]
-    for words in ("UTC-05:00 in 2022-01", "UTC-04:00 in 2022-", "America/New_York"):
+    for words in (
+        "project_timezone is not set",
+        "would stop before its first record",
+        "UTC-05:00 in 2022-01",
+        "UTC-04:00 in 2022-",
+        "America/New_York",
+    ):
         assert words in found.problems["time zone"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "state"),
+    [
+        ({"project_timezone": "UTC"}, None),
+        ({}, {"bookmarks": {"events": {"replication_key_value": "2022-12-29T00:00:00+00:00"}}}),
+    ],
+)
+def test_a_zone_that_does_not_fit_is_a_warning_where_a_run_would_warn(
+    settings: dict[str, str], state: dict[str, Any] | None
+) -> None:
+    """A given zone is the user's word, and with a bookmark it is no first load."""
+    with Emulator(project("America/New_York")) as emulator:
+        found = examined(emulator.settings | YEAR | settings, state=state)
+    assert found.code == 0
+    assert "America/New_York" in found.lines("warning")["time zone"]
 
 
 def test_the_zone_that_is_the_project_s_fits() -> None:
@@ -345,9 +368,9 @@ def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same
     with Emulator(project(zone), now=clock.now) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "project_timezone": "Pacific/Kiritimati"}
         found = examined(config, clock=clock)
-    assert list(found.problems) == ["last day", "time zone"]
+    assert list(found.problems) == ["last day"]
     assert "the last day has not begun in the project" in found.problems["last day"]
-    assert says in found.problems["time zone"]
+    assert says in found.lines("warning")["time zone"]
 
 
 # --- What a run takes -------------------------------------------------------------------------------------------------

@@ -1,42 +1,168 @@
-"""Time zones: a setting that does not fit is told once, one that fits never."""
+"""Time zones: without the setting a first load that does not fit UTC stops; a given zone that misfits is a warning."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
 from tests.pipeline import Run, run_tap
 
+if TYPE_CHECKING:
+    from tap_mixpanel_stream.emulator.project import Project
+
 FIRST = dt.date(2022, 1, 10)
+
+
+NEW_YORK = ZoneInfo("America/New_York")
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"time_in_ms": True},
+    {"window_days": 4},
+    {"concurrent_exports": 3, "window_days": 1},
+    {"worker_processes": 2},
+    {"backfill": "newest_first"},
+]
 
 
 def legacy(zone: str, events_per_day: int = 120) -> SyntheticProject:
     return SyntheticProject(seed=3, first_day=FIRST, events_per_day=events_per_day, profiles=20, zone=zone)
 
 
-def read(project: SyntheticProject, catalog: dict[str, Any], last: str = "2022-01-13", **settings: object) -> Run:
+def tap(project: Project, catalog: dict[str, Any], state: dict[str, Any] | None = None, **settings: Any) -> Run:
     with Emulator(project) as emulator:
-        config = emulator.settings | {"start_date": FIRST.isoformat(), "end_date": last} | settings
-        return run_tap(config, catalog=catalog).well()
+        config = emulator.settings | {"start_date": FIRST.isoformat(), "end_date": "2022-01-13"} | settings
+        return run_tap(config, catalog=catalog, state=state)
 
 
-@pytest.mark.parametrize("way", [{}, {"time_in_ms": True}, {"window_days": 4}, {"worker_processes": 2}])
+def read(project: SyntheticProject, catalog: dict[str, Any], last: str = "2022-01-13", **settings: Any) -> Run:
+    return tap(project, catalog, end_date=last, **settings).well()
+
+
+def rows(zone: ZoneInfo, days: dict[int, int], **properties: object) -> FixedProject:
+    """A project that stores the clock of a zone: so many events on each of some days, by their number from `FIRST`."""
+    held = {}
+    for number, count in days.items():
+        start = dt.datetime.combine(FIRST + dt.timedelta(days=number), dt.time(9), zone)
+        offset = start.utcoffset()
+        assert offset is not None
+        instants = [int(start.timestamp()) + 61 * each for each in range(count)]
+        held[FIRST + dt.timedelta(days=number)] = [
+            json.dumps(
+                {
+                    "event": "A",
+                    "properties": {
+                        "time": at + int(offset.total_seconds()) + 1,
+                        "$insert_id": str(at),
+                        "mp_processing_time_ms": 1000 * at + 2500,
+                        **properties,
+                    },
+                }
+            ).encode()
+            for at in instants
+        ]
+    return FixedProject(held, zone=zone.key)
+
+
+def stopped_before_its_first_record(run: Run) -> str:
+    assert run.exit_code == 1
+    assert [message["type"] for message in run.messages if message["type"] in {"RECORD", "STATE"}] == []
+    [error] = run.errors
+    return error
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("raw", [False, True])
-def test_an_old_project_read_as_utc_is_warned_about_once(
+def test_a_first_load_of_an_old_project_as_utc_stops_before_its_first_record(
     raw: bool, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
-    run = read(legacy("America/New_York"), only_raw_events if raw else only_events, raw=raw, **way)
+    error = stopped_before_its_first_record(
+        tap(legacy("America/New_York"), only_raw_events if raw else only_events, raw=raw, **way)
+    )
+    for words in ("project_timezone is not set", "UTC-05:00 in 2022-01", "America/New_York", "Project Settings", "UTC"):
+        assert words in error
+
+
+@pytest.mark.parametrize("days", [{0: 20, 1: 20, 2: 20}, {2: 60}, {0: 49, 3: 1}])
+def test_a_first_load_waits_for_enough_events(days: dict[int, int], only_events: dict[str, Any]) -> None:
+    """Windows are held back until 50 events show the zone, empty ones too, so that no state says they are delivered."""
+    error = stopped_before_its_first_record(tap(rows(NEW_YORK, days), only_events, window_days=1))
+    assert "UTC-05:00 in 2022-01" in error
+
+
+def test_what_shows_no_zone_is_delivered(only_events: dict[str, Any]) -> None:
+    """Too few events, or imported ones, do not stop a load."""
+    few = tap(rows(NEW_YORK, {0: 20, 2: 29}), only_events, window_days=1).well()
+    imported = tap(rows(NEW_YORK, {0: 200}, mp_processing_time_ms=1700000000000), only_events).well()
+    assert (len(few.records()), len(imported.records())) == (49, 200)
+    assert few.problems == imported.problems == []
+
+
+def test_a_window_that_fails_lets_out_what_was_held_back(only_events: dict[str, Any]) -> None:
+    with Emulator(rows(NEW_YORK, {0: 20, 1: 20}), faults=[Fault("export", 2, "status:401")]) as emulator:
+        days = {"start_date": "2022-01-10", "end_date": "2022-01-11", "window_days": 1, "concurrent_exports": 1}
+        run = run_tap(emulator.settings | days, catalog=only_events)
+    assert run.exit_code == 1
+    assert len(run.records()) == 20
+    assert run.bookmark == "2022-01-11T00:00:00+00:00"
+
+
+def test_imported_rows_before_the_others_do_not_hide_the_zone(only_events: dict[str, Any]) -> None:
+    imported = rows(NEW_YORK, {0: 300}, mp_processing_time_ms=1700000000000)
+    project = FixedProject(imported.events | rows(NEW_YORK, {1: 60}).events, zone=NEW_YORK.key)
+    assert "UTC-05:00" in stopped_before_its_first_record(tap(project, only_events, window_days=1))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_given_utc_is_the_users_word(
+    raw: bool, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    """A mismatch with a given zone is a warning, once."""
+    project = legacy("America/New_York")
+    run = read(project, only_raw_events if raw else only_events, raw=raw, project_timezone="UTC", **way)
     [warning] = run.problems
     assert "project_timezone is UTC" in warning
     assert "UTC-05:00 in 2022-01" in warning
     assert "America/New_York" in warning
     assert "Project Settings" in warning
     assert len(run.records()) == 4 * 120
+
+
+def test_a_load_that_goes_on_is_warned(only_events: dict[str, Any]) -> None:
+    """With a bookmark it is no first load: to stop would only let the table grow old."""
+    state = {"bookmarks": {"events": {"replication_key_value": "2022-01-12T00:00:00+00:00"}}}
+    run = tap(legacy("America/New_York"), only_events, state).well()
+    [warning] = run.problems
+    assert "project_timezone is not set" in warning
+    assert len(run.records()) == 4 * 120
+
+
+def test_a_test_run_does_not_judge_the_zone(only_events: dict[str, Any]) -> None:
+    with Emulator(legacy("America/New_York")) as emulator:
+        run = run_tap(emulator.settings | {"start_date": "2022-01-10"}, "--test", catalog=only_events).well()
+    assert len(run.records()) == 1
+
+
+def test_a_row_of_the_doubled_hour_goes_by_its_processing(only_events: dict[str, Any]) -> None:
+    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+    day = dt.date(2020, 11, 1)
+    wall = int(dt.datetime(2020, 11, 1, 1, 30, tzinfo=dt.UTC).timestamp())
+    both = [dt.datetime(2020, 11, 1, hour, 30, tzinfo=dt.UTC) for hour in (8, 9)]
+    lines = [
+        b'{"event":"A","properties":{"time":%d,"distinct_id":"u","$insert_id":"%d","mp_processing_time_ms":%d}}'
+        % (wall, at.hour, at.timestamp() * 1000 + 2500)
+        for at in both
+    ]
+    with Emulator(FixedProject({day: lines}, zone="America/Los_Angeles")) as emulator:
+        days = {"start_date": str(day), "end_date": str(day), "project_timezone": "America/Los_Angeles"}
+        run = run_tap(emulator.settings | days, catalog=only_events).well()
+    assert [record["event_time"] for record in run.records()] == [at.isoformat() for at in both]
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -48,6 +174,13 @@ def test_a_utc_project_read_with_a_zone_is_warned_about_once(
     assert "project_timezone is Asia/Kolkata" in warning
     assert "at UTC in 2022-01" in warning
     assert "leave project_timezone out" in warning
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_first_load_of_a_utc_project_needs_no_setting(way: dict[str, Any], only_events: dict[str, Any]) -> None:
+    run = read(legacy("UTC"), only_events, **way)
+    assert run.problems == []
+    assert len(run.records()) == 4 * 120
 
 
 @pytest.mark.parametrize("in_ms", [False, True])

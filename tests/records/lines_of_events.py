@@ -13,6 +13,7 @@ LOOKALIKES = [
         "$insert_id",
         "$distinct_id_before_identity",
         "$mp_api_timestamp_ms",
+        "mp_processing_time_ms",
         "event",
         "properties",
     ),

@@ -104,7 +104,7 @@ def number(value: str) -> Decimal | None:
     return Decimal(value) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?", value) else None
 
 
-def milliseconds(value: str, received: str | None, zone: ZoneInfo | None) -> int:
+def milliseconds(value: str, received: str | None, zone: ZoneInfo | None, processed: str | None = None) -> int:
     """`time` as milliseconds since 1970 in UTC."""
     count = number(value)
     if count is None:
@@ -126,6 +126,11 @@ def milliseconds(value: str, received: str | None, zone: ZoneInfo | None) -> int
         instants.append(wall - offset // timedelta(milliseconds=1))
     chosen = instants[0]
     at = number(received) if received else None
+    day = 24 * 3600 * 1000
+    if at is None and processed:
+        at = number(processed)
+        if at is not None and not min(instants) - day <= at <= max(instants) + day:
+            at = None
     if at is not None and instants[0] < instants[1] and abs(instants[1] - at) < abs(instants[0] - at):
         chosen = instants[1]
     try:
@@ -177,7 +182,9 @@ def normalized(line: bytes, zone: ZoneInfo | None = None) -> dict[str, object]:
     event, others = event_members(line)
     if "time" not in others:
         raise NoEvent
-    instant = milliseconds(others.pop("time"), others.get("$mp_api_timestamp_ms"), zone)
+    instant = milliseconds(
+        others.pop("time"), others.get("$mp_api_timestamp_ms"), zone, others.get("mp_processing_time_ms")
+    )
     distinct_id = as_text(others.pop("distinct_id", None))
     insert_id = as_text(others.pop("$insert_id", None))
     hashed = dict(others)

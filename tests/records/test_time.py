@@ -29,8 +29,9 @@ ZONES = [
 ]
 
 
-def read(value: str, received: str | None = None, zone: ZoneInfo | None = None) -> str:
-    return instant_text(EventClock(zone).instant(value.encode(), received.encode() if received else None)).decode()
+def read(value: str, received: str | None = None, zone: ZoneInfo | None = None, processed: str | None = None) -> str:
+    times = [None if text is None else text.encode() for text in (received, processed)]
+    return instant_text(EventClock(zone).instant(value.encode(), *times)).decode()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,27 @@ def test_in_the_doubled_hour_the_instant_nearest_to_receipt_is_taken(received: s
     assert read(wall("2022-10-30T02:30:00"), received, BERLIN) == text
 
 
+@pytest.mark.parametrize(
+    ("received", "processed", "text"),
+    [
+        (None, at("2020-11-01T08:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
+        (None, at("2020-11-01T09:30:01+00:00"), "2020-11-01T09:30:00+00:00"),
+        ("null", at("2020-11-01T09:30:01+00:00"), "2020-11-01T09:30:00+00:00"),
+        # The receipt goes first.
+        (at("2020-11-01T08:30:01+00:00"), at("2020-11-01T09:40:00+00:00"), "2020-11-01T08:30:00+00:00"),
+        # An import says nothing: the earlier one is taken, as with nothing to choose by.
+        (None, at("2020-11-20T09:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
+        (None, at("2019-11-20T09:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
+        (None, '"x"', "2020-11-01T08:30:00+00:00"),
+    ],
+)
+def test_without_a_receipt_the_processing_settles_the_doubled_hour(
+    received: str | None, processed: str, text: str
+) -> None:
+    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+    assert read(wall("2020-11-01T01:30:00"), received, ZoneInfo("America/Los_Angeles"), processed) == text
+
+
 def test_in_the_missing_hour_the_clock_moves_forward() -> None:
     moved = read(wall("2022-03-27T02:30:00"), at("2022-03-27T00:30:00+00:00"), BERLIN)
     assert datetime.fromisoformat(moved).astimezone(BERLIN).isoformat() == "2022-03-27T03:30:00+02:00"
@@ -158,12 +180,16 @@ CHANGES = [
         st.builds(int.__add__, st.sampled_from(CHANGES), st.integers(-100_000, 100_000)),
     ),
     st.integers(-4_000_000, 4_000_000) | st.none(),
+    st.integers(-100_000_000, 100_000_000) | st.none(),
 )
-def test_any_clock_of_any_zone_agrees_with_the_contract(zone: ZoneInfo | None, second: int, lag: int | None) -> None:
-    received = None if lag is None else str(second * 1000 + lag)
+def test_any_clock_of_any_zone_agrees_with_the_contract(
+    zone: ZoneInfo | None, second: int, lag: int | None, longer: int | None
+) -> None:
+    received, processed = (None if late is None else str(second * 1000 + late) for late in (lag, longer))
     clock = EventClock(zone)
-    expected = milliseconds(str(second), received, zone)
-    assert clock.instant(b"%d" % second, received.encode() if received else None) == expected
+    expected = milliseconds(str(second), received, zone, processed)
+    texts = [None if text is None else text.encode() for text in (received, processed)]
+    assert clock.instant(b"%d" % second, *texts) == expected
     quarter = clock.quarter(second // QUARTER)
     if quarter:
         start, until_hour, of_quarter = quarter

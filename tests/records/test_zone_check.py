@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.zone_check import ENOUGH_ROWS, LINES, Judgement, ZoneCheck, offset_text
+from tap_mixpanel_stream.records.zone_check import ENOUGH_ROWS, Judgement, ZoneCheck, offset_text
 
 WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
@@ -28,6 +28,11 @@ def event(time: object, received: object, **properties: object) -> bytes:
     return json.dumps(
         {"event": "E", "properties": {"time": time, "$mp_api_timestamp_ms": received, **properties}}
     ).encode()
+
+
+def processed(time: object, at: object, **properties: object) -> bytes:
+    """An event as those of 2020 can be: without the time of its receipt."""
+    return json.dumps({"event": "E", "properties": {"time": time, "mp_processing_time_ms": at, **properties}}).encode()
 
 
 def prompt(rng: random.Random, begin: datetime, stored_in: ZoneInfo, *, in_ms: bool = False) -> bytes:
@@ -56,8 +61,7 @@ def skewed(rng: random.Random, begin: datetime) -> bytes:
 
 def judged(setting: ZoneInfo, lines: list[bytes]) -> Judgement:
     check = ZoneCheck()
-    for start in range(0, len(lines), LINES):
-        check.look(b"\n".join([*lines[start : start + LINES], b""]))
+    check.look(lines)
     return check.judgement(setting)
 
 
@@ -102,7 +106,7 @@ def test_with_every_second_event_late_nothing_is_said(stored_in: ZoneInfo, seed:
 @given(st.lists(st.binary(max_size=30)))
 def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
     check = ZoneCheck()
-    check.look(b"\n".join(lines))
+    check.look(lines)
     assert check.judgement(UTC_ZONE) == Judgement(UTC_ZONE, 0, (), None)
 
 
@@ -153,18 +157,48 @@ def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_i
 def test_it_is_told_once() -> None:
     check = ZoneCheck()
     assert check.news(UTC_ZONE) is None
-    check.look(event(1641992405, 1641988800000) + b"\n")
+    check.look([event(1641992405, 1641988800000)])
     assert check.news(UTC_ZONE) is None
-    check.look((event(1641992405, 1641988800000) + b"\n") * ENOUGH_ROWS)
+    check.look([event(1641992405, 1641988800000)] * ENOUGH_ROWS)
     assert check.news(UTC_ZONE) is not None
     assert check.news(UTC_ZONE) is None
 
 
-def test_only_the_first_lines_of_a_block_are_looked_at() -> None:
-    line = event(1641992405, 1641988800000) + b"\n"
+def test_rows_without_a_receipt_go_by_their_processing() -> None:
+    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+    lines = [processed(1580552525 + n - 8 * 3600, 1580552526000 + 1000 * n) for n in range(ENOUGH_ROWS)]
+    judgement = judged(UTC_ZONE, lines)
+    assert [seen.offset for seen in judgement.sightings] == [timedelta(hours=-8)]
+    assert judgement.fits is False
+    assert judged(ZoneInfo("America/Los_Angeles"), lines).fits is True
+
+
+def test_the_receipt_goes_before_the_processing() -> None:
+    line = event(1641992405, 1641988800000, mp_processing_time_ms=1641992405000)
+    assert judged(UTC_ZONE, [line] * ENOUGH_ROWS).fits is False
+    unread = event(1641992405, None, mp_processing_time_ms=1641988800000)
+    assert judged(UTC_ZONE, [unread] * ENOUGH_ROWS).fits is False
+
+
+@given(st.integers(0, 2**32), st.sampled_from([WINTER, SUMMER]))
+def test_imported_rows_neither_show_an_offset_nor_hide_one(seed: int, begin: datetime) -> None:
+    """An old event that was uploaded was processed any time after it happened."""
+    rng = random.Random(seed)
+    at = int(begin.timestamp() * 1000) + 30 * 24 * HOUR
+    imported = [processed((at - rng.randrange(24 * HOUR, 900 * 24 * HOUR)) // 1000, at + n) for n in range(200)]
+    assert judged(UTC_ZONE, imported).rows == 0
+    prompt_rows = [prompt(rng, begin, ZoneInfo("Asia/Tokyo")) for _ in range(ENOUGH_ROWS)]
+    assert judged(UTC_ZONE, imported + prompt_rows).fits is False
+
+
+def test_a_setting_that_is_not_set_is_utc_and_says_so() -> None:
+    line = event(1641992405, 1641988800000)
     check = ZoneCheck()
-    check.look(line * 500 + line[:7])
-    assert check.judgement(UTC_ZONE).rows == LINES
+    check.look([line] * ENOUGH_ROWS)
+    text = str(check.judgement(None))
+    assert text.startswith("project_timezone is not set, but 50 of 50")
+    assert "or to UTC" in text
+    assert check.lines == ENOUGH_ROWS
 
 
 @pytest.mark.parametrize(

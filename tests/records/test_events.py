@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
@@ -681,6 +682,7 @@ def is_plain(line: bytes) -> bool:
         masked(line) is None
         and bool(line.strip(b" \t\r"))
         and b"terminated early" not in line.lower()
+        and not re.match(rb'\s*\{\s*"error"\s*:', line)
         and line[:1] != b"\xef"
     )
 

@@ -100,9 +100,9 @@ class CohortMembersStream(FlatStream):
     def move_bookmark(self, delivered: Any) -> None:
         """Note that a cohort is finished."""
         self.stream_state[FINISHED] = [*self.finished(), delivered]
-        self.stream_state[VERSION] = self._stream_version
-        if self._stream_version is None:
-            del self.stream_state[VERSION]
+        self.stream_state.pop(VERSION, None)
+        if self._stream_version is not None:
+            self.stream_state[VERSION] = self._stream_version
 
     def complete(self) -> None:
         """Forget the finished cohorts, so that the next run reads all of them."""

@@ -183,6 +183,7 @@ def test_records_without_a_version_are_read_again_for_one() -> None:
     with_version, _ = small(None, 0, cohorts=6, **on)
     mixed, found = small(with_version.state, 1, cohorts=6)
     assert found == ["u2", "v2", "u3", "v3"]
+    assert mixed.state == {"bookmarks": {"cohort_members": {"finished": [10, 11, 12, 13]}}}
     _, found = small(mixed.state, 2, cohorts=6, **on)
     assert found == ["u0", "v0", "u1", "v1"]
 

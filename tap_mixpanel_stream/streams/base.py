@@ -216,7 +216,11 @@ class MixpanelStream(Stream, abc.ABC):
     def _end(self) -> None:
         # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
         if self._stream_version is not None and self.refreshes and self.progress.portions:
-            self._write_activate_version_message(self._stream_version)
+            if self.progress.records:
+                self._write_activate_version_message(self._stream_version)
+            else:  # More likely a failure than a table that lost all its rows at once.
+                text = "no records came: ACTIVATE_VERSION is not sent, and the target keeps its rows"
+                self.log(text, level=logging.WARNING)
         self.complete()
         self.state_manager.is_flushed = False
         self._write_state_message()
@@ -408,9 +412,7 @@ class MixpanelStream(Stream, abc.ABC):
         finally:
             if progress.set_aside:
                 where = self.settings.bad_lines_path
-                self.log(
-                    "lines that are no events, set aside in %s: %d", where, progress.set_aside, level=logging.WARNING
-                )
+                self.log("malformed lines set aside in %s: %d", where, progress.set_aside, level=logging.WARNING)
             if progress.nuls:
                 self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
 

@@ -295,7 +295,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "bad_lines",
         th.StringType,
         title="Bad Lines",
-        description="A line that is not an event: stop, or set it aside in `bad_lines_path` and count it.",
+        description="Malformed event or profile: stop, or set it aside in `bad_lines_path` and count it.",
         allowed_values=["fail", "skip"],
         default="fail",
     ),

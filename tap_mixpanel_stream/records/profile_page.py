@@ -1,4 +1,4 @@
-"""A page of profiles: each result a record, or the page is refused."""
+"""A page of profiles: each result a record, or a bad profile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .members import NotARecord, whole_or_masked
 from .nul import without_nul
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .envelope import Envelope
 
@@ -25,44 +25,48 @@ class ProfilePage(ABC):
         strip_nul: take `\u0000` out of the strings of records.
 
     Attributes:
+        results: results seen.
         records: records made.
         nuls: `\u0000` taken out.
     """
 
     def __init__(self, *, envelope: Envelope, strip_nul: bool) -> None:
+        self.results = 0
         self.records = 0
         self.nuls = 0
         self._envelope = envelope
         self._strip_nul = strip_nul
 
-    def convert(self, results: Sequence[msgspec.Raw | bytes]) -> bytes:
+    def convert(self, results: Sequence[msgspec.Raw | bytes], on_bad_profile: Callable[[BadProfile], None]) -> bytes:
         """Convert a page's results.
 
         Args:
             results: the JSON text of each.
+            on_bad_profile: is told of each result that is no profile; raises, or sets it aside.
 
         Returns:
-            As many lines, each a record in its envelope.
+            A line for each profile: a record in its envelope.
 
         Raises:
-            BadProfile: one of them is no profile. The whole page is refused.
+            BadProfile: one of them is no profile, and `on_bad_profile` raises it.
         """
-        if not results:
-            return b""
         records = []
-        for index, result in enumerate(map(bytes, results), start=self.records):
+        for index, result in enumerate(map(bytes, results), start=self.results):
             try:
                 if not result.isascii():
                     result.decode()
                 records.append(whole_or_masked(self._record, result))
             except UnicodeDecodeError as error:
-                raise BadProfile(index, f"not UTF-8 at byte {error.start + 1}", result) from None
+                on_bad_profile(BadProfile(index, f"not UTF-8 at byte {error.start + 1}", result))
             except NotARecord as error:
-                raise BadProfile(index, str(error), result) from None
+                on_bad_profile(BadProfile(index, str(error), result))
             except RecursionError:
-                raise BadProfile(index, "nested too deep", result) from None
+                on_bad_profile(BadProfile(index, "nested too deep", result))
             except msgspec.DecodeError as error:
-                raise BadProfile(index, f"no JSON object: {error}", result) from None
+                on_bad_profile(BadProfile(index, f"no JSON object: {error}", result))
+        self.results += len(results)
+        if not records:
+            return b""
         self.records += len(records)
         lines = self._lines(records)
         if self._strip_nul:

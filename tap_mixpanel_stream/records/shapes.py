@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from .envelope import Envelope
-    from .errors import BadLine
+    from .errors import BadLine, BadProfile
 
 
 class EventConverter(Protocol):
@@ -43,15 +43,17 @@ class ProfileConverter(Protocol):
     r"""Converts the results of pages of profiles.
 
     Attributes:
+        results: results seen.
         records: records made.
         nuls: `\u0000` taken out.
     """
 
+    results: int
     records: int
     nuls: int
 
-    def convert(self, results: Sequence[msgspec.Raw | bytes]) -> bytes:
-        """Turn results into records, each in its envelope."""
+    def convert(self, results: Sequence[msgspec.Raw | bytes], on_bad_profile: Callable[[BadProfile], None]) -> bytes:
+        """Turn results into records, each in its envelope; `on_bad_profile` raises, or sets a result aside."""
         ...
 
 

@@ -36,6 +36,8 @@ REFRESHED = "full_refresh"
 # How many of a page's results are converted at a time: a large page is not held in memory three times over.
 RESULTS_AT_ONCE = 500
 
+LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
 
 class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
@@ -161,15 +163,24 @@ class ProfilesStream(MixpanelStream):
         with contextlib.ExitStack() as unless_whole:
             portion = Portion(extent=len(page.results), received=page.received, unpacked=page.unpacked)
             unless_whole.callback(portion.close)
+
+            def bad_profile(bad: BadProfile) -> None:
+                if self.settings.bad_lines != "skip":
+                    raise bad
+                # Between the parts of a JSON text a space is as good as a line end.
+                portion.aside.write(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n")
+                portion.set_aside += 1
+
             converter = self._shape.converter(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:
                 for start in range(0, len(page.results), RESULTS_AT_ONCE):
-                    portion.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE]))
+                    portion.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], bad_profile))
                 portion.complete()
             except BadProfile as error:
-                raise StreamError(f"{self.name} page {page.number}: {error}") from None
+                message = f"{self.name} page {page.number}: {error}; bad_lines: skip sets such profiles aside"
+                raise StreamError(message) from None
             except SpoolError as error:
                 raise DiskError(f"{self.name} page {page.number}: {error}") from None
             portion.records, portion.nuls = converter.records, converter.nuls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,9 @@ from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Paging, 
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import Run, catalog_of, run_tap
 from tests.soak.in_process import run_here
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROFILES: list[dict[str, Any]] = [
     {
@@ -251,3 +254,48 @@ def test_what_narrows_profiles_narrows_together(only_profiles: dict[str, Any]) -
 def test_a_full_table_of_profiles_has_no_bookmark(only_profiles: dict[str, Any]) -> None:
     run, _ = delivered({}, only_profiles)
     assert run.states[-1] == {"bookmarks": {"profiles": {}}}
+
+
+NO_ID: dict[str, Any] = {"$properties": {"plan": "lost"}}
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_profiles_without_an_id_are_set_aside(tmp_path: Path, raw: bool, mapped: bool) -> None:
+    """bad_lines: skip writes them to bad_lines_path, counts them, and delivers the others."""
+    path, key = tmp_path / "bad", "$distinct_id" if raw else "distinct_id"
+    extra: dict[str, Any] = {"bad_lines": "skip", "bad_lines_path": str(path), "raw": raw}
+    if mapped:
+        extra["stream_maps"] = {"profiles": {key: f"record['{key}']"}}
+    with Emulator(FixedProject(profiles=[PROFILES[0], NO_ID, PROFILES[2]])) as emulator:
+        run = run_tap(emulator.settings | extra, catalog=catalog_of("profiles", raw=raw)).well()
+    assert [record[key] for record in run.records("profiles")] == ["u1", "u3"]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [NO_ID]
+    assert any(f"malformed lines set aside in {path}: 1" in line for line in run.problems)
+    assert any("2 records in 1 page" in line and "1 bad line" in line for line in run.stderr)
+
+
+def test_a_group_profile_without_an_id_is_set_aside(tmp_path: Path) -> None:
+    """Groups are profiles, too."""
+    path = tmp_path / "bad"
+    extra = {
+        "group_profiles": [{"name": "companies", "data_group_id": "7"}],
+        "bad_lines": "skip",
+        "bad_lines_path": str(path),
+        "start_date": "2024-01-01",
+        "end_date": "2024-01-01",
+    }
+    with Emulator(FixedProject(group_profiles={"7": [NO_ID, PROFILES[0]]})) as emulator:
+        run = run_tap(emulator.settings | extra).well()
+    assert len(run.records("companies")) == 1
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [NO_ID]
+
+
+def test_a_profile_without_an_id_stops_the_run_otherwise(only_profiles: dict[str, Any]) -> None:
+    """The message names the place, and the setting that would set it aside."""
+    with Emulator(FixedProject(profiles=[PROFILES[0], NO_ID])) as emulator:
+        run = run_tap(emulator.settings, catalog=only_profiles)
+    assert run.exit_code == 1
+    assert run.records("profiles") == []
+    assert "profiles page 0: result 1 is no profile: `$distinct_id` is missing" in run.errors[0]
+    assert run.errors[0].endswith("; bad_lines: skip sets such profiles aside")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.cookiejar
 import logging
 import os
 import ssl
@@ -92,8 +91,6 @@ class Client:
         self._sockets = Sockets()
         self._session = _Session()
         self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"})
-        # No cookie is kept: a session that never changes can be shared by threads.
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, Adapter(self._sockets))
 
@@ -296,7 +293,10 @@ class Answer:
 
 
 class _Session(requests.Session):
-    """A session for which a redirect is an answer like any other."""
+    """A session for which a redirect is an answer like any other.
+
+    No response sets a cookie (see `framing`), so it never changes and can be shared by threads.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
         """None: the parent would read the body, of any size, to prepare a request that is never sent."""

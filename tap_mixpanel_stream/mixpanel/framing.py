@@ -83,6 +83,8 @@ class Response(http.client.HTTPResponse):
         lengths = set(self.headers.get_all("Content-Length", []))
         if len(lengths) > 1 or not all(re.fullmatch(r"[0-9]{1,18}", length.strip(" \t")) for length in lengths):
             raise FramingError("Content-Length is given twice or is not a number")
+        # No cookie is kept, and what a server writes into one cannot upset the libraries: they would log a traceback.
+        del self.headers["Set-Cookie"], self.headers["Set-Cookie2"]
         self.will_close = True
         if self.status == http.HTTPStatus.OK:
             self._source.allow_body()

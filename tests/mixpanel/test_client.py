@@ -167,8 +167,11 @@ def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, c
     assert clock.sleeps == [60, 60]
 
 
-def test_cookies_are_not_kept(connect: Connect) -> None:
-    with Server(answer(b"x", headers=["Set-Cookie: a=b"])) as server:
+@pytest.mark.parametrize(
+    "cookie", ["a=b", "a=b; expires=Mon, 99 Foo 9999 00:00:00 GMT; version=x; domain=.; path=\xff"]
+)
+def test_cookies_are_not_kept(connect: Connect, cookie: str) -> None:
+    with Server(answer(b"x", headers=[f"Set-Cookie: {cookie}"])) as server:
         client = connect(server)
         for _ in range(2):
             with client.open(EVENTS) as opened:

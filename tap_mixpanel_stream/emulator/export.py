@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .where import Predicate
 
 _MOST_ROWS = 100_000
+# A larger `time` is in milliseconds.
+_IN_MS = 100_000_000_000
 # Lines of about 1 KB: a block of 128 KiB.
 _LINES_PER_BLOCK = 128
 
@@ -103,7 +105,10 @@ class Export:
             return True
         if self.events is not None and event not in self.events:
             return False
-        return self.match is None or self.match({"properties": properties})
+        time = properties.get("time")
+        if isinstance(time, int | float) and time > _IN_MS:
+            time /= 1000
+        return self.match is None or self.match({"properties": properties, "event": {"$time": time}})
 
 
 def read_day(query: Mapping[str, str], name: str) -> date:

@@ -1,8 +1,12 @@
 """Mixpanel's expressions, as `where` takes them.
 
     properties["x"]  user["x"]  behaviors["x"]      what the row holds
-    + - * / %   == != > >= < <=   in   and or not   operators, in rising order of reach
+    event["$time"]                                  when the event happened, in an export
+    + - * / %   == != > >= < <=   in                operators, in falling order of precedence
+    not  and  or                                    also NOT, AND, OR
     floor round ceil boolean number string          functions of one value
+    string(x, "default")                            text, and what stands for a missing value
+    any(x, list, condition)                         whether an item of the list, named x, meets the condition
     defined(x)  [1, 2]  datetime("2024-01-15T00:00:00")  true false
 
 Whatever is missing (or null) is undefined, and so is whatever is made of it. Comparing values of unlike types is
@@ -21,7 +25,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
-Scope = Mapping[str, Mapping[str, object]]
+Scope = Mapping[str, Any]
 Predicate = Callable[[Scope], bool]
 _Node = Callable[[Scope], object]
 
@@ -67,6 +71,8 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
         self._at = 0
+        self._items: list[str] = []
+        """The names that `any` gives to a list's items, the innermost last."""
 
     def whole(self) -> _Node:
         node = self._or()
@@ -90,18 +96,18 @@ class _Parser:
 
     def _or(self) -> _Node:
         node = self._and()
-        while self._take("or"):
+        while self._take("or", "OR"):
             node = _either(node, self._and())
         return node
 
     def _and(self) -> _Node:
         node = self._not()
-        while self._take("and"):
+        while self._take("and", "AND"):
             node = _both(node, self._not())
         return node
 
     def _not(self) -> _Node:
-        if self._take("not"):
+        if self._take("not", "NOT"):
             inner = self._not()
             return lambda scope: not _true(inner(scope))
         return self._comparison()
@@ -158,21 +164,59 @@ class _Parser:
     def _named(self, name: str) -> _Node:
         if name in {"true", "false"}:
             return _constant(name == "true")
+        if name in self._items:
+            return _item(name, self._subscript(name) if self._peek() == ("sign", "[") else None)
         if name in _ROWS:
-            self._expect("[")
-            kind, quoted = self._peek()
-            if kind != "string":
-                raise BadExpressionError(f"{name}[...] takes a string")
-            self._at += 1
-            self._expect("]")
-            return _property(name, _unquoted(quoted))
+            return _property(name, self._subscript(name))
+        if name == "event":
+            if self._subscript(name) != "$time":
+                raise BadExpressionError('event[...] takes "$time" only')
+            return _property(name, "$time")
+        return self._any() if name == "any" else self._function(name)
+
+    def _function(self, name: str) -> _Node:
         if name not in _FUNCTIONS:
             raise BadExpressionError(f"unknown name {name!r}")
         self._expect("(")
         argument = self._or()
+        if name == "string" and self._take(","):
+            default = self._or()
+            self._expect(")")
+            return lambda scope: _string(default(scope) if (value := argument(scope)) is _UNDEFINED else value)
         self._expect(")")
         function = _FUNCTIONS[name]
         return lambda scope: function(argument(scope))
+
+    def _subscript(self, name: str) -> str:
+        self._expect("[")
+        kind, quoted = self._peek()
+        if kind != "string":
+            raise BadExpressionError(f"{name}[...] takes a string")
+        self._at += 1
+        self._expect("]")
+        return _unquoted(quoted)
+
+    def _any(self) -> _Node:
+        self._expect("(")
+        kind, name = self._peek()
+        if kind != "name":
+            raise BadExpressionError("any(...) takes a name first")
+        self._at += 1
+        self._expect(",")
+        items = self._or()
+        self._expect(",")
+        self._items.append(name)
+        condition = self._or()
+        self._items.pop()
+        self._expect(")")
+
+        def value(scope: Scope) -> object:
+            listed = items(scope)
+            if not isinstance(listed, list):
+                return _UNDEFINED
+            return any(_true(condition({**scope, name: item})) for item in listed)
+
+        return value
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -204,6 +248,16 @@ def _constant(value: object) -> _Node:
 def _property(row: str, name: str) -> _Node:
     def value(scope: Scope) -> object:
         found = scope.get(row, {}).get(name)
+        return _UNDEFINED if found is None else found
+
+    return value
+
+
+def _item(name: str, key: str | None) -> _Node:
+    def value(scope: Scope) -> object:
+        found = scope[name]
+        if key is not None:
+            found = found.get(key) if isinstance(found, dict) else None
         return _UNDEFINED if found is None else found
 
     return value
@@ -327,7 +381,7 @@ _FUNCTIONS: dict[str, Callable[[object], object]] = {
     "floor": _rounding(math.floor),
     "ceil": _rounding(math.ceil),
     "round": _rounding(round),
-    "boolean": _true,
+    "boolean": lambda value: _true(value) and value != "false",
     "number": _number,
     "string": _string,
     "datetime": _datetime,

@@ -109,6 +109,18 @@ def test_events_where_and_limit_narrow_and_broken_lines_pass() -> None:
         assert export(emulator, DAY, event='["a"]', limit=2).raw.split(b"\n")[:-1] == [lines[0], lines[2]]
 
 
+@pytest.mark.parametrize("in_ms", ["false", "true"])
+def test_where_reads_the_time_of_an_event(in_ms: str) -> None:
+    """`event["$time"]` is the instant of an event, in whatever unit the rows are asked for."""
+    where = 'event["$time"] >= datetime("2024-03-01T12:00:00")'
+    with Emulator(SyntheticProject(events_per_day=400)) as emulator:
+        rows = [json.loads(line) for line in export(emulator, DAY, time_in_ms=in_ms).text.splitlines()]
+        late = export(emulator, DAY, where=where, time_in_ms=in_ms).text.count(b"\n")
+    noon = 1_709_294_400 * (1000 if in_ms == "true" else 1)
+    assert 0 < late < len(rows)
+    assert late == sum(row["properties"]["time"] >= noon for row in rows)
+
+
 def test_a_limit_counts_over_blocks() -> None:
     with Emulator(SyntheticProject(events_per_day=400)) as emulator:
         assert export(emulator, DAY, limit=300).text.count(b"\n") == 300
@@ -136,7 +148,7 @@ def test_milliseconds_are_sent_when_asked_for() -> None:
             ]
             for asked in ("false", "true")
         )
-    assert [each // 1000 for each in milliseconds] == seconds
+    assert [each // 1000 for each in milliseconds] == [int(each) for each in seconds]
     assert any(each % 1000 for each in milliseconds)
 
 

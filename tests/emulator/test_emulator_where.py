@@ -13,6 +13,7 @@ ROW: dict[str, dict[str, object]] = {
         "yes": True,
         "no": False,
         "list": ["x", 2, True],
+        "items": [{"sku": "a", "n": 1}, {"sku": "b", "n": 3}],
         "none": None,
         "object": {"k": 1},
         "date": "2024-01-20T10:00:00",
@@ -21,6 +22,7 @@ ROW: dict[str, dict[str, object]] = {
         "Zürich": 1,
     },
     "user": {"plan": "pro"},
+    "event": {"$time": 1_705_744_800.5},
 }
 
 
@@ -62,6 +64,15 @@ ROW: dict[str, dict[str, object]] = {
         "user['plan'] == 'pro'",
         'properties["sp ace $#/"] == 1 and properties["Zürich"] == 1 and properties["Z\\u00fcrich"] == 1',
         'properties["time"] >= 1.7e9',
+        'event["$time"] >= datetime("2024-01-20T10:00:00") and event["$time"] < 1705744801',
+        'NOT properties["n"] == 6 AND (properties["n"] == 6 OR properties["n"] == 5)',
+        'string(properties["missing"], "none") == "none"',
+        'string(properties["n"], "none") == "5"',
+        'any(x, properties["list"], x == 2)',
+        'any(item, properties["items"], item["sku"] == "b" and item["n"] > 2)',
+        "any(x, [1, 2], any(y, [2, 3], x == y))",
+        'not any(x, properties["list"], x == "z")',
+        'not boolean("false") and boolean("true")',
     ],
 )
 def test_it_matches(text: str) -> None:
@@ -92,6 +103,12 @@ def test_it_matches(text: str) -> None:
         'defined(number(properties["missing"]))',
         'defined(string(properties["missing"]))',
         'behaviors["b"] > 0',
+        'any(x, properties["items"], x["sku"] == "a" and x["n"] == 3)',
+        'any(x, properties["items"], x == 1)',
+        'any(x, properties["list"], x["sku"] == "a")',
+        'any(x, properties["missing"], true)',
+        'any(x, properties["text"], true)',
+        'string(properties["missing"], properties["none"]) == "none"',
     ],
 )
 def test_it_does_not_match(text: str) -> None:
@@ -117,6 +134,14 @@ def test_it_does_not_match(text: str) -> None:
         '"\\x"',
         "1 ; 2",
         "(" * 5000,
+        'event["name"] == "a"',
+        "event",
+        'any("x", [1], true)',
+        "any(x, [1])",
+        "any(x, [1], x == 1) and x == 1",
+        'number("1", 2)',
+        'string("1", 2, 3)',
+        "True And false",
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str) -> None:

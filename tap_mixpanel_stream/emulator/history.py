@@ -33,6 +33,8 @@ _SPELL = 10 * _DAY
 _ANONYMOUS = 7
 # Of 1024 rows, so many (running totals) are odd in one way.
 _LATE, _IMPORTED, _UNPROCESSED, _WITHOUT_ID, _WITHOUT_USER = 20, 28, 38, 70, 72
+# And the one whose time has a fraction.
+_FRACTIONAL = 72
 
 # Until then, every second row has no time of receipt: those with this bit.
 _LAST_YEAR_WITHOUT_RECEIPT, _WITHOUT_RECEIPT = 2020, 1 << 30
@@ -83,7 +85,8 @@ class SyntheticProject:
     About 1 KB and 30 properties an event, in unsorted lines, and what a reader must live with: events that arrive hours
     to days late, identities merged after the fact (the row's `distinct_id` is then rewritten, and the old one stands in
     `$distinct_id_before_identity`), events without `$insert_id` or `distinct_id`, the same event twice, imported rows
-    (without `$mp_api_timestamp_ms`), rows without `mp_processing_time_ms`, raw U+2028 in strings, ids that are numbers.
+    (without `$mp_api_timestamp_ms`), rows without `mp_processing_time_ms`, raw U+2028 in strings, and now and then an
+    id that is a number, or a `time` with a fraction.
     Of the rows until 2020 every second one has no `$mp_api_timestamp_ms` either.
 
     A row shows once it is processed and the visibility delay has passed; a merge shows from its instant on.
@@ -188,8 +191,9 @@ class SyntheticProject:
                     arrived = b'"$mp_api_timestamp_ms":%d,' % received
                 if not _IMPORTED <= odd < _UNPROCESSED:
                     arrived += b'"mp_processing_time_ms":%d,' % processed
+                clock = moment + (before if moment < change else after)
                 yield templates[(bits >> 32 & 0xFFFF) % kinds] % (
-                    (moment + (before if moment < change else after)) // unit,
+                    b"%d.%03d" % divmod(clock, unit) if odd == _FRACTIONAL and not in_ms else b"%d" % (clock // unit),
                     who,
                     insert_id,
                     arrived,
@@ -374,7 +378,7 @@ def _day_in_utc(day: date, zone: ZoneInfo) -> tuple[int, int, int, int, int]:
 
 def _user_id(user: int) -> bytes:
     """Return a user's id as JSON: a string, for some a number."""
-    return b"%d" % (7_000_000 + user) if user % 50 == 7 else b'"user-%06d"' % user  # noqa: PLR2004
+    return b"%d" % (7_000_000 + user) if user % 200 == 7 else b'"user-%06d"' % user  # noqa: PLR2004
 
 
 def _clock(moment: datetime) -> str:
@@ -427,4 +431,4 @@ def _template(event: str, properties: Mapping[str, object]) -> bytes:
     own = _json(dict(others))[1:-1].replace(b"%", b"%%")
     head = b'{"event":%b,"properties":{"time":' % _json(event).replace(b"%", b"%%")
     key = _json(number[0]).replace(b"%", b"%%")
-    return head + b'%d,%b%b%b%b,"trace_id":"%b",' + key + b":%d," + own + b"}}"
+    return head + b'%b,%b%b%b%b,"trace_id":"%b",' + key + b":%d," + own + b"}}"

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FORM = "application/x-www-form-urlencoded"
-_EVERYWHERE = frozenset({"project_id"})
-_QUERY_API = _EVERYWHERE | {"workspace_id"}
+_PROJECT = frozenset({"project_id"})
+_QUERY_API = _PROJECT | {"workspace_id"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ UNKNOWN = Endpoint("unknown", frozenset(), frozenset())
 _GET, _GET_OR_POST = frozenset({"GET"}), frozenset({"GET", "POST"})
 
 _EXPORT = Endpoint(
-    "export", _GET, _EVERYWHERE | {"from_date", "to_date", "event", "where", "limit", "time_in_ms", "workspace_id"}
+    "export", _GET, _PROJECT | {"from_date", "to_date", "event", "where", "limit", "time_in_ms", "workspace_id"}
 )
 
 _QUERY: Mapping[str, Endpoint] = {
@@ -68,8 +68,8 @@ _QUERY: Mapping[str, Endpoint] = {
 """The query API, by the path under `/api/query/`, or under the older `/api/2.0/`."""
 
 _APP: Mapping[str, Endpoint] = {
-    "annotations": Endpoint("annotations", _GET, _EVERYWHERE | {"fromDate", "toDate"}),
-    "annotations/tags": Endpoint("annotations", _GET, _EVERYWHERE),
+    "annotations": Endpoint("annotations", _GET, frozenset({"fromDate", "toDate"})),
+    "annotations/tags": Endpoint("annotations", _GET, frozenset()),
 }
 """The app API, by the path under `/api/app/projects/{project_id}/`."""
 

@@ -158,11 +158,8 @@ class Emulator:
         Raises:
             Refusal: Its credentials do not open the project that it names.
         """
-        named, in_path = seen.parameters.get("project_id"), seen.path_project
-        if in_path is not None and named not in {None, in_path}:
-            raise Refusal(400, "Invalid parameter: project_id is not the project in the path")
-        authorization = seen.headers.get("authorization", "")
-        self.credentials.check(authorization, in_path or named, app=in_path is not None)
+        authorization, in_path = seen.headers.get("authorization", ""), seen.path_project
+        self.credentials.check(authorization, in_path or seen.parameters.get("project_id"), app=in_path is not None)
 
     def place(self, seen: SeenRequest) -> AbstractContextManager[None]:
         """Return a place for the request among the running ones."""

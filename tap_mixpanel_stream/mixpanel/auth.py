@@ -64,7 +64,7 @@ class ServiceAccount(AuthBase):
 
     @property
     def params(self) -> dict[str, str]:
-        """What every request must carry in its query string."""
+        """What requests must carry in their query string, those of the app API excepted."""
         return {"project_id": self.project_id}
 
     @property

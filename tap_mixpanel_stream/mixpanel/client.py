@@ -144,7 +144,8 @@ class Client:
         return f"{self._hosts.app_url(self._auth.project_id)}/{query.path}"
 
     def _params(self, query: Query) -> dict[str, str]:
-        params = {**self._auth.params, **query.params}
+        # The app API has the project in its path.
+        params = {**({} if query.api == "app" else self._auth.params), **query.params}
         if query.api == "query" and self._workspace_id is not None:
             params["workspace_id"] = self._workspace_id
         return params

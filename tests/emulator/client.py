@@ -62,7 +62,9 @@ def ask(
         **(headers or {}),
     }
     parts = urlsplit(url)
-    parameters = urlencode(({"project_id": settings["project_id"]} if project else {}) | dict(query or {}))
+    # The app API has the project in its path.
+    named = {"project_id": settings["project_id"]} if project and "/api/app/" not in parts.path else {}
+    parameters = urlencode(named | dict(query or {}))
     with closing(http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=timeout)) as connection:
         connection.request(
             "GET" if form is None else "POST",

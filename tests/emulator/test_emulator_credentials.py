@@ -18,8 +18,8 @@ def asked(
 ) -> Answered:
     with Emulator(FixedProject(), credentials=own) as emulator:
         url = f"{emulator.api_url}/app/projects/{project_id}/annotations" if app else f"{emulator.data_api_url}/export"
-        day = {} if app else {"from_date": date(2024, 1, 1), "to_date": date(2024, 1, 1)}
-        query = {**day, "project_id": project_id}
+        day = date(2024, 1, 1)
+        query = {} if app else {"from_date": day, "to_date": day, "project_id": project_id}
         return ask(emulator, url, query, headers={"Authorization": authorization})
 
 

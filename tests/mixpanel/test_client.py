@@ -85,7 +85,7 @@ def test_each_api_has_its_root(connect: Connect) -> None:
     assert profiles.startswith("POST /api/query/engage?project_id=123&workspace_id=77 ")
     assert "Content-Type: application/x-www-form-urlencoded\r\n" in profiles
     assert profiles.endswith("\r\n\r\nwhere=%C3%BC+%3D+1")
-    assert annotations.startswith("GET /api/app/projects/123/annotations?project_id=123&fromDate=2024-01-01 ")
+    assert annotations.startswith("GET /api/app/projects/123/annotations?fromDate=2024-01-01 ")
     assert "workspace_id" not in annotations + events
 
 

@@ -144,7 +144,7 @@ def test_cohorts_are_asked_for_by_post_and_annotations_under_the_project(ask: As
         assert server.requests[0].startswith("POST /api/query/cohorts/list?project_id=1 ")
     with Server(answer(b'{"status":"ok","results":[]}')) as server:
         ask(server, remarks)
-        assert server.requests[0].startswith("GET /api/app/projects/1/annotations?project_id=1 ")
+        assert server.requests[0].startswith("GET /api/app/projects/1/annotations ")
 
 
 def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:

@@ -262,9 +262,9 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _same(name: str, before: object, after: object) -> bool:
-    if name == "time" and isinstance(after, str):
+    if name == "time" and isinstance(after, str) and isinstance(before, int | Decimal):
         try:
-            return datetime.fromisoformat(after).timestamp() == before
+            return round(datetime.fromisoformat(after).timestamp(), 3) == float(before)
         except ValueError:
             return False
     return _equal(before, after)

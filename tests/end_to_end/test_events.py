@@ -47,7 +47,7 @@ def as_normalized(raw: dict[str, Any]) -> dict[str, Any]:
         distinct_id = str(distinct_id)
     return {
         "event_name": raw["event"],
-        "event_time": time.isoformat(),
+        "event_time": time.isoformat(timespec="milliseconds" if time.microsecond else "seconds"),
         "distinct_id": distinct_id or "",
         "insert_id": properties.pop("$insert_id", None),
         "properties": properties,

@@ -32,6 +32,9 @@ _BEGIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from tap_mixpanel_stream.delivery.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
+_ENVIRONMENT = {"LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH"}
+"""Variables that a worker needs to start and to know the time zones. All others stay out: some hold credentials."""
+
 _END = b""
 """Says that a body ended well; no block of one is empty."""
 
@@ -93,8 +96,10 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
+                # -P: without it, modules in the working directory would come before Python's own.
+                [sys.executable, "-P", "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
                 stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
                 # The target must see the end of our output when we end, and not wait for a worker's.
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -83,3 +83,30 @@ def test_no_worker_outlives_the_run(number: signal.Signals, only_events: dict[st
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() - begin < 10, "a worker is left"
         time.sleep(0.05)
+
+
+def test_a_worker_imports_nothing_from_the_working_directory(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """A module there with the name of one of Python's does not run, and none of the secrets is in its environment."""
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong module')\n")
+    with Emulator(project()) as emulator:
+        run = run_tap(emulator.settings | DAYS | TWO, catalog=only_events, within=["env", "-C", str(tmp_path)]).well()
+    assert len(run.records()) == 900
+
+
+def test_the_environment_of_a_worker_holds_no_secret(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Neither the settings nor a proxy's password."""
+    stall = Fault("export", None, "stall", value=60)
+    secrets = {"TAP_MIXPANEL_STREAM_API_SECRET": "very-s3cret", "HTTPS_PROXY": "http://user:very-s3cret@127.0.0.1:9"}
+    with Emulator(project(), faults=[stall]) as emulator:
+        line = command(tmp_path, emulator.settings | DAYS | TWO, catalog=only_events)
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT | secrets) as tap:
+            children = Path(f"/proc/{tap.pid}/task")
+            workers: set[str] = set()
+            while len(workers) < 2:
+                assert tap.poll() is None
+                time.sleep(0.05)
+                workers = {child for task in children.iterdir() for child in (task / "children").read_text().split()}
+            seen = [Path(f"/proc/{worker}/environ").read_bytes() for worker in workers]
+            tap.terminate()
+            tap.communicate(timeout=20)
+    assert not any(b"s3cret" in environment for environment in seen)

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from singer_sdk import typing as th
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
+from .delivery.aside import AsideError, check_path
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
 from .mixpanel.quota import HOURLY
@@ -694,9 +695,9 @@ def _bad_lines_path(values: dict[str, Any]) -> Path | None:
         raise ValueError("bad_lines is skip without bad_lines_path: set it, or the skipped lines would be lost")
     path = Path(values["bad_lines_path"])
     try:
-        path.open("ab").close()
-    except OSError as error:
-        raise ValueError(f"bad_lines_path {path} cannot be written: {error.strerror}") from None
+        check_path(path)
+    except AsideError as error:
+        raise ValueError(f"bad_lines_path {error}") from None
     except ValueError:
         raise ValueError("bad_lines_path holds a character that no path can have") from None
     return path

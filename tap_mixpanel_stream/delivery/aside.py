@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -15,22 +17,46 @@ class AsideError(Exception):
     """The file could not be written."""
 
 
-def set_aside(path: Path, blocks: Iterable[bytes]) -> None:
-    """Append a portion's lines, all of them or none, and see them on the disk.
+def check_path(path: Path) -> None:
+    """Refuse a path that cannot take rejected lines. Creates nothing.
 
-    Whatever ends the call early, an exception of a signal too, the file is as long as before. Only a process that is
-    killed within it leaves some of the lines, the last of them perhaps cut; they come again with the portion.
+    Raises:
+        AsideError: It cannot.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK)
+    except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise AsideError(f"{path} cannot be written: its folder is missing or read-only") from None
+    except OSError as error:
+        raise AsideError(f"{path} cannot be written: {error.strerror}") from None
+    else:
+        try:
+            _refuse_unless_suitable(path, file)
+        finally:
+            os.close(file)
+
+
+def set_aside(path: Path, blocks: Iterable[bytes]) -> None:
+    """Append a portion's lines, all of them or none, and sync them to disk.
+
+    Other taps can append to the same file: it is locked meanwhile. Whatever ends the call early, an exception of a
+    signal too, the file is as long as before. Only a process that is killed within it leaves some of the lines, the
+    last of them perhaps truncated; they come again with the portion.
 
     Args:
-        path: The file; made if there is none.
+        path: The file; created if missing, readable by its owner alone: it holds users' data.
         blocks: Lines, each with its line end.
 
     Raises:
-        AsideError: The file system did not take them.
+        AsideError: The file system did not take them, or the path is not a regular file.
     """
     try:
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        # Not blocking: a pipe without a reader would wait for one.
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
+            _refuse_unless_suitable(path, file)
+            fcntl.flock(file, fcntl.LOCK_EX)
             _append(file, blocks)
         finally:
             os.close(file)
@@ -38,19 +64,27 @@ def set_aside(path: Path, blocks: Iterable[bytes]) -> None:
         raise AsideError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _append(file: int, blocks: Iterable[bytes]) -> None:
+def _refuse_unless_suitable(path: Path, file: int) -> None:
     about = os.fstat(file)
-    has_length = stat.S_ISREG(about.st_mode)  # /dev/stderr has none
+    if not stat.S_ISREG(about.st_mode):
+        raise AsideError(f"{path} is not a regular file")
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        with contextlib.suppress(OSError):  # it can be closed
+            if os.path.samestat(about, os.fstat(descriptor)):
+                raise AsideError(f"{path} is the file that {name} goes to")
+
+
+def _append(file: int, blocks: Iterable[bytes]) -> None:
+    size = os.fstat(file).st_size
     try:
-        if has_length and about.st_size and os.pread(file, 1, about.st_size - 1) != b"\n":
+        if size and os.pread(file, 1, size - 1) != b"\n":
             _write_all(file, b"\n")
         for block in blocks:
             _write_all(file, block)
-        if has_length:
-            os.fsync(file)
+        os.fsync(file)
     except BaseException:
-        if has_length:
-            os.ftruncate(file, about.st_size)
+        # The lock keeps other taps out, so all that came since is this call's.
+        os.ftruncate(file, size)
         raise
 
 

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import stat
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +61,55 @@ def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_th
     assert file.read_bytes() == b"1\n"
 
 
-def test_a_device_takes_lines_too() -> None:
-    set_aside(Path("/dev/null"), [b"1\n"])
-    with pytest.raises(AsideError, match="/dev/full cannot be written: No space left on device"):
-        set_aside(Path("/dev/full"), [b"1\n"])
+def test_a_new_file_belongs_to_its_owner(tmp_path: Path) -> None:
+    """Rejected lines hold users' data: nobody else can read a new file."""
+    set_aside(tmp_path / "aside", [b"1\n"])
+    assert stat.S_IMODE((tmp_path / "aside").stat().st_mode) == 0o600
+
+
+def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
+    """A device, a folder and a pipe without a reader are refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(AsideError, match=f"^{path} is not a regular file$"):
+            set_aside(path, [b"1\n"])
+    with pytest.raises(AsideError, match=f"^{tmp_path} cannot be written: Is a directory$"):
+        set_aside(tmp_path, [b"1\n"])
+
+
+def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
+    """Under whatever name: rejected lines in stdout would not be Singer messages."""
+    script = (
+        "from pathlib import Path; from tap_mixpanel_stream.delivery.aside import set_aside; "
+        "set_aside(Path('/dev/stdout'), [b'1\\n'])"
+    )
+    with (tmp_path / "messages").open("wb") as stdout:
+        done = subprocess.run([sys.executable, "-c", script], stdout=stdout, stderr=subprocess.PIPE, check=False)
+    assert b"/dev/stdout is the file that stdout goes to" in done.stderr
+    assert (tmp_path / "messages").read_bytes() == b""
+
+
+def test_an_interrupted_writer_takes_no_lines_of_another(tmp_path: Path) -> None:
+    """Two taps share a file: one waits for the other, and what is rolled back is its own alone."""
+    file = tmp_path / "aside"
+    begun, go_on = threading.Event(), threading.Event()
+
+    def interrupted() -> Iterator[bytes]:
+        yield b"interrupted\n"
+        begun.set()
+        go_on.wait(10)
+        raise KeyboardInterrupt
+
+    def first() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            set_aside(file, interrupted())
+
+    threads = [threading.Thread(target=first), threading.Thread(target=set_aside, args=(file, [b"kept\n"]))]
+    threads[0].start()
+    begun.wait(10)
+    threads[1].start()
+    time.sleep(0.2)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert file.read_bytes() == b"kept\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,8 +58,11 @@ GOOD = {
         ({"bad_lines": "skip"}, ["bad_lines_path"]),
         (
             {"bad_lines": "skip", "bad_lines_path": "/nowhere/at/all"},
-            ["bad_lines_path /nowhere/at/all cannot be written"],
+            ["bad_lines_path /nowhere/at/all cannot be written: its folder is missing"],
         ),
+        ({"bad_lines": "skip", "bad_lines_path": "/tmp"}, ["bad_lines_path /tmp cannot be written: Is a directory"]),  # noqa: S108
+        ({"bad_lines": "skip", "bad_lines_path": "/dev/stdout"}, ["bad_lines_path /dev/stdout is not a regular file"]),
+        ({"bad_lines": "skip", "bad_lines_path": "/dev/null"}, ["bad_lines_path /dev/null is not a regular file"]),
         ({"service_account_secret": 12345}, ["setting service_account_secret", "write it in quotes"]),
         ({"project_id": "2526451 "}, ["project_id has a blank before or after it"]),
         ({"workspace_id": "\t77"}, ["workspace_id has a blank before or after it"]),
@@ -227,3 +231,31 @@ def test_a_project_secret_and_no_look_back_are_warned_about() -> None:
     warnings = [line for line in run.problems if "WARNING" in line]
     assert any("2027-03-03" in line for line in warnings)
     assert any("lookback_days is 0" in line for line in warnings)
+
+
+def test_a_configuration_file_takes_no_rejected_lines(tmp_path: Path) -> None:
+    """Lines appended to it would end the next run; a pipe without a reader would hold this one."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "." / "config.json")}))
+    before = file.read_text()
+    run = run_tap({}, "--config", str(file))
+    assert run.exit_code == 1
+    assert run.errors == [f"bad_lines_path {tmp_path}/config.json is a configuration file: set another"]
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize("option", [[], ["--doctor"], ["--test"]])
+def test_a_pipe_takes_no_rejected_lines(option: list[str], tmp_path: Path) -> None:
+    """Without a reader it would hold the run for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    run = run_tap(GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "pipe")}, *option, timeout=30)
+    assert run.exit_code == 1
+    assert run.errors == [f"bad_lines_path {tmp_path}/pipe is not a regular file"]
+
+
+def test_the_check_of_the_file_of_rejected_lines_creates_nothing(tmp_path: Path) -> None:
+    """The doctor, and a run without such lines, leave no file behind."""
+    given = GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected"), "max_retries": 0}
+    run_tap(given, "--doctor")
+    run_tap(given)
+    assert not (tmp_path / "rejected").exists()

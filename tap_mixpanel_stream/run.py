@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .delivery.batches import BatchFileError
 from .delivery.spool import SpoolError
 from .delivery.stdout import SIGNAL_BASE, Interrupted, StdoutError, TargetGoneError
 from .mixpanel.errors import MixpanelError, Refused
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .mixpanel.clock import Clock
     from .streams.base import MixpanelStream
 
-ENDS_THE_RUN = (TargetGoneError, StdoutError, DiskError, SpoolError)
+ENDS_THE_RUN = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileError)
 """Failures that would meet every other stream, too."""
 
 
@@ -35,6 +36,7 @@ TELLING_ERRORS = (
     StreamError,
     MixpanelError,
     SpoolError,
+    BatchFileError,
     StdoutError,
     TargetGoneError,
     StreamsFailedError,

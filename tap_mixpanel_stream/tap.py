@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -19,10 +20,10 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 from .delivery.stdout import Interrupted, Stdout
 from .environment import PREFIX, read_environment, variable_of
+from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
 from .mixpanel.client import Client
 from .mixpanel.clock import Clock
 from .mixpanel.quota import Quota
-from .quiet import errors_only, keep_secret, quieten
 from .records.shapes import shapes_for
 from .run import Run, tell
 from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, groups_in, prepare
@@ -202,7 +203,7 @@ class TapMixpanelStream(Tap):
         with contextlib.nullcontext() if raise_errors else contextlib.suppress(SettingsError):
             check_fits(self._config, schema, self._variables)
         if raise_errors:
-            keep_secret(self.settings.auth.secrets)
+            mask_secrets(self.settings.auth.secrets)
             for warning in self.settings.warnings():
                 self.logger.warning("%s", warning)
         return []
@@ -218,7 +219,7 @@ class TapMixpanelStream(Tap):
             SettingsError: One of them cannot be read.
         """
         try:
-            return super().cb_config(ctx, param, value)
+            config = super().cb_config(ctx, param, value)
         except OSError as error:
             raise SettingsError([f"--config: {error}"]) from None
         except (TypeError, ValueError) as error:
@@ -227,11 +228,13 @@ class TapMixpanelStream(Tap):
             is_json = type(error) in {TypeError, ValueError}
             problem = "is not a JSON object" if is_json else f"is not JSON: {error}"
             raise SettingsError([f"--config {files} {problem}"]) from None
+        _refuse_as_rejected_lines(config.config.get("bad_lines_path"), value)
+        return config
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
         """Make the command; its logging is set up by now."""
-        quieten()
+        drop_sdk_noise()
         command = super().get_singer_command()
         command.params.append(
             click.Option(
@@ -305,6 +308,13 @@ def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:
     except ValueError as error:
         raise SettingsError([f"{option} is not JSON: {error}"]) from None
     raise SettingsError([f"{option} is not a JSON object"])
+
+
+def _refuse_as_rejected_lines(path: object, files: tuple[str, ...]) -> None:
+    """Refuse a configuration file as the file of rejected lines, which would be appended to it."""
+    for file in files:
+        if isinstance(path, str) and Path(path).exists() and Path(file).exists() and Path(path).samefile(file):
+            raise SettingsError([f"bad_lines_path {path} is a configuration file: set another"])
 
 
 def main() -> None:

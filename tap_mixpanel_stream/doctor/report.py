@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..quiet import pattern_of
+from ..logging_filters import pattern_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -70,7 +70,7 @@ class ServiceAccount(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never be shown."""
-        return _forms(self.secret, basic(self.username, self.secret).removeprefix("Basic "))
+        return _forms(self.secret, basic(self.username, self.secret).removeprefix("Basic "), self.username)
 
     @property
     def settings(self) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import io
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.logging_filters import mask_secrets
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
-from tap_mixpanel_stream.quiet import keep_secret
 from tests.pipeline import Run, run_tap
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CREDENTIALS = Credentials(
@@ -58,6 +61,14 @@ STRUCTURED = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
     "root": {"level": "DEBUG", "handlers": ["stderr"]},
 }
+# Handlers of named loggers alone, which hand nothing on to the root's.
+NAMED = STRUCTURED | {
+    "loggers": {
+        name: {"level": "DEBUG", "handlers": ["stderr"], "propagate": False}
+        for name in ("tap-mixpanel-stream", "tap_mixpanel_stream", "urllib3")
+    },
+    "root": {"level": "DEBUG", "handlers": []},
+}
 FAULTS = [
     "status:401",
     "status:400-auth",
@@ -92,7 +103,7 @@ def test_no_secret_is_shown_at_the_loudest_log_level_whatever_goes_wrong(fault: 
     assert_no_secret(run)
 
 
-@pytest.mark.parametrize("log_config", [None, STRUCTURED])
+@pytest.mark.parametrize("log_config", [None, STRUCTURED, NAMED])
 @pytest.mark.parametrize(
     "repeated",
     [
@@ -120,10 +131,55 @@ def test_no_secret_is_shown_when_an_answer_with_status_200_repeats_it(
         assert repeated.lstrip("x")[:12] not in each.stdout.decode() + "\n".join(each.stderr)
 
 
-def test_what_looks_like_a_secret_in_an_address_is_masked_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    keep_secret(ServiceAccount("somebody", "se/cret+x", "1").secrets)
-    logging.getLogger("any").warning("%s and %s", "a se/cret+x b", "https://example.com/se%2Fcret%2Bx?")
-    assert caplog.messages == ["a *** b and https://example.com/***?"]
+FORMS = {
+    "as it is": 'se/cr"et+ü<x',
+    "in other case": 'SE/CR"ET+Ü<X',
+    "quoted": "se%2Fcr%22et%2B%C3%BC%3Cx",
+    "quoted in lower case": "se%2fcr%22et%2b%c3%bc%3cx",
+    "quoted but for the slash": "se/cr%22et%2B%C3%BC%3Cx",
+    "as JSON": 'se/cr\\"et+\\u00fc<x',
+    "as HTML": "se/cr&quot;et+ü&lt;x",
+    "in base64": base64.b64encode('se/cr"et+ü<x'.encode()).decode(),
+    "in the header": base64.b64encode('somebody:se/cr"et+ü<x'.encode()).decode(),
+    "the user name": "somebody",
+    "a proxy's password": "pr0xy p/w",
+    "a proxy's password in its address": "pr0xy%20p%2Fw",
+    "a proxy's header": base64.b64encode(b"user:pr0xy p/w").decode(),
+}
+
+
+@pytest.fixture
+def handler() -> Iterator[logging.StreamHandler[io.StringIO]]:
+    """A handler of a named logger that hands nothing on, as a log configuration can attach one."""
+    logger = logging.getLogger("tests.named")
+    handler = logging.StreamHandler(io.StringIO())
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield handler
+    logger.removeHandler(handler)
+    logger.propagate = True
+
+
+def fail(message: str) -> None:
+    raise LookupError(message)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_masked_in_every_form(
+    form: str, handler: logging.StreamHandler[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the message and in the text of an exception, and its surroundings stay."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy%20p%2Fw@127.0.0.1:9")
+    mask_secrets(ServiceAccount("somebody", 'se/cr"et+ü<x', "1").secrets)
+    logger = logging.getLogger("tests.named")
+    logger.warning("before %s after", FORMS[form])
+    try:
+        fail(FORMS[form])
+    except LookupError:
+        logger.warning("it failed", exc_info=True)
+    said = handler.stream.getvalue()
+    assert said.startswith("before *** after\nit failed\nTraceback")
+    assert said.endswith("LookupError: ***\n")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -156,7 +212,7 @@ def test_no_secret_is_shown_by_the_traceback_of_a_mistake(mode: str, tmp_path: P
         "    try:\n"
         "        request.nothing\n"
         "    except AttributeError as error:\n"
-        "        raise LookupError('a mistake') from error\n"
+        "        raise LookupError('a mistake', request.headers['Authorization']) from error\n"
         "requests.Session.send = send\n"
     )
     loud = LOUD | {"PYTHONPATH": str(tmp_path)}
@@ -168,7 +224,7 @@ def test_no_secret_is_shown_by_the_traceback_of_a_mistake(mode: str, tmp_path: P
         run = run_tap(urls(emulator) | WAYS["service account"] | BASE | extra, *options, environment=loud)
     said = "\n".join(run.stderr)
     assert run.exit_code == 1
-    assert "unexpected LookupError: a mistake" in said
+    assert re.search(r"unexpected LookupError: \(.{1,2}a mistake.*Basic \*\*\*", said)
     assert "in send" in said or '"function":"send"' in said, "the log shows where"
     assert_no_secret(run)
 

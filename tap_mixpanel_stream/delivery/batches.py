@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 from zlib import DEFLATED
+
+from upath import UPath
 
 try:
     from isal.isal_zlib import compressobj
@@ -22,6 +27,10 @@ LEVEL = 2
 GZIP = 31
 
 
+class BatchFileError(Exception):
+    """A batch file could not be written. The message says where, why and what to do."""
+
+
 def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> Iterator[str]:
     """Write record lines into files of at most `batch_size` lines.
 
@@ -32,15 +41,53 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
 
     Yields:
         The URL of each file, once it is complete.
+
+    Raises:
+        BatchFileError: The storage did not take it.
     """
     packed = config.encoding.compression != "none"
+    folder = UPath(config.storage.root, **config.storage.params).resolve()
     name_of_run = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
     for number, blocks_of_file in enumerate(_by_lines(blocks, config.batch_size), start=1):
         name = f"{name_of_run}-{number}.json{'.gz' if packed else ''}"
-        with config.storage.open(name, "wb") as file:
+        with _new_file(folder, name) as file:
             for piece in _packed(blocks_of_file) if packed else blocks_of_file:
                 file.write(piece)
-        yield config.storage.get_url(name)
+        yield (folder / name).as_uri()
+
+
+@contextlib.contextmanager
+def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
+    """Open a file that has its name only when it is complete, and is gone where it does not come to that.
+
+    The SDK's own way leaves a temporary file behind after an error or a signal, and a truncated one on a full disk.
+    """
+    try:
+        if folder.protocol in {"", "file", "local"}:
+            with _renamed_when_complete(Path(folder.path), name) as file:
+                yield file
+        else:
+            with folder.fs.transaction, folder.joinpath(name).open("wb") as file:
+                yield file
+    except OSError as error:
+        raise BatchFileError(
+            f"batch_config: {folder} cannot be written ({error.strerror or error}): mend that, and run again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _renamed_when_complete(folder: Path, name: str) -> Iterator[IO[bytes]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.partial"
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(folder / name)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _packed(blocks: Iterable[bytes]) -> Iterator[bytes]:

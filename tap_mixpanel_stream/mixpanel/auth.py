@@ -48,7 +48,7 @@ class ServiceAccount(AuthBase):
         project_id: Mixpanel's docs: required with a service account.
     """
 
-    username: str
+    username: str = field(repr=False)
     secret: str = field(repr=False)
     project_id: str
 

@@ -180,14 +180,13 @@ def pages(
     short_count: int | None = None
     for attempt in range(1, _SESSIONS + 1):
         session = _Session(client, options, retrying, what, short_count)
-        is_same = True
         try:
             for page in session:
                 if not session.is_credible:
                     break
                 digest = page.digest()
-                is_same = is_same and yielded[page.number : page.number + 1] == [digest]
-                if not is_same:
+                if yielded[page.number : page.number + 1] != [digest]:
+                    # With those behind it forgotten, all pages from here on are yielded.
                     yielded[page.number :] = [digest]
                     yield page
         except SessionExpired as expired:

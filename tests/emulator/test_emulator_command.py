@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 COMMAND = [sys.executable, "-m", "tap_mixpanel_stream.emulator"]
 OPTIONS = (
-    "--first-day 2024-01-01 --events-per-day 5 --profiles 3 --zone Europe/Zurich --quota 2 --now 2024-02-01T00:30:00"
+    "--first-day 2024-01-01 --events-per-day 5 --profiles 3 --zone Europe/Zurich --quota 2 --now 2024-02-01T00:30:00 "
+    "--page-fields none"
 )
 
 
@@ -41,6 +42,10 @@ def test_it_says_how_to_reach_it_and_serves_until_it_is_stopped(
     account = (settings["service_account_username"], settings["service_account_secret"])
     answers = [requests.get(f"{settings['data_api_url']}/export", query, auth=account, timeout=5) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 500, 200]
+    page = requests.get(
+        f"{settings['api_url']}/query/engage", {"project_id": settings["project_id"]}, auth=account, timeout=5
+    )
+    assert page.json().keys() == {"page", "session_id", "status", "results"}
     # The clock stands at half past one of the last day, in the project's zone.
     assert 29 * 5 < answers[0].content.count(b"\n") <= 31 * 5
     running.send_signal(number)

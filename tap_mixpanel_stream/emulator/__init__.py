@@ -9,6 +9,7 @@ from .credentials import Credentials
 from .engage import Paging
 from .faults import KINDS, NAMES, Fault
 from .history import SyntheticProject
+from .plan import PLANS, Plan
 from .project import FixedProject, Project
 from .quota import Quota
 from .request import SeenRequest
@@ -17,11 +18,13 @@ from .server import Emulator
 __all__ = [
     "KINDS",
     "NAMES",
+    "PLANS",
     "Credentials",
     "Emulator",
     "Fault",
     "FixedProject",
     "Paging",
+    "Plan",
     "Project",
     "Quota",
     "SeenRequest",

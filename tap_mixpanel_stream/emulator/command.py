@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 from .engage import Paging
 from .faults import NAMES, Fault
 from .history import SyntheticProject
+from .plan import PLANS
 from .quota import Quota
 from .server import Emulator
 
@@ -45,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         zone=options.zone,
     )
     quota = None if options.quota is None else Quota(hourly=options.quota)
+    plan = replace(PLANS[options.plan], history_days=options.history_days)
     fixed: datetime | None = options.now
     now = None if fixed is None else lambda: fixed
     try:
         paging = Paging(fields=options.page_fields)
-        emulator = Emulator(project, faults=options.fault, quota=quota, now=now, paging=paging, port=options.port)
+        emulator = Emulator(
+            project, faults=options.fault, quota=quota, plan=plan, now=now, paging=paging, port=options.port
+        )
     except OSError as error:
         sys.stderr.write(
             f"port {options.port} cannot be used ({error.strerror}): stop what has it, or give another --port\n"
@@ -100,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
         default="every",
         help="pages of profiles that have page_size, total and session_id; with none, the first has its session_id",
     )
+    parser.add_argument(
+        "--plan", choices=PLANS, default="paid", help="free has the export, but not the query API (default: paid)"
+    )
+    parser.add_argument("--history-days", type=int, metavar="N", help="days of history in the plan; all if absent")
     parser.add_argument("--now", type=_instant, metavar="ISO", help="stop the clock at this instant")
     parser.add_argument(
         "--fault",

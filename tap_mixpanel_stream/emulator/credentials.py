@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .refusal import Refusal
+from .refusal import Refusal, not_a_member, not_authenticated
+
+if TYPE_CHECKING:
+    from .refusal import Api
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,6 @@ class Credentials:
         secret: The service account's secret.
         project_secret: The older way in.
         oauth_token: The bearer's token.
-        refuse_with_400: Bad credentials arrive as 401, and sometimes as 400 with `Unable to authenticate request`:
-            true chooses the latter.
     """
 
     project_id: str = "2526451"
@@ -32,32 +34,31 @@ class Credentials:
     secret: str = "emulated-service-account-secret"  # noqa: S105 - opens nothing but the emulator
     project_secret: str = "emulated-project-secret"  # noqa: S105
     oauth_token: str = "emulated-oauth-token"  # noqa: S105
-    refuse_with_400: bool = False
 
-    def check(self, authorization: str, project_id: str | None, *, app: bool = False) -> None:
+    def check(self, authorization: str, project_id: str | None, api: Api) -> None:
         """Let the request through, or raise.
 
         Args:
             authorization: The header's value; empty if absent.
             project_id: The project the request names, if it names one.
-            app: Whether it is the app API that is asked, which does not take the project secret.
+            api: The API that is asked. The app API does not take the project secret.
 
         Raises:
-            Refusal: 401 (or 400) for bad credentials, 400 for a missing project, 403 for another one's.
+            Refusal: 401 for bad credentials, 400 for a missing project, 403 for another one's; the export answers 400
+                to all of them.
         """
+        app = api == "app"
         scheme, _, rest = authorization.partition(" ")
         pair = _user_and_secret(rest) if scheme.lower() == "basic" else ("", "")
         service = pair == (self.username, self.secret)
         token = scheme.lower() == "bearer" and rest.strip() == self.oauth_token
         project_secret = not app and pair == (self.project_secret, "")
         if not (service or token or project_secret):
-            if self.refuse_with_400:
-                raise Refusal(400, "Unable to authenticate request")
-            raise Refusal(401, "Invalid credentials. Check the service account's name and secret.")
+            raise not_authenticated(api)
         if project_id is None and not project_secret:
             raise Refusal(400, "Missing required parameter: project_id")
-        if project_id not in {None, self.project_id}:
-            raise Refusal(403, f"No access to project {project_id}")
+        if project_id is not None and project_id != self.project_id:
+            raise not_a_member(api, project_id)
 
 
 def _user_and_secret(encoded: str) -> tuple[str, str]:

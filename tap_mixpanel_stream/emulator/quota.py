@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RetryAfter = Literal["seconds", "date"]
+Headers = tuple[tuple[str, str], ...]
 
 
-def retry_after(form: RetryAfter | None, seconds: float) -> tuple[tuple[str, str], ...]:
+def retry_after(form: RetryAfter | None, seconds: float) -> Headers:
     """Return the `Retry-After` header in one of the forms it is seen in: seconds, an HTTP date, or not at all."""
     if form is None:
         return ()
@@ -32,8 +33,7 @@ def retry_after(form: RetryAfter | None, seconds: float) -> tuple[tuple[str, str
 class Quota:
     """Mixpanel's limits: 60 queries in a rolling hour, 3 a second, so many at once, past which it answers 429.
 
-    The raw export and the query API keep separate accounts. A refused request is not counted, an assumption: what
-    Mixpanel does is not known, and counting them would never let an impatient client in again.
+    The raw export and the query API keep separate accounts. Answers 401, 402 and 429 are not counted.
 
     Attributes:
         hourly: Requests in the rolling hour.
@@ -42,7 +42,8 @@ class Quota:
         query_concurrent: Queries in progress at once.
         period: The length of the "hour" in seconds, so that tests need not wait for one.
         retry_after: The form of the `Retry-After` header; None leaves it out, as Mixpanel often does.
-        count_pages: Whether the later pages of one engage session are counted. It is disputed; mostly they are not.
+        rate_headers: Whether all answers have the headers `RateLimit` and `RateLimit-Policy`.
+        count_pages: Whether the later pages of one engage session are counted. Mostly they are not.
         seconds: The clock that times the hour and the second, for tests that turn it.
     """
 
@@ -52,6 +53,7 @@ class Quota:
     query_concurrent: int = 5
     period: float = 3600.0
     retry_after: RetryAfter | None = None
+    rate_headers: bool = False
     count_pages: bool = False
     seconds: Callable[[], float] = time.monotonic
 
@@ -68,11 +70,14 @@ class Account:
         self._running = 0
 
     @contextmanager
-    def request(self, *, counted: bool = True) -> Iterator[None]:
+    def request(self, *, counted: bool = True) -> Iterator[Headers]:
         """Hold a place among the running requests, from the question to the answer's last byte.
 
         Args:
             counted: Whether it counts in the hour.
+
+        Yields:
+            Headers for the answer.
 
         Raises:
             Refusal: 429, past a limit.
@@ -80,8 +85,9 @@ class Account:
         with self._lock:
             self._admit(counted=counted)
             self._running += 1
+            headers = self._headers()
         try:
-            yield
+            yield headers
         finally:
             with self._lock:
                 self._running -= 1
@@ -93,25 +99,49 @@ class Account:
         now = quota.seconds()
         while self._times and now - self._times[0] >= quota.period:
             self._times.popleft()
-        most = quota.concurrent if self._export else quota.query_concurrent
+        most = self._most
         if self._running >= most:
-            text = "too many export requests in progress for this project" if self._export else self._text(most)
-            raise Refusal(429, text, retry_after(quota.retry_after, 1))
+            text = (
+                "too many export requests in progress for this project" if self._export else self._text("concurrency")
+            )
+            raise self._refusal(text, 10)
         if not counted:
             return
         if len(self._times) >= quota.hourly:
-            wait = self._times[0] + quota.period - now
-            raise Refusal(429, self._text(most), retry_after(quota.retry_after, wait))
+            raise self._refusal(self._text("hour"), self._times[0] + quota.period - now)
         # The busy second stays a second, whatever the hour's length: it is what a client paces itself by.
         if self._export and len(self._times) >= quota.per_second and now - self._times[-quota.per_second] < 1:
-            wait = self._times[-quota.per_second] + 1 - now
-            raise Refusal(429, self._text(most), retry_after(quota.retry_after, wait))
+            raise self._refusal(self._text(None), self._times[-quota.per_second] + 1 - now)
         self._times.append(now)
 
-    def _text(self, most: int) -> str:
+    @property
+    def _most(self) -> int:
+        quota = self._quota or Quota()
+        return quota.concurrent if self._export else quota.query_concurrent
+
+    def _refusal(self, text: str, wait: float) -> Refusal:
+        form = self._quota.retry_after if self._quota else None
+        return Refusal(429, text, (*retry_after(form, wait), *self._headers()))
+
+    def _headers(self) -> Headers:
+        quota = self._quota
+        if quota is None or not quota.rate_headers:
+            return ()
+        left = quota.hourly - len(self._times)
+        until = math.ceil(self._times[0] + quota.period - quota.seconds()) if self._times else 0
+        at_once = max(0, self._most - self._running)
+        policy = f'"project";q={quota.hourly};w=3600, "project-concurrency";q={self._most};qu="concurrent-requests"'
+        rate = f'"project";r={left};t={until}, "project-concurrency";r={at_once}'
+        return (("RateLimit-Policy", policy), ("RateLimit", rate))
+
+    def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:
         hourly = self._quota.hourly if self._quota else 0
-        return (
-            f"Query rate limit exceeded for project_id: {self._project_id}. {self._running + 1}/{most} queries running "
-            f"concurrently and {len(self._times) + 1}/{hourly} queries running in the last hour. "
-            "Please try again later."
-        )
+        begin = f"Query rate limit exceeded for project_id: {self._project_id}"
+        more = "For more information, please see https://docs.mixpanel.com/reference/rate-limits"
+        if limit == "hour":
+            exceeded = f"rate limit ({len(self._times) + 1}/{hourly} queries running in the last hour)"
+        elif limit == "concurrency":
+            exceeded = f"concurrency limit ({self._running + 1}/{self._most} queries running concurrently)"
+        else:
+            return f"{begin} {more}"
+        return f"{begin}. This request exceeded the {exceeded}. {more}"

@@ -1,8 +1,15 @@
-"""How the emulator says no."""
+"""How the emulator says no: an answer's status, words and form, which differ from API to API."""
 
 from __future__ import annotations
 
 import json
+from typing import Literal
+
+Api = Literal["data", "query", "app"]
+Form = Literal["json", "json without status", "text"]
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake of the emulator
@@ -10,16 +17,45 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake of the 
 
     Attributes:
         status: The HTTP status.
-        text: What goes under `error` in the JSON body.
+        text: Mixpanel's words.
         headers: Headers to send with it.
+        form: What the body is.
     """
 
-    def __init__(self, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, status: int, text: str, headers: tuple[tuple[str, str], ...] = (), *, form: Form = "json"
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.headers = headers
+        self.form = form
 
-    def body(self, request: str) -> bytes:
-        """Return the JSON body: Mixpanel repeats the request's path beside the error."""
-        return json.dumps({"request": request, "error": self.text, "status": "error"}).encode()
+    @property
+    def content_type(self) -> str:
+        """The media type of the body."""
+        return TEXT if self.form == "text" else JSON
+
+    def body(self, api: Api, path: str) -> bytes:
+        """Return the body: text on a line, or JSON; all but the app API repeat the request's path in it."""
+        if self.form == "text":
+            return f"{self.text}\n".encode()
+        request = {} if api == "app" else {"request": path}
+        status = {} if self.form == "json without status" else {"status": "error"}
+        return json.dumps({**request, "error": self.text, **status}).encode()
+
+
+def not_authenticated(api: Api) -> Refusal:
+    """Return the refusal of bad credentials."""
+    if api == "data":
+        return Refusal(400, "Unable to authenticate request", form="text")
+    return Refusal(401, "Invalid credentials. Check the service account's name and secret.")
+
+
+def not_a_member(api: Api, project_id: str) -> Refusal:
+    """Return the refusal of good credentials that are not for this project."""
+    if api == "data":  # It makes no difference.
+        return not_authenticated(api)
+    if api == "app":
+        return Refusal(403, f"User 123 is not a member of project {project_id}.")
+    return Refusal(403, "User is not a member of this project", form="json without status")

@@ -14,6 +14,8 @@ from .refusal import Refusal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .refusal import Api
+
 _FORM = "application/x-www-form-urlencoded"
 _PROJECT = frozenset({"project_id"})
 _QUERY_API = _PROJECT | {"workspace_id"}
@@ -114,6 +116,18 @@ class SeenRequest:
     def parameters(self) -> dict[str, str]:
         """All parameters; the body's win over the URL's."""
         return {**self.query, **self.form}
+
+    @property
+    def api(self) -> Api:
+        """The API that is asked."""
+        if self.kind == "export":
+            return "data"
+        return "query" if self.path_project is None else "app"
+
+    @property
+    def has_days(self) -> bool:
+        """Whether it can name a first day."""
+        return bool(self.endpoint.parameters & {"from_date", "fromDate"})
 
     @property
     def path_project(self) -> str | None:

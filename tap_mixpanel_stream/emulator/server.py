@@ -8,6 +8,7 @@ import socketserver
 import threading
 from collections import Counter, OrderedDict
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -18,8 +19,9 @@ from .credentials import Credentials
 from .damage import HTML
 from .engage import SESSION_EXPIRED, Engage, Paging, without_fields
 from .export import Export, read_day
+from .plan import Plan
 from .quota import Account, Quota, retry_after
-from .refusal import Refusal
+from .refusal import JSON, Refusal, not_authenticated
 from .request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
 from .wire import Answer, Coded, HungUpError, Wire
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
     from .faults import Fault
     from .project import Project
+    from .quota import Headers
 
-_JSON = "application/json"
 _LARGEST_QUESTION = 16 << 20
 
 
@@ -44,6 +46,7 @@ class Emulator:
         project: What the project holds.
         faults: What goes wrong, and when. Several may strike one request.
         quota: Mixpanel's limits; None for none.
+        plan: What the project's plan includes; everything by default.
         now: The clock, giving aware UTC; None for the real one. It decides what "today" is and which rows are visible.
         credentials: Who may ask.
         session_seconds: How long an engage session lives after its last use.
@@ -63,6 +66,7 @@ class Emulator:
         *,
         faults: Iterable[Fault] = (),
         quota: Quota | None = None,
+        plan: Plan | None = None,
         now: Callable[[], datetime] | None = None,
         credentials: Credentials | None = None,
         session_seconds: float = 300.0,
@@ -85,6 +89,7 @@ class Emulator:
         self.cache = _Cache(cache_bytes)
         self.now = now or (lambda: datetime.now(UTC))
         self._quota = quota
+        self.plan = plan or Plan()
         self._accounts = {
             export: Account(quota, self.credentials.project_id, export=export) for export in (True, False)
         }
@@ -158,14 +163,23 @@ class Emulator:
         Raises:
             Refusal: Its credentials do not open the project that it names.
         """
-        authorization, in_path = seen.headers.get("authorization", ""), seen.path_project
-        self.credentials.check(authorization, in_path or seen.parameters.get("project_id"), app=in_path is not None)
+        project_id = seen.path_project or seen.parameters.get("project_id")
+        self.credentials.check(seen.headers.get("authorization", ""), project_id, seen.api)
 
-    def place(self, seen: SeenRequest) -> AbstractContextManager[None]:
-        """Return a place for the request among the running ones."""
+    def check_plan(self, seen: SeenRequest) -> None:
+        """Let a request through, or raise.
+
+        Raises:
+            Refusal: The project's plan does not include what it asks for.
+        """
+        today = self.now().astimezone(self.project.zone).date()
+        self.plan.check(seen.api, seen.parameters, today, has_days=seen.has_days)
+
+    def place(self, seen: SeenRequest) -> AbstractContextManager[Headers]:
+        """Return a place for the request among the running ones, with headers for its answer."""
         if seen.kind in {"annotations", "unknown"}:
             # The app API has limits of its own, which nobody was seen to meet.
-            return nullcontext()
+            return nullcontext(())
         later = seen.kind == "engage" and self.engage.is_page(seen.parameters)
         counted = not later or (self._quota is not None and self._quota.count_pages)
         return self._accounts[seen.kind == "export"].request(counted=counted)
@@ -190,7 +204,7 @@ class Emulator:
             "funnels": self._funnels,
         }[seen.kind](seen)
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        return Answer(200, _JSON, lambda: iter([body]))
+        return Answer(200, JSON, lambda: iter([body]))
 
     def _engage(self, seen: SeenRequest) -> object:
         parameters = seen.parameters
@@ -363,8 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
         except HungUpError:
             self.close_connection = True
         except Refusal as refusal:
-            text = refusal.body(seen.path)
-            wire.send(Answer(refusal.status, _JSON, lambda: iter([text]), headers=refusal.headers), [])
+            wire.send(_refused(refusal, seen), [])
 
     def _unless_stopped(self, emulator: Emulator, seen: SeenRequest, wire: Wire, faults: list[Fault]) -> None:
         for fault in faults:
@@ -378,13 +391,14 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.name == "session-expired":
                 emulator.engage.forget(seen.parameters.get("session_id", ""))
                 raise Refusal(400, SESSION_EXPIRED)
-            status = _status_answer(fault, emulator.credentials.project_id)
+            status = _status_answer(fault, seen, emulator.credentials.project_id)
             if status is not None:
                 wire.send(status, [])
                 return
         emulator.check_credentials(seen)
-        with emulator.place(seen):
-            answer = emulator.answer(seen)
+        emulator.check_plan(seen)
+        with emulator.place(seen) as headers:
+            answer = replace(emulator.answer(seen), headers=headers)
             if not emulator.cache.room or faults or not answer.streamed:
                 wire.send(answer, faults)
                 return
@@ -406,31 +420,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def _status_answer(fault: Fault, project_id: str) -> Answer | None:
+def _refused(refusal: Refusal, seen: SeenRequest) -> Answer:
+    body = refusal.body(seen.api, seen.path)
+    return Answer(refusal.status, refusal.content_type, lambda: iter([body]), headers=refusal.headers)
+
+
+def _status_answer(fault: Fault, seen: SeenRequest, project_id: str) -> Answer | None:
     """Return the answer of a fault that is all status."""
     if fault.name == "redirect":
         return Answer(302, "text/html", lambda: iter([b""]), headers=(("Location", str(fault.value)),))
     name, _, status = fault.name.partition(":")
     if name != "status":
         return None
+    exceeded = f"Query rate limit exceeded for project_id: {project_id}"
     texts = {
         "400": "Invalid parameter: where",
-        "400-auth": "Unable to authenticate request",
         "400-to-date": "to_date cannot be later than today",
+        "400-timeout": "Timeout Error.",
         "401": "Invalid credentials. Check the service account's name and secret.",
-        "402": "Your plan does not support raw data export. Visit mixpanel.com/pricing to upgrade.",
+        "402": "Your plan does not allow API calls. Upgrade at mixpanel.com/pricing",
         "403": f"No access to project {project_id}",
+        "403-history": "Date range exceeds 90 days into the past",
         "404": "Not found",
+        "404-datagroup": "Missing Datagroup",
         "429": (
-            f"Query rate limit exceeded for project_id: {project_id}. 1/5 queries running concurrently and "
-            "61/60 queries running in the last hour. Please try again later."
+            f"{exceeded}. 1/5 queries running concurrently and 61/60 queries running in the last hour. "
+            "Please try again later."
         ),
         "429-concurrent": "too many export requests in progress for this project",
+        "429-load": f"{exceeded} For more information, please see https://docs.mixpanel.com/reference/rate-limits",
     }
     number = int(status[:3])
+    if status == "400-auth":
+        return _refused(not_authenticated("data"), seen)
     if status in texts:
         form = fault.value if fault.value in {"seconds", "date"} else None
-        body = Refusal(number, texts[status]).body("")
-        return Answer(number, _JSON, lambda: iter([body]), headers=retry_after(cast("Any", form), 1))
+        return _refused(Refusal(number, texts[status], retry_after(cast("Any", form), 1)), seen)
     body = {500: b"Internal Server Error\n", 503: b"Service Unavailable\n"}.get(number, HTML)
     return Answer(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))

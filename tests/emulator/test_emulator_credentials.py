@@ -13,10 +13,8 @@ SECRET = basic(OWN.project_secret, "")
 TOKEN = f"Bearer {OWN.oauth_token}"
 
 
-def asked(
-    authorization: str | None, project_id: str = OWN.project_id, *, app: bool = False, own: Credentials = OWN
-) -> Answered:
-    with Emulator(FixedProject(), credentials=own) as emulator:
+def asked(authorization: str | None, project_id: str = OWN.project_id, *, app: bool = False) -> Answered:
+    with Emulator(FixedProject()) as emulator:
         url = f"{emulator.api_url}/app/projects/{project_id}/annotations" if app else f"{emulator.data_api_url}/export"
         day = date(2024, 1, 1)
         query = {} if app else {"from_date": day, "to_date": day, "project_id": project_id}
@@ -32,18 +30,31 @@ def test_each_kind_of_credentials_opens_the_export(authorization: str) -> None:
     "authorization",
     [None, "", "Basic", "Basic !", basic(OWN.username, "wrong"), basic("wrong", ""), "Bearer wrong", basic("", "")],
 )
-def test_wrong_credentials_get_401_or_400(authorization: str | None) -> None:
+def test_wrong_credentials_get_400_from_the_export(authorization: str | None) -> None:
+    """As text, not as JSON."""
     answer = asked(authorization)
-    assert (answer.status, answer.json["status"]) == (401, "error")
-    answer = asked(authorization, own=Credentials(refuse_with_400=True))
-    assert (answer.status, answer.error) == (400, "Unable to authenticate request")
+    assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    assert answer.text == b"Unable to authenticate request\n"
 
 
-@pytest.mark.parametrize("authorization", [ACCOUNT, SECRET, TOKEN])
-@pytest.mark.parametrize("app", [True, False])
-def test_another_project_is_refused(authorization: str, app: bool) -> None:
-    expected = 401 if app and authorization == SECRET else 403
-    assert asked(authorization, "99", app=app).status == expected
+def test_wrong_credentials_get_401_from_the_query_api() -> None:
+    """As JSON, with the request's path."""
+    with Emulator(FixedProject()) as emulator:
+        answer = ask(emulator, f"{emulator.api_url}/query/engage", form={}, headers={"Authorization": "Bearer wrong"})
+    assert (answer.status, answer.headers["content-type"]) == (401, "application/json")
+    assert answer.json == {"request": "/api/query/engage", "error": answer.error, "status": "error"}
+
+
+def test_each_api_refuses_who_is_no_member_in_its_own_way() -> None:
+    """The export as bad credentials, the query API without a status, the app API without the request."""
+    export = asked(ACCOUNT, "99")
+    assert (export.status, export.text) == (400, b"Unable to authenticate request\n")
+    with Emulator(FixedProject()) as emulator:
+        query = ask(emulator, f"{emulator.api_url}/query/engage", {"project_id": "99"}, form={})
+    error = "User is not a member of this project"
+    assert (query.status, query.json) == (403, {"request": "/api/query/engage", "error": error})
+    app = asked(ACCOUNT, "99", app=True)
+    assert (app.status, app.json) == (403, {"error": "User 123 is not a member of project 99.", "status": "error"})
 
 
 @pytest.mark.parametrize(("authorization", "status"), [(ACCOUNT, 400), (TOKEN, 400), (SECRET, 200)])

@@ -348,24 +348,29 @@ def test_silence_before_the_first_byte_ends() -> None:
         ("status:400", "Invalid parameter"),
         ("status:400-auth", "Unable to authenticate request"),
         ("status:400-to-date", "to_date cannot be later than today"),
+        ("status:400-timeout", "Timeout Error."),
         ("status:401", "Invalid credentials"),
-        ("status:402", "Your plan does not support raw data export."),
+        ("status:402", "Your plan does not allow API calls."),
         ("status:403", "No access"),
+        ("status:403-history", "Date range exceeds 90 days into the past"),
         ("status:404", "Not found"),
+        ("status:404-datagroup", "Missing Datagroup"),
         ("status:429", "61/60 queries running in the last hour"),
         ("status:429-concurrent", "too many export requests in progress for this project"),
+        ("status:429-load", "Query rate limit exceeded for project_id: 2526451 For more information, "),
     ],
 )
 def test_a_status_comes_with_mixpanels_words(name: str, text: str) -> None:
     answer = struck(name)
     assert answer.status == int(name[7:10])
-    assert text in answer.error
+    assert text in answer.text.decode()
     assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
+        ("status:414", "text/html"),
         ("status:500", "text/plain"),
         ("status:502", "text/html"),
         ("status:503", "text/plain"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import threading
 import time
 from datetime import UTC, date, datetime
@@ -9,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota, SyntheticProject
+from tap_mixpanel_stream.emulator import PLANS, Emulator, Fault, FixedProject, Quota, SyntheticProject
 from tests.emulator.client import Answered, ask, engage, export
 
 DAY = date(2024, 3, 1)
@@ -19,11 +18,9 @@ def test_the_request_past_the_hours_last_is_refused_in_mixpanels_words() -> None
     with Emulator(FixedProject(), quota=Quota(hourly=4, per_second=100)) as emulator:
         answers = [export(emulator, DAY) for _ in range(5)]
     assert [answer.status for answer in answers] == [200, 200, 200, 200, 429]
-    # The one before may still hold its place for a moment, when the client has its last byte.
-    assert re.match(
-        r"Query rate limit exceeded for project_id: 2526451\. [12]/100 queries running concurrently "
-        r"and 5/4 queries running in the last hour\.",
-        answers[-1].error,
+    assert answers[-1].error.startswith(
+        "Query rate limit exceeded for project_id: 2526451. This request exceeded the rate limit "
+        "(5/4 queries running in the last hour)."
     )
     assert "retry-after" not in answers[-1].headers
 
@@ -92,6 +89,41 @@ def test_the_pages_of_a_session_count_only_if_told(counted: bool, status: int) -
     with Emulator(FixedProject(), quota=Quota(hourly=1, count_pages=counted)) as emulator:
         session = engage(emulator).json["session_id"]
         assert engage(emulator, page=1, session_id=session).status == status
+
+
+def test_too_many_queries_at_once_are_told_apart() -> None:
+    """The query API names its limit of concurrency."""
+    faults = [Fault("engage", 1, "stall", value=0.5)]
+    with Emulator(SyntheticProject(profiles=20), quota=Quota(query_concurrent=1), faults=faults) as emulator:
+        slow = threading.Thread(target=lambda: engage(emulator))
+        slow.start()
+        while not (emulator.requests and emulator.requests[0].status):
+            time.sleep(0.01)
+        refused = engage(emulator)
+        slow.join()
+    assert "exceeded the concurrency limit (2/1 queries running concurrently)." in refused.error
+
+
+def test_the_headers_tell_limit_and_rest_on_every_answer() -> None:
+    """`RateLimit` and `RateLimit-Policy` come with good answers and with a 429."""
+    with Emulator(FixedProject(), quota=Quota(hourly=1, rate_headers=True)) as emulator:
+        good, refused = engage(emulator), engage(emulator)
+    policy = '"project";q=1;w=3600, "project-concurrency";q=5;qu="concurrent-requests"'
+    assert good.headers["ratelimit-policy"] == refused.headers["ratelimit-policy"] == policy
+    assert good.headers["ratelimit"] == '"project";r=0;t=3600, "project-concurrency";r=4'
+    assert refused.headers["ratelimit"].startswith('"project";r=0;t=3600, "project-concurrency";r=')
+    assert (good.status, refused.status) == (200, 429)
+
+
+def test_answers_401_and_402_are_not_counted() -> None:
+    """What is refused for the account or the plan leaves the hour as it was."""
+    with Emulator(FixedProject(), quota=Quota(hourly=1)) as emulator:
+        url = f"{emulator.api_url}/query/engage"
+        assert ask(emulator, url, form={}, headers={"Authorization": None}).status == 401
+        emulator.plan = PLANS["free"]
+        assert engage(emulator).status == 402
+        emulator.plan = PLANS["paid"]
+        assert engage(emulator).status == 200
 
 
 def test_without_a_quota_there_is_no_limit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from ..delivery.spool import left_to_others
 from ..mixpanel.coverage import Delivered
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_query
-from ..mixpanel.quota import HOURLY
+from ..mixpanel.quota import time_text
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
 from ..mixpanel.windows import LARGE, Window, ends, first_day, last_day
@@ -55,7 +56,7 @@ WRONG_CLOCK = timedelta(seconds=30)
 SECONDS_AN_HOUR = 3600
 
 # Answers by which the credentials are good and the project is found.
-WELCOME = frozenset({"plan", "time_zone", "parameter"})
+WELCOME = frozenset({"plan", "history", "time_zone", "parameter"})
 # Answers that a project in another region may give.
 UNKNOWN_HERE = frozenset({"credentials", "access", "not_found"})
 
@@ -74,17 +75,20 @@ def examine(tap: TapMixpanelStream) -> int:
         The exit code: 1 if a run would fail or date its events wrong, else 0.
     """
     report = Report(tap.stdout, tap.settings.auth.secrets)
+    max_wait = timedelta(seconds=tap.settings.max_quota_wait)
     try:
         _Examination(tap, report).run()
     except QuotaSpent as spent:
-        until = f" after {spent.until:%H:%M} UTC" if spent.until else " later"
+        now = tap.clock.now()
+        until = spent.until or now
+        would = "wait" if until - now <= max_wait else "stop"
         report.problem(
             "quota",
-            f"Mixpanel has too many queries of this project now, whoever asks them: ask again{until}. A run would wait",
+            f"the project's queries of this hour are used up: ask again after {time_text(until)}. A run would {would}",
         )
     finally:
         tap.client.close()
-    report.end(tap.quota.requests)
+    report.end(tap.quota.requests, tap.quota.hourly("data"))
     return 1 if report.problems else 0
 
 
@@ -102,7 +106,7 @@ class _Examination:
             streams, key=lambda stream: (not isinstance(stream, EventsStream), isinstance(stream, FlatStream))
         )
         self._given: list[str] = []
-        self._is_plan_short = False
+        self._not_in_plan: dict[str, Refused] = {}
 
     def run(self) -> None:
         """Check one thing after another, as far as the ones before allow it."""
@@ -122,8 +126,7 @@ class _Examination:
         self._check_stream(self._streams[0], outcome)
         for stream in self._streams[1:]:
             self._check_stream(stream, self._ask(stream))
-        if self._given and not self._is_plan_short:
-            self._report.ok("plan", f"includes {' and '.join(self._given)}")
+        self._tell_of_plan()
 
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 
@@ -197,15 +200,17 @@ class _Examination:
 
     def _check_stream(self, stream: MixpanelStream, outcome: Outcome) -> None:
         refused = outcome.kind if isinstance(outcome, Refused) else None
-        if refused == "plan":
-            self._is_plan_short = True
+        if isinstance(outcome, Refused) and refused == "plan":
+            self._not_in_plan[stream.name] = outcome
         if refused == "time_zone":
             self._report.problem("last day", str(outcome))
         elif refused in WITHHELD and isinstance(stream, FlatStream):
             self._report.warning(stream.name, f"{outcome}. A run would leave the stream empty")
             return
+        elif refused == "plan":
+            return  # The line about the plan says so.
         elif not isinstance(outcome, str):
-            self._report.problem("plan" if refused == "plan" else stream.name, str(outcome))
+            self._report.problem(stream.name, str(outcome))
             return
         else:
             self._given.append(stream.name)
@@ -214,6 +219,27 @@ class _Examination:
             self._check_events(stream, days_not_begun=2 if refused else 0)
         else:
             self._report.ok(stream.name, str(outcome))
+
+    def _tell_of_plan(self) -> None:
+        """Say which streams the plan does not include, and how to read the others."""
+        if not self._not_in_plan:
+            if self._given:
+                self._report.ok("plan", f"includes {' and '.join(self._given)}")
+            return
+        # The others have a warning of their own.
+        failing = [name for name in self._not_in_plan if not isinstance(self._tap.streams[name], FlatStream)]
+        if not failing:
+            return
+        others = [stream.name for stream in self._streams if stream.name not in self._not_in_plan]
+        text = f"{self._not_in_plan[failing[0]]}. Without {' and '.join(failing)} a run goes well"
+        if others:
+            how = (
+                f"deselect {' and '.join(failing)} in the catalog"
+                if self._tap.input_catalog
+                else f"set streams to {json.dumps(others)}"
+            )
+            text += f": {how}"
+        self._report.problem("plan", text)
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
         """Read some days, and tell from them about the zone and about a whole run."""
@@ -330,23 +356,21 @@ class _Examination:
             f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.unpacked)} "
             f"({size_text(run.received)} over the network)",
         )
-        # Besides the windows, the first page or the list of each other stream.
-        can_go_on = any(part.is_history for part in parts)
-        self._tell_of_quota(run.requests + len(self._streams) - 1, can_go_on=can_go_on)
+        self._tell_of_quota(run.requests, can_go_on=any(part.is_history for part in parts))
         self._tell_of_disk(run)
 
     def _tell_of_quota(self, requests: int, *, can_go_on: bool) -> None:
-        """Report what the queries of a run take.
+        """Report what the exports of a run take.
 
         Args:
             requests: How many they are.
             can_go_on: Whether a run that has read what is most wanted ends well where the quota does.
         """
-        hourly, most = self._settings.hourly_quota, self._settings.max_quota_wait
+        hourly, most = self._tap.quota.hourly("data"), self._settings.max_quota_wait
         hours = (requests - 1) // hourly
-        taken = f"{about(requests)} queries"
+        taken = f"{about(requests)} exports"
         if not hours:
-            who = "Mixpanel" if hourly == HOURLY else "hourly_quota"
+            who = "hourly_quota" if hourly == self._settings.hourly_quota else "Mixpanel"
             self._report.ok("quota", f"{taken}, and {who} allows {hourly} an hour: no waiting")
             return
         taken += f" at {hourly} an hour, so {_hours(hours)} of waiting"

@@ -41,13 +41,20 @@ class Report:
         self.problems += 1
         self._line("problem", check, text)
 
-    def end(self, queries: int) -> None:
-        """Say what it comes to."""
+    def end(self, queries: int, hourly: int) -> None:
+        """Say what it comes to.
+
+        Args:
+            queries: How many the examination took.
+            hourly: How many a run may make in an hour, to the export and to the query API each.
+        """
         verdict = {0: "No problem found.", 1: "One problem found."}.get(
             self.problems, f"{self.problems} problems found."
         )
         asked = "1 query" if queries == 1 else f"{queries} queries"
-        self._stdout.write(f"\n{verdict} This took {asked}; Mixpanel allows 60 an hour.\n".encode())
+        self._stdout.write(
+            f"\n{verdict} This took {asked}; a run may make {hourly} exports and {hourly} others an hour.\n".encode()
+        )
 
     def _line(self, level: str, check: str, text: str) -> None:
         self._stdout.write(f"{level:<8} {check + '  ':<13}{self._secret.sub('***', text)}\n".encode())

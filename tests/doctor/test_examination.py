@@ -16,11 +16,21 @@ import pytest
 
 from tap_mixpanel_stream import settings as settings_module
 from tap_mixpanel_stream.doctor import examination
-from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, FixedProject, Quota, SyntheticProject
+from tap_mixpanel_stream.emulator import (
+    PLANS,
+    Credentials,
+    Emulator,
+    Fault,
+    FixedProject,
+    Plan,
+    Quota,
+    SyntheticProject,
+)
 from tap_mixpanel_stream.mixpanel.regions import Hosts
 from tests.doctor.examined import examined
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import ENVIRONMENT, catalog_of, command, run_tap
+from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +63,8 @@ def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_qu
     assert asked == ["export"] * 6 + ["engage"]
     assert found.queries == len(asked)
     assert found.lines("ok")["profiles"] == "30 in the project"
-    assert found.text.endswith("No problem found. This took 7 queries; Mixpanel allows 60 an hour.\n")
+    took = "This took 7 queries; a run may make 60 exports and 60 others an hour.\n"
+    assert found.text.endswith(f"No problem found. {took}")
 
 
 def test_the_forecast_is_what_a_run_then_takes() -> None:
@@ -65,7 +76,7 @@ def test_the_forecast_is_what_a_run_then_takes() -> None:
         begin = len(emulator.requests)
         run = run_tap(config, catalog=catalog).well()
         requests = len(emulator.requests) - begin
-    assert f"about {requests} queries" in found.lines("ok")["quota"]
+    assert f"about {requests} exports" in found.lines("ok")["quota"]
     assert abs(len(run.records()) - 22_000) < 1000
     assert "2022-01-01 to 2022-12-31: about 22,000 events" in found.lines("ok")["run"]
 
@@ -104,21 +115,15 @@ LOGIN = {
 
 
 @pytest.mark.parametrize(("place", "home"), [(1, "eu"), (2, "in")])
-@pytest.mark.parametrize("refusal", ["401", "400", "403", "404"])
+@pytest.mark.parametrize("refusal", ["400", "401", "403", "404"])
 def test_a_project_in_another_region_is_found_there(
     place: int, home: str, refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = {
-        "401": None,
-        "400": Credentials(username="x", refuse_with_400=True),
-        "403": Credentials(project_id="99"),
-        "404": None,
-    }[refusal]
-    homes: list[Credentials | None] = [here, None, None]
+    homes: list[Credentials | None] = [None, None, None]
     homes[place] = OURS
     with regions(monkeypatch, *homes) as emulators:
-        if refusal == "404":
-            emulators.us.faults.append(Fault("export", None, "status:404"))
+        if refusal != "400":
+            emulators.us.faults.append(Fault("export", None, f"status:{refusal}"))
         found = examined(LOGIN)
         asked = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
@@ -154,11 +159,17 @@ def test_credentials_go_to_no_region_where_the_addresses_are_set(monkeypatch: py
     assert "other regions" not in found.text
 
 
-def test_a_project_without_access_is_told_apart_from_a_wrong_password() -> None:
+@pytest.mark.parametrize(
+    ("streams", "check", "says"),
+    [(["events"], "credentials", "were not accepted: check"), (["profiles"], "project", "no access: check project_id")],
+)
+def test_a_project_without_access_names_project_id(streams: list[str], check: str, says: str) -> None:
+    """The export answers as to wrong credentials, the query API says what it is."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR | {"project_id": "17"})
-    assert list(found.problems) == ["project"]
-    assert "no access: check project_id" in found.problems["project"]
+        found = examined(emulator.settings | YEAR | {"project_id": "17"}, catalog=catalog_of(*streams))
+    assert list(found.problems) == [check]
+    assert says in found.problems[check]
+    assert "project_id" in found.problems[check]
 
 
 def test_no_connection_is_told_with_its_reason() -> None:
@@ -186,21 +197,61 @@ def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> 
         found = examined(emulator.settings | YEAR, clock=clock)
     assert found.code == 1
     assert list(found.problems) == ["quota"]
-    assert "ask again after 13:0" in found.problems["quota"]
+    assert "ask again after 2024-01-16 13:00:" in found.problems["quota"]
+    assert "A run would wait" in found.problems["quota"]
     assert sum(clock.sleeps) <= examination.PATIENCE
 
 
 # --- What can be read -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "other"), [("export", "profiles"), ("engage", "events")])
-def test_what_the_plan_lacks_is_told_and_the_rest_is_checked_all_the_same(kind: str, other: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "missing", "other"), [("export", "events", "profiles"), ("engage", "profiles", "events")]
+)
+def test_what_the_plan_lacks_is_told_with_how_to_deselect_it(kind: str, missing: str, other: str) -> None:
+    """A 402 is a problem with its remedy, and the rest is checked all the same."""
     with Emulator(project(), faults=[Fault(kind, None, "status:402")]) as emulator:
         found = examined(emulator.settings | YEAR)
+        with_catalog = examined(emulator.settings | YEAR, catalog=catalog_of("events", "profiles"))
     assert found.code == 1
     assert list(found.problems) == ["plan"]
-    assert "plan does not include this: deselect the stream" in found.problems["plan"]
+    assert "plan does not include this" in found.problems["plan"]
+    assert found.problems["plan"].endswith(f'Without {missing} a run goes well: set streams to ["{other}"]')
+    assert with_catalog.problems["plan"].endswith(f"deselect {missing} in the catalog")
     assert other in found.lines("ok")
+
+
+def test_on_the_free_plan_all_that_is_missing_stands_in_one_line() -> None:
+    """Profiles and groups are left out together."""
+    group = {"group_profiles": [{"name": "companies", "data_group_id": "1"}]}
+    with Emulator(project(), plan=PLANS["free"]) as emulator:
+        found = examined(emulator.settings | YEAR | group)
+    assert list(found.problems) == ["plan"]
+    assert found.problems["plan"].endswith('Without profiles and companies a run goes well: set streams to ["events"]')
+
+
+def test_days_before_the_plans_history_are_told_with_its_first_day() -> None:
+    """A 403 for the history is no problem of access."""
+    clock = TurnedClock(NOW)
+    with Emulator(project(), plan=Plan(history_days=90), now=clock.now) as emulator:
+        found = examined(emulator.settings | {"start_date": "2022-01-01"}, clock=clock)
+    assert list(found.problems) == ["events"]
+    assert "set start_date to 2023-10-18 or later" in found.problems["events"]
+
+
+@pytest.mark.parametrize("max_wait", [0, 7200])
+def test_the_doctor_and_a_run_name_the_same_time(max_wait: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The time to ask again is the one until which a run waits, or after which it can be started again."""
+    faults = [Fault("export", (1, 2), "status:429-load")]
+    caplog.set_level("INFO")
+    with Emulator(project(), faults=faults) as emulator:
+        config = emulator.settings | YEAR | {"max_quota_wait": max_wait}
+        found = examined(config, clock=TurnedClock(NOW + dt.timedelta(seconds=0.5)))
+    with Emulator(project(), faults=faults) as emulator:
+        run = run_here(config | emulator.settings, TurnedClock(NOW + dt.timedelta(seconds=0.5)))
+    told = "2024-01-16 12:01:01 UTC"
+    assert f"ask again after {told}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
+    assert told in (run.error or caplog.text)
 
 
 OTHERS = {"cohorts": "cohorts", "cohort_members": "cohorts", "annotations": "annotations", "funnels": "funnels"}
@@ -382,7 +433,7 @@ def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
         stops = examined(config)
         waits = examined(config | {"max_quota_wait": 6 * 3600})
     assert list(stops.problems) == ["quota"]
-    for words in ("about 370 queries", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
+    for words in ("about 370 exports", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
         assert words in stops.problems["quota"]
     assert waits.code == 0
 
@@ -391,7 +442,7 @@ def test_newest_first_more_waiting_than_allowed_means_more_runs() -> None:
     with Emulator(project(events_per_day=5)) as emulator:
         found = examined(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
     assert found.code == 0
-    assert "about 370 queries at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
+    assert "about 370 exports at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
     assert "the history comes over more than one run, at least 3" in found.lines("ok")["quota"]
 
 
@@ -400,7 +451,7 @@ def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-15", "window_days": 1}
         waits = examined(config | {"hourly_quota": 10})
         fits = examined(config | {"hourly_quota": 20})
-    assert "16 queries at 10 an hour, so an hour of waiting" in waits.lines("ok")["quota"]
+    assert "about 15 exports at 10 an hour, so an hour of waiting" in waits.lines("ok")["quota"]
     assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
 
 

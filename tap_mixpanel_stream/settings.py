@@ -329,12 +329,12 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "hourly_quota",
-        th.IntegerType(minimum=1, maximum=HOURLY),
+        th.IntegerType(minimum=1),
         title="Hourly Quota",
         description=(
-            f"Requests this run may make in a rolling hour; lower where several runs share a project's {HOURLY}."
+            "Requests an hour that this run may make to the export, and as many to the query API. "
+            f"{HOURLY} if absent, or the project's own limit if Mixpanel tells it. Less where several runs share it."
         ),
-        default=HOURLY,
     ),
     th.Property(
         "max_quota_wait",
@@ -439,7 +439,7 @@ class Settings:
     strip_nul: bool
     request_timeout: int
     max_retries: int
-    hourly_quota: int
+    hourly_quota: int | None
     max_quota_wait: int
     user_agent: str | None
 

@@ -139,7 +139,7 @@ class TapMixpanelStream(Tap):
 
     @functools.cached_property
     def quota(self) -> Quota:
-        """The account of this run's requests, one for all streams."""
+        """The accounts of this run's requests, shared by all streams."""
         settings = self.settings
         return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
 
@@ -159,6 +159,7 @@ class TapMixpanelStream(Tap):
             request_timeout=settings.request_timeout,
             user_agent=settings.user_agent or f"{self.name}/{self.plugin_version}",
             workspace_id=settings.workspace_id,
+            zone=settings.zone,
         )
 
     @functools.cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -22,15 +23,15 @@ from .errors import (
     TooManyRequests,
     Transient,
     failure,
-    retry_after_seconds,
     shown,
 )
 from .framing import FramingError
+from .rate_limit import read_rate_limit
 from .wire import Adapter, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime, timedelta
+    from datetime import datetime, timedelta, tzinfo
     from types import TracebackType
 
     from .auth import Auth
@@ -45,6 +46,9 @@ _CONNECT_TIMEOUT = 10.0
 
 _ERROR_BODY = 64 * 1024
 """Bytes read of an answer that is an error."""
+
+_NOT_COUNTED = frozenset({401, 402, 429})
+"""Answers that Mixpanel does not count as requests."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Client:
         request_timeout: float = 600,
         user_agent: str = "tap-mixpanel-stream",
         workspace_id: str | None = None,
+        zone: tzinfo = UTC,
     ) -> None:
         """Connects to nothing yet.
 
@@ -80,6 +85,7 @@ class Client:
                 first byte (seen on the live API by others).
             user_agent: Sent along.
             workspace_id: A data view, for the query API (Mixpanel's docs).
+            zone: The project's time zone, which decides what today is.
         """
         self._hosts = hosts
         self._auth = auth
@@ -88,6 +94,7 @@ class Client:
         self.clock_lead: timedelta | None = None
         self._timeout = request_timeout
         self._workspace_id = workspace_id
+        self._zone = zone
         self._sockets = Sockets()
         self._session = _Session()
         self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"})
@@ -111,19 +118,23 @@ class Client:
             Stopped: `stop` was called.
         """
         while True:
-            self.quota.acquire(query.what, counts=query.counts, leaves=query.leaves)
+            booked = self.quota.acquire(query.what, query.api, counts=query.counts, leaves=query.leaves)
             requested_at = self.clock.now()
             response = self._send(query)
             self.clock_lead = clock_lead(response.headers.get("Date"), requested_at, self.clock.now())
             if response.status_code == requests.codes.ok:
-                self.quota.answered()
+                self.quota.answered(query.api)
+                self.quota.learn(query.api, read_rate_limit(response.headers, self.clock.now()))
                 return Answer(response, query.what, requested_at, self.clock)
             with response:
                 error = self._failure(query, response)
+            if response.status_code in _NOT_COUNTED:
+                self.quota.refund(query.api, booked)
             if not isinstance(error, TooManyRequests):
                 raise error
             _log.debug("%s", error)
-            self.quota.told_to_wait(error.retry_after, counts=query.counts, at_once=error.at_once)
+            self.quota.learn(query.api, error.limit)
+            self.quota.told_to_wait(query.api, error.limit)
 
     def stop(self) -> None:
         """Ends everything: waits end, connections end, and whoever used them gets `Stopped`. From any thread."""
@@ -203,13 +214,16 @@ class Client:
 
     def _failure(self, query: Query, response: requests.Response) -> MixpanelError:
         """The error for an answer that is not the data."""
+        body, now = _beginning(response), self.clock.now()
         return failure(
             response.status_code,
-            _beginning(response),
+            body,
             what=query.what,
             settings=self._auth.settings,
+            narrowed_by=query.narrowed_by,
             location=response.headers.get("Location"),
-            retry_after=retry_after_seconds(response.headers.get("Retry-After"), self.clock.now()),
+            limit=read_rate_limit(response.headers, now, body),
+            today=now.astimezone(self._zone).date(),
             secrets=self._auth.secrets,
         )
 

@@ -52,6 +52,7 @@ class EngageOptions:
         behaviors: Mixpanel's list of behaviors, as a list or as JSON text.
         as_of_timestamp: Profiles as they were then, in unix seconds.
         data_group_id: Profiles of this group instead of users. A 64-bit number, as text so that no digit is lost.
+        narrowed_by: The settings that all of these come from, for messages.
     """
 
     where: str | None = None
@@ -63,6 +64,7 @@ class EngageOptions:
     behaviors: str | Sequence[object] | None = None
     as_of_timestamp: int | None = None
     data_group_id: str | None = None
+    narrowed_by: tuple[str, ...] = ()
 
     def form(self, page: int = 0, session_id: str | None = None) -> dict[str, str]:
         """The request's fields.
@@ -284,6 +286,7 @@ class _Session:
             path="engage",
             method="POST",
             form=self._options.form(number, self._session_id),
+            narrowed_by=self._options.narrowed_by,
             # Whether the pages of one session count is disputed: expect that they do not, and obey 429 where they do.
             counts=number == 0,
         )

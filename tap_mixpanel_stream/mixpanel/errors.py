@@ -21,13 +21,19 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["credentials", "plan", "access", "time_zone", "parameter", "not_found", "other"]
+from .rate_limit import RateLimit
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+Kind = Literal[
+    "credentials", "plan", "history", "access", "time_zone", "parameter", "missing_group", "not_found", "other"
+]
 
 _SHOWN = 200
 """Characters of a server's text that a message repeats."""
@@ -85,14 +91,12 @@ class TooManyRequests(MixpanelError):
     """Mixpanel answered 429.
 
     Attributes:
-        retry_after: Seconds from `Retry-After`, None where there was no usable one.
-        at_once: Too many requests at the same moment, not too many in the hour.
+        limit: What the answer says about the rate limit.
     """
 
-    def __init__(self, message: str = "", *, retry_after: float | None = None, at_once: bool = False) -> None:
+    def __init__(self, message: str = "", *, limit: RateLimit | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
-        self.at_once = at_once
+        self.limit = limit or RateLimit()
 
 
 class SessionExpired(MixpanelError):
@@ -136,7 +140,9 @@ class Rule:
         text: What the body must hold, in any case of letters; empty for any body.
         kind: What to look at.
         action: What to do.
-        remedy: The second half of the message; `{settings}` are the credentials' names, `{host}` is the `Location`'s.
+        remedy: The second half of the message, with placeholders: `{settings}`, the credentials' settings; `{host}`,
+            the one a redirect leads to; `{narrowed_by}`, the settings that the request was made of; `{first_day}`, the
+            first day of the plan's history.
     """
 
     status: range
@@ -151,6 +157,7 @@ def _only(status: int) -> range:
 
 
 _CREDENTIALS = "the credentials were not accepted: check {settings}, and that region is the project's"
+_NO_SETTING = "the tap's version, since no setting shapes this request: update it, or deselect the stream"
 
 #: The first row that fits is taken. Texts were seen on the live API by others, statuses are in Mixpanel's docs.
 TABLE: tuple[Rule, ...] = (
@@ -171,14 +178,8 @@ TABLE: tuple[Rule, ...] = (
         "the last day has not begun in the project: check project_timezone, end_date and this machine's clock",
     ),
     Rule(_only(400), "request for page in uncached query", "other", Action.RESTART, "the paging session has expired"),
-    Rule(
-        _only(400),
-        "",
-        "parameter",
-        Action.REFUSE,
-        "a parameter was not accepted: check the settings that narrow the request (events_where, profiles_where, "
-        "event_names, …)",
-    ),
+    Rule(_only(400), "timeout error", "other", Action.RETRY, "the query took Mixpanel too long"),
+    Rule(_only(400), "", "parameter", Action.REFUSE, "a parameter was not accepted: check {narrowed_by}"),
     Rule(_only(401), "", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
         _only(402),
@@ -189,10 +190,24 @@ TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         _only(403),
+        "days into the past",
+        "history",
+        Action.REFUSE,
+        "the request begins before the plan's history: set start_date to {first_day} or later, or change the plan",
+    ),
+    Rule(
+        _only(403),
         "",
         "access",
         Action.REFUSE,
         "no access: check project_id, region and the role of the credentials in that project",
+    ),
+    Rule(
+        _only(404),
+        "missing datagroup",
+        "missing_group",
+        Action.REFUSE,
+        "the group does not exist in the project: check group_profiles, or delete the cohort of that group in Mixpanel",
     ),
     Rule(
         _only(404), "", "not_found", Action.REFUSE, "nothing there: check project_id, region, data_api_url and api_url"
@@ -210,7 +225,7 @@ TABLE: tuple[Rule, ...] = (
         "",
         "parameter",
         Action.REFUSE,
-        "the request is too long: shorten events_where, event_names, profile_properties or distinct_ids",
+        "the request is too long: check {narrowed_by}",
     ),
     Rule(_only(429), "", "other", Action.WAIT, "too many requests"),
     Rule(range(400, 500), "", "other", Action.REFUSE, "the request was not accepted"),
@@ -219,11 +234,8 @@ TABLE: tuple[Rule, ...] = (
     Rule(range(1000), "", "other", Action.RETRY, "an answer that makes no sense here"),
 )
 
-_LONGEST_WAIT = 1e9
-"""Seconds that `Retry-After` can ask for. With more, the end of the wait would be past the end of the calendar."""
-
 _TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", re.IGNORECASE | re.DOTALL)
-_HOURLY = re.compile(r"(\d+)/(\d+) queries running in the last hour")
+_HISTORY = re.compile(r"exceeds (\d{1,5}) days into the past", re.IGNORECASE)
 
 
 def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
@@ -251,21 +263,6 @@ def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a `Retry-After` header, which holds seconds or an HTTP date; None if it holds neither."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header.strip(), re.ASCII):
-        return float(header)
-    try:
-        until = parsedate_to_datetime(header)
-        if until.tzinfo is None:
-            until = until.replace(tzinfo=UTC)
-        return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT)
-    except (TypeError, ValueError, OverflowError):  # the last one: a year that a time zone leads out of the calendar
-        return None
-
-
 def redirect_host(location: str | None) -> str | None:
     """Return the host that a `Location` header leads to, as a message may show it; None if it names none."""
     try:
@@ -273,15 +270,6 @@ def redirect_host(location: str | None) -> str | None:
     except ValueError:
         return None
     return shown(host) if host else None
-
-
-def _at_once(body: str) -> bool:
-    """Whether a 429 is about the requests of this moment, not those of the hour."""
-    hourly = _HOURLY.search(body)
-    if hourly:
-        # Mixpanel tells how many there were of how many allowed; the refused one is among them.
-        return int(hourly[1]) <= int(hourly[2])
-    return "in progress" in body.lower()
 
 
 def rule_for(status: int, body: str) -> Rule:
@@ -296,29 +284,50 @@ def failure(
     *,
     what: str,
     settings: str,
+    narrowed_by: tuple[str, ...] = (),
     location: str | None = None,
-    retry_after: float | None = None,
+    limit: RateLimit | None = None,
+    today: date | None = None,
     secrets: tuple[str, ...] = (),
 ) -> MixpanelError:
-    """The error that an answer other than 200 stands for.
+    """Return the error that an answer other than 200 stands for.
 
     Args:
         status: The HTTP status.
         body: The body's text, as much of it as could be read.
         what: What was asked for, such as `events 2024-01-01..2024-01-07`.
         settings: The names of the settings that hold the credentials.
+        narrowed_by: The names of the settings that the request was made of.
         location: The `Location` header.
-        retry_after: Seconds from the `Retry-After` header.
+        limit: What the answer says about the rate limit.
+        today: The project's today, from which the plan's history is counted.
         secrets: Texts that must not be shown, should the server repeat them.
     """
     rule = rule_for(status, body)
-    remedy = rule.remedy.format(settings=settings, host=redirect_host(location) or "another address")
+    remedy = rule.remedy.format(
+        settings=settings,
+        host=redirect_host(location) or "another address",
+        narrowed_by=_either(narrowed_by) or _NO_SETTING,
+        first_day=_first_day(body, today),
+    )
     said = shown(body, secrets)
     message = f"{what}: Mixpanel answered {status}, {remedy}" + (f". It said: {said}" if said else "")
     if rule.action is Action.WAIT:
-        return TooManyRequests(message, retry_after=retry_after, at_once=_at_once(body))
+        return TooManyRequests(message, limit=limit)
     if rule.action is Action.RESTART:
         return SessionExpired(message)
     if rule.action is Action.RETRY:
         return Transient(message, status=status)
     return Refused(message, kind=rule.kind, status=status)
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _first_day(body: str, today: date | None) -> str:
+    """The first day that the plan's history holds, by the number of days that Mixpanel names."""
+    days = _HISTORY.search(body)
+    if days is None or today is None:
+        return "the first day of it"
+    return str(today - timedelta(days=int(days[1])))

@@ -84,7 +84,14 @@ def export_query(window: Window, options: ExportOptions | None = None, *, leaves
         params["time_in_ms"] = "true"
     if options.limit is not None:
         params["limit"] = str(options.limit)
-    return Query(what=f"events {window}", api="data", path="export", params=params, leaves=leaves)
+    return Query(
+        what=f"events {window}",
+        api="data",
+        path="export",
+        params=params,
+        narrowed_by=("event_names", "events_where"),
+        leaves=leaves,
+    )
 
 
 def _in_ms(instant: datetime) -> int:

@@ -93,6 +93,7 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
             "to_date": window.last.isoformat(),
             "unit": "day",
         },
+        narrowed_by=("start_date", "end_date"),
     )
     return fetch(client, query, retrying, _days)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Api = Literal["data", "query", "app"]
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -20,15 +22,17 @@ class Query:
         method: The HTTP method.
         params: The query string's parameters, besides those that come with the credentials.
         form: The body's fields, for POST.
+        narrowed_by: The settings that it was made of, to be named where Mixpanel does not accept a parameter.
         counts: Whether it counts towards the quota of an hour.
         leaves: Seconds of waiting for quota that it leaves to the requests after it.
     """
 
     what: str
-    api: Literal["data", "query", "app"]
+    api: Api
     path: str
     method: Literal["GET", "POST"] = "GET"
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
+    narrowed_by: tuple[str, ...] = ()
     counts: bool = True
     leaves: float = 0.0

@@ -1,7 +1,7 @@
-"""Mixpanel's limits, minded before it has to refuse.
+"""Mixpanel's rate limits, kept before it has to refuse.
 
-Mixpanel's docs: 60 queries in a rolling hour and 3 a second, for a project. What others use of the same project's
-quota is not visible to us, so a 429 can come all the same.
+Mixpanel's docs: 60 requests in a rolling hour for the raw export, and 60 for the query API, for a project. The export
+takes 3 a second. What others use of the same project's quota is not visible to us, so a 429 can come all the same.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ from .errors import QuotaSpent
 
 if TYPE_CHECKING:
     from .clock import Clock
+    from .query import Api
+    from .rate_limit import RateLimit
 
 HOURLY = 60
-"""Requests that Mixpanel takes from a project in a rolling hour."""
+"""Requests that Mixpanel takes from a project in a rolling hour, unless it says otherwise."""
 
 HOUR = 3601.0
 """Seconds. One more than an hour has: Mixpanel counts a request when it arrives, which can be later than we sent it."""
 
-_SPENT = f"Mixpanel's quota of {HOURLY} queries an hour is spent"
-
 
 class Pace(NamedTuple):
-    """So many requests in so many seconds, further pages of a profile query among them."""
+    """So many requests in so many seconds."""
 
     requests: int
     seconds: float
 
 
 ALONE = Pace(3, 1.2)
-"""What Mixpanel allows in a second, and a little longer: connecting may delay one request and not the next."""
+"""What the export takes in a second, and a little longer: connecting may delay one request and not the next."""
 
 SHARED = Pace(1, 2.0)
-"""Three runs that keep to it stay within what Mixpanel allows in a second, even where a request is a second late."""
+"""Three runs that keep to it stay within what the export takes in a second, even where a request is a second late."""
 
 _FIRST_STEP = 60.0
 """Seconds to wait after a 429 that gives no hint. Each further one in a row doubles it."""
+
+_FIRST_STEP_CONCURRENT = 10.0
+"""The same, after a 429 for too many requests at once."""
 
 _LEAST_WAIT = 1.0
 """Seconds to wait after a 429 at the least, also where it says `Retry-After: 0`."""
@@ -52,39 +55,102 @@ _NO_TIME = 1e-6
 """Seconds too short to sleep: what sums of floating-point numbers leave over."""
 
 
+class _Account:
+    """What one API has been asked for lately. Whoever uses it holds the quota's lock."""
+
+    def __init__(self, name: str, setting: int | None, *, is_limited: bool = True, pace: Pace | None = None) -> None:
+        self.name = name
+        self.setting = setting
+        self.is_limited = is_limited
+        self.pace = pace
+        self.told: int | None = None
+        self.in_hour: deque[float] = deque()
+        self.in_pace: deque[float] = deque()
+        self.counted = 0
+        self.blocked_until = 0.0
+        self.blocked_why = ""
+        self.hour_full_until = 0.0
+        self.in_a_row = 0
+
+    @property
+    def hourly(self) -> int:
+        """Requests that we may make in an hour."""
+        limits = [limit for limit in (self.setting, self.told) if limit is not None]
+        return min(limits, default=HOURLY)
+
+    @property
+    def spent(self) -> str:
+        """What to say when the hour is full."""
+        if self.setting is not None and self.setting == self.hourly:
+            return f"hourly_quota, {self.hourly} queries an hour, is spent"
+        return f"the {self.name}'s quota of {self.hourly} queries an hour is spent"
+
+    def forget(self, now: float) -> None:
+        while self.in_hour and now - self.in_hour[0] > HOUR - _NO_TIME:
+            self.in_hour.popleft()
+        while self.pace and self.in_pace and now - self.in_pace[0] > self.pace.seconds - _NO_TIME:
+            self.in_pace.popleft()
+
+    def left(self, now: float) -> int:
+        """Requests that may still go out now, by what we know of the hour."""
+        self.forget(now)
+        return 0 if now < self.hour_full_until else max(0, self.hourly - len(self.in_hour))
+
+    def hour_wait(self, now: float, requests: int = 1) -> float:
+        """Seconds until so many further requests of the hour can all have gone out; 0 or less for none."""
+        self.forget(now)
+        if not self.is_limited or requests < 1:
+            return 0.0
+        wait, hourly = self.hour_full_until - now, self.hourly
+        # Each request takes the place that was taken longest ago, an hour after that.
+        further = requests - max(0, hourly - len(self.in_hour))
+        if further > 0:
+            rounds, place = divmod(further - 1, hourly)
+            taken = [*list(self.in_hour)[-hourly:], *[now] * hourly][place]
+            wait = max(wait, taken + HOUR * (1 + rounds) - now)
+        return wait
+
+    def pace_wait(self, now: float) -> float:
+        """Seconds to wait for the limit of a second; 0 or less for none."""
+        if self.pace is None or len(self.in_pace) < self.pace.requests:
+            return 0.0
+        return self.in_pace[-self.pace.requests] + self.pace.seconds - now
+
+
 class Quota:
-    """The one account of a run's requests, shared by all its streams and threads."""
+    """The accounts of a run's requests, one for each API, shared by all streams and threads."""
 
     def __init__(
         self,
         clock: Clock,
         *,
-        hourly: int = HOURLY,
+        hourly: int | None = None,
         pace: Pace | None = None,
         max_wait: float = 7200,
         log: logging.Logger | None = None,
     ) -> None:
-        """Starts with nothing spent.
+        """Start with nothing spent.
 
         Args:
             clock: What to wait with.
-            hourly: Requests allowed in a rolling hour.
-            pace: How close together they may be. By default as close as Mixpanel allows where the hour is all ours.
+            hourly: Requests that each API may be asked in a rolling hour; None for what Mixpanel takes from a project.
+                A lower limit that Mixpanel tells wins.
+            pace: How close together exports may be. By default as close as Mixpanel allows, unless the hour is shared.
             max_wait: Seconds that the run may spend waiting for the hour or for the end of a 429. Threads that
                 wait at the same time count once; the pauses that the pace makes do not count.
             log: Where waiting is announced.
         """
+        is_shared = hourly is not None and hourly < HOURLY
         self._clock = clock
-        self._hourly = hourly
-        self._pace = pace or (ALONE if hourly == HOURLY else SHARED)
+        self._accounts: dict[Api, _Account] = {
+            "data": _Account("export", hourly, pace=pace or (SHARED if is_shared else ALONE)),
+            "query": _Account("query API", hourly),
+            # Its limits are its own, and nobody was seen to meet them.
+            "app": _Account("app API", None, is_limited=False),
+        }
         self._max_wait = max_wait
         self._log = log or logging.getLogger(__name__)
         self._lock = threading.Lock()
-        self._in_hour: deque[float] = deque()
-        self._in_second: deque[float] = deque()
-        self._blocked_until = 0.0
-        self._blocked_why = ""
-        self._in_a_row = 0
         self._waiting_until = 0.0
         self._requests = 0
         self._waited = 0.0
@@ -95,118 +161,143 @@ class Quota:
         return self._requests
 
     @property
-    def left(self) -> int:
-        """Requests that may still go out now, by what we know of the hour."""
-        with self._lock:
-            self._forget(self._clock.monotonic())
-            return max(0, self._hourly - len(self._in_hour))
-
-    @property
     def waited(self) -> float:
         """Seconds this run has waited for quota so far, a wait that is still going on included."""
         return self._waited
 
+    @property
+    def waiting(self) -> float:
+        """Seconds until a wait that is going on ends; 0 without one."""
+        return max(0.0, self._waiting_until - self._clock.monotonic())
+
     def wait_with(self, clock: Clock) -> None:
-        """Goes on with another clock of the same time."""
+        """Go on with another clock of the same time, after all waiting has ended."""
+        self._waited -= self.waiting
+        self._waiting_until = 0.0
         self._clock = clock
 
-    def acquire(self, what: str, *, counts: bool = True, leaves: float = 0.0) -> None:
-        """Waits until a request may go out, and puts it on the account.
+    def hourly(self, api: Api) -> int:
+        """Requests that an API may be asked in an hour, by what is known by now."""
+        return self._accounts[api].hourly
+
+    def left(self, api: Api) -> int | None:
+        """Requests that may still go out now, by what is known of the hour; None for an API without such a limit."""
+        account = self._accounts[api]
+        with self._lock:
+            return account.left(self._clock.monotonic()) if account.is_limited else None
+
+    def counted(self, api: Api) -> int:
+        """Requests so far that count toward the hour."""
+        return self._accounts[api].counted
+
+    def wait_ahead(self, api: Api, requests: int) -> float:
+        """Seconds of waiting until so many further requests can have gone out, a wait that is going on included."""
+        account = self._accounts[api]
+        with self._lock:
+            now = self._clock.monotonic()
+            return max(0.0, account.blocked_until - now, account.hour_wait(now, requests))
+
+    def acquire(self, what: str, api: Api = "data", *, counts: bool = True, leaves: float = 0.0) -> float | None:
+        """Wait until a request may go out, and put it on its account.
 
         Args:
             what: What the request is for, for the log and the error.
-            counts: Whether it counts towards the hour. Further pages of a profile query are thought not to:
-                Mixpanel's docs do not say.
+            api: The API that is asked.
+            counts: Whether it counts toward the hour. Later pages of a profile query do not.
             leaves: Seconds of the waiting allowed that are to be left for others.
+
+        Returns:
+            What `refund` takes; None if it does not count.
 
         Raises:
             QuotaSpent: Waiting would take longer, in all, than allowed.
             Stopped: The clock was stopped.
         """
         self._clock.check()
+        account = self._accounts[api]
         while True:
             with self._lock:
                 now = self._clock.monotonic()
-                pause, why = self._quota_wait(now, counts=counts)
+                pause, why = _quota_wait(account, now, counts=counts)
                 if pause > 0:
                     self._plan_to_wait(now, pause, why, what, leaves)
                 else:
-                    pause = self._second_wait(now)
+                    pause = account.pace_wait(now)
                 if pause <= 0:
-                    self._requests += 1
-                    self._in_second.append(now)
-                    if counts:
-                        self._in_hour.append(now)
-                    return
+                    return self._book(account, now, counts=counts and account.is_limited)
             # Outside the lock: other threads must be able to find out that they wait as well.
             self._clock.sleep(pause)
 
-    def told_to_wait(self, retry_after: float | None, *, counts: bool = True, at_once: bool = False) -> None:
-        """Notes a 429. All threads wait then, when they next ask.
-
-        With `retry_after` they wait that long; without, until the oldest request of ours leaves the hour. Where that
-        says nothing, for want of such a request or since it is not the hour that is spent, they wait a minute, and
-        twice as long after each further 429 in a row, but never longer than until that oldest request has left.
+    def refund(self, api: Api, booked: float | None) -> None:
+        """Take a request off the hour that Mixpanel does not count: one that it answered 401, 402 or 429.
 
         Args:
-            retry_after: Seconds Mixpanel asked for.
-            counts: As it was given to `acquire` for the refused request.
-            at_once: Mixpanel complained of too many requests at the same moment.
+            api: The API that was asked.
+            booked: What `acquire` returned.
         """
+        account = self._accounts[api]
+        with self._lock:
+            if booked is not None and booked in account.in_hour:
+                account.in_hour.remove(booked)
+                account.counted -= 1
+
+    def learn(self, api: Api, limit: RateLimit) -> None:
+        """Take over what an answer says about the rate limit."""
+        account = self._accounts[api]
+        with self._lock:
+            account.told = limit.hourly or account.told
+            if limit.left == 0 and limit.resets_in is not None:
+                account.hour_full_until = self._clock.monotonic() + limit.resets_in
+
+    def answered(self, api: Api) -> None:
+        """Note that a request was let in: the next 429 is the first in a row."""
+        with self._lock:
+            self._accounts[api].in_a_row = 0
+
+    def told_to_wait(self, api: Api, limit: RateLimit) -> None:
+        """Note a 429. All threads that ask the same API wait then.
+
+        They wait as long as Mixpanel says. Where it says nothing of time, but that the hour is full, they wait until
+        the oldest of our requests leaves the hour. Otherwise, or where none of ours is in the hour, they wait a minute
+        (10 s for too many requests at once), and twice as long after each further 429 in a row, an hour at most.
+
+        Args:
+            api: The API that was asked.
+            limit: What the answer says.
+        """
+        account = self._accounts[api]
         with self._lock:
             now = self._clock.monotonic()
-            if counts and self._in_hour:
-                # It was refused, so it says nothing about when there is room again.
-                self._in_hour.pop()
-            self._forget(now)
-            if retry_after is not None:
-                pause, why = max(retry_after, _LEAST_WAIT), "Mixpanel asked for it"
-            elif now < self._blocked_until:
+            account.forget(now)
+            told = limit.retry_after
+            if told is None and limit.cause == "hour":
+                told = limit.resets_in
+            if told is not None:
+                pause, why = max(told, _LEAST_WAIT), "Mixpanel asked for it"
+            elif now < account.blocked_until:
                 # Sent before the others heard of the limit: one and the same refusal.
                 return
             else:
-                self._in_a_row += 1
-                step = min(_FIRST_STEP * 2 ** (self._in_a_row - 1), HOUR)
-                leaves = self._in_hour[0] + HOUR - now if self._in_hour else None
-                if at_once or leaves is None:
-                    pause, why = min(step, leaves or step), "Mixpanel has too many requests from this project"
-                else:
-                    pause, why = leaves, _SPENT
-            if now + pause > self._blocked_until:
-                self._blocked_until, self._blocked_why = now + pause, why
+                account.in_a_row += 1
+                first = _FIRST_STEP_CONCURRENT if limit.cause == "concurrency" else _FIRST_STEP
+                pause, why = first * 2 ** (account.in_a_row - 1), "Mixpanel has too many requests from this project"
+                if limit.cause == "hour" and account.in_hour:
+                    pause, why = account.in_hour[0] + HOUR - now, account.spent
+                pause = min(pause, HOUR)
+            if now + pause > account.blocked_until:
+                account.blocked_until, account.blocked_why = now + pause, why
 
-    def answered(self) -> None:
-        """Notes that a request was let in: the next 429 is the first in a row."""
-        with self._lock:
-            self._in_a_row = 0
-
-    def _forget(self, now: float) -> None:
-        while self._in_hour and now - self._in_hour[0] > HOUR - _NO_TIME:
-            self._in_hour.popleft()
-        while self._in_second and now - self._in_second[0] > self._pace.seconds - _NO_TIME:
-            self._in_second.popleft()
-
-    def _quota_wait(self, now: float, *, counts: bool) -> tuple[float, str]:
-        """Seconds to wait for quota, and why; 0 or less for none."""
-        self._forget(now)
-        blocked = self._blocked_until - now
-        hour = 0.0
-        if counts and len(self._in_hour) >= self._hourly:
-            hour = self._in_hour[-self._hourly] + HOUR - now
-        if max(blocked, hour) <= _NO_TIME:
-            return 0.0, ""
-        if blocked > hour:
-            return blocked, self._blocked_why
-        return hour, _SPENT if self._hourly == HOURLY else f"hourly_quota, {self._hourly} queries an hour, is spent"
-
-    def _second_wait(self, now: float) -> float:
-        """Seconds to wait for the limit of a second; 0 or less for none."""
-        if len(self._in_second) < self._pace.requests:
-            return 0.0
-        return self._in_second[-self._pace.requests] + self._pace.seconds - now
+    def _book(self, account: _Account, now: float, *, counts: bool) -> float | None:
+        self._requests += 1
+        account.in_pace.append(now)
+        if not counts:
+            return None
+        account.in_hour.append(now)
+        account.counted += 1
+        return now
 
     def _plan_to_wait(self, now: float, pause: float, why: str, what: str, leaves: float) -> None:
-        """Puts a wait on the account, as far as it is not on it already for another thread, and announces it."""
+        """Put a wait on the account, as far as it is not on it already for another thread, and announce it."""
         until = now + pause
         more = until - max(now, self._waiting_until)
         if more <= 0:
@@ -214,7 +305,7 @@ class Quota:
         end = self._clock.now() + timedelta(seconds=pause)
         if self._waited + more > self._max_wait - leaves:
             raise QuotaSpent(
-                f"{what}: {why}; the next request can go out in {pause:.0f} s, at {_time(end)}, and that is past "
+                f"{what}: {why}; the next request can go out in {pause:.0f} s, at {time_text(end)}, and that is past "
                 f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already"
                 f"{f', {leaves:.0f} s left for what comes after' if leaves else ''}). "
                 "What was delivered is saved in the state: run again after that time, or raise max_quota_wait",
@@ -224,8 +315,19 @@ class Quota:
         self._waiting_until = until
         if more >= _WORTH_A_LINE:
             fields = {"request": what, "seconds": round(pause)}
-            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, _time(end), why, extra=fields)
+            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, time_text(end), why, extra=fields)
 
 
-def _time(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+def _quota_wait(account: _Account, now: float, *, counts: bool) -> tuple[float, str]:
+    """Seconds to wait for quota, and why; 0 or less for none."""
+    blocked = account.blocked_until - now
+    hour = account.hour_wait(now) if counts else 0.0
+    if max(blocked, hour) <= _NO_TIME:
+        account.forget(now)
+        return 0.0, ""
+    return (blocked, account.blocked_why) if blocked > hour else (hour, account.spent)
+
+
+def time_text(instant: datetime) -> str:
+    """Spell the instant at which to ask again, UTC. It is never early: part of a second counts as a whole one."""
+    return f"{instant + timedelta(microseconds=999_999):%Y-%m-%d %H:%M:%S} UTC"

@@ -20,6 +20,7 @@ class AnnotationsStream(FlatStream):
     name = "annotations"
     portion_name = "answer"
     unit = "annotations"
+    api = "app"
     shape = FlatShape(
         {
             "id": INTEGER,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
+    from ..mixpanel.query import Api
     from ..records.flat import FlatShape
     from ..records.shapes import EventShape, ProfileShape
     from ..settings import Settings
@@ -69,6 +70,9 @@ class MixpanelStream(Stream, abc.ABC):
 
     unit: str
     """What the extent of its portions is counted in."""
+
+    api: Api = "query"
+    """The API that the stream asks, whose quota it uses."""
 
     started_at: dt.datetime
     """The instant before the run's first request for this stream, UTC."""
@@ -106,6 +110,7 @@ class MixpanelStream(Stream, abc.ABC):
             unit=self.unit,
             bookmark_from=self.bookmark_value,
             clock=self.clock,
+            api=self.api,
             quota=self._mixpanel_tap.quota,
             log=self.logger,
         )

@@ -98,6 +98,7 @@ class EventsStream(MixpanelStream):
     rank = 0
     portion_name = "window"
     unit = "days"
+    api = "data"
 
     def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
         super().__init__(tap, shape, self.name)

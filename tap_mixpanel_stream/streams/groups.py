@@ -17,6 +17,7 @@ class GroupProfilesStream(ProfilesStream):
     """All profiles of one group, in the shape of user profiles."""
 
     rank = 2
+    narrowed_by = ("group_profiles", "workspace_id", "profiles_page_size")
 
     def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, group: Group) -> None:
         super().__init__(tap, shape, group.name)

@@ -45,6 +45,11 @@ class ProfilesStream(MixpanelStream):
     rank = 1
     portion_name = "page"
     unit = "profiles"
+    narrowed_by: tuple[str, ...] = (
+        *("profiles_where", "profile_properties", "distinct_ids", "cohort_id", "behaviors", "as_of_timestamp"),
+        *("workspace_id", "profiles_page_size"),
+    )
+    """The settings that the requests are made of."""
 
     def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, name: str = "profiles") -> None:
         super().__init__(tap, shape, name)
@@ -153,7 +158,7 @@ class ProfilesStream(MixpanelStream):
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
-        options = dataclasses.replace(self.which(), page_size=page_size)
+        options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=self.narrowed_by)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
+
+from ..mixpanel.quota import time_text
 
 if TYPE_CHECKING:
     import logging
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..delivery.portion import Portion
     from ..mixpanel.clock import Clock
+    from ..mixpanel.query import Api
     from ..mixpanel.quota import Quota
 
 SECONDS = 30
@@ -24,6 +29,11 @@ SECONDS = 30
 
 MOST_SECONDS = 600
 """How often at least, while nothing new arrives: each such line waits twice as long as the one before."""
+
+_REFRESH = 1.0
+"""Seconds between two drawings of the bar."""
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
 @dataclass(kw_only=True)
@@ -36,7 +46,8 @@ class Progress:
         unit: What the extent of a portion is counted in.
         bookmark_from: The stream's bookmark before the run.
         clock: The run's clock.
-        quota: The run's account of requests.
+        api: The API that the stream asks.
+        quota: The run's accounts of requests.
         log: Where lines go to.
         total: The extent of all that is to come, once it is known.
         extent: Days or profiles delivered.
@@ -53,6 +64,7 @@ class Progress:
     unit: str
     bookmark_from: str | None
     clock: Clock
+    api: Api
     quota: Quota
     log: logging.Logger
     total: int | None = None
@@ -68,6 +80,7 @@ class Progress:
     _said_of: int = 0
     _pause: float = SECONDS
     _requests_before: int = field(init=False)
+    _counted_before: int = field(init=False)
     _waited_before: float = field(init=False)
     _bar: tqdm[Any] | None = None
     _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -75,6 +88,7 @@ class Progress:
     def __enter__(self) -> Self:
         self._began = self._said = self.clock.monotonic()
         self._requests_before, self._waited_before = self.quota.requests, self.quota.waited
+        self._counted_before = self.quota.counted(self.api)
         if sys.stderr.isatty():
             self._ends.enter_context(self._showing_bar())
         return self
@@ -90,12 +104,27 @@ class Progress:
         from tqdm import tqdm  # noqa: PLC0415
         from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
 
-        with (
-            logging_redirect_tqdm(),
-            tqdm(desc=self.stream, unit=f" {self.unit}", file=sys.stderr, dynamic_ncols=True, leave=False) as self._bar,
-        ):
+        bar = tqdm(desc=self.stream, file=sys.stderr, dynamic_ncols=True, leave=False, bar_format=_BAR)
+        with logging_redirect_tqdm(), bar as self._bar, self._refreshing():
             yield
         self._bar = None
+
+    @contextlib.contextmanager
+    def _refreshing(self) -> Iterator[None]:
+        """Draw the bar each second, also while the main thread waits for the target."""
+        over = threading.Event()
+
+        def refresh() -> None:
+            while not over.wait(_REFRESH):
+                self._draw()
+
+        thread = threading.Thread(target=refresh, daemon=True, name="progress")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def add(self, portion: Portion) -> None:
         """Count a portion that is out."""
@@ -106,15 +135,12 @@ class Progress:
         self.unpacked += portion.unpacked
         self.set_aside += portion.set_aside
         self.nuls += portion.nuls
-        if self._bar is not None:
-            self._bar.total = self.total
-            self._bar.update(portion.extent)
+        self._draw()
         self.tick()
 
     def tick(self) -> None:
-        """Show it, if it is time to. To be called now and then, also while nothing arrives."""
+        """Log it, if it is time to. To be called now and then, also while nothing arrives."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self.records:,} records, {self.quota.left} requests left")
             return
         now = self.clock.monotonic()
         if now - self._said >= (SECONDS if self.portions > self._said_of else self._pause):
@@ -142,14 +168,48 @@ class Progress:
         bookmarks = {"bookmark_from": self.bookmark_from, "bookmark_to": bookmark_to}
         self.log.info("%s", text, extra=self._fields() | took | bookmarks)
 
+    def _draw(self) -> None:
+        """Draw the bar anew. What comes first stays where the terminal is narrow."""
+        if self._bar is not None:
+            self._bar.total, self._bar.n = self.total, self.extent
+            self._bar.set_postfix_str(
+                ", ".join(
+                    [f"{self._done()} {self.unit}", *self._ahead(), f"{self.records:,} records", *self._requests_left()]
+                )
+            )
+
     def _so_far(self, seconds: float) -> str:
-        done = f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")
-        text = f"{done} {self.unit}, {self.records:,} records, {self.unpacked / 1e6:,.1f} MB"
-        text += f", {self.records / seconds:,.0f} records a second, {self.quota.left} requests left this hour"
-        if self.total and self.extent:
-            left = timedelta(seconds=round(seconds * (self.total - self.extent) / self.extent))
-            text += f", about {left} to go"
-        return text
+        parts = [
+            f"{self._done()} {self.unit}",
+            f"{self.records:,} records",
+            f"{self.unpacked / 1e6:,.1f} MB",
+            f"{self.records / seconds:,.0f} records a second",
+            *self._requests_left(),
+            *self._ahead(),
+        ]
+        return ", ".join(parts)
+
+    def _done(self) -> str:
+        return f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")
+
+    def _requests_left(self) -> Iterator[str]:
+        left = self.quota.left(self.api)
+        if left is not None:
+            yield f"{left} requests left this hour"
+
+    def _ahead(self) -> Iterator[str]:
+        """What is still to come: a wait that is going on, and the time to the end, all waits in it."""
+        if waiting := self.quota.waiting:
+            yield f"waiting for quota until {time_text(self.clock.now() + timedelta(seconds=waiting))}"
+        if not (self.total and self.extent):
+            return
+        rest = max(0, self.total - self.extent)
+        waited = self.quota.waited - self._waited_before - waiting
+        worked = max(0.0, self.clock.monotonic() - self._began - waited)
+        requests = math.ceil((self.quota.counted(self.api) - self._counted_before) * rest / self.extent)
+        wait = self.quota.wait_ahead(self.api, requests)
+        text = f"about {timedelta(seconds=round(worked * rest / self.extent + wait))} to go"
+        yield text + (f", {timedelta(seconds=round(wait))} of it waiting for quota" if wait >= 1 else "")
 
     def _fields(self) -> dict[str, object]:
         """The counts, as fields of a structured log."""
@@ -162,7 +222,8 @@ class Progress:
             "bytes_received": self.received,
             "bytes_unpacked": self.unpacked,
             "bad_lines": self.set_aside,
-            "requests_left": self.quota.left,
+            "requests_left": self.quota.left(self.api),
+            "seconds_waiting": round(self.quota.waiting),
         }
 
 

@@ -59,7 +59,8 @@ def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, An
     os.close(leader)
     screen = shown.getvalue().decode()
     assert "events" in screen
-    assert "9/9" in screen.replace(" ", "")
+    assert "9 of 9 days" in screen
+    assert "s/ days" not in screen
     assert "requests left" in screen
     assert "trying again" in screen
     assert all(json.loads(message) for message in out.splitlines())
@@ -111,6 +112,7 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
         unit="days",
         bookmark_from=None,
         clock=clock,
+        api="data",
         quota=Quota(clock),
         log=logging.getLogger("progress"),
         total=10,

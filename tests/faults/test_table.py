@@ -114,7 +114,7 @@ def test_in_a_worker_process_it_does_the_same(name: str, said: str, seed: int) -
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("always"))
 def test_a_fault_at_all_requests_does_what_the_page_says(kind: str, name: str, said: str, seed: int) -> None:
-    case = Case(name, kind, seed, extra={"max_retries": 0, "max_quota_wait": 30})
+    case = Case(name, kind, seed, extra={"max_retries": 0, "max_quota_wait": 5})
     assert is_so(said, case.always())
 
 

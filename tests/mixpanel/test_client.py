@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import shutil
@@ -10,7 +11,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -39,7 +41,7 @@ def connect(clock: TurnedClock) -> Iterator[Connect]:
     clients: list[Client] = []
 
     def connect(
-        where: Server | Hosts, *, auth: Auth = ACCOUNT, clock: Clock = clock, timeout: float = 5, **more: str
+        where: Server | Hosts, *, auth: Auth = ACCOUNT, clock: Clock = clock, timeout: float = 5, **more: Any
     ) -> Client:
         hosts = where.hosts if isinstance(where, Server) else where
         client = Client(hosts, auth, Quota(clock), clock, request_timeout=timeout, **more)
@@ -147,14 +149,46 @@ def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, c
         assert opened.requested_at == START
 
 
-def test_a_refused_page_takes_nothing_off_the_hour(connect: Connect, clock: TurnedClock) -> None:
-    busy = answer(b"", status="429 Too Many Requests", headers=["Retry-After: 1"])
-    with Server(answer(), busy, answer()) as server:
+@pytest.mark.parametrize(("status", "left"), [("401", 60), ("402", 60), ("400", 59), ("500", 59), ("200", 59)])
+def test_refusals_for_account_or_plan_are_not_counted(status: str, left: int, connect: Connect) -> None:
+    """Answers 401 and 402 take nothing off the hour."""
+    with Server(answer(b"no", status=f"{status} X")) as server:
         client = connect(server)
-        for query in (EVENTS, Query("profiles page 1", "query", "engage", "POST", counts=False)):
-            with client.open(query):
-                pass
-        assert len(client.quota._in_hour) == 1
+        with contextlib.suppress(MixpanelError), client.open(EVENTS):
+            pass
+    assert client.quota.left("data") == left
+
+
+def test_a_429_takes_nothing_off_the_hour(connect: Connect) -> None:
+    """A request is counted once, however often it was refused."""
+    busy = answer(b"", status="429 Too Many Requests", headers=["Retry-After: 1"])
+    with Server(busy, busy, answer()) as server:
+        client = connect(server)
+        with client.open(EVENTS):
+            pass
+    assert (client.quota.left("data"), client.quota.requests) == (59, 3)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
+def test_the_projects_own_limit_is_taken_over(status: str, connect: Connect) -> None:
+    """`RateLimit-Policy` counts on any answer."""
+    told = answer(b"", status=status, headers=['RateLimit-Policy: "project";q=400;w=3600', "Retry-After: 1"])
+    with Server(told, answer()) as server:
+        client = connect(server)
+        with client.open(EVENTS):
+            pass
+    assert (client.quota.hourly("data"), client.quota.hourly("query")) == (400, 60)
+
+
+def test_the_history_begins_by_the_projects_day(connect: Connect, clock: TurnedClock) -> None:
+    """The first day that the plan allows is counted from today in the project's zone."""
+    clock.turn(20 * 3600)  # 2024-01-17 05:30 UTC, still the 16th in Los Angeles
+    body = b"Date range exceeds 90 days into the past"
+    with Server(answer(body, status="403 Forbidden")) as server:
+        error = error_of(connect(server, zone=ZoneInfo("America/Los_Angeles")))
+    assert isinstance(error, Refused)
+    assert error.kind == "history"
+    assert "set start_date to 2023-10-18 or later" in str(error)
 
 
 def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, clock: TurnedClock) -> None:
@@ -164,7 +198,7 @@ def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, c
         for _ in range(2):
             with client.open(EVENTS):
                 pass
-    assert clock.sleeps == [60, 60]
+    assert clock.sleeps == [10, 10]
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,11 @@ from tap_mixpanel_stream.mixpanel.errors import (
     TooManyRequests,
     Transient,
     failure,
-    retry_after_seconds,
     shown,
 )
+from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
 
 NOW = datetime(2024, 1, 16, 9, 30, tzinfo=UTC)
-SPENT = (
-    "Query rate limit exceeded for project_id: 2526451. {}/5 queries running concurrently and {}/60 queries running in "
-    "the last hour."
-)
 
 
 def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
@@ -39,20 +35,29 @@ def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
         (400, "Unable to authenticate request", "credentials", ["THE SETTINGS", "region"]),
         (400, '{"error": "unable to AUTHENTICATE request"}', "credentials", ["THE SETTINGS"]),
         (400, "to_date cannot be later than today", "time_zone", ["project_timezone", "clock"]),
-        (400, "Invalid parameter: where, oops", "parameter", ["events_where", "Invalid parameter: where, oops"]),
+        (400, "Invalid parameter: where, oops", "parameter", ["SETTING or ANOTHER", "Invalid parameter: where, oops"]),
         (400, "", "parameter", ["400"]),
         (401, '{"error":"bad","status":"error"}', "credentials", ["THE SETTINGS", "It said: bad"]),
         (402, '{"error":"Your plan does not support raw data export. See"}', "plan", ["plan", "raw data export"]),
         (403, "", "access", ["project_id", "region"]),
+        (403, "Date range exceeds 90 days into the past", "history", ["start_date", "2023-10-18", "It said: Date"]),
+        (403, '{"error":"date range exceeds 365 DAYS INTO THE PAST"}', "history", ["start_date", "2023-01-16"]),
+        (404, '{"error":"Missing Datagroup"}', "missing_group", ["group_profiles", "cohort"]),
         (404, "<html><title>x</title><h1>Not <b>found</b></h1>", "not_found", ["region", "It said: Not found"]),
         (407, "", "other", ["HTTPS_PROXY"]),
-        (413, "", "parameter", ["distinct_ids"]),
-        (414, "", "parameter", ["distinct_ids"]),
+        (413, "", "parameter", ["too long", "SETTING or ANOTHER"]),
+        (414, "<html><h1>414 Request-URI Too Large</h1></html>", "parameter", ["SETTING or ANOTHER", "414 Request"]),
         (418, "teapot", "other", ["teapot"]),
     ],
 )
 def test_a_lasting_answer_names_what_to_look_at(status: int, body: str, kind: str, names: list[str]) -> None:
-    error = error_for(status, body, location="https://elsewhere.example/path?token=1")
+    error = error_for(
+        status,
+        body,
+        location="https://elsewhere.example/path?token=1",
+        narrowed_by=("SETTING", "ANOTHER"),
+        today=NOW.date(),
+    )
     assert isinstance(error, Refused)
     assert (error.kind, error.status) == (kind, status)
     for name in ["events 2024-01-01", *names]:
@@ -70,21 +75,23 @@ def test_a_forgotten_session_starts_again() -> None:
     assert isinstance(error_for(400, "request for page in uncached query for params"), SessionExpired)
 
 
-@pytest.mark.parametrize(
-    ("body", "at_once"),
-    [
-        (SPENT.format(1, 61), False),
-        (SPENT.format(6, 61), False),
-        (SPENT.format(6, 12), True),
-        ("too many export requests in progress for this project", True),
-        ("slow down", False),
-        ("", False),
-    ],
-)
-def test_a_429_says_whether_the_hour_or_the_moment_is_full(body: str, *, at_once: bool) -> None:
-    error = error_for(429, body, retry_after=7.0)
+def test_a_query_that_took_too_long_is_tried_again() -> None:
+    """A 400 `Timeout Error.` is worth another try."""
+    assert type(error_for(400, "Timeout Error.")) is Transient
+
+
+def test_a_request_without_settings_names_none() -> None:
+    """A parameter that no setting made is not blamed on `events_where`."""
+    message = str(error_for(400, "Invalid parameter: unit"))
+    assert "no setting shapes this request" in message
+    assert "events_where" not in message
+
+
+def test_a_429_carries_what_it_says() -> None:
+    """The rate limit that the answer tells goes with the error."""
+    error = error_for(429, "slow down", limit=RateLimit(retry_after=7.0, cause="hour"))
     assert isinstance(error, TooManyRequests)
-    assert (error.retry_after, error.at_once) == (7.0, at_once)
+    assert (error.limit.retry_after, error.limit.cause) == (7.0, "hour")
 
 
 def test_a_message_is_one_short_line_without_control_characters_and_secrets() -> None:
@@ -133,36 +140,12 @@ def test_what_is_shown_is_at_most_200_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("nan", None),
-        ("0", 0),
-        (" 12 ", 12),
-        ("1.5", 1.5),
-        ("Tue, 16 Jan 2024 09:31:30 GMT", 90),
-        ("Tue, 16 Jan 2024 09:31:30 -0000", 90),
-        ("Tue, 16 Jan 2024 09:00:00 GMT", 0),
-        ("Tue, 99 Jan 2024 09:00:00 GMT", None),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", 10**9),
-        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
-        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
-    ],
-)
-def test_a_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(header, NOW) == seconds
-
-
-@pytest.mark.parametrize(
     "error",
     [
         Refused("no", kind="plan", status=402),
         Transient("oops", status=503),
         BrokenBody("cut"),
-        TooManyRequests("wait", retry_after=3.0, at_once=True),
+        TooManyRequests("wait", limit=RateLimit(retry_after=3.0, cause="concurrency")),
         SessionExpired("gone"),
         QuotaSpent("spent", until=NOW),
         Stopped(),

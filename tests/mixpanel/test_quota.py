@@ -5,13 +5,15 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent, Stopped
-from tap_mixpanel_stream.mixpanel.quota import ALONE, HOUR, Pace, Quota
+from tap_mixpanel_stream.mixpanel.quota import ALONE, HOUR, Pace, Quota, time_text
+from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
 from tests.mixpanel.turned_clock import START, TurnedClock
 
 LONG = 10**9
@@ -61,100 +63,214 @@ def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_requ
     assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 1
 
 
-def test_further_pages_mind_only_the_second(clock: TurnedClock) -> None:
-    quota = Quota(clock, hourly=1, pace=ALONE)
-    quota.acquire("profiles page 0")
+def test_later_pages_wait_for_nothing(clock: TurnedClock) -> None:
+    """Later pages of a session do not count, and the limit of a second is the export's."""
+    quota = Quota(clock, hourly=1)
+    quota.acquire("profiles page 0", "query")
     for number in range(1, 300):
-        quota.acquire(f"profiles page {number}", counts=False)
-    assert max(clock.sleeps) < 2
-    assert 100 <= clock.monotonic() - 1000 <= 130
+        quota.acquire(f"profiles page {number}", "query", counts=False)
+    assert clock.sleeps == []
     assert quota.waited == 0
 
 
-def test_a_retry_after_holds_everybody(clock: TurnedClock) -> None:
+def test_export_and_query_api_are_two_accounts(clock: TurnedClock) -> None:
+    """60 an hour for each; the app API has no such limit."""
     quota = Quota(clock)
+    for _ in range(60):
+        quota.acquire("events", "data")
+    clock.sleeps.clear()
+    for _ in range(60):
+        quota.acquire("profiles", "query")
+        quota.acquire("annotations", "app")
+    assert clock.sleeps == []
+    assert [quota.left(api) for api in ("data", "query", "app")] == [0, 0, None]
+    quota.acquire("funnels", "query")
+    assert 3500 < sum(clock.sleeps) < 3602
+
+
+def test_more_than_sixty_an_hour_can_be_set(clock: TurnedClock) -> None:
+    """`hourly_quota` may be larger than 60."""
+    quota = Quota(clock, hourly=400, pace=Pace(1000, 1))
+    for _ in range(400):
+        quota.acquire("events")
+    assert clock.sleeps == []
     quota.acquire("events")
-    quota.told_to_wait(30)
-    quota.acquire("profiles page 1", counts=False)
+    assert clock.sleeps == [HOUR]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told", "hourly"),
+    [
+        (None, None, 60),
+        (None, 400, 400),
+        (None, 30, 30),
+        (20, None, 20),
+        (20, 60, 20),
+        (400, 60, 60),
+        (400, None, 400),
+        (400, 401, 400),
+    ],
+)
+def test_mixpanels_word_on_the_limit_wins_unless_less_is_set(
+    setting: int | None, told: int | None, hourly: int, clock: TurnedClock
+) -> None:
+    """What an answer says of the project's own limit applies to that account; a lower setting stays."""
+    quota = Quota(clock, hourly=setting)
+    quota.learn("query", RateLimit(hourly=told))
+    quota.learn("query", RateLimit())
+    assert quota.hourly("query") == hourly
+    assert quota.hourly("data") == (setting or 60)
+
+
+def test_an_hour_told_to_be_full_is_waited_for(clock: TurnedClock) -> None:
+    """`r=0;t=90` on a good answer holds the next request that counts, and no later page."""
+    quota = Quota(clock)
+    quota.acquire("profiles page 0", "query")
+    quota.learn("query", RateLimit(hourly=60, left=0, resets_in=90))
+    quota.acquire("profiles page 1", "query", counts=False)
+    quota.acquire("events", "data")
+    assert clock.sleeps == []
+    assert quota.left("query") == 0
+    quota.acquire("funnels", "query")
+    assert clock.sleeps == [90]
+
+
+def test_a_refunded_request_leaves_its_place(clock: TurnedClock) -> None:
+    """Answers 401, 402 and 429 are not counted."""
+    quota = Quota(clock, hourly=1)
+    quota.refund("data", quota.acquire("events"))
+    quota.refund("data", None)
+    assert (quota.left("data"), quota.counted("data")) == (1, 0)
+    clock.turn(10)
+    quota.acquire("events")
+    assert clock.sleeps == []
+
+
+def refused(quota: Quota, limit: RateLimit | None = None) -> None:
+    """Send a request that gets a 429."""
+    quota.refund("data", quota.acquire("events"))
+    quota.told_to_wait("data", limit or RateLimit())
+
+
+def test_a_retry_after_holds_its_api(clock: TurnedClock) -> None:
+    """Whatever asks the same API waits, other APIs do not."""
+    quota = Quota(clock)
+    quota.told_to_wait("query", RateLimit(retry_after=30))
+    quota.acquire("events", "data")
+    assert clock.sleeps == []
+    quota.acquire("profiles page 1", "query", counts=False)
     assert clock.sleeps == [30]
 
 
-def test_a_retry_after_of_nothing_is_no_invitation_to_hammer(clock: TurnedClock) -> None:
+def test_the_time_of_a_full_hour_is_obeyed(clock: TurnedClock) -> None:
+    """Without `Retry-After`, `t` says how long."""
     quota = Quota(clock)
+    refused(quota, RateLimit(cause="hour", left=0, resets_in=1200))
     quota.acquire("events")
-    quota.told_to_wait(0)
+    assert clock.sleeps == [1200]
+
+
+def test_a_retry_after_of_zero_still_pauses(clock: TurnedClock) -> None:
+    """`Retry-After: 0` waits a second."""
+    quota = Quota(clock)
+    refused(quota, RateLimit(retry_after=0))
     quota.acquire("events")
     assert sum(clock.sleeps) >= 1
 
 
-def test_without_retry_after_the_oldest_request_decides(clock: TurnedClock) -> None:
+def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: TurnedClock) -> None:
+    """The oldest of our requests is the next to leave the hour, by all that we know."""
     quota = Quota(clock)
     quota.acquire("events")
     clock.turn(600)
-    quota.acquire("events")
-    quota.told_to_wait(None)
+    refused(quota, RateLimit(cause="hour"))
     quota.acquire("events")
     assert clock.sleeps == [pytest.approx(3000, abs=2)]
 
 
-def test_without_any_request_of_ours_the_steps_grow_from_a_minute(clock: TurnedClock) -> None:
+@pytest.mark.parametrize(
+    ("limit", "waits"),
+    [
+        (RateLimit(), [60, 120, 240, 480, 960, 1920, 3601, 3601]),
+        (RateLimit(cause="hour"), [60, 120, 240, 480, 960, 1920, 3601, 3601]),
+        (RateLimit(cause="concurrency"), [10, 20, 40, 80, 160, 320, 640, 1280]),
+    ],
+)
+def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], clock: TurnedClock) -> None:
+    """A minute, or 10 s for too many at once, twice as long after each further 429, an hour at most."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(8):
-        quota.acquire("events")
-        quota.told_to_wait(None)
+        refused(quota, limit)
     quota.acquire("events")
-    assert [round(sleep) for sleep in clock.sleeps] == [60, 120, 240, 480, 960, 1920, 3601, 3601]
+    assert [round(sleep) for sleep in clock.sleeps] == waits
 
 
-def test_an_answer_ends_the_row(clock: TurnedClock) -> None:
-    quota = Quota(clock, max_wait=LONG)
-    for _ in range(3):
-        quota.acquire("profiles page 1", counts=False)
-        quota.told_to_wait(None, counts=False)
-        quota.acquire("profiles page 1", counts=False)
-        quota.answered()
-    assert clock.sleeps == [60, 60, 60]
-
-
-def test_too_many_at_once_is_not_waited_for_like_an_hour(clock: TurnedClock) -> None:
+@pytest.mark.parametrize(("cause", "wait"), [(None, 60), ("concurrency", 10)])
+def test_a_429_that_is_not_about_the_hour_never_waits_for_one(
+    cause: Literal["concurrency"] | None, wait: int, clock: TurnedClock
+) -> None:
+    """A load-shed 429 waits a minute, also where requests of ours are in the hour."""
     quota = Quota(clock)
     quota.acquire("events")
     clock.turn(5)
+    refused(quota, RateLimit(cause=cause))
     quota.acquire("events")
-    quota.told_to_wait(None, at_once=True)
-    quota.acquire("events")
-    assert clock.sleeps == [60]
+    assert clock.sleeps == [wait]
 
 
-def test_too_many_at_once_never_waits_longer_than_the_hour_would(clock: TurnedClock) -> None:
-    quota = Quota(clock)
-    quota.acquire("events")
-    clock.turn(3590)
-    quota.acquire("events")
-    quota.told_to_wait(None, at_once=True)
-    quota.acquire("events")
-    assert clock.sleeps == [pytest.approx(10, abs=2)]
-
-
-def test_a_refused_page_takes_nothing_off_the_hour(clock: TurnedClock) -> None:
-    quota = Quota(clock, hourly=2)
-    quota.acquire("events")
-    clock.turn(100)
-    quota.acquire("profiles page 1", counts=False)
-    quota.told_to_wait(60, counts=False)
-    quota.acquire("events")
-    quota.acquire("events")
-    assert clock.monotonic() - 1000 >= 3600
+def test_an_answer_ends_the_row(clock: TurnedClock) -> None:
+    """After an answer the next 429 waits a minute again."""
+    quota = Quota(clock, max_wait=LONG)
+    for _ in range(3):
+        refused(quota)
+        quota.acquire("events")
+        quota.answered("data")
+        clock.turn(2)
+    assert clock.sleeps == [60, 60, 60]
 
 
 def test_refusals_of_the_same_moment_count_as_one(clock: TurnedClock) -> None:
+    """Threads that are refused together do not double the wait."""
     quota = Quota(clock)
     for _ in range(3):
-        quota.acquire("events")
-    for _ in range(3):
-        quota.told_to_wait(None, at_once=True)
+        quota.told_to_wait("data", RateLimit())
     quota.acquire("events")
     assert clock.sleeps == [60]
+
+
+def test_a_wait_of_a_second_counts_as_one(clock: TurnedClock) -> None:
+    """A 429 with `Retry-After: 1` adds a second to what was waited."""
+    quota = Quota(clock)
+    refused(quota, RateLimit(retry_after=1))
+    quota.acquire("events")
+    assert quota.waited == 1
+
+
+@pytest.mark.parametrize(
+    ("spent", "requests", "wait"),
+    [(0, 0, 0), (0, 60, 0), (0, 61, 3601), (0, 121, 7202), (59, 1, 0), (59, 2, 3001), (60, 1, 3001), (60, 60, 3001)],
+)
+def test_a_wait_ahead_is_known(spent: int, requests: int, wait: int, clock: TurnedClock) -> None:
+    """Seconds until so many further requests can have gone out."""
+    quota = Quota(clock, pace=Pace(1000, 1))
+    for _ in range(spent):
+        quota.acquire("events")
+    clock.turn(600)
+    assert quota.wait_ahead("data", requests) == pytest.approx(wait)
+
+
+def test_a_wait_ahead_includes_a_429(clock: TurnedClock) -> None:
+    """A wait that Mixpanel asked for is ahead, too."""
+    quota = Quota(clock)
+    quota.told_to_wait("data", RateLimit(retry_after=90))
+    assert quota.wait_ahead("data", 1) == 90
+    assert quota.wait_ahead("query", 1) == 0
+
+
+def test_the_time_to_ask_again_is_never_early() -> None:
+    """Part of a second counts as a whole one."""
+    assert time_text(START + timedelta(microseconds=1)) == "2024-01-16 09:30:01 UTC"
+    assert time_text(START) == "2024-01-16 09:30:00 UTC"
 
 
 def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: TurnedClock) -> None:
@@ -235,7 +351,7 @@ def test_a_shorter_wait_inside_a_longer_one_counts_for_nothing() -> None:
     long.start()
     while quota.waited == 0:
         time.sleep(0.001)
-    quota.told_to_wait(30, counts=False)
+    quota.told_to_wait("data", RateLimit(retry_after=30))
     short = threading.Thread(target=wait, kwargs={"counts": False})
     short.start()
     time.sleep(0.05)
@@ -248,7 +364,7 @@ def test_a_shorter_wait_inside_a_longer_one_counts_for_nothing() -> None:
 def test_a_short_wait_leaves_no_line(clock: TurnedClock, caplog: pytest.LogCaptureFixture) -> None:
     quota = Quota(clock)
     quota.acquire("events")
-    quota.told_to_wait(4)
+    quota.told_to_wait("data", RateLimit(retry_after=4))
     with caplog.at_level(logging.INFO):
         quota.acquire("events")
     assert caplog.records == []
@@ -259,7 +375,7 @@ def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
 ) -> None:
     quota = Quota(clock)
     quota.acquire("events")
-    quota.told_to_wait(90)
+    quota.told_to_wait("data", RateLimit(retry_after=90))
     with caplog.at_level(logging.INFO):
         for _ in range(6):
             quota.acquire("events 2024-01-01")

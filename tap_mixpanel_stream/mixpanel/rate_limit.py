@@ -1,0 +1,111 @@
+"""What Mixpanel says about the rate limit, in the headers of an answer and in the text of a 429.
+
+    RateLimit-Policy: "project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests"
+    RateLimit: "project";r=0;t=3600, "project-concurrency";r=3
+
+`q` is the limit, `w` its window in seconds, `r` what is left, `t` the seconds until there is room. The headers can come
+with good answers, too (seen on the live API by others).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Cause = Literal["hour", "concurrency"]
+
+_ITEM = re.compile(r'"([^"]*)"((?:\s*;\s*[a-z]+=(?:"[^"]*"|[^;,"]*))*)')
+_PARAMETER = re.compile(r";\s*([a-z]+)=(\d{1,9})(?=\s*(?:;|$))")
+_HOURLY = re.compile(r"(\d{1,9})/(\d{1,9}) queries running in the last hour")
+_CONCURRENT = re.compile(r"(\d{1,9})/(\d{1,9}) queries running concurrently")
+_AN_HOUR = 3600
+_LONGEST_WAIT = 1e9
+"""Seconds that `Retry-After` can ask for. With more, the end of the wait would be past the end of the calendar."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What an answer says about the rate limit; None for what it does not say.
+
+    Attributes:
+        hourly: Requests that the project may make in an hour.
+        left: Requests left in the hour.
+        resets_in: Seconds until the hour has room again.
+        retry_after: Seconds to wait by `Retry-After`.
+        cause: The limit that was exceeded: the hour's, or that of requests running at once.
+    """
+
+    hourly: int | None = None
+    left: int | None = None
+    resets_in: float | None = None
+    retry_after: float | None = None
+    cause: Cause | None = None
+
+
+def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -> RateLimit:
+    """Read the headers of any answer, and the text of a 429.
+
+    Args:
+        headers: The answer's headers, looked up in any case of letters.
+        now: The time of day, for a `Retry-After` that is a date.
+        body: The text of a 429.
+    """
+    policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
+    hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, {}))), "")
+    hourly, left = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
+    cause: Cause | None = "hour" if left == 0 else None
+    if cause is None and any("concurrency" in name and rate.get("r") == 0 for name, rate in rates.items()):
+        cause = "concurrency"
+    if told := _HOURLY.search(body):
+        hourly = int(told[2])
+    if "in progress" in body.lower() or _is_exceeded(_CONCURRENT, body):
+        cause = "concurrency"
+    # The refused request is among those that the text counts.
+    if _is_exceeded(_HOURLY, body):
+        cause = "hour"
+    return RateLimit(
+        # A limit of 0 would be waited for without end.
+        hourly=hourly or None,
+        left=left,
+        resets_in=rates.get(hour, {}).get("t"),
+        retry_after=retry_after_seconds(headers.get("Retry-After"), now),
+        cause=cause,
+    )
+
+
+def retry_after_seconds(header: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a `Retry-After` header, which holds seconds or an HTTP date; None if it holds neither."""
+    if header is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header.strip(), re.ASCII):
+        return float(header)
+    try:
+        until = parsedate_to_datetime(header)
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT)
+    except (TypeError, ValueError, OverflowError):  # the last one: a year that a time zone leads out of the calendar
+        return None
+
+
+def _items(header: str) -> dict[str, dict[str, int]]:
+    """The items of a header by name, each with its parameters that are numbers."""
+    return {
+        name: {key: int(value) for key, value in _PARAMETER.findall(parameters)}
+        for name, parameters in _ITEM.findall(header)
+    }
+
+
+def _is_hourly(name: str, policy: Mapping[str, int]) -> bool:
+    return "concurrency" not in name and policy.get("w", _AN_HOUR) == _AN_HOUR
+
+
+def _is_exceeded(pattern: re.Pattern[str], body: str) -> bool:
+    told = pattern.search(body)
+    return told is not None and int(told[1]) > int(told[2])

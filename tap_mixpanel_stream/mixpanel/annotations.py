@@ -1,7 +1,7 @@
 """Annotations: the remarks that people put on their charts.
 
-Mixpanel's docs: they come from the app API, which takes service accounts only, and all of them in one answer where no
-dates are asked for.
+Mixpanel's docs: they come from the app API, and all of them in one answer where no dates are asked for. The docs name
+service accounts only; another connector sends OAuth tokens as well.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..mixpanel.annotations import list_annotations
-from ..mixpanel.auth import ServiceAccount
+from ..mixpanel.auth import ProjectSecret
 from ..records.flat import INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
 from .flat import FlatStream, Rows
@@ -38,10 +38,10 @@ class AnnotationsStream(FlatStream):
 
     def check_start(self) -> None:
         """Refuse credentials that the app API does not take."""
-        if not isinstance(self.settings.auth, ServiceAccount):
+        if isinstance(self.settings.auth, ProjectSecret):
             problem = (
-                "annotations: Mixpanel's app API takes service accounts only: set service_account_username, "
-                "service_account_secret and project_id, or deselect the stream"
+                "annotations: Mixpanel's app API does not take project secrets: set service_account_username, "
+                "service_account_secret and project_id, or oauth_token and project_id, or deselect the stream"
             )
             raise SettingsError([problem])
 

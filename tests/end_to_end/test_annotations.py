@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.pipeline import catalog_of, run_tap
+from tests.pipeline import Run, catalog_of, run_tap
 
 ANNOTATIONS: list[dict[str, Any]] = [
     {
@@ -58,13 +58,24 @@ def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
     ]
 
 
-@pytest.mark.parametrize("credentials", [{"api_secret": "emulated-project-secret"}, {"oauth_token": "t"}])
-def test_credentials_that_the_app_api_does_not_take_are_refused_by_name(credentials: dict[str, str]) -> None:
+def with_credentials(emulator: Emulator, **credentials: str) -> Run:
+    urls = {name: value for name, value in emulator.settings.items() if name.endswith("_url")}
+    return run_tap(urls | {"project_id": "2526451"} | credentials, catalog=catalog(raw=False))
+
+
+def test_an_oauth_token_reads_annotations() -> None:
+    """The app API takes OAuth tokens."""
     with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
-        urls = {name: value for name, value in emulator.settings.items() if name.endswith("_url")}
-        run = run_tap(urls | {"project_id": "2526451"} | credentials, catalog=catalog(raw=False))
+        run = with_credentials(emulator, oauth_token=emulator.credentials.oauth_token).well()
+    assert len(run.records("annotations")) == 2
+
+
+def test_a_project_secret_is_refused_by_name() -> None:
+    """The app API does not take project secrets, so nothing is asked."""
+    with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
+        run = with_credentials(emulator, api_secret="emulated-project-secret")
         assert emulator.requests == []
     assert run.exit_code == 1
     assert len(run.errors) == 1
-    for name in ("annotations", "service_account_username", "service_account_secret", "project_id"):
+    for name in ("annotations", "service_account_username", "service_account_secret", "project_id", "oauth_token"):
         assert name in run.errors[0]

@@ -101,6 +101,19 @@ def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> N
     }
 
 
+def test_both_ways_give_the_same_funnels() -> None:
+    """Steps keep all their keys also where a stream map looks into the records."""
+    project = FixedProject(funnels=[{"funnel_id": 7, "name": "", "days": days("2024-01-02")}])
+    with Emulator(project) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
+        in_blocks = run_tap(settings, catalog=catalog()).well()
+        maps = {"stream_maps": {"funnels": {"name": "record['name']"}}}
+        one_by_one = run_tap(settings | maps, catalog=catalog()).well()
+    assert one_by_one.records("funnels") == in_blocks.records("funnels")
+    assert one_by_one.records("funnels")[0]["steps"] == STEPS
+    assert one_by_one.states == in_blocks.states
+
+
 def test_a_year_of_a_funnel_takes_one_request() -> None:
     """Every day of every funnel comes once, and a request spans up to 366 days."""
     project = SyntheticProject(first_day=dt.date(2023, 1, 1))

@@ -1,4 +1,4 @@
-"""Runs mixpanel-headless: `Workspace.stream_events` yields dictionaries, written here as lines of JSON."""
+"""Runs mixpanel-headless: `stream_events` and `stream_profiles` yield dictionaries, written here as lines of JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 # This file's own folder comes first otherwise, and it has the same name.
 sys.path.pop(0)
 
-base, first, last, _ = sys.argv[1:]
+base, first, last, _, *stream = sys.argv[1:]
 os.environ |= {
     "MP_API_BASE_URL": base,
     "MP_USERNAME": "tap.abc123.mp-service-account",
@@ -21,6 +21,7 @@ os.environ |= {
 from mixpanel_headless import Workspace  # noqa: E402
 
 workspace = Workspace()
-for event in workspace.stream_events(from_date=first, to_date=last):
-    sys.stdout.write(json.dumps(event, default=str) + "\n")
+rows = workspace.stream_profiles() if stream else workspace.stream_events(from_date=first, to_date=last)
+for row in rows:
+    sys.stdout.write(json.dumps(row, default=str) + "\n")
 workspace.close()

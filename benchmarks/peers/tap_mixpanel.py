@@ -11,32 +11,42 @@ from typing import Any
 # This file's own folder comes first otherwise, and it has the same name.
 sys.path.pop(0)
 
+import requests
 import tap_mixpanel
-from tap_mixpanel.client import MixpanelClient
 from tap_mixpanel.discover import discover
-from tap_mixpanel.streams import STREAMS
 
-base, first, last, names = sys.argv[1:]
+base, first, last, names, *stream = sys.argv[1:]
 properties = json.loads(Path(names).read_text())
 
 
 class _NoRequests:
     """Answers discovery's questions."""
 
-    disable_engage_endpoint = True
+    disable_engage_endpoint = False
 
     def request(self, path: str, **_: Any) -> dict[str, Any]:
-        return {name: {} for name in properties} if path == "events/properties/top" else {}
+        if path == "events/properties/top":
+            return {name: {} for name in properties}
+        return {"status": "ok", "results": {name: {"type": properties[name]} for name in properties}} if stream else {}
 
 
 setattr(_NoRequests, "__api_domain", "")
-# It would ask whether it may, by a method that the local Mixpanel does not have.
-MixpanelClient.check_access = lambda _: True
-STREAMS["export"].url = f"{base}/api/2.0"
+ask = requests.Session.request
+
+
+def ask_here(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+    """Ask the local Mixpanel."""
+    for host in ("https://mixpanel.com", "https://data.mixpanel.com"):
+        url = url.replace(host, base)
+    return ask(session, method, url, **options)
+
+
+requests.Session.request = ask_here
+wanted = "engage" if stream else "export"
 catalog = discover(_NoRequests(), "true").to_dict()
-for stream in catalog["streams"]:
-    if stream["tap_stream_id"] == "export":
-        for entry in stream["metadata"]:
+for entry_of in catalog["streams"]:
+    if entry_of["tap_stream_id"] == wanted:
+        for entry in entry_of["metadata"]:
             entry["metadata"]["selected"] = True
 config = {
     # Without the colon it would not add itself, its password reads as a name.

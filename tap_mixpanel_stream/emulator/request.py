@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _FORM = "application/x-www-form-urlencoded"
 _PROJECT = frozenset({"project_id"})
-_QUERY_API = _PROJECT | {"workspace_id"}
+# Mixpanel's own mixpanel-headless names itself in `query_origin`.
+_QUERY_API = _PROJECT | {"workspace_id", "query_origin"}
 
 
 @dataclass(frozen=True)

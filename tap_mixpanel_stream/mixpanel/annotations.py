@@ -14,6 +14,8 @@ from .document import decoded, fetch
 from .query import Query
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from .client import Client
     from .document import Document
     from .retry import Retrying
@@ -24,18 +26,22 @@ class _Annotations(msgspec.Struct):
     results: list[msgspec.Raw]
 
 
-def list_annotations(client: Client, retrying: Retrying) -> Document[list[bytes]]:
+def list_annotations(client: Client, retrying: Retrying, first: date | None = None) -> Document[list[bytes]]:
     """All annotations of the project, each as it came.
 
     Args:
         client: Whom to ask.
         retrying: How often.
+        first: The first day to ask for; None for all annotations.
 
     Raises:
         BrokenBody: The answer did not arrive whole, or is no list of annotations.
         MixpanelError: As `Client.open`.
     """
-    return fetch(client, Query(what="annotations", api="app", path="annotations"), retrying, _annotations)
+    params = {"fromDate": first.isoformat()} if first else {}
+    narrowed_by = ("start_date",) if first else ()
+    query = Query(what="annotations", api="app", path="annotations", params=params, narrowed_by=narrowed_by)
+    return fetch(client, query, retrying, _annotations)
 
 
 def _annotations(body: bytes) -> list[bytes]:

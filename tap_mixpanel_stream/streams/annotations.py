@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ..mixpanel.annotations import list_annotations
 from ..mixpanel.auth import ProjectSecret
+from ..mixpanel.errors import Refused
 from ..records.flat import INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
 from .flat import FlatStream, Rows
@@ -46,7 +48,18 @@ class AnnotationsStream(FlatStream):
             raise SettingsError([problem])
 
     def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
-        """Ask for the list."""
-        listed = list_annotations(self.client, self.retrying)
+        """Ask for all of them, or from `start_date` on where the plan's history begins later than the first one."""
+        start_date = self.settings.start_date
+        try:
+            listed = list_annotations(self.client, self.retrying)
+        except Refused as refused:
+            if refused.kind != "history" or start_date is None:
+                raise
+            listed = list_annotations(self.client, self.retrying, start_date)
+            self.log(
+                "the plan's history is limited: annotations before start_date, %s, are left out",
+                start_date,
+                level=logging.WARNING,
+            )
         rows = list(map(Row, listed.content))
         yield Rows("annotations", rows, listed.received, listed.unpacked, len(rows))

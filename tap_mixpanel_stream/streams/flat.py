@@ -110,7 +110,7 @@ class FlatStream(MixpanelStream):
                 begun = True
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
             for refused in () if begun else self._left_out:
-                if str(refused.kind) != "missing_group":
+                if refused.kind != "missing_group":
                     raise refused
         except Refused as refused:
             # Once something is out, an end without an error would leave half a table behind.

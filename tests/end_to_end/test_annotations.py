@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import cache
 from typing import Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.pipeline import Run, catalog_of, run_tap
 
 ANNOTATIONS: list[dict[str, Any]] = [
@@ -56,6 +57,31 @@ def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
             "other": {"pinned": True},
         },
     ]
+
+
+def test_a_limited_history_is_read_from_start_date_on() -> None:
+    """Where the plan does not give all annotations, those from `start_date` on come, with a warning."""
+    faults = [Fault("annotations", 1, "status:403-history")]
+    with Emulator(FixedProject(annotations=ANNOTATIONS), faults=faults) as emulator:
+        run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(raw=False)).well()
+    assert [record["id"] for record in run.records("annotations")] == [2]
+    [problem] = run.problems
+    assert problem.endswith("the plan's history is limited: annotations before start_date, 2024-01-01, are left out")
+
+
+@pytest.mark.parametrize("start_date", [{}, {"start_date": "2024-01-01"}])
+def test_a_limited_history_is_an_error_that_names_a_day(start_date: dict[str, str]) -> None:
+    """Without a `start_date` that the plan allows, the stream fails and names the first day that it does allow."""
+    faults = [Fault("annotations", None, "status:403-history")]
+    with Emulator(FixedProject(annotations=ANNOTATIONS), faults=faults) as emulator:
+        run = run_tap(emulator.settings | start_date, catalog=catalog(raw=False))
+    assert run.exit_code == 1
+    assert len(run.errors) == 1
+    words = "annotations: Mixpanel answered 403, the request begins before the plan's history: set start_date to "
+    assert run.errors[0].startswith(words)
+    first_day = dt.date.fromisoformat(run.errors[0].removeprefix(words)[:10])
+    # The day may have changed since the run.
+    assert (dt.datetime.now(dt.UTC).date() - first_day).days in {90, 91}
 
 
 def with_credentials(emulator: Emulator, **credentials: str) -> Run:

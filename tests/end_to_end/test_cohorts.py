@@ -198,6 +198,14 @@ def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
     assert problem.endswith("It said: Missing Datagroup. The cohort is left out")
 
 
+def test_a_project_with_cohorts_of_deleted_groups_alone_has_no_members() -> None:
+    """Cohorts of deleted groups are no error even where there are no others."""
+    with Emulator(FixedProject(cohorts=COHORTS[1:2])) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
+    assert run.records("cohort_members") == []
+    assert len(run.problems) == 1
+
+
 @pytest.mark.parametrize("broken", [{"finished": 7}, {"finished": [7], "version": "1"}])
 def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> None:
     """A state that holds something else is named, and nothing is asked for."""

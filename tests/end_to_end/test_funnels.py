@@ -125,7 +125,7 @@ def test_a_year_of_a_funnel_takes_one_request() -> None:
     assert requests == [(funnel, *window) for funnel in ("7509", "9070") for window in windows]
 
 
-@pytest.mark.parametrize("name", ["status:504", "silence", "cut-json"])
+@pytest.mark.parametrize("name", ["status:504", "status:400-timeout", "silence", "cut-json"])
 def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
     """A long request that fails twice is halved, and later requests of the run are no longer than that."""
     clock = TurnedClock(NOW)
@@ -274,6 +274,17 @@ def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
         [problem] = run.problems
         assert f"of funnel {number - 1}: Mixpanel answered {status[-3:]}" in problem
         assert problem.endswith("The funnel is left out")
+
+
+def test_a_limited_history_is_an_error() -> None:
+    """Days before the plan's history are refused: the stream fails, and no funnel is left out for it."""
+    with Emulator(PROJECT, faults=[Fault("funnels", 2, "status:403-history")]) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
+        run = run_tap(settings, catalog=catalog())
+    assert run.exit_code == 1
+    assert run.records("funnels") == []
+    [error] = run.errors
+    assert "of funnel 7509: Mixpanel answered 403, the request begins before the plan's history" in error
 
 
 def test_funnels_that_are_all_refused_are_an_error() -> None:

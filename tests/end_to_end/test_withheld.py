@@ -77,7 +77,11 @@ def test_events_and_profiles_are_never_left_out(stream: str, kind: str, status: 
 
 
 @pytest.mark.parametrize(
-    "name", ["status:401", "status:400", "status:404", "status:503", "cut-json", "empty-object", "page-html", "refuse"]
+    "name",
+    [
+        *("status:401", "status:400", "status:404", "status:403-history"),
+        *("status:503", "cut-json", "empty-object", "page-html", "refuse"),
+    ],
 )
 @pytest.mark.parametrize("stream", ASKED_FOR)
 def test_every_other_failure_ends_the_run(stream: str, name: str) -> None:

@@ -40,6 +40,7 @@ PAGES = {
     "Operate": {
         "operations": "Exit codes, signals, disk, memory, cores, proxies, quota, logs, secrets.",
         "faults": "What can go wrong on the way, and the test that shows what happens then.",
+        "security": "What is promised about credentials, connections, files, memory and time.",
         "benchmarks": "How fast it is, and how that was measured.",
     },
     "Understand": {

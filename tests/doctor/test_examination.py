@@ -335,7 +335,7 @@ def test_a_bad_line_is_told_by_its_place_and_not_by_what_it_holds(tmp_path: Path
     assert skipping.code == 0
     assert "1 lines would be set aside" in skipping.lines("warning")["events"]
     assert "ann@" not in failing.text + skipping.text
-    assert (tmp_path / "aside").read_bytes() == b""
+    assert not (tmp_path / "aside").exists(), "the doctor creates nothing"
 
 
 @pytest.mark.parametrize("fault", ["half-line", "gzip-cut", "sentinel:terminated early"])

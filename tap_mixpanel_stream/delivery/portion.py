@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .spool import Spool
 
@@ -24,6 +24,8 @@ class Portion:
         extent: How much of its stream it covers: days of a window, profiles of a page.
         received: Bytes of the answer as they came over the network.
         unpacked: Bytes of the answer, unpacked.
+        names: Names of events, where they are collected.
+        days: Events by day of the stored clock since 1970, where they are counted.
     """
 
     lines: Spool = field(default_factory=Spool)
@@ -34,14 +36,16 @@ class Portion:
     extent: int = 0
     received: int = 0
     unpacked: int = 0
+    names: set[str] = field(default_factory=set)
+    days: dict[int, int] = field(default_factory=dict)
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, Any]:
         """What was counted while the body was shaped, by the attributes' names."""
-        return {name: getattr(self, name) for name in ("records", "set_aside", "nuls", "unpacked")}
+        return {name: getattr(self, name) for name in ("records", "set_aside", "nuls", "unpacked", "names", "days")}
 
     @counts.setter
-    def counts(self, counts: dict[str, int]) -> None:
+    def counts(self, counts: dict[str, Any]) -> None:
         for name, count in counts.items():
             setattr(self, name, count)
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .portion import Portion
 from .spool import Spool, temporary_folder
@@ -107,7 +107,7 @@ class _Worker:
         self._socket = ours
         self._connection = Connection(os.dup(ours.fileno()))
 
-    def fill(self, filling: Filling, blocks: Iterable[bytes], files: list[int]) -> dict[str, int]:
+    def fill(self, filling: Filling, blocks: Iterable[bytes], files: list[int]) -> dict[str, Any]:
         """Have a portion's files filled; return what was counted."""
         with self._lost_or_there():
             self._connection.send(filling)
@@ -122,7 +122,7 @@ class _Worker:
             with self._lost_or_there():
                 self._connection.send_bytes(_END)
         with self._lost_or_there():
-            reply: dict[str, int] | Exception = self._connection.recv()
+            reply: dict[str, Any] | Exception = self._connection.recv()
         if isinstance(reply, Exception):
             raise reply
         return reply

@@ -23,6 +23,7 @@ HTML = b"<!DOCTYPE html>\n<html><head><title>Mixpanel</title></head><body><h1>So
 _PIECE = 64 * 1024
 _TRAILER = 8
 _OBJECT = re.compile(rb'("\$?properties"\s*:\s*\{)(\s*\})?')
+_STORED = re.compile(rb'("time":)(\d+)')
 _TIME = re.compile(rb'"time"\s*:\s*[^,}]+')
 
 
@@ -204,6 +205,12 @@ def _short_body(body: Body, fault: Fault) -> Iterator[bytes]:
         yield line
 
 
+def _other_days(body: Body, fault: Fault) -> Iterator[bytes]:
+    seconds = fault.size(30) * 86_400
+    for line in _lines(body):
+        yield _STORED.sub(lambda found: b"%b%d" % (found[1], int(found[2]) - seconds), line, count=1)
+
+
 def _instead(text: bytes) -> Damage:
     def damage(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
         yield text
@@ -256,6 +263,7 @@ TEXT: dict[str, Damage] = {
     "bomb": _bomb,
     "cut-json": _cut_json,
     "short-body": _short_body,
+    "other-days": _other_days,
     "empty-body": _instead(b""),
     "empty-object": _instead(b"{}"),
     "page-html": _instead(HTML),

@@ -38,6 +38,7 @@ NAMES: Mapping[str, str] = {
     "bomb": "gzip that unpacks to `value` bytes of whole lines (default 1 GiB), about 1000 times its size",
     "cut-json": "the body stops in the middle of its JSON; framing and gzip are right",
     "short-body": "the body stops after a whole line; framing and gzip are right, so nothing in it shows that",
+    "other-days": "the events' times lie `value` days earlier (default 30), as in the response to another request",
     "empty-body": "status 200 and nothing else",
     "empty-object": "the body is {}",
     "page-html": "status 200 with an HTML page",
@@ -86,7 +87,9 @@ NAMES: Mapping[str, str] = {
 }
 """All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
 
-OF_EXPORT = frozenset({"crlf", "blank-lines", "no-final-newline", "time-null", "short-body", "status:400-to-date"})
+OF_EXPORT = frozenset(
+    {"crlf", "blank-lines", "no-final-newline", "time-null", "short-body", "other-days", "status:400-to-date"}
+)
 """Those that strike an export only: a page of profiles is one line, and has no days."""
 
 OF_ENGAGE = frozenset({"session-expired", "short-page", "wrong-page", "bare-page"})

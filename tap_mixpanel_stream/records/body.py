@@ -18,6 +18,7 @@ from .members import NotARecord, read_members, whole_or_masked
 from .nul import without_nul
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
 
     from .envelope import Envelope
@@ -44,12 +45,16 @@ class EventBody(ABC):
         records: records made.
         lines: lines seen, blank ones and bad ones too.
         nuls: `\u0000` taken out.
+        names: the names of the events; None, as at first, if nobody asks for them.
+        quarters: events by quarters of an hour of the stored clock since 1970; None, as at first, likewise.
     """
 
     def __init__(self, *, envelope: Envelope, strip_nul: bool, on_bad_line: Callable[[BadLine], None]) -> None:
         self.records = 0
         self.lines = 0
         self.nuls = 0
+        self.names: set[str] | None = None
+        self.quarters: Counter[int] | None = None
         self._envelope = envelope
         self._strip_nul = strip_nul
         self._on_bad_line = on_bad_line

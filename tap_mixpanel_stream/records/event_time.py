@@ -29,6 +29,8 @@ MILLISECONDS_FROM = 100_000_000_000
 QUARTER = 900
 """Seconds in a quarter of an hour."""
 
+QUARTERS_A_DAY = 96
+
 Quarter = tuple[int, bytes, list[bytes]]
 """A quarter of an hour: when it began, in seconds since 1970 in UTC; its text up to `T14:`; `MM:SS` for its seconds."""
 
@@ -69,6 +71,18 @@ def _utc_quarter(number: int) -> Quarter:
     start = _EPOCH + timedelta(seconds=number * QUARTER)
     spelled = start.isoformat(timespec="hours").encode() + b":"
     return number * QUARTER, spelled, _SECONDS[start.minute * 60 // QUARTER]
+
+
+def quarter_of(value: bytes) -> int:
+    """The quarter of an hour since 1970 that the stored clock shows.
+
+    Args:
+        value: the JSON text of `time`.
+
+    Raises:
+        UnusableTime: it is no number and no text of one.
+    """
+    return _milliseconds(value) // (1000 * QUARTER)
 
 
 class EventClock:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .body import EventBody
-from .event_time import MOST_QUARTERS, QUARTER, EventClock, UnusableTime, instant_text
+from .event_time import MOST_QUARTERS, QUARTER, EventClock, UnusableTime, instant_text, quarter_of
 from .insert_id import stable_insert_id
 from .members import (
     NULL,
@@ -210,9 +210,15 @@ class NormalizedEvents(EventBody):
                 before_properties, left, right,
                 after,
             )  # fmt: skip
+        if self.names is not None:
+            self.names.update(map(bytes.decode, {*out[1::_PIECES]}))
         for place in self._unwanted:
             out[place::_PIECES] = [b""] * len(lines)
         odd += _unproven(proofs, objects)
+        if self.quarters is not None:
+            exact = frozenset(odd)
+            times = [line[1] or line[7] for number, line in enumerate(lines) if number not in exact]
+            self.quarters.update([int(time) // QUARTER for time in times])
         if odd:
             self._convert_odd(block, odd, out)
         self.lines += len(lines) - len(odd)
@@ -268,6 +274,10 @@ class NormalizedEvents(EventBody):
             "insert_id": insert_id,
             "properties": joined(properties),
         }
+        if self.names is not None:
+            self.names.add(read_string(event))
+        if self.quarters is not None:
+            self.quarters[quarter_of(bytes(time))] += 1
         return joined({column: value for column, value in columns.items() if column in self._selected})
 
 

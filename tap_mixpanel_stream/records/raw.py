@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .body import BLANK, EventBody
-from .members import Members, NotARecord, event_text, joined, object_text, read_members, value_of
+from .event_time import MILLISECONDS_FROM, QUARTER, UnusableTime, quarter_of
+from .members import (
+    NULL,
+    Members,
+    NotARecord,
+    event_text,
+    joined,
+    object_text,
+    read_members,
+    read_string,
+    value_of,
+)
 from .profile_page import ProfilePage
 from .schemas import OPEN_OBJECT, STRING, STRING_OR_INTEGER, record_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
     from .envelope import Envelope
@@ -31,6 +43,19 @@ class _Event(msgspec.Struct, gc=False):
     properties: _AnyObject | None = None
 
 
+class _Timed(msgspec.Struct, gc=False):
+    """An object of which one member is looked at."""
+
+    time: int | float = 0
+
+
+class _TimedEvent(msgspec.Struct, gc=False):
+    """An event of which the time is looked at."""
+
+    event: str
+    properties: _Timed | None = None
+
+
 class _Profile(msgspec.Struct, gc=False, rename={"distinct_id": "$distinct_id", "properties": "$properties"}):
     """The least that makes a result a profile."""
 
@@ -41,6 +66,7 @@ class _Profile(msgspec.Struct, gc=False, rename={"distinct_id": "$distinct_id", 
 _read_profile = msgspec.json.Decoder(_Profile).decode
 _OPENING_BRACE, _CLOSING_BRACE = b"{}"
 _read_events = msgspec.json.Decoder(_Event).decode_lines
+_read_timed_events = msgspec.json.Decoder(_TimedEvent).decode_lines
 
 
 class RawEvents(EventBody):
@@ -64,23 +90,31 @@ class RawEvents(EventBody):
         between `}` and `{`, since inside of one a comma must come between. So each newline divides two events, each
         line has one at least, and with as many events as lines none has two.
         """
-        events = 0
+        events: Sequence[_Event | _TimedEvent] = ()
         if not self._dropped:
-            try:
-                events = len(_read_events(block))
-            except (msgspec.DecodeError, RecursionError):
-                events = 0
-        if not events or not _divided_by_newlines(block, events):
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                events = (_read_events if self.quarters is None else _read_timed_events)(block)
+        if not events or not _divided_by_newlines(block, len(events)):
             return self._convert_lines(block)
-        self.lines += events
-        self.records += events
+        self.lines += len(events)
+        self.records += len(events)
+        if self.names is not None:
+            self.names.update([event.event for event in events])
+        if self.quarters is not None:
+            times = [event.properties.time for event in events if isinstance(event.properties, _Timed)]
+            self.quarters.update([_quarter_of(time) for time in times])
         head, tail = self._envelope.head, self._envelope.tail
         return b"".join((head, block[:-1].replace(b"\n", tail + head), tail))
 
     def _record(self, line: bytes) -> bytes:
         members = read_members(line)
-        event_text(members)
-        object_text(members, "properties")
+        event = event_text(members)
+        properties = object_text(members, "properties")
+        if self.names is not None:
+            self.names.add(read_string(event))
+        if self.quarters is not None:
+            with contextlib.suppress(UnusableTime):
+                self.quarters[quarter_of(bytes(read_members(properties).get("time", NULL)))] += 1
         return _without(members, self._dropped) if self._dropped else line.strip(BLANK)
 
 
@@ -104,6 +138,10 @@ class RawProfiles(ProfilePage):
             raise NotARecord("`$distinct_id` is no string and no integer")
         object_text(members, "$properties")
         return _without(members, self._dropped) if self._dropped else result.strip()
+
+
+def _quarter_of(time: float) -> int:
+    return int(time // (QUARTER if abs(time) < MILLISECONDS_FROM else 1000 * QUARTER))
 
 
 def _is_profile(result: bytes) -> bool:

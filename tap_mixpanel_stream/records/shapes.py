@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import normalized_events, normalized_profiles, raw as as_it_came
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
@@ -24,11 +25,15 @@ class EventConverter(Protocol):
         records: records made.
         lines: lines seen, blank and bad ones too.
         nuls: `\u0000` taken out.
+        names: the names of the events; filled if it is set.
+        quarters: events by quarters of an hour of the stored clock since 1970; filled if it is set.
     """
 
     records: int
     lines: int
     nuls: int
+    names: set[str] | None
+    quarters: Counter[int] | None
 
     def convert(self, block: bytes) -> bytes:
         """Turn whole lines into records, each in its envelope."""

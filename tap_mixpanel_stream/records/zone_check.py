@@ -12,6 +12,7 @@ two thirds of them show one and the same offset.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from .event_time import EventClock, UnusableTime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import date
 
 LINES = 100
 """Lines of a window that are looked at, at the most."""
@@ -223,6 +225,15 @@ class ZoneCheck:
                 # Their middle lies in the season that they belong to, also where the clock changes in this month.
                 middle = _EPOCH + timedelta(milliseconds=self._received[month, quarters] // rows)
                 yield Sighting(timedelta(minutes=15 * quarters), middle, rows)
+
+
+def stored_days(lines: Iterable[bytes]) -> set[date]:
+    """The days that the clock stored in some lines shows; lines that show none count for nothing."""
+    days = set()
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
+            days.add((_EPOCH + timedelta(milliseconds=_utc.instant(bytes(_read(line).properties.time)))).date())
+    return days
 
 
 def offset_text(offset: timedelta) -> str:

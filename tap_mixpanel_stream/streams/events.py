@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import difflib
 import functools
 import logging
 from collections import deque
@@ -14,24 +16,24 @@ from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
 from ..delivery.turns import Turns
 from ..delivery.workers import WorkerLostError, Workers
-from ..mixpanel.coverage import Delivered, Scope, settled
+from ..mixpanel.coverage import Delivered, Scope, days_of, settled
 from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
+from ..mixpanel.windows import DAY, MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.zone_check import LINES, ZoneCheck
+from ..records.zone_check import LINES, ZoneCheck, stored_days
 from ..settings import SettingsError
-from .base import DiskError, MixpanelStream, StreamError
+from .base import EPOCH, DiskError, MixpanelStream, StreamError
 from .bookmark import read_bookmark, write_bookmark
+from .row_counts import RowCounts
 from .shaping import Shaping
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from ..mixpanel.client import Answer
     from ..mixpanel.unpacking import Packing
@@ -49,6 +51,15 @@ SAMPLE_BYTES = 256 * 1024
 HELD_LINES = 1000
 HELD_BYTES = 16 * MIB
 
+# Events a day from which on the windows around an empty one make it odd.
+BUSY_ROWS = 100
+
+# Days by which `time` can differ from those asked for: these go by the project's present zone, and `time` by the one it
+# had when the event came. Zones are up to 26 hours apart.
+SHIFT = 2 * DAY
+
+THURSDAY = 4
+
 
 @dataclass(frozen=True)
 class Read:
@@ -57,10 +68,12 @@ class Read:
     Attributes:
         part: The window, and how it was asked for.
         until: The instant before which all events are delivered once it is out.
+        rows: Its events by day, where they are counted.
     """
 
     part: Part
     until: dt.datetime
+    rows: Mapping[dt.date, int]
 
 
 @dataclass
@@ -77,6 +90,16 @@ class Fetched:
     portions: list[tuple[Portion, Read]] = field(default_factory=list)
     failure: Exception | None = None
 
+    @property
+    def rows(self) -> int:
+        """Its lines, good and bad."""
+        return sum(portion.records + portion.set_aside for portion, _ in self.portions)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it had so many events that a neighbour without any would be odd."""
+        return self.rows >= BUSY_ROWS * self.part.window.days
+
     def close(self) -> None:
         """Let go of all portions."""
         for portion, _ in self.portions:
@@ -85,9 +108,15 @@ class Fetched:
 
 @dataclass
 class Trust:
-    """A cut can look like a bad line: the first time a window has one, it is fetched once more."""
+    """What a window is fetched once more for when it is seen for the first time.
+
+    Attributes:
+        left: A bad line, since a cut can look like one.
+        days_left: Events of other days only, be they neighbouring ones.
+    """
 
     left: bool = True
+    days_left: bool = True
 
 
 class EventsStream(MixpanelStream):
@@ -107,6 +136,8 @@ class EventsStream(MixpanelStream):
         self._workers: Workers | None = None
         self._turns = Turns()
         self._is_first_load = False
+        self._row_counts: RowCounts | None = None
+        self._names: set[str] = set()
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
@@ -129,6 +160,35 @@ class EventsStream(MixpanelStream):
             before = self.delivered()
             after = before.with_part(delivered.part, delivered.until, self._scope)
             write_bookmark(self.stream_state, before, after)
+            self._note_rows(delivered)
+
+    def _note_rows(self, delivered: Read) -> None:
+        """Leave the rows of the look-back's days to the next run, and warn of days that had more in the last."""
+        self.stream_state.pop("rows", None)
+        if self._row_counts is None:
+            return
+        if fewer := self._row_counts.add(delivered.part.window, delivered.rows):
+            self.log(
+                "fewer events than the run before saw: %s; deleted in Mixpanel, or the response was cut",
+                ", ".join(fewer),
+                level=logging.WARNING,
+            )
+        if rows := self._row_counts.as_state():
+            self.stream_state["rows"] = rows
+
+    def _rows_before(self, parts: list[Part]) -> RowCounts | None:
+        """The rows that the run before saw; None where those of this run cannot be compared with them."""
+        settings = self.settings
+        if not self._is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
+            return None
+        try:
+            return RowCounts.read(self.state_before, ends(parts)[1], settings.lookback_days)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+
+    @property
+    def _is_filtered(self) -> bool:
+        return bool(self.settings.event_names or self.settings.events_where)
 
     @property
     def _is_incremental(self) -> bool:
@@ -150,6 +210,7 @@ class EventsStream(MixpanelStream):
             return
         self.progress.total = sum(part.window.days for part in parts)
         self._is_first_load = self.delivered() == Delivered()
+        self._row_counts = self._rows_before(parts)
         plan = Plan(parts, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:
@@ -163,7 +224,9 @@ class EventsStream(MixpanelStream):
                     stop=self.client.stop,
                 )
             )
-            checked = ends.enter_context(contextlib.closing(self._held_back(results)))
+            fetch = functools.partial(self._fetch, plan, envelope)
+            confirmed = ends.enter_context(contextlib.closing(self._confirmed(results, fetch)))
+            checked = ends.enter_context(contextlib.closing(self._held_back(confirmed)))
             yield self._portions_of(plan, checked)
 
     def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
@@ -172,7 +235,9 @@ class EventsStream(MixpanelStream):
             with contextlib.closing(fetched):
                 if left:  # A window beyond one that is missing: it could not be noted in the state.
                     continue
-                yield from fetched.portions
+                for portion, read in fetched.portions:
+                    self._names |= portion.names
+                    yield portion, read
                 if isinstance(fetched.failure, QuotaSpent) and fetched.part.is_history:
                     left = fetched.failure
                     plan.end()
@@ -180,6 +245,69 @@ class EventsStream(MixpanelStream):
                     raise fetched.failure
         if left:
             self.log("the history goes on with the next run: %s", left, level=logging.WARNING)
+
+        self._warn_of_missing_names()
+
+    def _warn_of_missing_names(self) -> None:
+        """Warn of names in `event_names` of which the run saw no event."""
+        seen = {name.casefold(): name for name in self._names}
+        told = []
+        for name in self.settings.event_names:
+            if name not in self._names:
+                close = difflib.get_close_matches(name.casefold(), seen, n=1)
+                told.append(f"{name!r} (the closest name seen is {seen[close[0]]!r})" if close else repr(name))
+        if told:
+            self.log("event_names: no event in this run is named %s", " or ".join(told), level=logging.WARNING)
+
+    def _confirmed(self, results: Iterator[Fetched], fetch: Callable[[Part], Fetched]) -> Generator[Fetched]:
+        """Fetch an empty window once more if the windows around it are busy, or the run before saw events of its days.
+
+        A window that may have to be fetched again waits for the one after it.
+        """
+        before: tuple[Window, bool] | None = None
+        waiting: deque[Fetched] = deque()
+        try:
+            for fetched in results:
+                waiting.append(fetched)
+                window = fetched.part.window
+                if len(waiting) > 1:
+                    empty = waiting[0].part.window
+                    if fetched.is_busy and _are_neighbours(empty, window):
+                        waiting[0] = self._fetched_again(waiting[0], fetch)
+                    before = empty, waiting[0].is_busy
+                    yield waiting.popleft()
+                can_be_odd = not (fetched.rows or fetched.failure or fetched.part.is_update or self._is_filtered)
+                if can_be_odd and self._row_counts and self._row_counts.had_rows(window):
+                    waiting[0] = self._fetched_again(fetched, fetch)
+                elif (
+                    can_be_odd and _has_workday(window) and before and before[1] and _are_neighbours(before[0], window)
+                ):
+                    continue
+                before = window, waiting[0].is_busy
+                yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for fetched in waiting:
+                fetched.close()
+
+    def _fetched_again(self, empty: Fetched, fetch: Callable[[Part], Fetched]) -> Fetched:
+        """Fetch a window that came empty once more, and take what comes."""
+        with in_order(
+            iter([empty.part]), fetch, ahead=1, look_around=self.look_around, stop=self.client.stop
+        ) as results:
+            again = next(results)
+        if isinstance(again.failure, QuotaSpent):
+            return empty
+        self.log(
+            "%s %s: the response had no event where some were expected, and was fetched once more: %d events",
+            self.name,
+            again.part.window,
+            again.rows,
+            level=logging.WARNING,
+        )
+        empty.close()
+        return again
 
     def _held_back(self, results: Iterator[Fetched]) -> Generator[Fetched]:
         """Hand windows on once it is known whether their events fit `project_timezone`.
@@ -299,7 +427,8 @@ class EventsStream(MixpanelStream):
                 with self.client.open(query) as answer:
                     if part.processed:
                         self.refuse_clock_ahead(query.what, "incremental_by: ingestion_time")
-                    sample = self._fill(self._shaping(envelope, answer), answer, portion)
+                    sample = self._fill(self._shaping(envelope, answer, part), answer, portion)
+                _refuse_other_days(query.what, part.window, sample, trust)
             except (CutShort, LineTooLong) as error:
                 raise BrokenBody(f"{query.what}: {error}") from None
             except BadLine as error:
@@ -316,9 +445,11 @@ class EventsStream(MixpanelStream):
             unless_whole.pop_all()
         self._zone_check.look(sample)
         known_at = part.processed.before if part.processed else answer.requested_at
-        return portion, Read(part, end_instant(part.window, settings.zone, known_at))
+        numbers = {day: (day - EPOCH.date()).days for day in days_of(part.window)}
+        rows = {day: portion.days[number] for day, number in numbers.items() if number in portion.days}
+        return portion, Read(part, end_instant(part.window, settings.zone, known_at), rows)
 
-    def _shaping(self, envelope: Envelope, answer: Answer) -> Shaping:
+    def _shaping(self, envelope: Envelope, answer: Answer, part: Part) -> Shaping:
         settings = self.settings
         return Shaping(
             shape=self._shape,
@@ -328,6 +459,8 @@ class EventsStream(MixpanelStream):
             strip_nul=settings.strip_nul,
             skip_bad_lines=settings.bad_lines == "skip",
             packing=answer.packing,
+            collects_names=bool(settings.event_names),
+            counts_days=self._row_counts is not None and self._row_counts.wants(part.window),
         )
 
     def _fill(self, shaping: Shaping, answer: Answer, portion: Portion) -> list[bytes]:
@@ -342,6 +475,29 @@ class EventsStream(MixpanelStream):
         except BrokenBody as error:
             raise answer.named(error) from None
         return sample.lines(answer.packing)
+
+
+def _refuse_other_days(what: str, window: Window, sample: list[bytes], trust: Trust) -> None:
+    """Refuse a response whose first events all lie outside the days asked for: it may be that to another request.
+
+    Raises:
+        BrokenBody: It is so. Of neighbouring days once only.
+    """
+    days = stored_days(sample)
+    shift = dt.timedelta() if trust.days_left else SHIFT
+    if days and not any(window.first - day <= shift and day - window.last <= shift for day in days):
+        trust.days_left = False
+        raise BrokenBody(f"{what}: the response has events of other days, such as {min(days)}")
+
+
+def _are_neighbours(one: Window, other: Window) -> bool:
+    """Whether no day lies between two windows, whichever comes first."""
+    return DAY in {other.first - one.last, one.first - other.last}
+
+
+def _has_workday(window: Window) -> bool:
+    """Whether it has a day from Monday to Thursday. A weekend has none, be it that of Friday and Saturday."""
+    return any(day.isoweekday() <= THURSDAY for day in days_of(window))
 
 
 class Sample:

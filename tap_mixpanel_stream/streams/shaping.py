@@ -5,10 +5,12 @@ It is all that a worker process has to know, so it can be pickled and needs neit
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..mixpanel.unpacking import unpacked
+from ..records.event_time import QUARTERS_A_DAY
 from ..records.lines import LineCutter
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Shaping:
         strip_nul: Take `\u0000` out of strings.
         skip_bad_lines: Set lines that are no events aside; otherwise the first of them ends it.
         packing: How the body is packed.
+        collects_names: Collect the names of the events.
+        counts_days: Count the events by day.
     """
 
     shape: EventShape
@@ -43,6 +47,8 @@ class Shaping:
     strip_nul: bool
     skip_bad_lines: bool
     packing: Packing
+    collects_names: bool = False
+    counts_days: bool = False
 
     def __call__(self, blocks: Iterable[bytes], portion: Portion, check: Callable[[], None] | None = None) -> None:
         """Fill a portion with a whole body.
@@ -73,6 +79,10 @@ class Shaping:
             strip_nul=self.strip_nul,
             on_bad_line=bad_line,
         )
+        if self.collects_names:
+            converter.names = portion.names
+        if self.counts_days:
+            converter.quarters = Counter()
         cutter = LineCutter()
         for block in unpacked(blocks, self.packing):
             if check:
@@ -83,3 +93,6 @@ class Shaping:
         portion.lines.write(converter.finish(cutter.rest()))
         portion.complete()
         portion.records, portion.nuls = converter.records, converter.nuls
+        for quarter, rows in (converter.quarters or {}).items():
+            day = quarter // QUARTERS_A_DAY
+            portion.days[day] = portion.days.get(day, 0) + rows

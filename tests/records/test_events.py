@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -725,3 +727,34 @@ def test_blocks_cut_anywhere_give_the_same_records(
 def values_of(records: list[bytes]) -> list[object]:
     """Records with each number as it is spelled. A key that came twice may still do so: the last one counts."""
     return [json.loads(record, parse_int=str, parse_float=str) for record in records]
+
+
+@settings(max_examples=150)
+@given(st.lists(st.one_of(event_lines(), event_lines(), st.just(USUAL)), max_size=8), st.sampled_from(ZONES))
+def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes], zone: ZoneInfo | None) -> None:
+    """Both shapes collect the same, and their records stay as they are."""
+    body = b"\n".join([*lines, USUAL, b""])
+    for raw in (False, True):
+        shape = shapes_for(raw).events
+        plain = shape.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
+        converter = shape.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
+        converter.names, converter.quarters = set(), Counter()
+        assert converter.convert(body) == plain.convert(body)
+        names: set[str] = set()
+        quarters: Counter[int] = Counter()
+        for line in [*lines, USUAL]:
+            with contextlib.suppress(reference.NoJson, reference.NoEvent):
+                name, properties = reference.event_members(line)
+                time = properties.get("time")
+                try:
+                    instant = reference.milliseconds(time or "null", None, None)
+                    reference.normalized(line, zone)
+                except reference.NoEvent:
+                    if not raw:
+                        raise
+                    names.add(name)
+                else:
+                    names.add(name)
+                    quarters[instant // 900_000] += 1
+        assert converter.names - {""} == names - {""}
+        assert {quarter: rows for quarter, rows in converter.quarters.items() if quarter} == quarters

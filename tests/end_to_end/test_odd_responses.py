@@ -1,0 +1,212 @@
+"""Responses that are whole and yet odd: empty between busy days, fewer rows than before, events of other days."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
+from tests.pipeline import Run, run_tap
+
+MONDAY = dt.date(2024, 1, 1)
+BY_DAY = {"start_date": "2024-01-01", "window_days": 1, "concurrent_exports": 1}
+
+
+def day(number: int) -> dt.date:
+    return MONDAY + dt.timedelta(days=number)
+
+
+def lines(number: int, count: int, name: str = "A") -> list[bytes]:
+    start = int(dt.datetime.combine(day(number), dt.time(9), dt.UTC).timestamp())
+    return [
+        b'{"event":"%b","properties":{"time":%d,"distinct_id":"u","$insert_id":"%d-%d"}}'
+        % (name.encode(), start + each, number, each)
+        for each in range(count)
+    ]
+
+
+def project(*counts: int) -> FixedProject:
+    """So many events on each day from a Monday on."""
+    return FixedProject({day(number): lines(number, count) for number, count in enumerate(counts)})
+
+
+def run(
+    source: FixedProject,
+    catalog: dict[str, Any],
+    *faults: Fault,
+    state: dict[str, Any] | None = None,
+    **settings: Any,
+) -> tuple[Run, list[str]]:
+    """A run over the project's days, and the days it asked for."""
+    with Emulator(source, faults=faults) as emulator:
+        config = emulator.settings | BY_DAY | {"end_date": str(max(source.events))} | settings
+        done = run_tap(config, catalog=catalog, state=state)
+        return done, [seen.query["from_date"] for seen in emulator.requests]
+
+
+WAYS: list[dict[str, Any]] = [{}, {"concurrent_exports": 3}, {"worker_processes": 1}, {"raw": True}]
+
+
+# --- A window without events between busy ones ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_empty_day_between_busy_ones_is_fetched_once_more(
+    way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    catalog = only_raw_events if way.get("raw") else only_events
+    done, asked = run(project(100, 100, 100), catalog, Fault("export", 2, "empty-body"), **way)
+    assert done.exit_code == 0
+    # With several requests at a time, the second one need not be that of the second day.
+    if "concurrent_exports" not in way:
+        assert len(done.records()) == 300
+        assert asked.count("2024-01-02") == 2
+        [warning] = done.problems
+        assert "events 2024-01-02: the response had no event where some were expected" in warning
+        assert "100 events" in warning
+
+
+def test_a_day_that_stays_empty_is_taken(only_events: dict[str, Any]) -> None:
+    done, asked = run(project(100, 0, 100), only_events)
+    assert len(done.well().records()) == 200
+    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-02"]
+    assert done.bookmark == "2024-01-04T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("counts", "settings"),
+    [
+        ((0, 100, 0, 0, 100, 0), {}),
+        ((99, 0, 100, 0, 99), {}),
+        ((3, 0, 2, 0, 3), {}),
+        # A week with a closed Sunday, one with a free Saturday and Sunday, one with a free Friday and Saturday.
+        ((500, 500, 500, 500, 500, 500, 0, 500), {}),
+        ((500, 500, 500, 500, 500, 0, 0, 500), {}),
+        ((500, 500, 500, 500, 0, 0, 500, 500), {}),
+        ((500, 500, 500, 500, 500, 0, 0, 500, 500), {"window_days": 2, "start_date": "2024-01-02"}),
+        ((200, 0, 200), {"event_names": ["A"]}),
+        ((200, 0, 200), {"events_where": 'properties["distinct_id"] == "u"'}),
+    ],
+)
+def test_weekends_quiet_projects_and_filters_cost_no_request(
+    counts: tuple[int, ...], settings: dict[str, Any], only_events: dict[str, Any]
+) -> None:
+    done, asked = run(project(*counts), only_events, **settings)
+    assert done.exit_code == 0
+    assert len(asked) == len(set(asked))
+
+
+def test_a_day_in_which_the_run_before_saw_events_is_fetched_once_more(only_events: dict[str, Any]) -> None:
+    """However few they were, and whatever the days around have."""
+    first, _ = run(project(3, 0, 2), only_events)
+    assert first.states[-1]["bookmarks"]["events"]["rows"] == {"2024-01-01": 3, "2024-01-03": 2}
+    again, asked = run(project(3, 0, 2), only_events, Fault("export", 3, "empty-body"), state=first.states[-1])
+    assert again.exit_code == 0
+    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-03"]
+    assert len(again.records()) == 5
+
+
+# --- Fewer rows than before -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [*WAYS, {"window_days": 3}, {"time_in_ms": True}])
+def test_fewer_rows_than_the_run_before_saw_are_a_warning(
+    way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    catalog = only_raw_events if way.get("raw") else only_events
+    first, _ = run(project(10, 20, 30), catalog, **way)
+    assert first.well().problems == []
+    again, _ = run(project(10, 15, 30), catalog, state=first.states[-1], **way)
+    [warning] = again.well().problems
+    assert "fewer events than the run before saw: 2024-01-02 (15 of 20)" in warning
+    third, _ = run(project(10, 15, 30), catalog, state=again.states[-1], **way)
+    assert third.well().problems == []
+
+
+def test_rows_that_mixpanel_merged_are_no_warning(only_events: dict[str, Any]) -> None:
+    first, _ = run(project(400), only_events)
+    again, _ = run(project(396), only_events, state=first.states[-1])
+    assert again.well().problems == []
+    third, _ = run(project(380), only_events, state=again.states[-1])
+    assert len(third.well().problems) == 1
+
+
+def test_the_state_keeps_the_days_that_are_read_again(only_events: dict[str, Any]) -> None:
+    done, _ = run(project(*[5] * 10), only_events, lookback_days=2)
+    assert done.states[-1]["bookmarks"]["events"]["rows"] == {"2024-01-08": 5, "2024-01-09": 5, "2024-01-10": 5}
+    narrowed, _ = run(project(*[5] * 10), only_events, state=done.states[-1], event_names=["A"])
+    assert narrowed.well().problems == []
+    assert "rows" not in narrowed.states[-1]["bookmarks"]["events"]
+
+
+@pytest.mark.parametrize("rows", [[1], {"2024": 1}, {"2024-01-01": "x"}])
+def test_rows_that_are_broken_are_refused(rows: Any, only_events: dict[str, Any]) -> None:
+    state = {"bookmarks": {"events": {"replication_key_value": "2024-01-02T00:00:00+00:00", "rows": rows}}}
+    done, _ = run(project(5), only_events, state=state)
+    assert done.exit_code == 1
+    assert "the bookmark of events is broken" in done.errors[0]
+
+
+# --- Events of other days ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("value", [1, 30])
+def test_a_response_to_another_request_is_asked_for_again(
+    value: int, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    catalog = only_raw_events if way.get("raw") else only_events
+    fault = Fault("export", 2, "other-days", value=value)
+    done, _ = run(project(5, 5, 5), catalog, fault, **way)
+    [warning] = done.well().problems
+    assert "the response has events of other days" in warning
+    assert "trying again" in warning
+    assert len(done.records()) == 15
+    if not way.get("raw"):
+        assert sorted({record["event_time"][:10] for record in done.records()}) == [str(day(n)) for n in range(3)]
+
+
+def test_responses_to_other_requests_without_end_stop_the_run(only_events: dict[str, Any]) -> None:
+    fault = Fault("export", range(2, 99), "other-days")
+    done, _ = run(project(5, 5, 5), only_events, fault, max_retries=1)
+    assert done.exit_code == 1
+    assert "events 2024-01-02: the response has events of other days, such as 2023-12-03" in done.errors[0]
+    assert done.bookmark == "2024-01-02T00:00:00+00:00"
+
+
+def test_a_zone_that_was_changed_costs_one_request_more(only_events: dict[str, Any]) -> None:
+    """`time` keeps the old zone, so that early events can show the neighbouring day."""
+    done, asked = run(project(5, 5), only_events, Fault("export", range(2, 99), "other-days", value=1))
+    assert asked.count("2024-01-02") == 2
+    assert len(done.well().records()) == 10
+
+
+def test_some_events_of_other_days_are_delivered(only_events: dict[str, Any]) -> None:
+    source = FixedProject({MONDAY: [*lines(40, 30), *lines(0, 1)]})
+    done, asked = run(source, only_events)
+    assert len(done.well().records()) == 31
+    assert asked == ["2024-01-01"]
+
+
+# --- Names without an event -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_name_without_any_event_is_a_warning_with_the_closest_name(
+    way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    catalog = only_raw_events if way.get("raw") else only_events
+    source = FixedProject({MONDAY: lines(0, 60, "Sign Up"), day(1): [*lines(1, 60), *lines(1, 1, 'Say \\"x\\"')]})
+    names = ["Sign up ", "Sign Up", "Zzz", "A", 'Say "x"']
+    done, _ = run(source, catalog, event_names=names, **way)
+    [warning] = done.well().problems
+    assert (
+        "event_names: no event in this run is named 'Sign up ' (the closest name seen is 'Sign Up') or 'Zzz'" in warning
+    )
+
+
+def test_names_that_all_came_are_no_warning(only_events: dict[str, Any]) -> None:
+    done, _ = run(project(1, 1), only_events, event_names=["A"])
+    assert done.well().problems == []

@@ -176,13 +176,14 @@ class EventsStream(MixpanelStream):
         if rows := self._row_counts.as_state():
             self.stream_state["rows"] = rows
 
-    def _rows_before(self, parts: list[Part]) -> RowCounts | None:
+    def _rows_before(self) -> RowCounts | None:
         """The rows that the run before saw; None where those of this run cannot be compared with them."""
         settings = self.settings
         if not self._is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
             return None
+        last = last_day(settings.end_date, self.clock.now(), settings.zone)
         try:
-            return RowCounts.read(self.state_before, ends(parts)[1], settings.lookback_days)
+            return RowCounts.read(self.state_before, last, settings.lookback_days)
         except (AttributeError, TypeError, ValueError) as error:
             raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
 
@@ -210,7 +211,7 @@ class EventsStream(MixpanelStream):
             return
         self.progress.total = sum(part.window.days for part in parts)
         self._is_first_load = self.delivered() == Delivered()
-        self._row_counts = self._rows_before(parts)
+        self._row_counts = self._rows_before()
         plan = Plan(parts, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:

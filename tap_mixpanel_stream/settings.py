@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import fsspec  # type: ignore[import-untyped]
 from singer_sdk import typing as th
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
@@ -96,6 +97,16 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         title="Raw Records",
         description="Records in Mixpanel's own shape instead of the normalized one.",
         default=False,
+    ),
+    th.Property(
+        "streams",
+        th.ArrayType(th.StringType),
+        title="Streams",
+        description=(
+            "Names of the streams to read where there is no catalog; events, profiles and groups if absent. "
+            "A catalog takes precedence; Meltano always gives one."
+        ),
+        examples=[["events", "profiles", "cohorts"]],
     ),
     th.Property(
         "start_date",
@@ -469,6 +480,7 @@ class Settings:
         check.take(_profile_filters, values)
         groups = check.take(groups_in, values)
         bad_lines_path = check.take(_bad_lines_path, values)
+        check.take(_batch_config, config.get("batch_config") or {})
         if check.problems or auth is None or hosts is None:
             raise SettingsError(check.problems)
         as_they_are = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
@@ -703,6 +715,31 @@ def _bad_lines_path(values: dict[str, Any]) -> Path | None:
     return path
 
 
+def _batch_config(batch: Mapping[str, Any]) -> None:
+    """Refuse what the SDK would fail by at the first batch. Values are not shown: the storage can hold a secret."""
+    if not batch:
+        return
+    encoding, storage = batch.get("encoding") or {}, batch.get("storage") or {}
+    known = {"": (batch, {"encoding", "storage", "batch_size"})}
+    known |= {"encoding.": (encoding, {"format", "compression"}), "storage.": (storage, {"root", "prefix", "params"})}
+    for path, (part, names) in known.items():
+        for name in part.keys() - names:
+            raise ValueError(f"batch_config: unknown {path}{name}: did you mean {path}{closest(name, names)}?")
+    if encoding.get("format") != "jsonl":
+        raise ValueError("batch_config: encoding.format must be jsonl, the one format that is written")
+    if type(size := batch.get("batch_size") or 1) is not int or size < 1:
+        raise ValueError("batch_config: batch_size must be an integer from 1")
+    if not storage.get("root"):
+        raise ValueError("batch_config: storage.root is missing: set it to a folder or a bucket, such as file:///data")
+    protocol = fsspec.utils.get_protocol(storage["root"])
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise ValueError(f"batch_config: storage.root with {protocol}:// needs another package: {error}") from None
+    except ValueError:
+        raise ValueError("batch_config: storage.root begins with an unknown protocol: use file:// or s3://") from None
+
+
 def prepare(config: dict[str, Any]) -> None:
     """Take out settings that are null, and write ids given as numbers as text."""
     for name, value in list(config.items()):
@@ -771,7 +808,12 @@ def check_fits(
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else "`tap-mixpanel-stream --about` lists the settings"
         problems.append(f"unknown setting {name}: {remedy}")
-    for error in extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config):
+    try:
+        errors = list(extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config))
+    except AttributeError:
+        # The SDK's schema of __else__ holds a string for a schema. A wrong value makes the validator reach it.
+        raise SettingsError(["stream_maps: __else__ takes null only"]) from None
+    for error in errors:
         if error.path:
             name = str(error.path[0])
             label = ".".join([labels.get(name, f"setting {name}"), *map(str, list(error.path)[1:])])
@@ -782,9 +824,7 @@ def check_fits(
 
 def _misfit(error: ValidationError, spec: Mapping[str, Any]) -> str:
     if len(error.path) > 1:
-        if error.validator == "additionalProperties":
-            return f"its names are {', '.join(error.schema['properties'])}"
-        return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else error.message
+        return _inner_misfit(error)
     value, kind = error.instance, kind_of(spec)
     is_shown = can_show(value, spec)
     said = error.message if is_shown else "its value has the wrong type"
@@ -793,3 +833,13 @@ def _misfit(error: ValidationError, spec: Mapping[str, Any]) -> str:
     if kind in {"integer", "boolean"} and isinstance(value, str):
         return f"{said}: write {expected(spec)} without quotes"
     return said if is_shown else f"{said}: it takes {expected(spec)}"
+
+
+def _inner_misfit(error: ValidationError) -> str:
+    if error.validator == "required":
+        return str(error.message)
+    if error.validator == "additionalProperties":
+        return f"its names are {', '.join(error.schema['properties'])}"
+    if error.validator == "enum":
+        return f"its value is not one of {', '.join(error.validator_value)}"
+    return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else "its value does not fit"

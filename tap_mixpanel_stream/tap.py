@@ -26,7 +26,9 @@ from .mixpanel.clock import Clock
 from .mixpanel.quota import Quota
 from .records.shapes import shapes_for
 from .run import Run, tell
+from .selection import check_selection, read_catalog, select_by_default
 from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, groups_in, prepare
+from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
@@ -60,10 +62,12 @@ class TapMixpanelStream(Tap):
             found = self._read_environment()
             self._variables = {name: variable_of(name) for name in found}
             options["config"] = {**(options.get("config") or {}), **found}
+        if isinstance(options.get("catalog"), dict):
+            options["catalog"] = read_catalog(options["catalog"])
         self.lines = LineWriter(self.stdout)
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
-            self._check_selection()
+            check_selection(self)
             for stream in self.selected_streams:
                 stream.check_start()
 
@@ -91,6 +95,7 @@ class TapMixpanelStream(Tap):
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
                 raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
             streams.append(GroupProfilesStream(self, shapes.profiles, group))
+        select_by_default(streams, self.config)
         return streams
 
     @property
@@ -99,17 +104,9 @@ class TapMixpanelStream(Tap):
         selected = [cast("MixpanelStream", stream) for stream in self.streams.values() if stream.selected]
         return sorted(selected, key=lambda stream: stream.rank)
 
-    def _check_selection(self) -> None:
-        """Refuse a catalog that selects what there is not, as a group that the settings name no more.
-
-        Raises:
-            SettingsError: It does.
-        """
-        for entry in self.input_catalog.streams if self.input_catalog else ():
-            name = entry.tap_stream_id
-            if name not in self.streams and entry.metadata.resolve_selection().get((), True):
-                problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
-                raise SettingsError([problem])
+    def setup_mapper(self) -> None:
+        """Make the stream maps of the streams that are read."""
+        self.mapper = make_mapper(self.config, cast("dict[str, MixpanelStream]", self.streams), self.logger)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over the state that an earlier run left.
@@ -250,10 +247,9 @@ class TapMixpanelStream(Tap):
         return command
 
     @classmethod
-    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:  # noqa: ARG003 - the SDK's
         """Try the streams that a run would read, and not those that nobody selected."""
-        if value != CliTestOptionValue.All.value:
-            super().cb_test(ctx, param, value)
+        if value == CliTestOptionValue.Disabled.value:
             return
         config: _ConfigInput = ctx.params["config"]
         catalog = _json_object("--catalog", ctx.params.get("catalog"))
@@ -262,7 +258,11 @@ class TapMixpanelStream(Tap):
             parse_env_config=config.parse_env,
             catalog=None if catalog is None else json.load(catalog),
         )
-        tap.run_sync_dry_run(streams=[stream for stream in tap.streams.values() if stream.selected])
+        if value == CliTestOptionValue.All.value:
+            tap.run_sync_dry_run(streams=tap.selected_streams)
+        else:
+            for stream in tap.selected_streams:
+                stream.write_schema()
         ctx.exit()
 
     @classmethod

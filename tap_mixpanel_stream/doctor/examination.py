@@ -115,9 +115,6 @@ class _Examination:
             self._report.warning("settings", warning)
         if not warnings:
             self._report.ok("settings", "complete, and they go together")
-        if not self._streams:
-            self._report.warning("settings", "the catalog selects no stream: a run would read nothing")
-            return
         outcome = self._ask(self._streams[0])
         is_let_in = self._is_let_in(outcome)
         self._check_clock()

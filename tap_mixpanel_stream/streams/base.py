@@ -245,8 +245,16 @@ class MixpanelStream(Stream, abc.ABC):
                 [f"the catalog's stream {self.name} has other columns than `raw` makes: discover the catalog again"]
             )
 
+    def write_schema(self) -> None:
+        """Write the stream's SCHEMA message."""
+        self._write_schema_message()
+
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
         """Ask for no signpost: a bookmark comes from a complete window, never from a record."""
+
+    def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:
+        """Return the batch configuration; `--test` writes its records to stdout."""
+        return None if self.ABORT_AT_RECORD_COUNT is not None else super().get_batch_config(config)
 
     def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
         for message in super()._generate_schema_messages():
@@ -318,8 +326,6 @@ class MixpanelStream(Stream, abc.ABC):
         context: Context | None = None,  # noqa: ARG002 - the SDK's
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Write batch files, portion by portion; the bookmark moves when a portion's last manifest is written."""
-        if batch_config.encoding.format != "jsonl":
-            raise SettingsError([f"batch_config: format {batch_config.encoding.format} is not written: use jsonl"])
         if len(self.stream_maps) > 1:
             raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):

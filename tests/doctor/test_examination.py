@@ -291,14 +291,6 @@ def test_only_what_the_catalog_selects_is_asked_for(only: str, never: str) -> No
     assert found.lines("ok")["plan"] == f"includes {only}"
 
 
-def test_a_catalog_that_selects_nothing_is_told() -> None:
-    with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of())
-        assert emulator.requests == []
-    assert "selects no stream" in found.lines("warning")["settings"]
-    assert found.queries == 0
-
-
 def test_a_filter_that_mixpanel_refuses_is_told_for_its_stream() -> None:
     with Emulator(project()) as emulator:
         found = examined(emulator.settings | YEAR | {"events_where": "properties[", "profiles_where": "user["})

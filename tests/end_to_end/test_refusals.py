@@ -13,6 +13,7 @@ from tests.pipeline import run_tap
 if TYPE_CHECKING:
     from pathlib import Path
 
+JSONL = {"format": "jsonl"}
 GOOD = {
     "project_id": "1",
     "service_account_username": "user",
@@ -95,6 +96,32 @@ GOOD = {
         ({"events_where": 'properties["a"] == "\ud83d"'}, ["events_where holds half a character"]),
         ({"event_names": ["\ud83d"]}, ["event_names holds half a character"]),
         ({"request_timeout": 10**10}, ["setting request_timeout"]),
+        ({"batch_config": {"encoding": JSONL}}, ["batch_config: storage.root is missing"]),
+        ({"batch_config": {"storage": {"root": "data"}}}, ["batch_config: encoding.format must be jsonl"]),
+        (
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "s3://key:12345@bucket"}}},
+            ["batch_config: storage.root with s3:// needs another package", "s3fs"],
+        ),
+        (
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "foo://key:12345@bucket"}}},
+            ["batch_config: storage.root begins with an unknown protocol"],
+        ),
+        (
+            {"batch_config": {"encoding": {"format": "parquet"}, "storage": {"root": "data"}}},
+            ["batch_config: encoding.format must be jsonl"],
+        ),
+        (
+            {"batch_config": {"encoding": JSONL, "storage": {"rot": "data"}}},
+            ["batch_config: unknown storage.rot: did you mean storage.root?"],
+        ),
+        (
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "data"}, "batch_size": "12345"}},
+            ["batch_config: batch_size must be an integer from 1"],
+        ),
+        (
+            {"batch_config": {"encoding": JSONL | {"compression": "12345"}, "storage": {"root": "data"}}},
+            ["setting batch_config.encoding.compression: its value is not one of gzip, none"],
+        ),
         ({"bad_lines": "skip", "bad_lines_path": "a\0b"}, ["bad_lines_path holds a character"]),
     ],
 )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.meltano.project import Project, filled_in
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.meltano.project import Project, filled_in, without_pip_urls
 from tests.newcomer import pages
 from tests.newcomer.programs import ROOT, asked_days
 
@@ -23,6 +23,8 @@ BLOCKS = pages.named("docs/meltano.md")
 MIXPANEL = SyntheticProject(
     first_day=dt.date(2023, 11, 1), last_day=dt.date(2024, 2, 29), events_per_day=20, profiles=5
 )
+
+PROFILE = {"$distinct_id": "a", "$properties": {}}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,7 @@ def test_shards_run_at_once_fail_as_one_and_the_daily_pipeline_goes_on(checkout:
 
 
 def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
+    """`meltano add --from-ref` copies settings and selection, and a run reads events, profiles and groups only."""
     (tmp_path / "tap-mixpanel-stream").mkdir()
     shutil.copy(ROOT / "plugin.yml", tmp_path / "tap-mixpanel-stream")
     (tmp_path / "own").mkdir()
@@ -102,16 +105,25 @@ def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
     )
     own.shell(f"{BLOCKS['in another project'].strip()} --no-install").well()
     added = own.definition.read_text()
-    for name in re.findall(r"^- name: (\w+)$", (ROOT / "plugin.yml").read_text(encoding="utf-8"), re.MULTILINE):
+    for name in re.findall(r"^  - name: (\w+)$", (ROOT / "plugin.yml").read_text(encoding="utf-8"), re.MULTILINE):
         assert f"- name: {name}\n" in added
     assert "sensitive: true" in added
+    assert "written" not in added
+    own.definition.write_text(without_pip_urls(added))
+    groups = {"group_profiles": '[{"name": "companies", "data_group_id": "-77"}]'}
+    with Emulator(FixedProject(profiles=[PROFILE], group_profiles={"-77": [PROFILE]})) as emulator:
+        own.fill_in(emulator.settings | groups | {"start_date": "2024-01-01", "end_date": "2024-01-02"})
+        out = own.shell("meltano invoke tap-mixpanel-stream").well()
+        assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
+    assert set(re.findall(r'"type":"SCHEMA","stream":"(\w+)"', out)) == {"events", "profiles", "companies"}
 
 
-def test_the_selection_shown_for_other_projects_is_that_of_the_checkout() -> None:
-    own = re.search(
-        r"^    select:\n((?:    - .*\n)+)", (ROOT / "meltano.yml").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    assert own
-    assert re.findall(r"'(.*?)'", BLOCKS["select by default"]) == re.findall(r"'(.*?)'", own[1])
+def test_the_definition_of_the_checkout_selects_the_same() -> None:
+    """plugin.yml and the checkout's meltano.yml carry one selection, and the README's command changes it."""
+    selections = [
+        re.findall(r"^ *- '([^']*\.\*)'$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        for name in ("meltano.yml", "plugin.yml")
+    ]
+    assert selections[0] == selections[1] != []
     [in_readme] = re.findall(r"^meltano select .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert in_readme in BLOCKS["select"].splitlines()

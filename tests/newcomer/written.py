@@ -5,6 +5,7 @@ The tests compare these texts with the files. To renew the files: `.venv/bin/pyt
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -57,6 +58,18 @@ def about() -> About:
     return told
 
 
+@functools.cache
+def selection() -> str:
+    """The streams that the tap reads by default, as a Meltano plugin definition selects them, in YAML."""
+    answer = subprocess.run([TAP, "--discover"], check=True, capture_output=True)
+    lines = ["select:", "- '*.*'"]
+    for stream in json.loads(answer.stdout)["streams"]:
+        [metadata] = [entry["metadata"] for entry in stream["metadata"] if not entry["breadcrumb"]]
+        if not metadata["selected"]:
+            lines.append(f"- '!{stream['tap_stream_id']}.*'")
+    return "\n".join(lines) + "\n"
+
+
 def own_settings(told: About) -> dict[str, dict[str, Any]]:
     """The tap's own settings; those that every SDK tap has come after the first of them."""
     names = list(told["settings"]["properties"])
@@ -81,8 +94,8 @@ def settings_table(settings: dict[str, dict[str, Any]]) -> str:
 
 
 def definition(told: About) -> str:
-    """Capabilities and settings as a Meltano plugin definition lists them, in YAML."""
-    lines = ["capabilities:", *(f"- {capability}" for capability in told["capabilities"]), "settings:"]
+    """Selection, capabilities and settings as a Meltano plugin definition lists them, in YAML."""
+    lines = [selection() + "capabilities:", *(f"- {capability}" for capability in told["capabilities"]), "settings:"]
     for name, spec in told["settings"]["properties"].items():
         lines += [f"- name: {name}", f"  label: {_quoted(spec['title'])}", f"  kind: {_kind(spec)}"]
         if options := spec.get("enum"):
@@ -160,9 +173,13 @@ _MARKED = re.compile(
 )
 
 
+# plugin.yml is copied into other projects, so it has no marks.
+_DEFINITION = re.compile(r"^(?P<inside>  select:\n.*)\Z", re.MULTILINE | re.DOTALL)
+
+
 def between_marks(text: str) -> list[tuple[int, int]]:
     """Where the parts of a file are that this module writes: from after one mark's line to before the other's."""
-    found = [match.span("inside") for match in _MARKED.finditer(text)]
+    found = [match.span("inside") for match in list(_MARKED.finditer(text)) or _DEFINITION.finditer(text)]
     if not found:
         raise ValueError("the marks are missing")
     return found
@@ -179,7 +196,7 @@ def files(told: About) -> dict[str, list[str]]:
     return {
         "README.md": [settings_table(own_settings(told))],
         "meltano.yml": [indented(definition(told), 4)],
-        "plugin.yml": [definition(told)],
+        "plugin.yml": [indented(definition(told), 2)],
         "docs/settings.md": [settings_table(own_settings(told)), settings_table(sdk_settings(told))],
         "docs/index.md": [site_map(pages(there))],
         "mkdocs.yml": [navigation(pages(there))],

@@ -1,0 +1,78 @@
+"""Which streams a run reads: those that the catalog selects, or without one those of the setting `streams`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk.singerlib import Catalog
+
+from .settings import SettingsError, closest_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .streams.base import MixpanelStream
+    from .tap import TapMixpanelStream
+
+
+def read_catalog(content: Mapping[str, Any]) -> Catalog:
+    """Read a catalog.
+
+    Raises:
+        SettingsError: It is not a Singer catalog.
+    """
+    try:
+        return Catalog.from_dict(dict(content))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise SettingsError(["--catalog is not a Singer catalog: discover it again"]) from None
+
+
+def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, Any]) -> None:
+    """Select the streams of the setting `streams`, if it is set, in place of events, profiles and groups.
+
+    Raises:
+        SettingsError: One of them is unknown.
+    """
+    wanted = config.get("streams")
+    if wanted is None:
+        return
+    names = [stream.name for stream in streams]
+    if not isinstance(wanted, list):
+        raise SettingsError(['setting streams takes a JSON array of strings, such as ["events", "profiles"]'])
+    unknown = [name for name in map(str, wanted) if name not in names]
+    if unknown:
+        raise SettingsError(
+            [f"streams: unknown stream {name}: did you mean {closest_stream(name, names)}?" for name in unknown]
+        )
+    for stream in streams:
+        stream.selected_by_default = stream.name in wanted
+
+
+def check_selection(tap: TapMixpanelStream) -> None:
+    """Check that a run has something to read, and knows what the catalog selects.
+
+    Raises:
+        SettingsError: It has not.
+    """
+    catalog, wanted = tap.input_catalog, tap.config.get("streams")
+    selected = {name for name, stream in tap.streams.items() if stream.selected}
+    if catalog is None:
+        if not selected:
+            raise SettingsError(["streams is empty: name the streams to read, or leave it out"])
+        return
+    for entry in catalog.streams:
+        name = entry.tap_stream_id
+        if not entry.metadata.resolve_selection().get((), True):
+            continue
+        if name not in tap.streams:
+            problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
+            raise SettingsError([problem])
+        if entry.stream not in {None, name}:
+            problem = f"the catalog calls the stream {name} by another name: rename it by stream_maps, __alias__"
+            raise SettingsError([problem])
+        if not entry.schema.to_dict().get("properties"):
+            raise SettingsError([f"the catalog's stream {name} has no columns: discover the catalog again"])
+    if not selected:
+        raise SettingsError(["the catalog selects no stream: set `selected` in the metadata of those to read"])
+    if wanted is not None and selected != set(wanted):
+        tap.logger.warning("streams is set, but the catalog decides: it selects %s", ", ".join(sorted(selected)))

@@ -1,0 +1,142 @@
+"""Stream maps as the SDK applies them, to the streams that are read; a mistake in one is named in one line."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import fnmatch
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk.helpers._catalog import get_selected_schema
+from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper
+
+from .settings import SettingsError, closest_stream
+from .streams.base import StreamError
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .streams.base import MixpanelStream
+
+# What the SDK offers an expression beside the record's columns and its functions.
+_NAMES = {"_", "record", "config", "__stream_name__", "__original_stream_name__"}
+_LONGEST_EXPRESSION = 200
+"""Characters of an expression that a message repeats."""
+
+
+def make_mapper(
+    config: Mapping[str, Any], streams: Mapping[str, MixpanelStream], logger: logging.Logger
+) -> PluginMapper:
+    """Make the SDK's mapper, for the selected streams only.
+
+    Args:
+        config: The configuration.
+        streams: All streams by name, those not selected among them.
+        logger: The tap's.
+
+    Raises:
+        SettingsError: `stream_maps` names an unknown stream, or cannot be applied to a selected one.
+    """
+    maps = config.get("stream_maps") or {}
+    for key, rules in maps.items():
+        _check_source(key, rules, streams)
+    # The SDK takes options out of it.
+    mapper = PluginMapper(plugin_config=copy.deepcopy(dict(config)), logger=logger)
+    for name, stream in streams.items():
+        if not stream.selected:
+            continue
+        schema = get_selected_schema(name, stream.effective_schema, stream.mask)
+        columns = set(schema.get("properties", ()))
+        applied = {key: rules for key, rules in maps.items() if isinstance(rules, dict) and _applies(key, rules, name)}
+        for key, rules in applied.items():
+            _check_expressions(key, rules)
+        try:
+            mapper.register_raw_stream_schema(name, schema, stream.primary_keys)
+        except Exception as error:  # noqa: BLE001 - the SDK lets any of them through
+            raise SettingsError([f"stream_maps: {name}: {error or type(error).__name__}"]) from None
+        for stream_map in mapper.stream_maps[name]:
+            if isinstance(stream_map, CustomStreamMap):
+                _check_names(name, applied, columns, stream_map)
+                stream_map._eval = _naming_failures(name, stream_map._eval)  # type: ignore[method-assign] # noqa: SLF001
+    return mapper
+
+
+def _check_source(key: str, rules: object, streams: Mapping[str, MixpanelStream]) -> None:
+    source = rules.get(MAPPER_SOURCE_OPTION, key) if isinstance(rules, dict) else key
+    if not source.startswith("__") and not fnmatch.filter(streams, source):
+        raise SettingsError([f"stream_maps: unknown stream {source}: did you mean {closest_stream(source, streams)}?"])
+    if source.startswith("__") and not (source == "__else__" and (rules is None or rules == NULL_STRING)):
+        raise SettingsError([f"stream_maps: {source}: the one option beside streams is __else__, with null"])
+
+
+def _applies(key: str, rules: Mapping[str, Any], stream: str) -> bool:
+    return fnmatch.fnmatch(stream, rules.get(MAPPER_SOURCE_OPTION, key))
+
+
+def _expressions(rules: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the expressions of a map, each with what it is for."""
+    for name, rule in rules.items():
+        is_option = name.startswith("__") and name != "__filter__"
+        if isinstance(rule, str) and rule != NULL_STRING and not is_option:
+            yield name, rule
+
+
+def _check_expressions(key: str, rules: Mapping[str, Any]) -> None:
+    for name, expression in _expressions(rules):
+        try:
+            is_expression = [type(part) for part in ast.parse(expression).body] == [ast.Expr]
+            reason = ""
+        except (SyntaxError, ValueError) as error:
+            is_expression, reason = False, f": {getattr(error, 'msg', error)}"
+        if not is_expression:
+            raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)} is not an expression{reason}"])
+
+
+def _check_names(
+    stream: str, maps: Mapping[str, dict[str, Any]], columns: set[str], stream_map: CustomStreamMap
+) -> None:
+    """Refuse names that the SDK cannot resolve, before a record fails by them."""
+    known = columns | _NAMES | set(stream_map.functions)
+    if importlib.util.find_spec("faker"):
+        known.add("fake")
+    for key, rules in maps.items():
+        for name, expression in _expressions(rules):
+            used = [node for node in ast.walk(ast.parse(expression)) if isinstance(node, ast.Name)]
+            own = {node.id for node in used if isinstance(node.ctx, ast.Store)}
+            for unknown in (node.id for node in used if node.id not in known | own):
+                if unknown == "self" and name in columns:
+                    continue
+                reason = f"{stream} has no column or function {unknown}"
+                if unknown == "fake":
+                    reason = "fake needs the package faker: install it beside the tap"
+                raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)}: {reason}"])
+
+
+def _naming_failures(stream: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a stream map's evaluation whose failures name setting, stream and expression."""
+
+    def evaluated(*, expr: str, property_name: str | None, **options: Any) -> Any:
+        try:
+            return evaluate(expr=expr, property_name=property_name, **options)
+        except RecursionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an expression can raise any
+            where = f"{stream}: stream_maps: {property_name or '__filter__'}: {_shown(expr)}"
+            raise StreamError(f"{where} failed on a record: {_reason(error)}") from None
+
+    return evaluated
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    if isinstance(cause, KeyError):
+        return f"there is no key {cause}: use .get()"
+    # The message of a ValueError repeats the value, which is the record's.
+    return type(cause).__name__ if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
+
+
+def _shown(expression: str) -> str:
+    cut = expression if len(expression) <= _LONGEST_EXPRESSION else expression[:_LONGEST_EXPRESSION] + "…"
+    return f"`{' '.join(cut.split())}`"

@@ -1,0 +1,131 @@
+"""A run reads what the catalog selects, or the setting `streams`, and fails where that is nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.pipeline import catalog_of, run_tap
+
+DAY = dt.date(2024, 1, 15)
+EVENT = b'{"event":"Purchase","properties":{"time":1705328401,"distinct_id":"u1","$insert_id":"a"}}'
+PROJECT = FixedProject(
+    {DAY: [EVENT]},
+    profiles=[{"$distinct_id": "u1", "$properties": {}}],
+    group_profiles={"-77": [{"$distinct_id": "acme", "$properties": {}}]},
+    cohorts=[{"id": 1000, "name": "Cohort One"}],
+)
+SETTINGS = {"start_date": str(DAY), "end_date": str(DAY), "oauth_token": "t0ken", "project_id": "1"}
+GROUP = {"group_profiles": [{"name": "companies", "data_group_id": "-77"}]}
+
+
+def changed(name: str, root: dict[str, Any] | None = None, **entry: Any) -> dict[str, Any]:
+    """A catalog that selects one stream, whose entry or its metadata has been changed by hand."""
+    catalog = catalog_of(name)
+    [stream] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == name]
+    stream |= entry
+    for each in stream["metadata"]:
+        if not each["breadcrumb"]:
+            each["metadata"] |= root or {}
+    return catalog
+
+
+@pytest.mark.parametrize("option", [None, "--test", "--test=schema", "--doctor"])
+@pytest.mark.parametrize("reason", ["empty catalog", "no streams", "all deselected", "streams"])
+def test_nothing_selected_fails(reason: str, option: str | None) -> None:
+    """A run that would read nothing ends with 1 and says why."""
+    catalogs: dict[str, dict[str, Any]] = {
+        "empty catalog": {},
+        "no streams": {"streams": []},
+        "all deselected": catalog_of(),
+    }
+    settings: dict[str, Any] = SETTINGS | ({"streams": []} if reason == "streams" else {})
+    run = run_tap(settings, *([option] if option else []), catalog=catalogs.get(reason))
+    assert run.exit_code == 1
+    assert run.stdout == b""
+    [error] = run.errors
+    assert ("streams is empty" if reason == "streams" else "the catalog selects no stream") in error
+
+
+def test_streams_selects_without_a_catalog() -> None:
+    """`streams` replaces the streams selected by default; groups count among these."""
+    with Emulator(PROJECT) as emulator:
+        settings: dict[str, Any] = {"start_date": str(DAY), "end_date": str(DAY)} | GROUP | emulator.settings
+        assert set(run_tap(settings).well().schemas()) == {"events", "profiles", "companies"}
+        run = run_tap(settings | {"streams": ["cohorts", "events"]}).well()
+    assert list(run.schemas()) == ["events", "cohorts"]
+    assert run.records("events")
+    assert run.records("cohorts")
+    assert run.problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [
+        ("exports", "events"),
+        ("Events", "events"),
+        ("engage", "profiles"),
+        ("cohort", "cohorts"),
+        ("company", "companies"),
+    ],
+)
+def test_an_unknown_stream_in_streams_is_refused(name: str, closest: str) -> None:
+    """The message names the closest stream, also where it has another name in tap-mixpanel."""
+    for option in ([], ["--discover"]):
+        run = run_tap(SETTINGS | GROUP | {"streams": ["events", name]}, *option)
+        assert run.exit_code == 1
+        assert run.errors == [f"streams: unknown stream {name}: did you mean {closest}?"]
+
+
+def test_the_catalog_wins_over_streams(only_profiles: dict[str, Any]) -> None:
+    """With a catalog `streams` does nothing, and a warning says so where the two differ."""
+    with Emulator(PROJECT) as emulator:
+        run = run_tap(emulator.settings | {"streams": ["cohorts"]}, catalog=only_profiles).well()
+        agreed = run_tap(emulator.settings | {"streams": ["profiles"]}, catalog=only_profiles).well()
+    assert set(run.schemas()) == set(agreed.schemas()) == {"profiles"}
+    [warning] = run.problems
+    assert "streams is set, but the catalog decides: it selects profiles" in warning
+    assert agreed.problems == []
+
+
+def test_keys_can_come_from_the_metadata() -> None:
+    """`table-key-properties` is honoured where the entry has no key_properties, as the SDK does."""
+    catalog = changed("events", {"table-key-properties": ["event_name", "insert_id"]}, key_properties=None)
+    with Emulator(PROJECT) as emulator:
+        run = run_tap(emulator.settings | {"start_date": str(DAY), "end_date": str(DAY)}, catalog=catalog).well()
+    assert run.schemas()["events"]["key_properties"] == ["event_name", "insert_id"]
+    assert len(run.records()) == 1
+
+
+@pytest.mark.parametrize(
+    ("catalog", "says"),
+    [
+        (changed("events", stream="mixpanel_events"), "the catalog calls the stream events by another name"),
+        (changed("events", schema={}), "the catalog's stream events has no columns"),
+        ({"streams": [{}]}, "--catalog is not a Singer catalog"),
+        ({"streams": [{"tap_stream_id": "events", "metadata": 1}]}, "--catalog is not a Singer catalog"),
+        ({"streams": ["events"]}, "--catalog is not a Singer catalog"),
+    ],
+    ids=["renamed", "no columns", "no id", "metadata", "names"],
+)
+def test_a_catalog_that_cannot_work_is_refused(catalog: dict[str, Any], says: str) -> None:
+    """A renamed stream, an empty schema and a broken file are refused in words."""
+    run = run_tap(SETTINGS, catalog=catalog)
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert says in error
+
+
+def test_the_schema_test_writes_what_a_run_would() -> None:
+    """`--test=schema` writes the selected streams with their selected columns, and asks for nothing."""
+    assert set(run_tap(SETTINGS | GROUP, "--test=schema").well().schemas()) == {"events", "profiles", "companies"}
+    catalog = catalog_of("events", "cohorts", deselected={"events": ["distinct_id"]})
+    run = run_tap(SETTINGS, "--test=schema", catalog=catalog).well()
+    assert list(run.schemas()) == ["events", "cohorts"]
+    columns = {name: list(message["schema"]["properties"]) for name, message in run.schemas().items()}
+    assert columns["events"] == ["event_name", "event_time", "insert_id", "properties"]
+    assert {"id", "name"} <= set(columns["cohorts"])
+    assert run.records("events") == []

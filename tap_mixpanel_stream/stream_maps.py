@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper
+from singer_sdk.singerlib import Schema
 
 from .settings import SettingsError, closest_stream
 from .streams.base import StreamError
@@ -47,7 +48,9 @@ def make_mapper(
     for name, stream in streams.items():
         if not stream.selected:
             continue
-        schema = get_selected_schema(name, stream.effective_schema, stream.mask)
+        # By the class for catalogs, so that a SCHEMA message is the same with a catalog and without.
+        declared = Schema.from_dict(stream.effective_schema).to_dict()
+        schema = get_selected_schema(name, declared, stream.mask)
         columns = set(schema.get("properties", ()))
         applied = {key: rules for key, rules in maps.items() if isinstance(rules, dict) and _applies(key, rules, name)}
         for key, rules in applied.items():

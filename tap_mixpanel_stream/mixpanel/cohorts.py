@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .document import decoded, fetch
+from .document import Id, decoded, fetch
 from .engage import EngageOptions, pages
 from .query import Query
 
@@ -45,7 +45,7 @@ class Cohort:
 class _Listed(msgspec.Struct):
     """What must be right for the members to be asked for."""
 
-    id: int
+    id: Id
     data_group_id: int | str | None = None
     count: msgspec.Raw = msgspec.Raw(b"null")
 

@@ -7,7 +7,7 @@ anything of it is used, and what does not fit is asked for again like any other 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -26,6 +26,10 @@ T = TypeVar("T")
 
 _LIMIT = 64 * 1024 * 1024
 """Bytes of a document, unpacked, that are held in memory at the most."""
+
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""The number of something in Mixpanel, which messages repeat. JSON allows thousands of digits."""
 
 
 class WrongShapeError(ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .document import WrongShapeError, decoded, fetch
+from .document import Id, WrongShapeError, decoded, fetch
 from .query import Query
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Funnel:
 
 
 class _Listed(msgspec.Struct):
-    funnel_id: int
+    funnel_id: Id
     name: msgspec.Raw = msgspec.Raw(b"null")
 
 

@@ -154,7 +154,7 @@ class Scrambled:
                 (packed + rng.randbytes(20), b"gzip"),
                 (packed + gzip.compress(b""), b"gzip"),
                 (packed * 2 + b"\x1f\x8b", b"gzip"),
-                (_blank_lines(rng.choice([10**6, 3 * 10**8])) + packed, b"gzip"),
+                (_blank_lines(rng.choice([10**6, 10**8])) + packed, b"gzip"),
                 (_blank_lines(10**7)[:-4], b"gzip"),
                 (gzip.compress(b"") * 1000 + cut, b"gzip"),
                 (packed, None),

@@ -23,6 +23,7 @@ from .errors import (
     TooManyRequests,
     Transient,
     failure,
+    hide,
     shown,
 )
 from .framing import FramingError
@@ -87,6 +88,7 @@ class Client:
             workspace_id: A data view, for the query API (Mixpanel's docs).
             zone: The project's time zone, which decides what today is.
         """
+        hide(auth.secrets)
         self._hosts = hosts
         self._auth = auth
         self.quota = quota
@@ -224,7 +226,6 @@ class Client:
             location=response.headers.get("Location"),
             limit=read_rate_limit(response.headers, now, body),
             today=now.astimezone(self._zone).date(),
-            secrets=self._auth.secrets,
         )
 
 

@@ -26,9 +26,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from ..logging_filters import pattern_of
 from .rate_limit import RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import date, datetime
 
 Kind = Literal[
@@ -238,14 +240,21 @@ _TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", r
 _HISTORY = re.compile(r"exceeds (\d{1,5}) days into the past", re.IGNORECASE)
 
 
-def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
+_hidden: list[re.Pattern[str]] = []
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have `shown` write `***` in place of these secrets, and of the passwords of proxies, in any form."""
+    _hidden[:] = [pattern_of(secrets)]
+
+
+def shown(text: str) -> str:
     """Return text from a server or proxy as a message may repeat it. No such text is shown or logged in another way.
 
     It is on one line, without control characters and secrets, and at most 200 characters long.
 
     Args:
         text: A body, a header or a value in one.
-        secrets: Texts that must not be shown, should the server repeat them.
     """
     try:
         parsed = json.loads(text)
@@ -255,8 +264,8 @@ def shown(text: str, secrets: tuple[str, ...] = ()) -> str:
         text = parsed["error"]
     elif text.lstrip().startswith("<"):
         text = _TAG.sub(" ", text[:_READ_FOR_IT])
-    for secret in secrets:
-        text = text.replace(secret, "***")
+    for pattern in _hidden:
+        text = pattern.sub("***", text)
     # Categories C*: control and format characters, which a terminal may obey; lone surrogates, which no log can hold.
     text = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in text)
     text = " ".join(text.split())
@@ -288,7 +297,6 @@ def failure(
     location: str | None = None,
     limit: RateLimit | None = None,
     today: date | None = None,
-    secrets: tuple[str, ...] = (),
 ) -> MixpanelError:
     """Return the error that an answer other than 200 stands for.
 
@@ -301,7 +309,6 @@ def failure(
         location: The `Location` header.
         limit: What the answer says about the rate limit.
         today: The project's today, from which the plan's history is counted.
-        secrets: Texts that must not be shown, should the server repeat them.
     """
     rule = rule_for(status, body)
     remedy = rule.remedy.format(
@@ -310,7 +317,7 @@ def failure(
         narrowed_by=_either(narrowed_by) or _NO_SETTING,
         first_day=_first_day(body, today),
     )
-    said = shown(body, secrets)
+    said = shown(body)
     message = f"{what}: Mixpanel answered {status}, {remedy}" + (f". It said: {said}" if said else "")
     if rule.action is Action.WAIT:
         return TooManyRequests(message, limit=limit)

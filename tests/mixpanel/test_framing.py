@@ -243,6 +243,34 @@ def test_a_proxys_password_can_be_of_any_letters(connect: Connect, monkeypatch: 
         assert "Proxy-Authorization: Basic dXNlcjpwxIVzc+adsQ==\r\n" in proxy.requests[0]
 
 
+def test_no_proxy_repeats_its_password(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own words are shown, without the password in any form, and without what a terminal would obey."""
+    said = "407 you sent\x1b[31m user:hunter3-hunter3 as dXNlcjpodW50ZXIzLWh1bnRlcjM="
+    with Server(answer(b"", status=said)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:hunter3-hunter3@"))
+        message = str(error_of(connect(AWAY)))
+    assert "407 you sent [31m user:*** as ***" in message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(b"x", headers=["Content-Encoding: hunter2-hunter2"]),
+        answer(b"x", headers=["Transfer-Encoding: bmFtZTpodW50ZXIyLWh1bnRlcjI="]),
+        answer(b"", status="302 Found", headers=["Location: http://hunter2-hunter2/"]),
+        answer(b"hunter2-hunter2 " * 90, status="400 No"),
+        answer(b"x" * 195 + b"hunter2-hunter2", status="400 No"),
+    ],
+)
+def test_no_server_repeats_a_secret(connect: Connect, response: bytes) -> None:
+    """Wherever it stands in a response."""
+    with Server(response) as server:
+        message = str(error_of(connect(server)))
+    assert "hunter" not in message
+    assert "bmFtZTp" not in message
+
+
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
 def test_a_missing_certificate_file_is_named(

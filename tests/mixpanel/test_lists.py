@@ -91,6 +91,7 @@ def test_an_answer_is_taken_as_it_came(question: Ask[object], ask: Asking[object
         answer(b'{"error":"query timed out","status":"error"}'),
         answer(b'{"status":"error","results":[]}'),
         answer(b'[{"id":"x","funnel_id":"x"}]'),
+        answer(b'[{"id":%b,"funnel_id":%b}]' % (b"9" * 4000, b"9" * 4000)),
         answer(b'{"results":[],"data":[],"status":"ok" '),
         answer(b"[" * 10**6),
         answer(b'["\xff"]'),

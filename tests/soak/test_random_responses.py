@@ -73,13 +73,14 @@ VALUES = (
     b"keep-alive, upgrade",
     b"\xd9\xa3",
     b"1e3",
+    b'"project";q=0;w=3600;r=0;t=999999999, "project-concurrency";r=0',
     b"0",
     SECRET.encode(),
 )
 NAMES = (
     b"Retry-After Date Location Set-Cookie Content-Type Content-Encoding Connection Keep-Alive Upgrade Trailer Via "
     b"Transfer-Encoding Content-Length Content-Range WWW-Authenticate Proxy-Authenticate Strict-Transport-Security Age "
-    b"Content-MD5 X-\xff X_y"
+    b"Content-MD5 RateLimit RateLimit-Policy X-\xff X_y"
 ).split()
 
 

@@ -73,6 +73,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(5)  # it may be taking in a last connection
         self._listening.close()
         for taken in self._taken:
             with contextlib.suppress(OSError):

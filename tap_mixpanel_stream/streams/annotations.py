@@ -38,6 +38,14 @@ class AnnotationsStream(FlatStream):
         lifted=("user",),
     )
 
+    # Whether annotations before `start_date` are left out.
+    _is_cut = False
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether this run delivers all annotations."""
+        return super().refreshes and not self._is_cut
+
     def check_start(self) -> None:
         """Refuse credentials that the app API does not take."""
         if isinstance(self.settings.auth, ProjectSecret):
@@ -56,6 +64,7 @@ class AnnotationsStream(FlatStream):
             if refused.kind != "history" or start_date is None:
                 raise
             listed = list_annotations(self.client, self.retrying, start_date)
+            self._is_cut = True
             self.log(
                 "the plan's history is limited: annotations before start_date, %s, are left out",
                 start_date,

@@ -12,6 +12,7 @@ import pty
 import struct
 import subprocess
 import termios
+import time
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_stream.delivery.portion import Portion
@@ -67,11 +68,29 @@ def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, An
     assert b"requests left" not in out
 
 
+def test_the_bar_goes_on_while_the_target_is_slow(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """The bar's clock runs on while stdout is not read."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    screen, deadline = "", time.monotonic() + 60
+    with Emulator(project()) as emulator:
+        line = command(tmp_path, emulator.settings | DAYS, catalog=only_events)
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=follower, env=ENVIRONMENT) as tap:
+            os.close(follower)
+            while "00:03" not in screen and time.monotonic() < deadline:
+                screen += os.read(leader, 65536).decode()
+            tap.communicate()
+            assert tap.returncode == 0
+    os.close(leader)
+    assert "00:02" in screen
+    assert "00:03" in screen
+
+
 def test_a_log_has_plain_lines_and_no_bar(only_events: dict[str, Any]) -> None:
     with Emulator(project()) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=only_events).well()
     assert not any("\r" in line or "%|" in line for line in run.stderr)
-    [summary] = [line for line in run.stderr if "records in " in line]
+    [summary] = [line for line in run.stderr if "waited for quota, " in line]
     assert f"{len(run.records()):,} records in 3 windows" in summary
     assert "3 requests, 0 s waited for quota, 0 bad lines" in summary
     assert "bookmark from none to 2024-01-10T00:00:00+00:00" in summary
@@ -81,7 +100,7 @@ def test_the_summary_says_where_the_bookmark_was(only_events: dict[str, Any]) ->
     with Emulator(project()) as emulator:
         first = run_tap(emulator.settings | DAYS, catalog=only_events).well()
         second = run_tap(emulator.settings | DAYS, catalog=only_events, state=first.states[-1]).well()
-    [summary] = [line for line in second.stderr if "records in " in line]
+    [summary] = [line for line in second.stderr if "waited for quota, " in line]
     assert "bookmark from 2024-01-10T00:00:00+00:00 to 2024-01-10T00:00:00+00:00" in summary
 
 
@@ -93,7 +112,7 @@ def test_a_structured_log_has_stream_window_and_counts_as_fields(only_events: di
     lines = [json.loads(line) for line in run.stderr if line.startswith("{")]
     [retry] = [line for line in lines if "trying again" in line["message"]]
     assert (retry["stream_name"], retry["extra"]["window"]) == ("events", "2024-01-04..2024-01-06")
-    [summary] = [line for line in lines if "records in " in line["message"]]
+    [summary] = [line for line in lines if "waited for quota, " in line["message"]]
     assert summary["stream_name"] == "events"
     assert summary["extra"]["records"] == len(run.records())
     assert summary["extra"]["windows"] == 3

@@ -78,7 +78,7 @@ class Case:
     def set_aside(self) -> list[bytes]:
         """The lines in the file for those that are no events."""
         path = self.extra.get("bad_lines_path")
-        return Path(path).read_bytes().splitlines() if path else []
+        return Path(path).read_bytes().splitlines() if path and Path(path).exists() else []
 
     def once(self) -> str:
         """Let the fault strike one request of a run in this process."""

@@ -32,7 +32,7 @@ NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
 # What a wheel is made of.
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.
-CORE = tests $(addprefix --ignore=tests/,clients examples meltano newcomer release targets)
+CORE = tests $(addprefix --ignore=tests/,clients examples meltano docs release targets)
 # As many test files at a time as there are cores, within what memory has room for.
 AT_ONCE = --numprocesses auto --maxprocesses 4 --dist loadfile
 

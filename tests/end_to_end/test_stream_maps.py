@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.newcomer import pages
+from tests.docs import pages
 from tests.pipeline import catalog_of, run_tap
 
 DAYS = {"start_date": "2024-01-02", "end_date": "2024-01-02"}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.newcomer.pages import blocks
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs.pages import blocks
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts.generate_docs import about
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota, SyntheticProject
+from tests.docs.programs import ROOT, asked_days
 from tests.examples.backfill import (
     FIRST_DAY,
     LAST_DAY,
@@ -25,8 +27,6 @@ from tests.examples.backfill import (
     scripts,
     section,
 )
-from tests.newcomer.programs import ROOT, asked_days
-from tests.newcomer.written import about
 from tests.pipeline import catalog_of, run_tap
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, Quota, SyntheticProject
+from tests.docs.programs import ROOT
 from tests.examples.backfill import (
     FIRST_DAY,
     LAST_DAY,
@@ -32,7 +33,6 @@ from tests.examples.backfill import (
     orchestrator,
     section,
 )
-from tests.newcomer.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.newcomer.pages import blocks
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs.pages import blocks
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.docs import pages
+from tests.docs.programs import ROOT, asked_days
 from tests.meltano.project import Project, filled_in, without_pip_urls
-from tests.newcomer import pages
-from tests.newcomer.programs import ROOT, asked_days
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
+from tests.docs.programs import asked_days
 from tests.meltano.project import STATE_ID, Project, ended
-from tests.newcomer.programs import asked_days
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.docs import pages
+from tests.docs.programs import ROOT, asked_days
 from tests.meltano.project import LOADERS, Project
-from tests.newcomer import pages
-from tests.newcomer.programs import ROOT, asked_days
 from tests.records import reference
 from tests.targets.loading import KEYS, PAGE, TARGETS, shown_settings
 

@@ -9,9 +9,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.docs import pages
+from tests.docs.programs import asked_days
 from tests.meltano.project import STATE_ID, ended
-from tests.newcomer import pages
-from tests.newcomer.programs import asked_days
 
 if TYPE_CHECKING:
     from tests.meltano.project import Project

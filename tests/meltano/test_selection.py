@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.newcomer import pages
+from tests.docs import pages
 
 if TYPE_CHECKING:
     from tests.meltano.project import Project

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.newcomer.programs import ENVIRONMENT, ROOT
+from tests.docs.programs import ENVIRONMENT, ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERSION: str = PROJECT["version"]

@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
-from tests.newcomer.programs import ROOT
+from tests.docs.programs import ROOT
 from tests.release.packaged import BUILDER, TOOLS, WHEEL, made, said
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT
 from tests.release.packaged import INSTALLED, PROJECT, SDIST, TOOLS, VERSION, WHEEL, made, said
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
 def test_the_sdist_holds_what_its_tests_need() -> None:
     with tarfile.open(SDIST) as sdist:
         top = {name.split("/")[1] for name in sdist.getnames()}
-    assert {"tap_mixpanel_stream", "tests", "benchmarks", "docs", "examples", ".github"} <= top
+    assert {"tap_mixpanel_stream", "tests", "benchmarks", "docs", "examples", "scripts", ".github"} <= top
     assert {"Makefile", "Dockerfile", "constraints.txt", "constraints-lowest.txt", "meltano.yml", "mkdocs.yml"} <= top
     assert not {name for name in top if name.startswith((".venv", ".env", "output"))}
 

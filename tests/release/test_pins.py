@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.newcomer.programs import ROOT
+from tests.docs.programs import ROOT
 from tests.release.packaged import PROJECT
 
 LISTS = [

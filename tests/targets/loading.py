@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tests.newcomer import pages
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, installed
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, installed
 from tests.targets.source import Reading, Row, spelled
 
 if TYPE_CHECKING:

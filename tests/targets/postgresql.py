@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.newcomer.programs import ROOT
+from tests.docs.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

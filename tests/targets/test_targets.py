@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault
-from tests.newcomer import pages
+from tests.docs import pages
 from tests.targets.loading import KEYS, PAGE, TARGETS, Target
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
 

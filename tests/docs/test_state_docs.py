@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.docs.programs import ROOT, asked_days
 from tests.mixpanel.turned_clock import TurnedClock
-from tests.newcomer.programs import ROOT, asked_days
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 

@@ -8,8 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.newcomer import pages
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, asked_days, installed
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, asked_days, installed
 
 if TYPE_CHECKING:
     from pathlib import Path

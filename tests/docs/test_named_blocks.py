@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.newcomer import pages
+from tests.docs import pages
 
 LOADERS = ("postgres", "duckdb", "jsonl", "csv")
 KNOWN = {

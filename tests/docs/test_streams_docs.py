@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.docs.programs import ROOT
 from tests.mixpanel.turned_clock import TurnedClock
-from tests.newcomer.programs import ROOT
 from tests.pipeline import catalog_of, run_tap
 from tests.soak.in_process import run_here
 

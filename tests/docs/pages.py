@@ -24,7 +24,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.newcomer.programs import ROOT
+from tests.docs.programs import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

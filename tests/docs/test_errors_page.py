@@ -6,8 +6,8 @@ import ast
 import re
 
 from tap_mixpanel_stream.mixpanel.errors import TABLE
-from tests.newcomer.pages import text_of
-from tests.newcomer.programs import ROOT
+from tests.docs.pages import text_of
+from tests.docs.programs import ROOT
 from tests.pipeline import run_tap
 
 PAGE = text_of("docs/errors.md")

@@ -1,6 +1,7 @@
-"""What the tap says of itself, as README.md, docs/, meltano.yml and plugin.yml repeat it, and the list of the pages.
+"""Generate the settings and the lists of pages in README.md, docs/, meltano.yml, plugin.yml and mkdocs.yml.
 
-The tests compare these texts with the files. To renew the files: `.venv/bin/python tests/newcomer/written.py`
+Run `.venv/bin/python scripts/generate_docs.py` after a change of the settings or of the pages. A test compares the
+files with what this module generates.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TAP = Path(sys.executable).with_name("tap-mixpanel-stream")
-RENEW = "run `.venv/bin/python tests/newcomer/written.py` to renew it"
+RENEW = "run `.venv/bin/python scripts/generate_docs.py` to renew it"
 
 About = dict[str, Any]
 
@@ -166,9 +167,9 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-# In YAML `# written from here`, in Markdown `<!-- written from here -->`, closed by the same with `to here`.
+# In YAML `# begin: generated`, in Markdown `<!-- begin: generated -->`, closed by the same with `end: generated`.
 _MARKED = re.compile(
-    r"^ *(?:#|<!--) written from here[^\n]*\n(?P<inside>.*?)^ *(?:#|<!--) to here",
+    r"^ *(?:#|<!--) begin: generated[^\n]*\n(?P<inside>.*?)^ *(?:#|<!--) end: generated",
     re.MULTILINE | re.DOTALL,
 )
 

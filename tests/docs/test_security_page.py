@@ -8,7 +8,7 @@ import pytest
 import simpleeval
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.newcomer.pages import text_of
+from tests.docs.pages import text_of
 from tests.pipeline import run_tap
 
 PAGE = text_of("docs/security.md")

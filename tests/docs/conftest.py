@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.newcomer import written
+from scripts import generate_docs
 
 
 @pytest.fixture(scope="session")
-def about() -> written.About:
+def about() -> generate_docs.About:
     """What the installed command says of itself."""
-    return written.about()
+    return generate_docs.about()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.newcomer import written
-from tests.newcomer.written import RENEW, ROOT
+from scripts import generate_docs
+from scripts.generate_docs import RENEW, ROOT
 
 if TYPE_CHECKING:
-    from tests.newcomer.written import About
+    from scripts.generate_docs import About
 
 VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 
@@ -21,7 +21,7 @@ VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 )
 def test_settings_capabilities_and_pages_are_those_that_there_are(name: str, about: About) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == written.renewed(text, written.files(about)[name]), f"{name} is out of step: {RENEW}"
+    assert text == generate_docs.renewed(text, generate_docs.files(about)[name]), f"{name} is out of step: {RENEW}"
 
 
 def test_every_setting_has_a_title_and_a_description(about: About) -> None:
@@ -31,7 +31,7 @@ def test_every_setting_has_a_title_and_a_description(about: About) -> None:
 
 def test_the_readme_names_the_settings_of_the_sdk(about: About) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [name for name in written.sdk_settings(about) if f"`{name}`" not in text] == []
+    assert [name for name in generate_docs.sdk_settings(about) if f"`{name}`" not in text] == []
 
 
 def test_the_example_of_secrets_knows_all_secrets_and_only_settings(about: About) -> None:
@@ -49,7 +49,7 @@ def test_the_example_of_secrets_shows_defaults(about: About) -> None:
     settings = about["settings"]["properties"]
     for _, name, value in VARIABLE.findall(text):
         if "default" in (spec := settings[name.lower()]):
-            assert value.strip("\"'") == written.plain(spec["default"]), name
+            assert value.strip("\"'") == generate_docs.plain(spec["default"]), name
 
 
 def test_the_example_of_secrets_uses_one_way_in(about: About) -> None:

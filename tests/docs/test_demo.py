@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 
 if TYPE_CHECKING:
     from pathlib import Path

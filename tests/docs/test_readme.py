@@ -12,14 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
-from tests.newcomer import pages
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
 from tests.pipeline import run_tap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.newcomer.written import About
+    from scripts.generate_docs import About
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-10"}

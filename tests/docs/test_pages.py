@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
-from tests.newcomer import pages
-from tests.newcomer.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.pipeline import run_tap
 
 if TYPE_CHECKING:

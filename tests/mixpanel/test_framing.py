@@ -66,7 +66,7 @@ def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.
 
 
 HELD = {
-    "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "not valid HTTP: it has more headers"),
+    "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "not valid HTTP: it has more headers"),
     "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no answer from 127.0.0.1 within"),
     "headers, fast": (
         endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 900 + b"\r\n"),

@@ -17,7 +17,7 @@ KNOWN = {
     },
     "docs/meltano.md": {
         *("emulator", "run against the emulator", "first steps", "doctor", "settings", "in another project"),
-        *("select by default", "select", "job and schedule", "state", "set back", "full refresh"),
+        *("select", "job and schedule", "state", "set back", "full refresh"),
         *("backfill.sh", "several at once", "go on from the last shard"),
     },
 }

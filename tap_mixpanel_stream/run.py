@@ -14,6 +14,7 @@ from .delivery.stdout import SIGNAL_BASE, Interrupted, StdoutError, TargetGoneEr
 from .mixpanel.errors import MixpanelError, Refused
 from .settings import SettingsError
 from .streams.base import DiskError, StreamError
+from .streams.progress import counted
 
 if TYPE_CHECKING:
     import logging
@@ -105,9 +106,9 @@ class Run:
         streams = {"done": self.done, "failed": list(self.failed), "not finished": left}
         told = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
         self._log.info(
-            "run: streams %s; %s records in %.0f s; exit code %d",
+            "run: streams %s; %s in %.0f s; exit code %d",
             ", ".join(told),
-            f"{records:,}",
+            counted(records, "record"),
             seconds,
             exit_code,
             extra={

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import json
 import logging
 import os
@@ -27,7 +26,7 @@ from .mixpanel.quota import Quota
 from .records.shapes import shapes_for
 from .run import Run, tell
 from .selection import check_selection, read_catalog, select_by_default
-from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, groups_in, prepare
+from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, closest_stream, groups_in, prepare
 from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
@@ -64,12 +63,16 @@ class TapMixpanelStream(Tap):
             options["config"] = {**(options.get("config") or {}), **found}
         if isinstance(options.get("catalog"), dict):
             options["catalog"] = read_catalog(options["catalog"])
+        # How messages call the state.
+        self.state_source: str = options.pop("state_source", "--state")
         self.lines = LineWriter(self.stdout)
         super().__init__(message_writer=self.lines, **options)
         if options.get("validate_config", True):
             check_selection(self)
             for stream in self.selected_streams:
                 stream.check_start()
+            for warning in self.state_warnings():
+                self.logger.warning("%s", warning)
 
     def discover_streams(self) -> list[MixpanelStream]:
         """Make all streams. Needs no settings and asks nobody.
@@ -116,12 +119,21 @@ class TapMixpanelStream(Tap):
         """
         bookmarks = state.get("bookmarks", {})
         if state and "bookmarks" not in state:
-            problem = "--state has no bookmarks: give it what stands under `value` in the last STATE message"
-            raise SettingsError([problem])
+            problem = "has no bookmarks: give it what stands under `value` in the last STATE message"
+            raise SettingsError([f"{self.state_source} {problem}"])
         if not isinstance(bookmarks, dict) or not all(isinstance(each, dict) for each in bookmarks.values()):
-            problem = "--state: its bookmarks are not what this tap writes: start without --state, from start_date"
-            raise SettingsError([problem])
+            problem = "its bookmarks are not what this tap writes: start without --state, from start_date"
+            raise SettingsError([f"{self.state_source}: {problem}"])
         super().load_state(state)
+
+    def state_warnings(self) -> list[str]:
+        """What of the state a run does not use, a sentence for each stream that does not exist."""
+        return [
+            f"{self.state_source}: there is no stream {name!r}, so its bookmark is not used: "
+            f"did you mean {closest_stream(name, self.streams)}?"
+            for name in self.state.get("bookmarks", {})
+            if name not in self.streams
+        ]
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -252,11 +264,10 @@ class TapMixpanelStream(Tap):
         if value == CliTestOptionValue.Disabled.value:
             return
         config: _ConfigInput = ctx.params["config"]
-        catalog = _json_object("--catalog", ctx.params.get("catalog"))
         tap = cls(
             config=config.config,
             parse_env_config=config.parse_env,
-            catalog=None if catalog is None else json.load(catalog),
+            catalog=_json_object("--catalog", ctx.params.get("catalog")),
         )
         if value == CliTestOptionValue.All.value:
             tap.run_sync_dry_run(streams=tap.selected_streams)
@@ -280,7 +291,6 @@ class TapMixpanelStream(Tap):
         Raises:
             SettingsError: The configuration, the state or the catalog is refused.
         """
-        state, catalog = _json_object("--state", state), _json_object("--catalog", catalog)
         if options.get("about"):
             super().invoke(**options)
         if not doctor:
@@ -289,8 +299,9 @@ class TapMixpanelStream(Tap):
             tap = cls(
                 config=config.config if config else None,
                 parse_env_config=bool(config and config.parse_env),
-                state=json.load(state) if state else None,
-                catalog=json.load(catalog) if catalog else None,
+                state=_json_object("--state", state),
+                state_source=f"--state {state.name}" if state else "--state",
+                catalog=_json_object("--catalog", catalog),
             )
             if doctor:
                 from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
@@ -299,16 +310,26 @@ class TapMixpanelStream(Tap):
         sys.exit(tap.run_to_its_end())
 
 
-def _json_object(option: str, file: IO[str] | None) -> IO[str] | None:
+def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
+    """Read a file that an option names."""
     if file is None:
         return None
-    text = file.read()
+    name = f"{option} {file.name}"
     try:
-        if isinstance(json.loads(text), dict):
-            return io.StringIO(text)
+        # Windows tools write a byte order mark.
+        text = file.read().removeprefix("\ufeff")
+        content = json.loads(text) if text.strip() else None
     except ValueError as error:
-        raise SettingsError([f"{option} is not JSON: {error}"]) from None
-    raise SettingsError([f"{option} is not a JSON object"])
+        raise SettingsError([f"{name} is not JSON: {error}"]) from None
+    if content is None and option == "--state":
+        problem = (
+            "is empty: the last run left no state. Use the last state that is not empty, or leave --state out to read "
+            "from start_date"
+        )
+        raise SettingsError([f"{name} {problem}"])
+    if not isinstance(content, dict):
+        raise SettingsError([f"{name} is {'not a JSON object' if text.strip() else 'empty'}"])
+    return content
 
 
 def _refuse_as_rejected_lines(path: object, files: tuple[str, ...]) -> None:

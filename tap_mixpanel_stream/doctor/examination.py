@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..delivery.spool import left_to_others
 from ..mixpanel.coverage import Delivered
@@ -100,11 +100,7 @@ class _Examination:
         self._report = report
         self._settings = tap.settings
         tap.settings = replace(tap.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
-        # Events first, since what they are asked for tells most; last what a plan or a role need not include.
-        streams = [cast("MixpanelStream", stream) for stream in tap.streams.values() if stream.selected]
-        self._streams = sorted(
-            streams, key=lambda stream: (not isinstance(stream, EventsStream), isinstance(stream, FlatStream))
-        )
+        self._streams = tap.selected_streams
         self._given: list[str] = []
         self._not_in_plan: dict[str, Refused] = {}
 
@@ -115,6 +111,7 @@ class _Examination:
             self._report.warning("settings", warning)
         if not warnings:
             self._report.ok("settings", "complete, and they go together")
+        self._tell_of_state()
         outcome = self._ask(self._streams[0])
         is_let_in = self._is_let_in(outcome)
         self._check_clock()
@@ -124,6 +121,16 @@ class _Examination:
         for stream in self._streams[1:]:
             self._check_stream(stream, self._ask(stream))
         self._tell_of_plan()
+
+    def _tell_of_state(self) -> None:
+        """Report which state a run would go on from; a bookmark that stops a run has stopped us by now."""
+        for warning in self._tap.state_warnings():
+            self._report.warning("state", warning)
+        bookmarks = [
+            f"{stream.name} ({stream.bookmark_value or 'in part'})" for stream in self._streams if stream.state_before
+        ]
+        if bookmarks:
+            self._report.ok("state", f"{self._tap.state_source}: a run goes on from {', '.join(bookmarks)}")
 
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 

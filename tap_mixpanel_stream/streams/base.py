@@ -18,7 +18,7 @@ from singer_sdk.singerlib import RecordMessage
 from ..delivery.aside import AsideError, set_aside
 from ..delivery.batches import batch_files
 from ..mixpanel.coverage import MOST_AHEAD
-from ..mixpanel.windows import parse_bookmark
+from ..mixpanel.windows import DAY, Window, bookmark_text, end_instant, parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
 from .one_by_one import NoValueError, decoded, encoded
@@ -139,7 +139,32 @@ class MixpanelStream(Stream, abc.ABC):
         try:
             return parse_bookmark(text)
         except (TypeError, ValueError) as error:
-            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+            raise self.state_error(f"is broken: {error}") from None
+
+    def state_error(self, problem: str) -> SettingsError:
+        """The error for a bookmark that cannot be used."""
+        return SettingsError([f"{self._mixpanel_tap.state_source}: the bookmark of {self.name} {problem}"])
+
+    def refuse_future(self, name: str, instant: dt.datetime | None) -> None:
+        """Refuse an instant in the state after today: a run would read nothing until then.
+
+        Args:
+            name: What the state calls it.
+            instant: The instant, None where there is none.
+
+        Raises:
+            SettingsError: It lies after the end of today in the project's time zone.
+        """
+        now = self.clock.now()
+        today = now.astimezone(self.settings.zone).date()
+        # A bookmark is the end of a day at the latest. Another machine's clock may be a little ahead.
+        latest = max(end_instant(Window(today, today), self.settings.zone, now + 2 * DAY), now + MOST_AHEAD)
+        if instant is not None and instant > latest:
+            raise self.state_error(
+                f"is in the future: {name} is {bookmark_text(instant)}, and nothing would be read until then. "
+                f"Set it to the instant up to which the stream is delivered, {bookmark_text(now)} at the latest, or "
+                "remove the bookmark to read everything"
+            )
 
     def look_around(self) -> None:
         """What the main thread does now and then while it waits; raise to end the wait."""

@@ -152,7 +152,7 @@ class EventsStream(MixpanelStream):
         try:
             return read_bookmark(self.state_before)
         except (KeyError, TypeError, ValueError) as error:
-            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+            raise self.state_error(f"is broken: {error}") from None
 
     def move_bookmark(self, delivered: Read) -> None:
         """Note a window that is out."""
@@ -196,9 +196,15 @@ class EventsStream(MixpanelStream):
         return self.replication_method == "INCREMENTAL"
 
     def check_start(self) -> None:
-        """Refuse a start without a first day, or from a bookmark that is none."""
+        """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
         self.start_date()
-        self.delivered()
+        delivered = self.delivered()
+        self.refuse_future("replication_key_value", delivered.before)
+        if delivered.ahead:
+            begin = dt.datetime.combine(delivered.ahead.first, dt.time(), tzinfo=dt.UTC)
+            self.refuse_future("ahead.from_date", begin)
+            self.refuse_future("ahead.before", delivered.ahead.before)
+        self.refuse_future("ingested.before", max(delivered.ingested.values(), default=None))
 
     # --- The windows -------------------------------------------------------------------------------------------------
 

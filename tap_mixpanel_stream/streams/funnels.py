@@ -85,12 +85,12 @@ class FunnelsStream(FlatStream):
             shared = self.instant_in_state("replication_key_value")
             known = self.state_before.get(FUNNEL_IDS, funnel_ids)
             if not isinstance(known, list | tuple):
-                raise SettingsError([f"--state: {FUNNEL_IDS} of {self.name} is not a list"])
+                raise self.state_error(f"is broken: {FUNNEL_IDS} is not a list")
             return {} if shared is None else dict.fromkeys(known, shared)
         try:
             return {int(funnel): parse_bookmark(text) for funnel, text in by_funnel.items()}
         except (AttributeError, TypeError, ValueError) as error:
-            raise SettingsError([f"--state: {BY_FUNNEL} of {self.name} is broken: {error}"]) from None
+            raise self.state_error(f"is broken: {BY_FUNNEL}: {error}") from None
 
     def move_bookmark(self, delivered: Any) -> None:
         """Move a funnel's bookmark forward, never back: a window of the look-back ends before it."""
@@ -112,9 +112,10 @@ class FunnelsStream(FlatStream):
         self.stream_state[BY_FUNNEL] = {str(funnel): bookmark_text(at) for funnel, at in self._bookmarks.items()}
 
     def check_start(self) -> None:
-        """Refuse a start without a first day, or from a broken state."""
+        """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
         self.start_date()
-        self.bookmarks()
+        self.refuse_future("replication_key_value", self.instant_in_state("replication_key_value"))
+        self.refuse_future(BY_FUNNEL, max(self.bookmarks().values(), default=None))
 
     def start_date(self) -> dt.date:
         """The first day to ask for.

@@ -91,10 +91,10 @@ class ProfilesStream(MixpanelStream):
         return self.started_at if self.refreshes else self.instant_in_state(REFRESHED)
 
     def check_start(self) -> None:
-        """Refuse a start from a state that is none."""
+        """Refuse a start from a bookmark that is broken or in the future."""
         if self._is_incremental:
-            self.instant_in_state("replication_key_value")
-            self.instant_in_state(REFRESHED)
+            for name in ("replication_key_value", REFRESHED):
+                self.refuse_future(name, self.instant_in_state(name))
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Take the selection from a catalog, but not how to read: the setting says so now, whatever it said then."""

@@ -157,10 +157,10 @@ class Progress:
         requests = self.quota.requests - self._requests_before
         waited = self.quota.waited - self._waited_before
         text = (
-            f"{self.records:,} records in {_counted(self.portions, self.portion_name)}, "
+            f"{self.records:,} records in {counted(self.portions, self.portion_name)}, "
             f"{self.unpacked / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB sent), "
-            f"{_counted(requests, 'request')}, {waited:.0f} s waited for quota, "
-            f"{_counted(self.set_aside, 'bad line')}"
+            f"{counted(requests, 'request')}, {waited:.0f} s waited for quota, "
+            f"{counted(self.set_aside, 'bad line')}"
         )
         if bookmark_to:
             text += f"; bookmark from {self.bookmark_from or 'none'} to {bookmark_to}"
@@ -227,5 +227,6 @@ class Progress:
         }
 
 
-def _counted(number: int, name: str) -> str:
+def counted(number: int, name: str) -> str:
+    """Return a number with what it counts: `1 record`, `2 records`."""
     return f"{number:,} {name}" + ("" if number == 1 else "s")

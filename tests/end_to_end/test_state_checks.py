@@ -1,0 +1,122 @@
+"""A state that would lead a run astray is refused or warned about, by the name of its file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, FixedProject
+from tests.pipeline import Run, catalog_of, run_tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = dt.datetime.now(dt.UTC)
+DAY = NOW.date() - dt.timedelta(days=3)
+LINE = b'{"event":"A","properties":{"time":1704100000}}'
+FUTURE = "2099-01-01T00:00:00+00:00"
+PAST = "2024-01-02T00:00:00+00:00"
+NEXT_YEAR = f"{NOW.year + 1}-01-02T00:00:00+00:00"
+
+
+@cache
+def catalog(*streams: str) -> dict[str, Any]:
+    return catalog_of(*streams)
+
+
+def run(bookmarks: dict[str, Any], *streams: str, options: tuple[str, ...] = (), **extra: Any) -> tuple[Run, int]:
+    with Emulator(FixedProject({DAY: [LINE]})) as emulator:
+        config = emulator.settings | {"start_date": str(DAY)} | extra
+        done = run_tap(config, *options, catalog=catalog(*streams), state={"bookmarks": bookmarks})
+        return done, len(emulator.requests)
+
+
+@pytest.mark.parametrize("options", [(), ("--doctor",)])
+@pytest.mark.parametrize(
+    ("stream", "bookmark", "name", "value"),
+    [
+        ("events", {"replication_key_value": FUTURE}, "replication_key_value", FUTURE),
+        ("events", {"replication_key_value": NEXT_YEAR}, "replication_key_value", NEXT_YEAR),
+        ("events", {"ahead": {"from_date": "2024-01-01", "before": FUTURE}}, "ahead.before", FUTURE),
+        (
+            "events",
+            {"ahead": {"from_date": "9999-12-31", "before": PAST}},
+            "ahead.from_date",
+            "9999-12-31T00:00:00+00:00",
+        ),
+        (
+            "events",
+            {
+                "replication_key_value": PAST,
+                "ingested": [{"from_date": "2024-01-01", "to_date": "2024-01-01", "before": FUTURE}],
+            },
+            "ingested.before",
+            FUTURE,
+        ),
+        ("profiles", {"replication_key_value": FUTURE}, "replication_key_value", FUTURE),
+        ("profiles", {"replication_key_value": PAST, "full_refresh": FUTURE}, "full_refresh", FUTURE),
+        ("funnels", {"replication_key_value": FUTURE}, "replication_key_value", FUTURE),
+        ("funnels", {"by_funnel": {"1": PAST, "2": FUTURE}}, "by_funnel", FUTURE),
+    ],
+)
+def test_a_bookmark_in_the_future_is_refused(
+    stream: str, bookmark: dict[str, Any], name: str, value: str, options: tuple[str, ...]
+) -> None:
+    """The line has its value and what to write instead; the doctor refuses it as a run does."""
+    done, requests = run({stream: bookmark}, stream, options=options, profiles_incremental=True)
+    assert (done.exit_code, requests) == (1, 0)
+    assert len(done.errors) == 1
+    assert f"state.json: the bookmark of {stream} is in the future: {name} is {value}" in done.errors[0]
+    assert f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H}" in done.errors[0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+def test_a_bookmark_at_the_end_of_the_projects_day_is_taken(zone: str) -> None:
+    """Somebody who writes the day that is read by now writes its end."""
+    now = dt.datetime.now(dt.UTC)
+    end = (now + dt.timedelta(hours=14)).date() if zone.startswith("Pacific") else now.date()
+    offset = {"UTC": 0, "Pacific/Kiritimati": 14, "America/Los_Angeles": -7}[zone]
+    midnight = dt.datetime.combine(end, dt.time(), tzinfo=dt.UTC) - dt.timedelta(hours=offset)
+    done, _ = run(
+        {"events": {"replication_key_value": midnight.isoformat()}}, "events", project_timezone=zone, end_date=str(DAY)
+    )
+    done.well()
+
+
+def test_a_bookmark_of_a_stream_that_is_not_read_is_left_alone() -> None:
+    done, _ = run({"funnels": {"replication_key_value": FUTURE}}, "events")
+    done.well()
+    assert done.states[-1]["bookmarks"]["funnels"] == {"replication_key_value": FUTURE}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("event", "events"), ("export", "events"), ("engage", "profiles"), ("cohort", "cohorts")]
+)
+def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> None:
+    """It names the stream, and the stream that is meant; the doctor warns as well."""
+    bookmarks = {name: {"replication_key_value": PAST}}
+    done, _ = run(bookmarks, "events")
+    done.well()
+    assert len(done.problems) == 1
+    assert f"state.json: there is no stream '{name}'" in done.problems[0]
+    assert f"did you mean {meant}?" in done.problems[0]
+    told, _ = run(bookmarks, "events", options=("--doctor",))
+    [warning] = [line for line in told.stdout.decode().splitlines() if line.startswith("warning  state ")]
+    assert f"no stream '{name}'" in warning
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_state_with_a_byte_order_mark_is_read(encoding: str, tmp_path: Path) -> None:
+    """Windows tools write one."""
+    file = tmp_path / "last.json"
+    bookmark = f"{DAY + dt.timedelta(days=1)}T00:00:00+00:00"
+    file.write_text(json.dumps({"bookmarks": {"events": {"replication_key_value": bookmark}}}), encoding=encoding)
+    with Emulator(FixedProject({DAY: [LINE]})) as emulator:
+        config = emulator.settings | {"start_date": "2024-01-01", "lookback_days": 0, "end_date": str(NOW.date())}
+        run_tap(config, "--state", str(file), catalog=catalog("events")).well()
+        first = min(seen.query["from_date"] for seen in emulator.requests)
+    assert first == str(DAY + dt.timedelta(days=1))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import distinct_id, list_cohorts, members
 from ..records.flat import ID_TEXT, INTEGER, TEXT, FlatShape, Row
-from ..settings import SettingsError
 from .base import EPOCH
 from .flat import FlatStream, Rows
 
@@ -83,7 +82,7 @@ class CohortMembersStream(FlatStream):
         """
         finished, version = self.state_before.get(FINISHED, []), self.state_before.get(VERSION)
         if not isinstance(finished, list) or not isinstance(version, int | None):
-            raise SettingsError([f"--state: {FINISHED} of {self.name} is not a list, or {VERSION} not an integer"])
+            raise self.state_error(f"is broken: {FINISHED} is not a list, or {VERSION} not an integer")
         # A target would drop their rows if they have no version, and the others do.
         return [] if version is None and self.config.get("emit_activate_version_messages") else finished
 

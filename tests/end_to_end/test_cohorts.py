@@ -214,7 +214,7 @@ def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> Non
         run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state)
         assert emulator.requests == []
     assert run.exit_code == 1
-    assert "--state: finished of cohort_members is not a list" in run.errors[0]
+    assert "the bookmark of cohort_members is broken: finished is not a list" in run.errors[0]
 
 
 def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:

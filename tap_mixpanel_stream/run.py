@@ -125,7 +125,7 @@ class Run:
 def tell(error: BaseException, log: logging.Logger) -> int:
     """Say in one line why the command ends, and return its exit code."""
     if isinstance(error, Interrupted):
-        log.warning("ended by %s; what the state does not cover comes again at the next run", error.signal.name)
+        log.warning("interrupted by %s; the next run reads again what the state does not cover", error.signal.name)
         return SIGNAL_BASE + error.signal
     if not isinstance(error, StreamsFailedError):
         log.error("%s", _line(error))

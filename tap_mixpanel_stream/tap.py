@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
@@ -194,6 +195,7 @@ class TapMixpanelStream(Tap):
             self.sync_all()
         except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
             code = tell(error, self.logger)
+        self.client.close()
         self.run.sum_up(code)
         return code
 
@@ -217,6 +219,13 @@ class TapMixpanelStream(Tap):
             for warning in self.settings.warnings():
                 self.logger.warning("%s", warning)
         return []
+
+    def _setup_signal_handlers(self) -> None:
+        super()._setup_signal_handlers()
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        # `nohup` has it ignored, and so it stays.
+        if in_main_thread and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._handle_termination)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's
         self.stdout.interrupt(signum)
@@ -342,8 +351,6 @@ def _refuse_as_rejected_lines(path: object, files: tuple[str, ...]) -> None:
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 128 + N ended by signal N."""
     logger = logging.getLogger(TapMixpanelStream.name)
-    # Until the tap's own handler is there, a Ctrl-C ends the process as SIGTERM does.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         TapMixpanelStream.cli()
     except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line

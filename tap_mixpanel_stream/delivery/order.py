@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, TimeoutError as NotYetError
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 # How often a waiting main thread looks around, in seconds.
 LOOK_AROUND = 0.5
-# How long stopped workers may take to end, in seconds. Their sockets are shut down by then.
-FAREWELL = 10.0
+# How long all stopped workers together may take to end, in seconds. Their sockets are shut down by then.
+FAREWELL = 3.0
 
 
 class Closeable(Protocol):
@@ -72,8 +73,9 @@ def in_order(
     finally:
         if under_way:
             stop()
+        until = time.monotonic() + FAREWELL
         for thread, future in under_way:
-            thread.join(FAREWELL)
+            thread.join(max(0.0, until - time.monotonic()))
             if future.done() and future.exception() is None:
                 future.result().close()
 

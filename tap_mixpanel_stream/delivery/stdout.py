@@ -7,6 +7,10 @@ import os
 import select
 import signal
 import sys
+import time
+
+# Seconds. A Ctrl-C ends the target as well, and may reach it first.
+GRACE = 0.2
 
 # Conventional: a process ended by signal N is seen by its parent's shell as 128 + N.
 SIGNAL_BASE = 128
@@ -69,7 +73,10 @@ class Stdout:
         try:
             _write_all(lines)
         except BrokenPipeError:
-            raise TargetGoneError from None
+            # The signal that has ended the target may be ours, too.
+            time.sleep(GRACE)
+            if self._held is None:
+                raise TargetGoneError from None
         except OSError as error:
             raise StdoutError(error) from None
         finally:
@@ -87,6 +94,7 @@ class Stdout:
             poll = select.poll()
             poll.register(sys.stdout.fileno(), select.POLLERR)
             if any(event & select.POLLERR for _, event in poll.poll(0)):
+                time.sleep(GRACE)
                 raise TargetGoneError
 
 

@@ -60,6 +60,7 @@ class Workers:
     def __init__(self, most: int) -> None:
         self._places = threading.Semaphore(most)
         self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
 
     def fill(self, filling: Filling, blocks: Iterable[bytes], portion: Portion) -> None:
         """Do `filling(blocks, portion)` in a worker; waits for one where all are busy.
@@ -72,12 +73,20 @@ class Workers:
         files = [portion.lines.fileno(), portion.aside.fileno()]
         with self._places:
             worker = self._idle.pop() if self._idle else _Worker()
+            self._busy.add(worker)
             try:
                 portion.counts = worker.fill(filling, blocks, files)
             except BaseException:
                 worker.end()
                 raise
+            finally:
+                self._busy.discard(worker)
             self._idle.append(worker)
+
+    def stop(self) -> None:
+        """End the workers that are busy: whoever waits for one gets `WorkerLostError`."""
+        for worker in list(self._busy):
+            worker.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +147,10 @@ class _Worker:
             raise WorkerLostError(
                 f"a worker process {how}: if memory is short, lower worker_processes or concurrent_exports"
             ) from None
+
+    def kill(self) -> None:
+        """End the process. Its thread notices."""
+        self._process.kill()
 
     def end(self) -> None:
         """End it, at once if it is at work."""

@@ -228,13 +228,19 @@ class EventsStream(MixpanelStream):
                     functools.partial(self._fetch, plan, envelope),
                     ahead=self.settings.concurrent_exports,
                     look_around=self.look_around,
-                    stop=self.client.stop,
+                    stop=self._stop,
                 )
             )
             fetch = functools.partial(self._fetch, plan, envelope)
             confirmed = ends.enter_context(contextlib.closing(self._confirmed(results, fetch)))
             checked = ends.enter_context(contextlib.closing(self._held_back(confirmed)))
             yield self._portions_of(plan, checked)
+
+    def _stop(self) -> None:
+        """End the requests, and the work on what they brought."""
+        self.client.stop()
+        if self._workers:
+            self._workers.stop()
 
     def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
         left: QuotaSpent | None = None

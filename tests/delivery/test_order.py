@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from contextlib import contextmanager
@@ -128,3 +129,25 @@ def test_a_timeout_of_the_work_itself_is_an_error_not_a_reason_to_wait_on() -> N
 
     with pytest.raises(TimeoutError, match="own"), ordered([1], work) as results:
         next(results)
+
+
+def test_all_workers_together_may_take_a_few_seconds_to_end() -> None:
+    """The wait does not grow with the number of workers that hang."""
+    hang = threading.Event()
+
+    def work(_job: int) -> Result:
+        hang.wait(60)
+        raise AssertionError("nobody waits for it")
+
+    begin = time.monotonic()
+    with (
+        contextlib.suppress(ValueError),
+        in_order(iter(range(4)), work, ahead=4, look_around=fail, stop=nothing) as done,
+    ):
+        list(done)
+    assert time.monotonic() - begin < 5
+    hang.set()
+
+
+def fail() -> None:
+    raise ValueError("no reason to wait")

@@ -7,10 +7,14 @@ import datetime as dt
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +24,6 @@ from tests.pipeline import ENVIRONMENT, TAP, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FIRST, LAST = dt.date(2024, 1, 1), dt.date(2024, 1, 12)
 BEGIN = b'{"type":"RECORD","stream":"events","record":'
@@ -75,7 +78,7 @@ def lines(out: bytes) -> Counter[bytes]:
     return Counter(line.removeprefix(BEGIN).rpartition(b',"time_extracted"')[0] for line in found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("least", [1, 200_000, 1_500_000])
 def test_a_signal_in_the_middle_ends_in_a_whole_line_and_128_plus_its_number(
     number: signal.Signals, least: int, only_raw_events: dict[str, Any], tmp_path: Path
@@ -91,7 +94,7 @@ def test_a_signal_in_the_middle_ends_in_a_whole_line_and_128_plus_its_number(
     assert out.endswith(b"\n")
     for line in out.split(b"\n")[:-1]:
         json.loads(line)
-    assert f"ended by {number.name}" in errors
+    assert f"interrupted by {number.name}" in errors
     assert "Traceback" not in errors
 
 
@@ -144,6 +147,108 @@ def test_a_signal_before_the_run_has_begun_leaves_no_traceback(tmp_path: Path) -
         writing.close()
         assert tap.stderr is not None
         assert b"Traceback" not in tap.stderr.read()
+
+
+def test_a_signal_while_the_imports_run_leaves_no_traceback(tmp_path: Path) -> None:
+    """Python's own handler would write one in the first third of a second."""
+    environment = ENVIRONMENT | {"PYTHONPROFILEIMPORTTIME": "1"}
+    line = [sys.executable, "-m", "tap_mixpanel_stream", *command(tmp_path, {})[1:]]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as tap:
+        assert tap.stderr is not None
+        while b" click" not in tap.stderr.readline():
+            assert tap.poll() is None
+        tap.send_signal(signal.SIGINT)
+        assert tap.wait(20) == -signal.SIGINT
+        assert b"Traceback" not in tap.stderr.read()
+
+
+def test_nohup_keeps_a_hangup_ignored(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    with Emulator(project(), faults=[Fault("export", 1, "silence", value=2)]) as emulator:
+        config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST)}
+        line = ["nohup", *command(tmp_path, config, catalog=only_raw_events)]
+        with subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        ) as tap:
+            while not emulator.requests:
+                time.sleep(0.05)
+            tap.send_signal(signal.SIGHUP)
+            tap.communicate(timeout=60)
+        assert tap.returncode == 0
+
+
+@pytest.mark.parametrize("least", [1, 200_000])
+def test_ctrl_c_on_a_pipeline_ends_the_tap_as_interrupted(
+    least: int, only_raw_events: dict[str, Any], tmp_path: Path
+) -> None:
+    """A terminal interrupts target and tap together, and the target is gone before the tap has written its block."""
+    with Emulator(project()) as emulator:
+        config = emulator.settings | {"start_date": str(FIRST), "end_date": str(LAST), "raw": True}
+        target = f"{sys.executable} -c 'import sys, time; sys.stdin.buffer.read({least}); time.sleep(60)'"
+        tap_line = shlex.join(command(tmp_path, config, catalog=only_raw_events))
+        code, log = tmp_path / "code", tmp_path / "log"
+        script = f"trap : INT; {{ {tap_line} 2> {log}; echo $? > {code}; }} | {target}"
+        with subprocess.Popen(["/bin/bash", "-c", script], env=ENVIRONMENT, start_new_session=True) as pipeline:
+            while len(emulator.requests) < 2:
+                time.sleep(0.05)
+            time.sleep(1)  # now the tap writes into a full pipe
+            os.killpg(pipeline.pid, signal.SIGINT)
+            pipeline.wait(20)
+        assert code.read_text().strip() == "130", log.read_text()
+        assert "interrupted by SIGINT" in log.read_text()
+        assert "closed the pipe" not in log.read_text()
+        assert "exit code 130" in log.read_text().splitlines()[-1]
+
+
+def test_sigterm_to_the_tap_alone_lets_the_target_finish(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """Stdout ends in a whole line with a state that covers the windows before it, and nothing is left open."""
+    faults = [Fault("export", {3, 4, 5}, "silence", value=60)]
+    read: list[tuple[bytes, str]] = []
+    settings = {"concurrent_exports": 2, "window_days": 1}
+    with (
+        Emulator(project(), faults=faults) as emulator,
+        running(tmp_path, emulator.settings | settings, only_raw_events, PYTHONWARNINGS="always") as tap,
+    ):
+        target = threading.Thread(target=lambda: read.append(rest(tap)))
+        target.start()
+        while len(emulator.requests) < 4:
+            time.sleep(0.05)
+        tap.send_signal(signal.SIGTERM)
+        target.join(20)
+        assert tap.wait(20) == 143
+    [(out, errors)] = read
+    state = last_state(out)
+    assert state is not None
+    assert sum(lines(out).values()) == 400 * (dt.date.fromisoformat(bookmark_day(state)) - FIRST).days
+    assert "ResourceWarning" not in errors
+    assert "exit code 143" in errors.splitlines()[-1]
+
+
+def bookmark_day(state: dict[str, Any]) -> str:
+    return str(state["bookmarks"]["events"]["replication_key_value"])[:10]
+
+
+def test_sigterm_ends_a_run_whose_worker_processes_hang(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever is being decompressed, the run is over within 5 seconds."""
+    settings = {"concurrent_exports": 4, "worker_processes": 3, "window_days": 1}
+    stalls = [Fault("export", None, "stall", value=60)]
+    with (
+        Emulator(project(), faults=stalls) as emulator,
+        running(tmp_path, emulator.settings | settings, only_raw_events) as tap,
+    ):
+        while len(workers := worker_ids(tap.pid)) < 3:
+            time.sleep(0.05)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        begin = time.monotonic()
+        tap.send_signal(signal.SIGTERM)
+        assert tap.wait(20) == 143
+        assert time.monotonic() - begin < 5
+
+
+def worker_ids(parent: int) -> list[int]:
+    """The processes that any thread of another one has started."""
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def test_a_target_that_dies_ends_the_tap_with_one_line_and_a_code(

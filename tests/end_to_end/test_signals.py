@@ -164,12 +164,13 @@ def test_a_signal_while_the_imports_run_leaves_no_traceback(tmp_path: Path) -> N
 
 def test_nohup_keeps_a_hangup_ignored(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
     with Emulator(project(), faults=[Fault("export", 1, "silence", value=2)]) as emulator:
-        config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST)}
+        config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST), "raw": True}
         line = ["nohup", *command(tmp_path, config, catalog=only_raw_events)]
         with subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
         ) as tap:
             while not emulator.requests:
+                assert tap.poll() is None
                 time.sleep(0.05)
             tap.send_signal(signal.SIGHUP)
             tap.communicate(timeout=60)

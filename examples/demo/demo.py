@@ -235,7 +235,8 @@ def main() -> int:
     query = "FROM analytics.funnel ORDER BY step"
     python, database = os.path.relpath(sys.executable), os.path.relpath(demo.database)
     print(f"\nAll of it is in {database}. To ask it something:")
-    print(f"  {python} -c \"import duckdb; print(duckdb.connect('{database}').sql('{query}'))\"")
+    # The connection has to live as long as what is asked of it.
+    print(f"  {python} -c \"import duckdb; db = duckdb.connect('{database}'); print(db.sql('{query}'))\"")
     return 0
 
 

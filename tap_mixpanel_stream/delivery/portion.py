@@ -19,7 +19,9 @@ class Portion:
         lines: The record lines.
         aside: Lines that were no records, as they came, each ended by a line feed.
         records: How many record lines there are.
+        what: What was asked for, for messages.
         set_aside: How many lines were set aside.
+        first_aside: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
         nuls: How many `\u0000` were taken out of strings.
         extent: How much of its stream it covers: days of a window, profiles of a page.
         received: Bytes of the answer as they came over the network.
@@ -31,7 +33,9 @@ class Portion:
     lines: Spool = field(default_factory=Spool)
     aside: Spool = field(default_factory=Spool)
     records: int = 0
+    what: str = ""
     set_aside: int = 0
+    first_aside: int = 0
     nuls: int = 0
     extent: int = 0
     received: int = 0
@@ -42,7 +46,8 @@ class Portion:
     @property
     def counts(self) -> dict[str, Any]:
         """What was counted while the body was shaped, by the attributes' names."""
-        return {name: getattr(self, name) for name in ("records", "set_aside", "nuls", "unpacked", "names", "days")}
+        names = ("records", "set_aside", "first_aside", "nuls", "unpacked", "names", "days")
+        return {name: getattr(self, name) for name in names}
 
     @counts.setter
     def counts(self, counts: dict[str, Any]) -> None:

@@ -12,12 +12,23 @@ Each message is one line of printable text, whatever the body held, and each err
 
 from __future__ import annotations
 
+import logging
+
 SHOWN_BYTES = 80
 """How much of a line a message shows."""
 
 
 def shown(line: bytes) -> str:
-    """The start of `line`, quoted, on one line, with nothing in it that a terminal would obey."""
+    """The start of `line`, quoted, on one line, with nothing in it that a terminal would obey.
+
+    Its size alone unless LOGLEVEL is DEBUG: ids and properties of people belong in no log that nobody asked for.
+    """
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        return f"{len(line)} bytes, of which LOGLEVEL=DEBUG shows the first"
+    return _quoted(line)
+
+
+def _quoted(line: bytes) -> str:
     text = repr(line[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
     return text if len(line) <= SHOWN_BYTES else f"{text}… ({len(line)} bytes)"
 
@@ -61,7 +72,9 @@ class CutShort(BadBody):
         self.seen = seen
 
     def __str__(self) -> str:
-        return f"the body was cut short at line {self.number}: {shown(self.seen)}"
+        # Mixpanel's own words are no event's.
+        told = shown(self.seen) if self.seen.startswith(b'{"event"') else _quoted(self.seen)
+        return f"the body was cut short at line {self.number}: {told}"
 
 
 class LineTooLong(BadBody):

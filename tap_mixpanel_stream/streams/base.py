@@ -433,6 +433,8 @@ class MixpanelStream(Stream, abc.ABC):
                 set_aside(self.settings.bad_lines_path, portion.aside.blocks())
             except AsideError as error:
                 raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
+            told = "%s: %d malformed, the first at place %d of the response, set aside"
+            self.log(told, portion.what, portion.set_aside, portion.first_aside)
         if delivered is not None:
             self.move_bookmark(delivered)
         self.state_manager.is_flushed = False

@@ -434,7 +434,7 @@ class EventsStream(MixpanelStream):
         )
         query = export_query(part.window, options, leaves=HOUR if part.is_history else 0.0)
         with contextlib.ExitStack() as unless_whole:
-            portion = Portion()
+            portion = Portion(what=query.what)
             unless_whole.callback(portion.close)
             try:
                 with self.client.open(query) as answer:

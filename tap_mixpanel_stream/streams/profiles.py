@@ -167,6 +167,7 @@ class ProfilesStream(MixpanelStream):
     def _shaped(self, page: Page, envelope: Envelope) -> Portion:
         with contextlib.ExitStack() as unless_whole:
             portion = Portion(extent=len(page.results), received=page.received, unpacked=page.unpacked)
+            portion.what = f"{self.name} page {page.number}"
             unless_whole.callback(portion.close)
 
             def bad_profile(bad: BadProfile) -> None:
@@ -174,6 +175,8 @@ class ProfilesStream(MixpanelStream):
                     raise bad
                 # Between the parts of a JSON text a space is as good as a line end.
                 portion.aside.write(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n")
+                if not portion.set_aside:
+                    portion.first_aside = bad.index
                 portion.set_aside += 1
 
             converter = self._shape.converter(

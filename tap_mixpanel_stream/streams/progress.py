@@ -146,7 +146,7 @@ class Progress:
         if now - self._said >= (SECONDS if self.portions > self._said_of else self._pause):
             self._pause = SECONDS if self.portions > self._said_of else min(2 * self._pause, MOST_SECONDS)
             self._said, self._said_of = now, self.portions
-            self.log.info("%s", self._so_far(now - self._began), extra=self._fields())
+            self.log.info("%s: %s", self.stream, self._so_far(now - self._began), extra=self._fields())
 
     def sum_up(self, bookmark_to: str | None) -> None:
         """Say in the end what was delivered, and what it took.
@@ -166,7 +166,7 @@ class Progress:
             text += f"; bookmark from {self.bookmark_from or 'none'} to {bookmark_to}"
         took = {"requests": requests, "seconds_waited": waited}
         bookmarks = {"bookmark_from": self.bookmark_from, "bookmark_to": bookmark_to}
-        self.log.info("%s", text, extra=self._fields() | took | bookmarks)
+        self.log.info("%s: %s", self.stream, text, extra=self._fields() | took | bookmarks)
 
     def _draw(self) -> None:
         """Draw the bar anew. What comes first stays where the terminal is narrow."""

@@ -70,6 +70,7 @@ class Shaping:
             if not self.skip_bad_lines:
                 raise bad
             portion.aside.write(bad.line + b"\n")
+            portion.first_aside = portion.first_aside or bad.number
             portion.set_aside += 1
 
         converter = self.shape.converter(

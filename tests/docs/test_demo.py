@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def run_demo(output: Path, *options: str, commands: Path = COMMANDS) -> subprocess.CompletedProcess[str]:
@@ -25,6 +22,10 @@ def test_both_ends_agree_and_the_readme_shows_the_same(tmp_path: Path) -> None:
     assert "DIFFERENT" not in done.stdout
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## See it run\n")[1].split("\n## ")[0]
     told = done.stdout.split("\nOne event")[0]
+    [asking] = [line.strip() for line in done.stdout.splitlines() if "import duckdb" in line]
+    asked = subprocess.run(asking, shell=True, cwd=Path.cwd(), capture_output=True, text=True, check=False)  # noqa: S602
+    assert asked.returncode == 0, asked.stderr
+    assert "step" in asked.stdout
     # How long it took differs.
     told, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (told, shown))
     assert told.strip() in shown, "the demo prints something else now: run `make demo` and copy it into the README"

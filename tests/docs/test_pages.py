@@ -200,6 +200,24 @@ def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
     assert any(line.endswith(re.sub(r"\d+", "N", shown.text.strip())) for line in logged), run.stderr
 
 
+def test_the_log_configuration_shown_writes_json_lines() -> None:
+    """Every line of stderr is a JSON object, with the fields that the page lists."""
+    text = pages.text_of("docs/operations.md")
+    mark = "checked by test_the_log_configuration_shown_writes_json_lines"
+    [shown] = pages.marked(text, mark)
+    name, _, path = shown.text.strip().removeprefix("export ").partition("=")
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
+    with Emulator(project) as emulator:
+        run = run_tap(emulator.settings | DAYS, environment={name: str(ROOT / path)}).well()
+    logged = [json.loads(line) for line in run.stderr]
+    listed = set(re.findall(r"`(\w+)`", text.split(mark)[1].split("## Quota")[0]))
+    summary = next(line for line in logged if line["message"].startswith("events: 20"))
+    assert summary["stream_name"] == "events"
+    assert set(summary) | set(summary["extra"]) | set(logged[-1]["extra"]) <= listed
+    assert logged[-1]["extra"]["exit_code"] == 0
+    assert logged[-1]["extra"]["streams_done"] == ["events", "profiles"]
+
+
 def test_the_modules_named_are_there() -> None:
     text = pages.text_of("docs/how-it-works.md")
     named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", text)

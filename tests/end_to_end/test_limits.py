@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,8 @@ def test_lines_set_aside_are_not_doubled_by_a_window_that_is_tried_again(
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events).well()
     assert aside.read_bytes() == b"this line is no JSON\n"
     assert any(line.endswith(f"set aside in {aside}: 1") for line in run.problems)
+    found = re.compile(r"events \d{4}-.*: 1 malformed, the first at place \d+ of the response, set aside")
+    assert any(found.search(line) for line in run.stderr)
 
 
 def test_what_was_set_aside_is_told_after_a_run_that_failed_too(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import pickle
 
 import pytest
@@ -30,8 +31,11 @@ def test_a_message_is_one_printable_line(line: bytes) -> None:
         assert len(str(error)) < 600
 
 
-def test_a_message_says_where_and_why_and_shows_the_start() -> None:
-    assert str(BadLine(3, "`event` is missing", b'{"a":1}', parses=True)) == (
-        "line 3 is no event: `event` is missing: '{\"a\":1}'"
-    )
+def test_a_message_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    """It shows what the line holds only where LOGLEVEL=DEBUG asks for it; Mixpanel's own words always."""
+    error = BadLine(3, "`event` is missing", b'{"a":1}', parses=True)
+    assert str(error) == ("line 3 is no event: `event` is missing: 7 bytes, of which LOGLEVEL=DEBUG shows the first")
+    with caplog.at_level(logging.DEBUG):
+        assert str(error) == "line 3 is no event: `event` is missing: '{\"a\":1}'"
+    assert "distinct" not in str(CutShort(7, b'{"event":"A","properties":{"distinct_id":"x'))
     assert str(CutShort(7, b"x" * 100)) == f"the body was cut short at line 7: '{'x' * 80}'… (100 bytes)"

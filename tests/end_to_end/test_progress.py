@@ -141,7 +141,10 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
         with Portion(records=3100, unpacked=1_000_000, extent=5) as portion:
             progress.add(portion)
         assert caplog.messages == [
-            "5 of 10 days, 3,100 records, 1.0 MB, 100 records a second, 60 requests left this hour, about 0:00:31 to go"
+            (
+                "events: 5 of 10 days, 3,100 records, 1.0 MB, 100 records a second, 60 requests left this hour, "
+                "about 0:00:31 to go"
+            )
         ]
         for _ in range(3600):
             clock.sleep(1)

@@ -31,7 +31,7 @@ _MOST_TIMES = 500
 """How many times its size a body may unpack to. One character repeated makes up to 1032 times as much. Measured: events
 that differ in little but their ids make 10 to 90 times as much, the very same line again and again about 200."""
 
-_FROM = 32 * 1024 * 1024
+_FROM = 96 * 1024 * 1024
 """Unpacked bytes up to which that does not matter."""
 
 

@@ -425,7 +425,7 @@ def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
         stops = examined(config)
         waits = examined(config | {"max_quota_wait": 6 * 3600})
     assert list(stops.problems) == ["quota"]
-    for words in ("about 370 exports", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
+    for words in ("about 360 exports", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
         assert words in stops.problems["quota"]
     assert waits.code == 0
 
@@ -434,7 +434,7 @@ def test_newest_first_more_waiting_than_allowed_means_more_runs() -> None:
     with Emulator(project(events_per_day=5)) as emulator:
         found = examined(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
     assert found.code == 0
-    assert "about 370 exports at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
+    assert "about 360 exports at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
     assert "the history comes over more than one run, at least 3" in found.lines("ok")["quota"]
 
 

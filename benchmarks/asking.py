@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import signal
 import time
 from collections import deque
@@ -43,6 +44,7 @@ YEARS = (1, 3)
 _READ = ("tiny", "small")
 _DAYS_A_YEAR = 365
 _FOREVER = 10**9
+_TIME = re.compile(rb'(?<="time":)\d+')
 _AHEAD: int = SCHEMA["properties"]["concurrent_exports"]["default"]
 
 
@@ -138,8 +140,10 @@ class _PatientClock(TurnedClock):
 
 def _read(project: str, days: int, window_days: int | None) -> Asked:
     clock = _PatientClock()
-    with Emulator(_project(project, days), now=clock.now, quota=MixpanelsQuota(seconds=clock.monotonic)) as emulator:
-        if PROJECTS[project] == EVENTS_A_DAY:
+    is_ready = PROJECTS[project] == EVENTS_A_DAY
+    held = FixedProject() if is_ready else _project(project, days)
+    with Emulator(held, now=clock.now, quota=MixpanelsQuota(seconds=clock.monotonic)) as emulator:
+        if is_ready:
             emulator.cache = cast("Any", Ready())
         config = {
             **emulator.settings,
@@ -163,7 +167,12 @@ def _read(project: str, days: int, window_days: int | None) -> Asked:
 
 def _project(project: str, days: int) -> FixedProject:
     lines = History().days[0].lines.splitlines()[: PROJECTS[project]]
-    return FixedProject({FIRST_DAY + timedelta(days=number): lines for number in range(days)})
+
+    def on(number: int) -> list[bytes]:
+        """The lines of a later day."""
+        return [_TIME.sub(lambda found: b"%d" % (int(found[0]) + 86_400 * number), line, count=1) for line in lines]
+
+    return FixedProject({FIRST_DAY + timedelta(days=number): on(number) for number in range(days)})
 
 
 def _days_of(query: dict[str, str]) -> int:

@@ -148,3 +148,23 @@ def test_a_worker_ends_when_the_process_that_has_it_is_killed() -> None:
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_stop_ends_the_workers_that_are_busy() -> None:
+    """A thread that waits for a worker gets an error at once, whatever the worker is doing."""
+    with Workers(1) as workers:
+        timer = threading.Timer(1.0, workers.stop)
+        timer.start()
+        with pytest.raises(WorkerLostError, match="SIGKILL"), Portion() as portion:
+            workers.fill(Forever(), iter([b"one\n"]), portion)
+        timer.join()
+
+
+@dataclass(frozen=True)
+class Forever:
+    """Never comes to an end."""
+
+    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+        for block in blocks:
+            portion.lines.write(block)
+        time.sleep(60)

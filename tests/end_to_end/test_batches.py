@@ -79,7 +79,7 @@ def files_in(folder: Path) -> set[str]:
     return {str(file) for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_complete_batch_files_only(
     number: signal.Signals, only_events: dict[str, Any], tmp_path: Path
 ) -> None:

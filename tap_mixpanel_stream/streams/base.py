@@ -82,6 +82,8 @@ class MixpanelStream(Stream, abc.ABC):
 
     def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | FlatShape, name: str) -> None:
         super().__init__(tap, schema=shape.schema, name=name)
+        # A plain logger. From singer-sdk 0.55 on it is an adapter, which drops the fields that a log line gives.
+        self._logger = tap.logger.getChild(name)
         self._mixpanel_tap = tap
         self.primary_keys = list(shape.key_properties)
         self._columns = shape.columns

@@ -94,7 +94,7 @@ OTHERS = ("cohorts", "cohort_members", "annotations", "funnels")
 @pytest.mark.parametrize("raw", [False, True])
 def test_the_catalog_is_what_it_was(raw: bool, renew: bool) -> None:
     catalog = json.loads(run_tap({"raw": raw}, "--discover").well().stdout)
-    check(f"catalog-{'raw' if raw else 'normalized'}.json", json.dumps(catalog, indent=2) + "\n", renew)
+    check_catalog(f"catalog-{'raw' if raw else 'normalized'}.json", catalog, renew)
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -125,7 +125,7 @@ def test_the_catalog_and_the_messages_of_a_group_are_what_they_were(raw: bool, r
     discovered["streams"] = [stream for stream in discovered["streams"] if stream["tap_stream_id"] == "companies"]
     with Emulator(FixedProject(group_profiles={"-77": PROFILES})) as emulator:
         run = run_tap(emulator.settings | group, catalog=discovered).well()
-    check(f"catalog-group-{shape}.json", json.dumps(discovered, indent=2) + "\n", renew)
+    check_catalog(f"catalog-group-{shape}.json", discovered, renew)
     check(f"messages-group-{shape}.jsonl", timeless(run), renew)
 
 
@@ -138,3 +138,11 @@ def check(name: str, now: str, renew: bool) -> None:
     if renew:
         file.write_text(now)
     assert now == file.read_text()
+
+
+def check_catalog(name: str, now: dict[str, Any], renew: bool) -> None:
+    """Compare a catalog whose keys come in one order or another, by the SDK's version."""
+    file = SNAPSHOTS / name
+    if renew:
+        file.write_text(json.dumps(now, indent=2) + "\n")
+    assert now == json.loads(file.read_text())

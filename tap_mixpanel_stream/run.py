@@ -98,19 +98,25 @@ class Run:
         is_shut_out = isinstance(error, Refused) and error.kind == "credentials" and not is_let_in
         return is_shut_out or isinstance(error, ENDS_THE_RUN)
 
-    def sum_up(self, exit_code: int) -> None:
-        """Say in one last line how the run went."""
+    def sum_up(self, exit_code: int, error: BaseException | None = None) -> None:
+        """Say in one last line how the run went, and why it failed: some callers show no other line, as Meltano does.
+
+        Args:
+            exit_code: The command's.
+            error: What the run ended with, if not well.
+        """
         left = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
         records = sum(stream.progress.records for stream in self._streams)
         seconds = self._clock.monotonic() - self._began
         streams = {"done": self.done, "failed": list(self.failed), "not finished": left}
         told = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
         self._log.info(
-            "run: streams %s; %s in %.0f s; exit code %d",
+            "run: streams %s; %s in %.0f s; exit code %d%s",
             ", ".join(told),
             counted(records, "record"),
             seconds,
             exit_code,
+            f": {reason_of(error)}" if error else "",
             extra={
                 "streams_done": self.done,
                 "streams_failed": list(self.failed),
@@ -125,12 +131,19 @@ class Run:
 def tell(error: BaseException, log: logging.Logger) -> int:
     """Say in one line why the command ends, and return its exit code."""
     if isinstance(error, Interrupted):
-        log.warning("interrupted by %s; the next run reads again what the state does not cover", error.signal.name)
+        log.warning("%s; the next run reads again what the state does not cover", reason_of(error))
         return SIGNAL_BASE + error.signal
     if not isinstance(error, StreamsFailedError):
-        log.error("%s", _line(error))
+        log.error("%s", reason_of(error))
         log.debug("where it happened", exc_info=error)
     return 1
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a run ended, in one line; of several streams that failed, the first one's."""
+    if isinstance(error, Interrupted):
+        return f"interrupted by {error.signal.name}"
+    return _line(error).partition("\n")[0]
 
 
 def _line(error: BaseException, stream: str = "") -> str:

@@ -190,13 +190,13 @@ class TapMixpanelStream(Tap):
 
     def run_to_its_end(self) -> int:
         """Read the selected streams, tell how the run ended, and return the exit code."""
-        code = 0
+        code, failure = 0, None
         try:
             self.sync_all()
         except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
-            code = tell(error, self.logger)
+            code, failure = tell(error, self.logger), error
         self.client.close()
-        self.run.sum_up(code)
+        self.run.sum_up(code, failure)
         return code
 
     def _go_on(self) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -684,7 +683,7 @@ def is_plain(line: bytes) -> bool:
         masked(line) is None
         and bool(line.strip(b" \t\r"))
         and b"terminated early" not in line.lower()
-        and not re.match(rb'\s*\{\s*"error"\s*:', line)
+        and b'"error"' not in line
         and line[:1] != b"\xef"
     )
 

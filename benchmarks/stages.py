@@ -24,7 +24,7 @@ import requests
 from tap_mixpanel_stream.delivery.portion import Portion
 from tap_mixpanel_stream.mixpanel.body import Counts, as_sent, unpacked
 from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
-from tap_mixpanel_stream.records.body import is_utf8
+from tap_mixpanel_stream.records.events import is_utf8
 from tap_mixpanel_stream.streams.shaping import Shaping
 
 from .contenders import GZIP, Task, ours
@@ -36,7 +36,8 @@ from .serving import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tap_mixpanel_stream.records import BadLine, EventConverter
+    from tap_mixpanel_stream.records import BadLine
+    from tap_mixpanel_stream.records.events import EventConverter
 
     from .contenders import Contender
     from .serving import Site
@@ -202,4 +203,4 @@ def _converter(raw: bool) -> EventConverter:
     def fail(bad_line: BadLine) -> None:
         raise bad_line
 
-    return shapes_for(raw).events.converter(envelope=_ENVELOPE, on_bad_line=fail)
+    return shapes_for(raw).events(envelope=_ENVELOPE, on_bad_line=fail)

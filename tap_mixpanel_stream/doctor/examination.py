@@ -279,7 +279,7 @@ class _Examination:
         clock, settings = self._tap.clock, self._settings
         query = export_query(Window(day, day), self._options())
         bad_lines: list[BadLine] = []
-        converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events.converter(
+        converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events(
             envelope=record_envelope(stream.name, clock.now()),
             selected=stream.selected_columns,
             zone=settings.zone,

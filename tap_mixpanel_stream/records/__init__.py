@@ -1,12 +1,15 @@
 """What a record is: Mixpanel's bytes in, the bytes of Singer records out.
 
     lines       bytes as they arrive        ->  whole lines
-    body        a body of event lines       ->  records, bad lines, the signs of a cut
+    events      a body of event lines       ->  records, bad lines, the signs of a cut
+    profiles    the results of a page       ->  records, bad profiles
+    normalized_events, normalized_profiles      Mixpanel's own keys as columns
     raw         an event or profile as it came
-    normalized_events, normalized_profiles   the same with Mixpanel's own keys as columns
     flat        anything else: documented fields as columns, the others in one object
+    members     a JSON object with its values left as they came
     event_time  `time`, whatever it came as ->  UTC
-    zone_check  some events' times       ->  whether the zone they are read with is theirs
+    event_counts  lines of events           ->  their names, and how many each day has
+    zone_check  some events' times          ->  whether the zone they are read with is theirs
     insert_id   an event without `$insert_id` -> an id that is the same on every run
     envelope    what stands around a record in a RECORD line
     shapes      raw or normalized: the one place that looks
@@ -20,7 +23,7 @@ from __future__ import annotations
 from .envelope import BARE, Envelope, record_envelope
 from .errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
 from .lines import LineCutter
-from .shapes import EventConverter, EventShape, ProfileConverter, ProfileShape, Shapes, shapes_for
+from .shapes import EventShape, ProfileShape, Shapes, shapes_for
 
 __all__ = [
     "BARE",
@@ -29,11 +32,9 @@ __all__ = [
     "BadProfile",
     "CutShort",
     "Envelope",
-    "EventConverter",
     "EventShape",
     "LineCutter",
     "LineTooLong",
-    "ProfileConverter",
     "ProfileShape",
     "Shapes",
     "record_envelope",

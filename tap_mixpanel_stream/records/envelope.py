@@ -23,6 +23,16 @@ class Envelope:
     head: bytes
     tail: bytes
 
+    def around(self, records: bytes) -> bytes:
+        r"""Put records into their envelopes.
+
+        Args:
+            records: JSON texts, each ended by `\n`; may be empty.
+        """
+        if not records:
+            return b""
+        return b"".join((self.head, records[:-1].replace(b"\n", self.tail + self.head), self.tail))
+
 
 BARE = Envelope(b"", b"\n")
 """The record alone on its line: batch files, and the way record by record."""

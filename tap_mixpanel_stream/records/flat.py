@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import BadRow
-from .members import NULL, NotARecord, joined, read_members, string_text, whole_or_masked
+from .members import NULL, Members, NotARecord, as_string, encode, read_members, whole_or_masked
 from .nul import without_nul
 from .schemas import OPEN_OBJECT, STRING, record_schema
 
@@ -141,7 +141,7 @@ class FlatRecords:
         Raises:
             BadRow: One of them is none. All of them are refused.
         """
-        lines = b"".join(self._line(index, row) for index, row in enumerate(rows))
+        lines = self._envelope.around(b"".join(self._line(index, row) for index, row in enumerate(rows)))
         self.records += len(rows)
         if self._strip_nul:
             lines, nuls = without_nul(lines)
@@ -156,33 +156,32 @@ class FlatRecords:
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRow(index, f"no JSON object: {error}", row.text) from None
         # JSON lets a raw end of line stand between tokens only, where a space is the same.
-        record = record.replace(b"\n", b" ").replace(b"\r", b" ")
-        return b"".join((self._envelope.head, record, self._envelope.tail))
+        return record.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
     def _record(self, text: bytes, known: Mapping[str, bytes]) -> bytes:
-        members = {**self._flat(text), **known}
-        record: dict[str, bytes] = {}
-        other: dict[str, bytes] = {}
+        members = self._flat(text) | {name: msgspec.Raw(value) for name, value in known.items()}
+        record: Members = {}
+        other: Members = {}
         for name, column in self._shape.fields.items():
             value = members.pop(name, NULL)
-            if not column.takes(value):
+            if not column.takes(bytes(value)):
                 if name in self._shape.key_properties:
                     raise NotARecord(f"`{name}` is missing, or of another type")
-                if value != NULL:
+                if bytes(value) != b"null":
                     other[name] = value
                 record[name] = NULL
             else:
-                record[name] = string_text(value) if column.as_text else value
-        record[OTHER] = joined(other | members)
-        return joined({name: value for name, value in record.items() if name in self._selected})
+                record[name] = as_string(value) if column.as_text else value
+        record[OTHER] = msgspec.Raw(encode(other | members))
+        return encode({name: value for name, value in record.items() if name in self._selected})
 
-    def _flat(self, text: bytes) -> dict[str, bytes]:
+    def _flat(self, text: bytes) -> Members:
         """The members of an object, those of the lifted ones among them."""
-        members = {name: bytes(value) for name, value in read_members(text).items()}
+        members = read_members(text)
         for name in self._shape.lifted:
             lifted = members.pop(name, NULL)
-            if lifted.startswith(b"{"):
-                members |= {f"{name}_{key}": bytes(value) for key, value in read_members(lifted).items()}
-            elif lifted != NULL:
+            if bytes(lifted).startswith(b"{"):
+                members |= {f"{name}_{key}": value for key, value in read_members(lifted).items()}
+            elif bytes(lifted) != b"null":
                 members[name] = lifted
         return members

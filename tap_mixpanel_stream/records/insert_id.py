@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
-
-from .members import KeyTexts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import msgspec
-
-    from .members import Parts
 
 NAMESPACE = UUID("24330be8-5c3d-55d0-864c-61c4a8fa1670")
 """`uuid5(NAMESPACE_DNS, "tap-mixpanel-stream")`. Changing it, or anything below, changes every id ever given."""
@@ -24,7 +21,8 @@ def _told_its_length(text: str) -> bytes:
     return b"%d:%b" % (len(spelled), spelled)
 
 
-_key_texts = KeyTexts(_told_its_length)
+_key_text = lru_cache(10_000)(_told_its_length)
+"""Keeps what is hashed for a key: the same few hundred keys come with every event."""
 
 
 def stable_insert_id(event: str, instant: int, identity: str, others: Mapping[str, msgspec.Raw | bytes]) -> bytes:
@@ -43,9 +41,10 @@ def stable_insert_id(event: str, instant: int, identity: str, others: Mapping[st
     Returns:
         The text of a UUID of version 5.
     """
-    parts: Parts = [NAMESPACE.bytes, _told_its_length(event), b"%d," % instant, _told_its_length(identity)]
+    parts: list[bytes | msgspec.Raw] = [NAMESPACE.bytes, _told_its_length(event), b"%d," % instant]
+    parts.append(_told_its_length(identity))
     for key in sorted(others):
-        parts += (_key_texts[key], others[key], b",")
+        parts += (_key_text(key), others[key], b",")
     digits = hashlib.sha1(b"".join(parts), usedforsecurity=False).hexdigest()
     # The version takes the place of one digit, the variant that of two bits: what `UUID(..., version=5)` does, quicker.
     variant = "89ab"[int(digits[16], 16) & 3]

@@ -9,7 +9,7 @@ import msgspec
 from ..surrogates import masked, unmasked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 Members = dict[str, msgspec.Raw]
 
@@ -19,46 +19,20 @@ read_members = msgspec.json.Decoder(Members).decode
 The whole text is checked all the same, but for UTF-8 in the values: numbers, escapes and control characters too.
 """
 
-Parts = list[bytes | msgspec.Raw]
-"""Pieces of a text, for `b"".join`, which takes undecoded values as they are."""
-
 read_string = msgspec.json.Decoder(str).decode
-write_string = msgspec.json.Encoder().encode
 
-NULL = b"null"
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+encode_lines = _encoder.encode_lines
+"""Write structs, dictionaries and strings as JSON, `msgspec.Raw` in them byte for byte as it came."""
+
+NULL = msgspec.Raw(b"null")
+EMPTY = msgspec.Raw(b'""')
+_QUOTE = ord('"')
 
 
 class NotARecord(ValueError):  # noqa: N818  # The errors of this package are named after what they are about.
     """JSON, but not of the event or profile it should be; the message says why."""
-
-
-def value_of(members: Members, key: str) -> bytes:
-    """The JSON text of a member, `null` where there is none."""
-    value = members.get(key)
-    return NULL if value is None else bytes(value)
-
-
-class KeyTexts(dict[str, bytes]):
-    """Keeps what is written for a key: the same few hundred keys come with every event.
-
-    Args:
-        write: writes a key for the first time.
-    """
-
-    _MOST = 10_000
-
-    def __init__(self, write: Callable[[str], bytes]) -> None:
-        super().__init__()
-        self._write = write
-
-    def __missing__(self, key: str) -> bytes:
-        if len(self) >= self._MOST:
-            self.clear()
-        text = self[key] = self._write(key)
-        return text
-
-
-_comma_key_colon = KeyTexts(lambda key: b"," + write_string(key) + b":")
 
 
 def whole_or_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
@@ -77,40 +51,43 @@ def whole_or_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
     return unmasked(convert(text), mark)
 
 
-def joined(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
-    """Put members together to an object again, each value byte for byte as it is."""
-    parts: Parts = []
-    for key, value in members.items():
-        parts += (_comma_key_colon[key], value)
-    return b"{" + b"".join(parts)[1:] + b"}"
+def is_string(value: msgspec.Raw) -> bool:
+    """Whether a value is a string."""
+    return bytes(value)[0] == _QUOTE
 
 
-def string_text(value: bytes) -> bytes:
-    """A value as the JSON text of a string: a string as it is, null as `""`, anything else as its text."""
-    if value.startswith(b'"'):
-        return value
-    return b'""' if value == NULL else write_string(value.decode())
+def as_string(value: msgspec.Raw) -> msgspec.Raw:
+    """A value as a string: a string as it is, null as `EMPTY`, anything else as its JSON text.
+
+    An empty string is `EMPTY` itself.
+    """
+    text = bytes(value)
+    if text[0] == _QUOTE:
+        return value if len(text) > len('""') else EMPTY
+    return EMPTY if text == b"null" else msgspec.Raw(encode(text.decode()))
 
 
-def event_text(members: Members) -> bytes:
-    """The JSON text of an event's name.
+def event_name(members: Members) -> msgspec.Raw:
+    """The name of an event.
 
     Raises:
         NotARecord: there is none, or it is no string.
     """
-    event = value_of(members, "event")
-    if not event.startswith(b'"'):
+    name = members.get("event", NULL)
+    if not is_string(name):
         raise NotARecord("`event` is missing" if "event" not in members else "`event` is no string")
-    return event
+    return name
 
 
-def object_text(members: Members, key: str) -> bytes:
-    """The JSON text of a member that is an object, `{}` for null or none.
+def object_in(members: Members, key: str) -> Members:
+    """The members of a member that is an object; none for null or no such member.
 
     Raises:
         NotARecord: it is anything else.
     """
-    value = value_of(members, key)
-    if not value.startswith(b"{") and value != NULL:
+    value = members.get(key, NULL)
+    if bytes(value) == b"null":
+        return {}
+    if not bytes(value).startswith(b"{"):
         raise NotARecord(f"`{key}` is no object")
-    return b"{}" if value == NULL else value
+    return read_members(value)

@@ -179,7 +179,7 @@ class ProfilesStream(MixpanelStream):
                     portion.first_aside = bad.index
                 portion.set_aside += 1
 
-            converter = self._shape.converter(
+            converter = self._shape(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:

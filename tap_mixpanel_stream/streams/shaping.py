@@ -5,12 +5,11 @@ It is all that a worker process has to know, so it can be pickled and needs neit
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..mixpanel.unpacking import unpacked
-from ..records.event_time import QUARTERS_A_DAY
+from ..records.event_counts import EventCounts
 from ..records.lines import LineCutter
 
 if TYPE_CHECKING:
@@ -73,17 +72,14 @@ class Shaping:
             portion.first_aside = portion.first_aside or bad.number
             portion.set_aside += 1
 
-        converter = self.shape.converter(
+        converter = self.shape(
             envelope=self.envelope,
             selected=self.selected,
             zone=self.zone,
             strip_nul=self.strip_nul,
             on_bad_line=bad_line,
+            counts=self._counts(portion),
         )
-        if self.collects_names:
-            converter.names = portion.names
-        if self.counts_days:
-            converter.quarters = Counter()
         cutter = LineCutter()
         for block in unpacked(blocks, self.packing):
             if check:
@@ -94,6 +90,10 @@ class Shaping:
         portion.lines.write(converter.finish(cutter.rest()))
         portion.complete()
         portion.records, portion.nuls = converter.records, converter.nuls
-        for quarter, rows in (converter.quarters or {}).items():
-            day = quarter // QUARTERS_A_DAY
-            portion.days[day] = portion.days.get(day, 0) + rows
+
+    def _counts(self, portion: Portion) -> EventCounts | None:
+        if not (self.collects_names or self.counts_days):
+            return None
+        return EventCounts(
+            names=portion.names if self.collects_names else None, days=portion.days if self.counts_days else None
+        )

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, LineCutter, shapes_for
+from tap_mixpanel_stream.records.event_counts import EventCounts
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
 from tests.records.lines_of_events import event_lines, spoiled_lines
@@ -53,7 +54,7 @@ def convert(
 ) -> Run:
     bad: list[BadLine] = []
     cutter = LineCutter()
-    converter = shapes_for(raw).events.converter(
+    converter = shapes_for(raw).events(
         envelope=ENVELOPE, selected=selected, zone=zone, strip_nul=strip_nul, on_bad_line=bad.append
     )
     edges = [0, *sorted(min(place, len(body)) for place in chunks), len(body)]
@@ -112,6 +113,24 @@ def test_values_are_kept_byte_for_byte_wherever_the_columns_stood(line: bytes) -
     assert one(line).endswith(b'"properties":{' + LITERALS.encode() + b"}}")
     assert reference.parsed(one(line)) == reference.normalized(line)
     assert reference.parsed(one(line))["insert_id"] == "i1"
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        (USUAL[:-1] + b',"dataset":"d","labels":["a"]}', USUAL_RECORD),
+        (USUAL.replace(b"A B", rb"The \"A\" \u0042"), USUAL_RECORD.replace(b"A B", rb"The \"A\" \u0042")),
+        (USUAL.replace(b"5328400", b"5328400.271"), USUAL_RECORD.replace(b"20:00", b"20:00.271")),
+        (USUAL.replace(b"5328400", b"5328400000"), USUAL_RECORD),
+        (USUAL.replace(b"1705328400", b'"1705328400"'), USUAL_RECORD),
+        (USUAL.replace(b'"u1"', b"12"), USUAL_RECORD.replace(b'"u1"', b'"12"')),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 5])
+def test_no_layout_of_a_line_changes_its_values(line: bytes, record: bytes, count: int) -> None:
+    """In a block of such lines, and between lines of another layout."""
+    run = convert((USUAL + b"\n" + line + b"\n") * count)
+    assert run.records == [USUAL_RECORD, record] * count
 
 
 # --- columns that came as something else
@@ -358,11 +377,11 @@ def test_what_is_told_of_a_bad_line_may_raise(raw: bool) -> None:
     def refuse(bad: BadLine) -> None:
         raise RefusedError from bad
 
-    converter = shapes_for(raw).events.converter(envelope=BARE, on_bad_line=refuse)
+    converter = shapes_for(raw).events(envelope=BARE, on_bad_line=refuse)
     with pytest.raises(RefusedError):
         converter.convert(USUAL + b"\nx\n")
     with pytest.raises(BadLine, match="line 2 is no event: `event` is missing"):
-        shapes_for(raw).events.converter(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
+        shapes_for(raw).events(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
 
 
 def _raise(bad: BadLine) -> None:
@@ -508,7 +527,7 @@ def test_an_empty_body_is_whole(raw: bool) -> None:
 
 def test_a_block_ends_with_a_newline() -> None:
     with pytest.raises(ValueError, match="whole lines"):
-        shapes_for(raw=True).events.converter(envelope=BARE, on_bad_line=_raise).convert(USUAL)
+        shapes_for(raw=True).events(envelope=BARE, on_bad_line=_raise).convert(USUAL)
 
 
 # --- bytes that are not text as everyone reads it
@@ -735,12 +754,12 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
     body = b"\n".join([*lines, USUAL, b""])
     for raw in (False, True):
         shape = shapes_for(raw).events
-        plain = shape.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
-        converter = shape.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
-        converter.names, converter.quarters = set(), Counter()
+        counts = EventCounts(set(), {})
+        plain = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
+        converter = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, counts=counts)
         assert converter.convert(body) == plain.convert(body)
         names: set[str] = set()
-        quarters: Counter[int] = Counter()
+        days: Counter[int] = Counter()
         for line in [*lines, USUAL]:
             with contextlib.suppress(reference.NoJson, reference.NoEvent):
                 name, properties = reference.event_members(line)
@@ -754,6 +773,5 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
                     names.add(name)
                 else:
                     names.add(name)
-                    quarters[instant // 900_000] += 1
-        assert converter.names - {""} == names - {""}
-        assert {quarter: rows for quarter, rows in converter.quarters.items() if quarter} == quarters
+                    days[instant // 86_400_000] += 1
+        assert (counts.names, counts.days) == (names, days)

@@ -14,7 +14,7 @@ def refuse(bad: BadLine) -> None:
 
 
 def record_of(line: str) -> dict[str, object]:
-    converter = shapes_for(raw=False).events.converter(envelope=BARE, on_bad_line=refuse)
+    converter = shapes_for(raw=False).events(envelope=BARE, on_bad_line=refuse)
     return parsed(converter.convert(line.encode() + b"\n").removesuffix(b"\n"))
 
 

@@ -3,11 +3,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.event_time import MOST_QUARTERS, QUARTER, EventClock, UnusableTime, instant_text
-from tap_mixpanel_stream.records.normalized_events import _Quarters
+from tap_mixpanel_stream.records.event_time import (
+    EventClock,
+    UnusableTime,
+    _steady_offset,
+    _until_minute,
+    instant_text,
+)
 from tests.records.reference import NoEvent, instant_text as reference_text, milliseconds
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -30,8 +36,12 @@ ZONES = [
 
 
 def read(value: str, received: str | None = None, zone: ZoneInfo | None = None, processed: str | None = None) -> str:
-    times = [None if text is None else text.encode() for text in (received, processed)]
-    return instant_text(EventClock(zone).instant(value.encode(), *times)).decode()
+    return instant_text(EventClock(zone).instant(value.encode(), times_at_mixpanel(received, processed)))
+
+
+def times_at_mixpanel(received: str | None, processed: str | None) -> dict[str, msgspec.Raw]:
+    times = {"$mp_api_timestamp_ms": received, "mp_processing_time_ms": processed}
+    return {name: msgspec.Raw(text) for name, text in times.items() if text is not None}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +174,7 @@ def test_in_the_missing_hour_the_clock_moves_forward() -> None:
 
 @given(st.integers(-62135596800000, 253402300799999))
 def test_an_instant_has_one_spelling(instant: int) -> None:
-    assert instant_text(instant).decode() == reference_text(instant)
+    assert instant_text(instant) == reference_text(instant)
 
 
 CHANGES = [
@@ -188,13 +198,7 @@ def test_any_clock_of_any_zone_agrees_with_the_contract(
     received, processed = (None if late is None else str(second * 1000 + late) for late in (lag, longer))
     clock = EventClock(zone)
     expected = milliseconds(str(second), received, zone, processed)
-    texts = [None if text is None else text.encode() for text in (received, processed)]
-    assert clock.instant(b"%d" % second, *texts) == expected
-    quarter = clock.quarter(second // QUARTER)
-    if quarter:
-        start, until_hour, of_quarter = quarter
-        assert (start + second % QUARTER) * 1000 == expected
-        assert until_hour + of_quarter[second % QUARTER] + b"+00:00" == instant_text(expected)
+    assert clock.instant(b"%d" % second, times_at_mixpanel(received, processed)) == expected
 
 
 @given(
@@ -211,8 +215,17 @@ def test_any_number_is_a_time_or_refused(value: str, zone: ZoneInfo | None) -> N
         assert EventClock(zone).instant(value.encode()) == expected
 
 
-def test_the_memory_of_spelled_quarters_is_bounded() -> None:
-    quarters = _Quarters(EventClock(), b"", b"", wanted=True)
-    for number in range(50_000):
-        assert quarters[number]
-    assert len(quarters) <= MOST_QUARTERS
+@given(st.integers(-62135596800, 253402300799), st.from_regex(r"\.[0-9]{1,20}", fullmatch=True))
+def test_any_fraction_of_a_second_is_rounded_to_its_millisecond(second: int, fraction: str) -> None:
+    """A half is rounded to the even one, also where a float cannot tell it from what is next to it."""
+    for value in (f"{second}{fraction}", f"{second}000{fraction}", f"{second}.0005", f"{second}.00049999999999999"):
+        try:
+            expected = milliseconds(value, None, None)
+        except NoEvent:
+            continue
+        assert EventClock().instant(value.encode()) == expected
+
+
+def test_the_memory_of_spelled_hours_and_of_offsets_is_bounded() -> None:
+    for kept in (_until_minute, _steady_offset):
+        assert kept.cache_info().maxsize == 20_000

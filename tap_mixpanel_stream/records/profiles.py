@@ -1,15 +1,15 @@
-"""A page of profiles: each result a record, or a bad profile."""
+"""Pages of profiles: each result a record, or a bad profile."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from .converter import Converter
 from .errors import BadProfile
 from .members import NotARecord, whole_or_masked
-from .nul import without_nul
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,25 +17,19 @@ if TYPE_CHECKING:
     from .envelope import Envelope
 
 
-class ProfilePage(ABC):
-    r"""Converts the results of pages.
-
-    Args:
-        envelope: what stands around each record.
-        strip_nul: take `\u0000` out of the strings of records.
+class ProfileConverter(Converter, ABC):
+    """Converts the results of pages. See `Converter`.
 
     Attributes:
+        needs: the properties that columns are made of; they must come even where only others are asked for.
         results: results seen.
-        records: records made.
-        nuls: `\u0000` taken out.
     """
 
-    def __init__(self, *, envelope: Envelope, strip_nul: bool) -> None:
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, envelope: Envelope, selected: frozenset[str] | None = None, strip_nul: bool = False) -> None:
+        super().__init__(envelope=envelope, selected=selected, strip_nul=strip_nul)
         self.results = 0
-        self.records = 0
-        self.nuls = 0
-        self._envelope = envelope
-        self._strip_nul = strip_nul
 
     def convert(self, results: Sequence[msgspec.Raw | bytes], on_bad_profile: Callable[[BadProfile], None]) -> bytes:
         """Convert a page's results.
@@ -65,23 +59,9 @@ class ProfilePage(ABC):
             except msgspec.DecodeError as error:
                 on_bad_profile(BadProfile(index, f"no JSON object: {error}", result))
         self.results += len(results)
-        if not records:
-            return b""
         self.records += len(records)
-        lines = self._lines(records)
-        if self._strip_nul:
-            lines, nuls = without_nul(lines)
-            self.nuls += nuls
-        return lines
-
-    def _lines(self, records: list[bytes]) -> bytes:
-        # A page may be laid out over lines. JSON lets a raw end of line stand between tokens only, where a space is
-        # the same.
-        laid_out = any(b"\n" in record or b"\r" in record for record in records)
-        if laid_out:
-            records = [record.replace(b"\n", b" ").replace(b"\r", b" ") for record in records]
-        between = self._envelope.tail + self._envelope.head
-        return b"".join((self._envelope.head, between.join(records), self._envelope.tail))
+        # A page may be laid out over lines. As with carriage returns, a space means the same.
+        return self._finished(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
 
     @abstractmethod
     def _record(self, result: bytes) -> bytes:

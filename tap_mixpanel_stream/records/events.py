@@ -1,7 +1,7 @@
 """A body of events, one a line: which lines are events, which are not, and whether the body is whole.
 
-Both shapes convert the same body. What they share is here; a shape adds how it converts a block of lines quickly, and
-how it makes the record of any one line.
+A block of lines is converted at once. Where that fails, because one of its lines is no event or an unusual one, the
+block is converted line by line, which tells what is wrong with which line. The records are the same.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .converter import Converter
 from .errors import BadLine, CutShort
+from .event_time import EventClock
 from .members import NotARecord, read_members, whole_or_masked
-from .nul import without_nul
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
+    from zoneinfo import ZoneInfo
 
     from .envelope import Envelope
+    from .event_counts import EventCounts
 
 BLANK = b" \t\r"
 """What JSON takes for space, within a line."""
 
+_OPENING_BRACE, _CLOSING_BRACE = b"{}"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SENTINEL = b"terminated early"
 _AROUND = BLANK + b"\"']."
@@ -33,31 +36,33 @@ _ERROR_OBJECT = re.compile(rb'\s*\{\s*"error"\s*:')
 _LIKE_AN_EVENT = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
 
 
-class EventBody(ABC):
-    r"""Converts one body, block by block.
+class EventConverter(Converter, ABC):
+    r"""Converts one body, block by block. See `Converter`.
 
     Args:
-        envelope: what stands around each record.
-        strip_nul: take `\u0000` out of the strings of records.
+        zone: the zone whose wall clock the project stores; None for UTC.
         on_bad_line: is told of each line that is no event; raises, or sets it aside.
+        counts: counts the events that become records; None where nobody asks.
 
     Attributes:
-        records: records made.
         lines: lines seen, blank ones and bad ones too.
-        nuls: `\u0000` taken out.
-        names: the names of the events; None, as at first, if nobody asks for them.
-        quarters: events by quarters of an hour of the stored clock since 1970; None, as at first, likewise.
     """
 
-    def __init__(self, *, envelope: Envelope, strip_nul: bool, on_bad_line: Callable[[BadLine], None]) -> None:
-        self.records = 0
+    def __init__(
+        self,
+        *,
+        envelope: Envelope,
+        selected: frozenset[str] | None = None,
+        zone: ZoneInfo | None = None,
+        strip_nul: bool = False,
+        on_bad_line: Callable[[BadLine], None],
+        counts: EventCounts | None = None,
+    ) -> None:
+        super().__init__(envelope=envelope, selected=selected, strip_nul=strip_nul)
         self.lines = 0
-        self.nuls = 0
-        self.names: set[str] | None = None
-        self.quarters: Counter[int] | None = None
-        self._envelope = envelope
-        self._strip_nul = strip_nul
+        self._clock = EventClock(zone)
         self._on_bad_line = on_bad_line
+        self._counts = counts
         self._started = False
         # The last line that did not parse, and how many blank lines came since: it may turn out to be the body's last.
         self._unparsed: BadLine | None = None
@@ -85,9 +90,10 @@ class EventBody(ABC):
             return b""
         if not block.endswith(b"\n"):
             raise ValueError("a block is made of whole lines")
-        # To JSON a carriage return between tokens is space, but to a target that reads text it ends the line.
-        plain = b"\r" not in block and is_utf8(block)
-        return self._finished(self._convert_block(block) if plain else self._convert_lines(block))
+        records = self._records_at_once(block)
+        if records is None:
+            records = b"".join(map(self._convert_line, block[:-1].split(b"\n")))
+        return self._finished(records)
 
     def finish(self, rest: bytes) -> bytes:
         """Convert the line without a newline at the end of the body, and judge whether the body is whole.
@@ -112,12 +118,21 @@ class EventBody(ABC):
         return self._finished(records)
 
     @abstractmethod
-    def _convert_block(self, block: bytes) -> bytes:
-        """Convert lines of valid UTF-8 without carriage returns, and count them and their records."""
+    def _convert_block(self, block: bytes) -> tuple[int, bytes]:
+        r"""Make the records of lines of valid UTF-8.
+
+        Returns:
+            How many events there are in the block, and their records, each ended by `\n`, if that is one a line.
+
+        Raises:
+            NotARecord: one of them is JSON, and no event.
+            msgspec.DecodeError: one is no event, or an event that only `_convert_event` takes.
+            RecursionError: one is nested deeper than Python follows.
+        """
 
     @abstractmethod
-    def _record(self, line: bytes) -> bytes:
-        """Make the record of any one line of valid UTF-8 that is not blank, without its envelope.
+    def _convert_event(self, line: bytes) -> bytes:
+        """Make the record of any one line of valid UTF-8 that is not blank.
 
         Raises:
             NotARecord: it is JSON, and no event.
@@ -125,11 +140,24 @@ class EventBody(ABC):
             RecursionError: it is nested deeper than Python follows.
         """
 
-    def _convert_lines(self, block: bytes) -> bytes:
-        return b"".join(map(self._convert_line, block[:-1].split(b"\n")))
+    def _records_at_once(self, block: bytes) -> bytes | None:
+        """Make the records of a block, or None where it has to be read line by line."""
+        if not is_utf8(block):
+            return None
+        try:
+            events, records = self._convert_block(block)
+        except (NotARecord, msgspec.DecodeError, RecursionError):
+            return None
+        if not _is_one_a_line(events, block):
+            return None
+        if self._counts:
+            self._counts.add(block)
+        self.lines += events
+        self.records += events
+        return records
 
     def _convert_line(self, line: bytes) -> bytes:
-        """Convert one line, whatever it holds: its record in its envelope, or nothing."""
+        """Convert one line, whatever it holds: its record, or nothing."""
         self.lines += 1
         if not line.strip(BLANK):
             self._blank_since += 1
@@ -137,7 +165,7 @@ class EventBody(ABC):
         try:
             if not line.isascii():
                 line.decode()
-            record = whole_or_masked(self._record, line)
+            record = whole_or_masked(self._counted, line)
         except UnicodeDecodeError as error:
             self._bad_line(line, f"not UTF-8 at byte {error.start + 1}", parses=False)
         except NotARecord as error:
@@ -146,9 +174,14 @@ class EventBody(ABC):
             self._bad_line(line, _why_not_json(line, error), parses=is_json(line))
         else:
             self.records += 1
-            # JSON lets a raw carriage return stand between tokens only, where a space means the same.
-            return b"".join((self._envelope.head, record.replace(b"\r", b" "), self._envelope.tail))
+            return record + b"\n"
         return b""
+
+    def _counted(self, line: bytes) -> bytes:
+        record = self._convert_event(line)
+        if self._counts:
+            self._counts.add_line(line)
+        return record
 
     def _bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
         begins_object = line.lstrip(BLANK).startswith(b"{")
@@ -172,11 +205,27 @@ class EventBody(ABC):
         self._started = True
         return start.removeprefix(_BYTE_ORDER_MARK)
 
-    def _finished(self, records: bytes) -> bytes:
-        if self._strip_nul:
-            records, nuls = without_nul(records)
-            self.nuls += nuls
-        return records
+
+def _is_one_a_line(events: int, block: bytes) -> bool:
+    """Whether as many events as were read from `block` are one on each of its lines.
+
+    The decoder takes a block for a run of JSON texts, which could span lines, or share one. They do neither if they are
+    as many as the lines, and each line starts with `{` and ends with `}`: no JSON text has a newline between `}` and
+    `{`, since inside of one a comma must come between. So each newline divides two events, each line has one at least,
+    and with as many events as lines none has two.
+    """
+    find = block.find
+    last = len(block) - 1
+    if block[0] != _OPENING_BRACE or block[last - 1] != _CLOSING_BRACE:
+        return False
+    lines = 1
+    newline = find(b"\n")
+    while newline < last:
+        if block[newline - 1] != _CLOSING_BRACE or block[newline + 1] != _OPENING_BRACE:
+            return False
+        lines += 1
+        newline = find(b"\n", newline + 1)
+    return lines == events
 
 
 def is_utf8(text: bytes) -> bool:

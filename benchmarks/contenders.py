@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data import LAYOUTS, USUAL
 from .environments import PEERS, ROOT, python_with
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Contender:
         size: How much it is given.
         stream: `events` or `profiles`.
         zone: The zone of the project that it reads.
+        layout: How the lines are laid out that it reads.
         environment: Variables to add.
         is_singer: Whether it writes a SCHEMA message.
         is_ours: Whether it is this tap.
@@ -96,6 +98,7 @@ class Contender:
     size: Size = QUICK
     stream: str = "events"
     zone: str = "UTC"
+    layout: str = USUAL
     environment: tuple[tuple[str, str], ...] = ()
     is_singer: bool = False
     is_ours: bool = False
@@ -219,6 +222,11 @@ IGZIP = ("igzip", "-dc") if shutil.which("igzip") else (sys.executable, "-m", "i
 GZIP = Contender("`gzip -dc`", _unpacking("gzip", "-dc"))
 GZIP_OF_PROFILES = replace(GZIP, stream="profiles", size=PROFILES)
 GZIP_AT_LENGTH = replace(GZIP, size=LONG)
+IN_EACH_LAYOUT = tuple(
+    tuple(replace(each, layout=layout) for each in (GZIP, ours(layout))) for layout in LAYOUTS if layout != USUAL
+)
+"""The tap's normalized events in each layout of a line but the usual one, and what they are measured by."""
+
 UNPACKING = (GZIP, Contender(f"`{'igzip' if IGZIP[0] == 'igzip' else 'python -m isal.igzip'} -dc`", _unpacking(*IGZIP)))
 
 

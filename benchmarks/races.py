@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .contenders import (
     GZIP_AT_LENGTH,
     GZIP_OF_PROFILES,
+    IN_EACH_LAYOUT,
     IN_LONG_WINDOWS,
     OBVIOUS,
     OURS,
@@ -118,6 +119,7 @@ def line_up(*, quick: bool) -> list[list[Contender]]:
         [each for each in all_sorts if each.stream == "events"],
         [GZIP_OF_PROFILES, *(each for each in all_sorts if each.stream == "profiles")],
         [GZIP_AT_LENGTH, *as_installed(IN_LONG_WINDOWS)],
+        *map(list, IN_EACH_LAYOUT),
     ]
     return [[each.given(4_000, 2_000) for each in group] for group in groups] if quick else groups
 
@@ -207,9 +209,10 @@ def _course(group: list[Contender]) -> Iterator[_Course]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = {(0 if of_events else amount, each.zone) for each in group for amount in amounts}
-        sites = {(profiles, zone): stack.enter_context(serving(profiles, zone)) for profiles, zone in served}
+        layout = group[0].layout
+        sites = {(profiles, zone): stack.enter_context(serving(profiles, zone, layout)) for profiles, zone in served}
         bodies = {amount: folder / f"{amount}.gz" for amount in amounts}
-        history = History()
+        history = History(layout=layout)
         for amount, body in bodies.items():
             if of_events:
                 history.save(body, amount)

@@ -16,7 +16,7 @@ import requests
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 
-from .data import FIRST_DAY, History
+from .data import FIRST_DAY, USUAL, History
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,14 +64,15 @@ class Site:
 
 
 @contextmanager
-def serving(profiles: int = 0, zone: str = "UTC") -> Iterator[Site]:
+def serving(profiles: int = 0, zone: str = "UTC", layout: str = USUAL) -> Iterator[Site]:
     """Serve the benchmark's data while the block lasts.
 
     Args:
         profiles: How many profiles there are.
         zone: The project's zone.
+        layout: How an event's line is laid out.
     """
-    command = [sys.executable, "-m", "benchmarks.serving", str(profiles), zone]
+    command = [sys.executable, "-m", "benchmarks.serving", str(profiles), zone, layout]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             settings = json.loads(cast("Any", server.stdout).readline())
@@ -97,12 +98,13 @@ class Ready:
 
     Args:
         zone: The project's zone.
+        layout: How an event's line is laid out.
     """
 
     room = 1
 
-    def __init__(self, zone: str = "UTC") -> None:
-        self._seconds, self._milliseconds = History(zone=zone), History(in_ms=True, zone=zone)
+    def __init__(self, zone: str = "UTC", layout: str = USUAL) -> None:
+        self._seconds, self._milliseconds = (History(in_ms=in_ms, zone=zone, layout=layout) for in_ms in (False, True))
         _ = self._seconds.days, self._milliseconds.days
 
     def get(self, key: tuple[Any, ...]) -> _Coded | None:
@@ -120,9 +122,9 @@ class Ready:
 
 def main() -> None:
     """Serve until standard input ends. The first line on stdout is the tap's settings."""
-    profiles, zone = sys.argv[1:]
+    profiles, zone, layout = sys.argv[1:]
     emulator = Emulator(SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(profiles), zone=zone), level=1)
-    emulator.cache = cast("Any", Ready(zone))
+    emulator.cache = cast("Any", Ready(zone, layout))
     with emulator:
         sys.stdout.write(json.dumps(emulator.settings) + "\n")
         sys.stdout.flush()

@@ -33,17 +33,22 @@ NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
 # The tests that need no other program than the tap's own.
 CORE = tests $(addprefix --ignore=tests/,clients examples meltano docs release targets)
+# What `make check` runs: the unit tests, and the end-to-end tests of what every run does.
+UNIT = $(filter-out $(addsuffix /,$(addprefix tests/,__pycache__ benchmarks clients contract docs end_to_end examples faults meltano \
+  release soak targets)),$(wildcard tests/*/)) $(wildcard tests/test_*.py)
+CORE_END_TO_END = $(addprefix tests/end_to_end/test_,events.py profiles.py batches.py newest_first.py streams_that_fail.py)
 # As many test files at a time as there are cores, within what memory has room for.
 AT_ONCE = --numprocesses auto --maxprocesses 4 --dist loadfile
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease dist docs lint format pins clean
+.PHONY: help demo check test test-targets test-examples soak test-wheel test-lowest test-newest test-prerelease dist docs lint format pins clean
 .PHONY: benchmark python
 
 help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
+	@echo "make check         ruff, mypy, the unit tests and the core end-to-end tests, with coverage; three minutes"
 	@echo "make test          all checks and tests"
 	@echo "make test-targets  what real targets make of the records"
 	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
@@ -60,6 +65,12 @@ help:
 demo:
 	@$(MAKE) --silent -j2 .venv/tap .venv-targets/duckdb/ready
 	@.venv-targets/duckdb/bin/python examples/demo/demo.py
+
+check: lint
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -q $(AT_ONCE) $(UNIT) $(CORE_END_TO_END)
+	.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report --skip-covered --sort=cover
 
 test:
 	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
@@ -201,4 +212,4 @@ pin-%: | python
 	@rm -rf .venv-pins-$*
 
 clean:
-	rm -rf .venv .venv-* output/demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* output/demo site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -43,13 +43,13 @@ def test_what_they_make_can_be_made() -> None:
     called = {
         target for text in WORKFLOWS.values() for target in re.findall(r"run: make ([\w-]+)$", text, re.MULTILINE)
     }
-    assert {"test", "lint", "docs", "test-newest"} <= called
+    assert {"test", "check", "docs", "test-newest"} <= called
     assert called | {f"test-{bound}" for bound in bounds} <= phony
 
 
 def test_every_python_that_the_project_names_is_tried() -> None:
     named = {name.rsplit(" ", 1)[1] for name in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", name)}
-    assert named <= set(re.findall(r'"(3\.\d+)"', WORKFLOWS["test.yml"]))
+    assert named == set(re.findall(r'"(3\.\d+)"', WORKFLOWS["test.yml"]))
 
 
 def test_only_what_publishes_may_write_anything() -> None:

@@ -123,6 +123,7 @@ class Page:
         requested_at: When the page was asked for, UTC.
         received: Bytes of the answer, as sent.
         unpacked: Bytes of the answer, once unpacked.
+        missing: Profiles by which the session, which ends with this page, is short of its total.
     """
 
     number: int
@@ -133,6 +134,7 @@ class Page:
     requested_at: datetime
     received: int
     unpacked: int
+    missing: int = 0
 
     def digest(self) -> bytes:
         """Hash the profiles, to compare pages without keeping them."""
@@ -187,7 +189,7 @@ def pages(
                 if not session.is_credible:
                     break
                 digest = page.digest()
-                if yielded[page.number : page.number + 1] != [digest]:
+                if page.missing or yielded[page.number : page.number + 1] != [digest]:
                     # With those behind it forgotten, all pages from here on are yielded.
                     yielded[page.number :] = [digest]
                     yield page
@@ -298,7 +300,8 @@ class _Session:
         self._page_size = page.page_size or self._page_size
         self._session_id = page.session_id or self._session_id
         self._has_last_page = self._is_last(page)
-        return replace(page, total=self._total)
+        missing = self._total - self.count if self._total is not None and self.is_short else 0
+        return replace(page, total=self._total, missing=missing)
 
     def _is_last(self, page: Page) -> bool:
         found = len(page.results)
@@ -314,15 +317,15 @@ class _Session:
             BrokenBody: It does.
         """
         where = f"{self._what} page {self._number}: the session goes on after {self.count}"
-        if self._total is not None and self.count > self._total + _tolerance(self._total):
+        if self._total is not None and self.count > self._total + max(10, self._total // 100):
             raise BrokenBody(f"{where} of {self._total} profiles: run again")
         if self._number + 1 >= _PAGES:
             raise BrokenBody(f"{where} profiles on {_PAGES} pages: raise profiles_page_size")
 
 
 def _tolerance(total: int) -> int:
-    """By how many profiles a total may be off: it can be a little (seen on the live API by others)."""
-    return max(10, total // 100)
+    """Return how many profiles may be missing: a total can be a little off (seen on the live API by others)."""
+    return max(total // 100, min(10, total // 10))
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,15 @@ class MixpanelStream(Stream, abc.ABC):
         """When the run began that last delivered the whole table, be it this one; None if none did."""
         return self.started_at if self.refreshes else None
 
+    has_earlier_part = False
+    """Whether earlier runs have delivered a part of the table that this run completes."""
+
+    @property
+    def gap(self) -> str | None:
+        """Return why this run did not deliver the whole table, None if it did."""
+        # No records are more likely a failure than a table that lost all its rows at once.
+        return None if self.progress.records or self.has_earlier_part else "no records came"
+
     @property
     def emit_activate_version_messages(self) -> bool:
         """Never where the SDK would: before the first record.
@@ -247,12 +256,13 @@ class MixpanelStream(Stream, abc.ABC):
 
     def _end(self) -> None:
         # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
-        if self._stream_version is not None and self.refreshes and self.progress.portions:
-            if self.progress.records:
+        asked = self.progress.portions or self.has_earlier_part
+        if self._stream_version is not None and self.refreshes and asked:
+            if self.gap:
+                text = "%s: ACTIVATE_VERSION is not sent, and the target keeps its rows"
+                self.log(text, self.gap, level=logging.WARNING)
+            else:
                 self._write_activate_version_message(self._stream_version)
-            else:  # More likely a failure than a table that lost all its rows at once.
-                text = "no records came: ACTIVATE_VERSION is not sent, and the target keeps its rows"
-                self.log(text, level=logging.WARNING)
         self.complete()
         self.state_manager.is_flushed = False
         self._write_state_message()

@@ -24,6 +24,9 @@ FINISHED = "finished"
 VERSION = "version"
 """In the state beside `FINISHED`: the version of their records, if they have one."""
 
+SHORT = "short"
+"""In the state beside `FINISHED`: true if members of one of them did not come."""
+
 
 class CohortsStream(FlatStream):
     """All saved cohorts, by one request."""
@@ -72,6 +75,9 @@ class CohortMembersStream(FlatStream):
     _is_whole = False
     """Whether this run has come to the end of the list."""
 
+    _is_short = False
+    """Whether this run has read a cohort of which members did not come."""
+
     # --- The state ---------------------------------------------------------------------------------------------------
 
     def finished(self) -> list[int]:
@@ -92,6 +98,11 @@ class CohortMembersStream(FlatStream):
         version = self.state_before.get(VERSION) if self.refreshes else None
         return super().refreshed_at if version is None else EPOCH + dt.timedelta(milliseconds=version)
 
+    @property
+    def gap(self) -> str | None:
+        """Return why this run, and those before it, did not deliver all members; None if they did."""
+        return "members of a cohort did not come" if self._is_short or self.state_before.get(SHORT) else super().gap
+
     def check_start(self) -> None:
         """Refuse a broken state."""
         self.finished()
@@ -102,12 +113,14 @@ class CohortMembersStream(FlatStream):
         self.stream_state.pop(VERSION, None)
         if self._stream_version is not None:
             self.stream_state[VERSION] = self._stream_version
+        if self._is_short:
+            self.stream_state[SHORT] = True
 
     def complete(self) -> None:
         """Forget the finished cohorts, so that the next run reads all of them."""
         if self._is_whole:
-            self.stream_state.pop(FINISHED, None)
-            self.stream_state.pop(VERSION, None)
+            for name in (FINISHED, VERSION, SHORT):
+                self.stream_state.pop(name, None)
 
     # --- The members -------------------------------------------------------------------------------------------------
 
@@ -120,15 +133,16 @@ class CohortMembersStream(FlatStream):
         for cohort in listed.content:
             if cohort.is_empty or cohort.id in finished:
                 continue
-            with self.leaving_out("cohort"):
-                yield from self._members(cohort, few)
+            yield from self._members(cohort, few)
         self._is_whole = True
+        self.has_earlier_part = bool(finished)
 
     def _members(self, cohort: Cohort, few: int | None) -> Iterator[Rows]:
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
         page_size = few or self.settings.profiles_page_size
         pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
-        for page, is_last in _mark_last(islice(pages, 1 if few else None)):
+        for page, is_last in _mark_last(self.leaving_out("cohort", islice(pages, 1 if few else None))):
+            self._is_short = self._is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
                 [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results],

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..delivery.portion import Portion
 from ..delivery.spool import SpoolError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..records.envelope import Envelope
     from ..records.flat import FlatShape, Row
     from ..tap import TapMixpanelStream
+
+T = TypeVar("T")
 
 # What a project may lack without being ill: a plan that includes the answer, a role that sees it.
 WITHHELD = frozenset({"plan", "access"})
@@ -87,17 +89,30 @@ class FlatStream(MixpanelStream):
         """Ask for a few records."""
         return next(self._steps(BARE, few=count), Step()).portion or Portion()
 
-    @contextlib.contextmanager
-    def leaving_out(self, what: str) -> Iterator[None]:
-        """Go on without a cohort or funnel that Mixpanel refuses, and name it in a warning.
+    @property
+    def gap(self) -> str | None:
+        """Return why this run did not deliver the whole table, None if it did."""
+        # The rows of a cohort whose group was deleted are gone for good.
+        is_kept = any(refused.kind != "missing_group" for refused in self._left_out)
+        return "a cohort or funnel is left out" if is_kept else super().gap
+
+    def leaving_out(self, what: str, answers: Iterator[T]) -> Iterator[T]:
+        """Yield the answers of one cohort or funnel, or none and a warning if Mixpanel refuses the first one.
 
         Args:
             what: What it is, for the warning.
+            answers: Fetches them.
+
+        Raises:
+            Refused: Mixpanel refuses a later one, and half of a cohort or funnel is no success.
         """
+        begun = False
         try:
-            yield
+            for answer in answers:
+                begun = True
+                yield answer
         except Refused as refused:
-            if refused.kind not in LEFT_OUT:
+            if begun or refused.kind not in LEFT_OUT:
                 raise
             self.log("%s. The %s is left out", refused, what, level=logging.WARNING)
             self._left_out.append(refused)
@@ -109,7 +124,7 @@ class FlatStream(MixpanelStream):
                 yield Step(self._shaped(rows, envelope), rows.delivered)
                 begun = True
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
-            for refused in () if begun else self._left_out:
+            for refused in () if begun or self.has_earlier_part else self._left_out:
                 if refused.kind != "missing_group":
                     raise refused
         except Refused as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 from ..delivery.portion import Portion
@@ -57,6 +58,9 @@ class ProfilesStream(MixpanelStream):
         if tap.config.get("profiles_incremental"):
             self.replication_key = "last_seen"
 
+    _missing = 0
+    """Profiles by which the session was short of its total."""
+
     # --- In full, or since when --------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -90,6 +94,11 @@ class ProfilesStream(MixpanelStream):
         """When the run began that last read all profiles."""
         return self.started_at if self.refreshes else self.instant_in_state(REFRESHED)
 
+    @property
+    def gap(self) -> str | None:
+        """Return why this run did not deliver all profiles, None if it did."""
+        return f"{self._missing} profiles did not come" if self._missing else super().gap
+
     def check_start(self) -> None:
         """Refuse a start from a bookmark that is broken or in the future."""
         if self._is_incremental:
@@ -105,6 +114,9 @@ class ProfilesStream(MixpanelStream):
     def complete(self) -> None:
         """Note from when on the next run has to ask, if it is not to ask for everything."""
         if not self._is_incremental:
+            return
+        if self._missing:
+            self.log("%s: the bookmark does not move", self.gap, level=logging.WARNING)
             return
         began = bookmark_text(self.started_at)
         self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)
@@ -142,6 +154,7 @@ class ProfilesStream(MixpanelStream):
                 if self._is_incremental:
                     self.refuse_clock_ahead(self.name, "profiles_incremental")
                 self.progress.total = page.total
+                self._missing = page.missing
                 yield Step(self._shaped(page, envelope))
 
         if self._is_incremental:

@@ -12,7 +12,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.mixpanel.turned_clock import TurnedClock
 from tests.pipeline import catalog_of, run_tap
-from tests.soak.in_process import run_here
+from tests.soak.in_process import Result, run_here
 
 START = dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC)
 ON = {"emit_activate_version_messages": True, "max_retries": 0}
@@ -128,6 +128,104 @@ def test_a_run_that_fails_drops_nothing(stream: str, kind: str, at: int) -> None
     assert error is not None
     assert set(table.rows) == before
     assert "ACTIVATE_VERSION" not in kinds
+
+
+@pytest.mark.parametrize("stream", ["profiles", "cohort_members"])
+def test_a_session_that_stays_short_drops_nothing(stream: str) -> None:
+    """It is accepted, but what did not come may still be there."""
+    table = Table()
+    names = tuple("abcdefghij")
+    load(table, stream, names)
+    kinds, _, error = load(table, stream, names, day=1, fault=Fault("engage", (10, 20), "short-page"))
+    assert error is None
+    assert len(table.rows) == 10
+    assert kinds.count("RECORD") == 9
+    assert "ACTIVATE_VERSION" not in kinds
+    kinds, _, _ = load(table, stream, names[:9], day=2)
+    assert kinds.count("ACTIVATE_VERSION") == 1
+    assert len(table.rows) == 9
+
+
+def cohort(number: int, *members: str) -> dict[str, Any]:
+    return {"id": number, "name": "", "members": members}
+
+
+def load_cohorts(
+    table: Table,
+    *cohorts: dict[str, Any],
+    day: float = 0,
+    state: dict[str, Any] | None = None,
+    fault: Fault | None = None,
+    **extra: Any,
+) -> Result:
+    """Run and load the members of these cohorts, five on a page."""
+    clock = TurnedClock(START + dt.timedelta(days=day))
+    with Emulator(FixedProject(cohorts=cohorts), faults=[fault] if fault else [], largest_page=5) as emulator:
+        result = run_here({**emulator.settings, **ON, **extra}, clock, catalog=catalog("cohort_members"), state=state)
+    table.load(result.stdout)
+    return result
+
+
+def test_a_short_cohort_of_an_earlier_run_drops_nothing() -> None:
+    """The run that completes the table does not activate it if members of an earlier run's cohort did not come."""
+    cohorts = [cohort(1, *"abcdefghij"), cohort(2, "a"), cohort(3, "a")]
+    fault = Fault("engage", (2, 4), "short-page", 0.8)
+    small: dict[str, Any] = {"hourly_quota": 4, "max_quota_wait": 0}
+    first = load_cohorts(Table(), *cohorts, fault=fault, **small)
+    assert first.error is not None
+    assert first.state is not None
+    assert first.state["bookmarks"]["cohort_members"]["short"] is True
+    second = load_cohorts(Table(), *cohorts, day=1, state=first.state)
+    assert b'{"type":"ACTIVATE_VERSION"' not in second.stdout
+    assert second.state == {"bookmarks": {"cohort_members": {}}}
+
+
+@pytest.mark.parametrize("count", [{}, {"count": 0}])
+def test_a_table_is_activated_also_if_its_last_cohorts_are_empty(count: dict[str, int]) -> None:
+    """The cohorts of an earlier run are records enough."""
+    state = {"bookmarks": {"cohort_members": {"finished": [1], "version": 1705309200000}}}
+    result = load_cohorts(Table(), cohort(1, "a"), {**cohort(2), **count}, state=state)
+    assert result.error is None
+    assert result.stdout.count(b'{"type":"ACTIVATE_VERSION"') == 1
+    assert result.state == {"bookmarks": {"cohort_members": {}}}
+
+
+@pytest.mark.parametrize("status", ["status:400", "status:404"])
+def test_a_cohort_left_out_drops_nothing(status: str) -> None:
+    """Mixpanel may still have it, unless its group was deleted."""
+    table = Table()
+    cohorts = [cohort(1, "a"), cohort(2, "b")]
+    load_cohorts(table, *cohorts)
+    before = set(table.rows)
+    result = load_cohorts(table, *cohorts, day=1, fault=Fault("engage", 2, status))
+    assert result.error is None
+    assert set(table.rows) == before
+    assert any("is left out: ACTIVATE_VERSION is not sent" in line for line in result.warnings)
+
+
+def test_a_cohort_of_a_deleted_group_is_dropped() -> None:
+    """Its rows are gone at Mixpanel, too."""
+    table = Table()
+    load_cohorts(table, cohort(1, "a"), cohort(2, "b"))
+    load_cohorts(table, cohort(1, "a"), {**cohort(2, "b"), "data_group_id": -77}, day=1)
+    assert set(table.rows) == {(1, "a")}
+
+
+def test_a_funnel_left_out_drops_nothing() -> None:
+    """A catalog can make funnels a full table."""
+    full_table = json.loads(json.dumps(catalog("funnels")))
+    [funnels] = [stream for stream in full_table["streams"] if stream["tap_stream_id"] == "funnels"]
+    funnels["replication_method"] = "FULL_TABLE"
+    days: dict[str, Any] = {"2024-01-15": {"steps": []}}
+    project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": days} for number in (1, 2)])
+    table = Table()
+    for day, fault in enumerate(([], [Fault("funnels", 3, "status:400")])):
+        clock = TurnedClock(START + dt.timedelta(days=day))
+        with Emulator(project, faults=fault) as emulator:
+            result = run_here({**emulator.settings, **ON, **DAYS}, clock, catalog=full_table)
+        assert result.error is None
+        table.load(result.stdout)
+    assert len(table.rows) == 2
 
 
 @pytest.mark.parametrize("stream", ["cohorts", "cohort_members", "annotations"])

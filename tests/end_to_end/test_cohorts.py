@@ -198,6 +198,32 @@ def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
     assert problem.endswith("It said: Missing Datagroup. The cohort is left out")
 
 
+@pytest.mark.parametrize("page", ["1", "2"])
+@pytest.mark.parametrize("status", ["status:400", "status:404"])
+def test_half_a_cohort_is_no_success(page: str, status: str) -> None:
+    """A cohort is left out only if its first page is refused; a refusal of a later one ends the stream."""
+    cohorts = [{"id": number, "name": "", "members": [f"u{each}" for each in range(6)]} for number in (1, 2)]
+    # The first cohort takes three full pages and an empty one.
+    with Emulator(
+        FixedProject(cohorts=cohorts), faults=[Fault("engage", 5 + int(page), status)], largest_page=2
+    ) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members"))
+    assert run.exit_code == 1
+    assert f"cohort_members of cohort 2 page {page}" in run.errors[0]
+    assert run.states[-1] == {"bookmarks": {"cohort_members": {"finished": [1]}}}
+
+
+def test_remaining_cohorts_that_are_refused_are_left_out() -> None:
+    """Mixpanel gave the others to an earlier run, so the refusal is about these."""
+    cohorts = [{"id": number, "name": "", "members": ["u"]} for number in (1, 2)]
+    state = {"bookmarks": {"cohort_members": {"finished": [1]}}}
+    with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", None, "status:404")]) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state).well()
+    [problem] = run.problems
+    assert problem.endswith("The cohort is left out")
+    assert run.states[-1] == {"bookmarks": {"cohort_members": {}}}
+
+
 def test_a_project_with_cohorts_of_deleted_groups_alone_has_no_members() -> None:
     """Cohorts of deleted groups are no error even where there are no others."""
     with Emulator(FixedProject(cohorts=COHORTS[1:2])) as emulator:

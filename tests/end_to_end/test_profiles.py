@@ -34,7 +34,11 @@ def delivered(extra: dict[str, Any], catalog: dict[str, Any]) -> tuple[Run, list
 
 
 def ids(run: Run) -> list[str]:
-    return [record["distinct_id"] for record in run.well().records("profiles")]
+    return ids_of(run.well())
+
+
+def ids_of(run: Run) -> list[str]:
+    return [record["distinct_id"] for record in run.records("profiles")]
 
 
 def test_a_normalized_profile_has_its_last_seen_apart(only_profiles: dict[str, Any]) -> None:
@@ -107,6 +111,14 @@ def test_a_session_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) 
     assert run.exit_code == 1
     assert len(run.errors) == 1
     assert "profiles page 5: Mixpanel ended the session after 500 of 530 profiles, in 2 sessions" in run.errors[0]
+
+
+def test_one_of_nine_profiles_is_no_success(only_profiles: dict[str, Any]) -> None:
+    """What a total may be off by is a share of it, so that a small project does not lose most of its profiles."""
+    run = run_with(only_profiles, Fault("engage", None, "short-page", 0.2), count=9)
+    assert run.exit_code == 1
+    assert "after 1 of 9 profiles, in 2 sessions" in run.errors[0]
+    assert ids_of(run) == []
 
 
 def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> None:

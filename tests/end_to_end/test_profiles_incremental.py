@@ -93,6 +93,21 @@ def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh
     }
 
 
+def test_the_bookmark_stays_if_profiles_did_not_come() -> None:
+    """A session accepted although it is short delivers its profiles, and the next run asks for all of them again."""
+    people = [profile(str(number), "2024-01-14T00:00:00") for number in range(10)]
+    for before in (None, run(START - days(8), people=people)[0].state):
+        # The 6th page is the empty one; the one before it is short, in both sessions.
+        fault = Fault("engage", (5, 10), "short-page")
+        short, found, _ = run(START, before, people, [fault])
+        assert short.error is None
+        assert len(found) == 9
+        assert any(warning == "1 profiles did not come: the bookmark does not move" for warning in short.warnings)
+        _, found, asked = run(START + days(1), short.state, people)
+        assert len(found) == 10
+        assert asked[0] is None
+
+
 def test_what_mixpanel_noted_shortly_before_the_last_run_comes_if_it_shows_only_now() -> None:
     before = run(START)[0].state
     late = profile("late", "2024-01-15T09:30:10")

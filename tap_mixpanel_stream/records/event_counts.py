@@ -1,30 +1,26 @@
-"""The names of events, and how many of them each day has: counted in lines, whatever their records look like."""
+"""The names of events, and how many of them each day has: what a run may ask of the events that become records."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .event_time import UnusableTime, stored_day
 from .members import NULL, event_name, object_in, read_members, read_string
 
-
-class _Time(msgspec.Struct, gc=False):
-    """The properties, but for the time stepped over."""
-
-    time: msgspec.Raw = NULL
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-class _Event(msgspec.Struct, gc=False):
-    """What is counted of an event."""
+class _Named(msgspec.Struct, gc=False):
+    """An event of which the name is looked at."""
 
-    event: str
-    properties: _Time
+    event: msgspec.Raw
 
 
-_read_events = msgspec.json.Decoder(_Event).decode_lines
+_read_names = msgspec.json.Decoder(_Named).decode_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +35,25 @@ class EventCounts:
     names: set[str] | None = None
     days: dict[int, int] | None = None
 
-    def add(self, block: bytes) -> None:
-        """Count a block of lines, each of which is an event."""
-        try:
-            events = _read_events(block)
-        except msgspec.DecodeError:
-            for line in block[:-1].split(b"\n"):
-                self.add_line(line)
-            return
-        for event in events:
-            self._count(event.event, event.properties.time)
+    def add(self, block: bytes, times: Iterable[msgspec.Raw]) -> None:
+        """Count a block of lines, each of which is an event.
+
+        Args:
+            block: the lines.
+            times: the events' `time`, null where there is none.
+        """
+        if self.names is not None:
+            self.names.update(read_string(event.event) for event in _read_names(block))
+        if self.days is not None:
+            for time in times:
+                # A raw event may have no time. `contextlib.suppress` would cost more than all the rest.
+                try:
+                    day = stored_day(bytes(time))
+                except UnusableTime:
+                    continue
+                self.days[day] = self.days.get(day, 0) + 1
 
     def add_line(self, line: bytes) -> None:
         """Count one event."""
         members = read_members(line)
-        time = object_in(members, "properties").get("time", NULL)
-        self._count(read_string(event_name(members)), time)
-
-    def _count(self, name: str, time: msgspec.Raw) -> None:
-        if self.names is not None:
-            self.names.add(name)
-        if self.days is not None:
-            with contextlib.suppress(UnusableTime):  # a raw event may lack it
-                day = stored_day(bytes(time))
-                self.days[day] = self.days.get(day, 0) + 1
+        self.add(b'{"event":%b}' % event_name(members), [object_in(members, "properties").get("time", NULL)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,20 @@ _SENTINEL = b"terminated early"
 _AROUND = BLANK + b"\"']."
 _ERROR_OBJECT = re.compile(rb'\s*\{\s*"error"\s*:')
 _LIKE_AN_EVENT = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
+
+
+class Converted(NamedTuple):
+    r"""What became of a block.
+
+    Attributes:
+        events: How many events there are.
+        records: Their records, each ended by `\n`.
+        times: The `time` of each, null where there is none; empty where they are not counted.
+    """
+
+    events: int
+    records: bytes
+    times: list[msgspec.Raw]
 
 
 class EventConverter(Converter, ABC):
@@ -118,11 +132,11 @@ class EventConverter(Converter, ABC):
         return self._finished(records)
 
     @abstractmethod
-    def _convert_block(self, block: bytes) -> tuple[int, bytes]:
-        r"""Make the records of lines of valid UTF-8.
+    def _convert_block(self, block: bytes) -> Converted:
+        """Make the records of lines of valid UTF-8.
 
         Returns:
-            How many events there are in the block, and their records, each ended by `\n`, if that is one a line.
+            What holds if there are as many events as lines, one on each.
 
         Raises:
             NotARecord: one of them is JSON, and no event.
@@ -145,16 +159,16 @@ class EventConverter(Converter, ABC):
         if not is_utf8(block):
             return None
         try:
-            events, records = self._convert_block(block)
+            converted = self._convert_block(block)
         except (NotARecord, msgspec.DecodeError, RecursionError):
             return None
-        if not _is_one_a_line(events, block):
+        if not _is_one_a_line(converted.events, block):
             return None
         if self._counts:
-            self._counts.add(block)
-        self.lines += events
-        self.records += events
-        return records
+            self._counts.add(block, converted.times)
+        self.lines += converted.events
+        self.records += converted.events
+        return converted.records
 
     def _convert_line(self, line: bytes) -> bytes:
         """Convert one line, whatever it holds: its record, or nothing."""

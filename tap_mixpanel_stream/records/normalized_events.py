@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from .event_time import instant_text
-from .events import EventConverter
+from .events import Converted, EventConverter
 from .insert_id import stable_insert_id
 from .members import (
     EMPTY,
@@ -75,9 +75,10 @@ class NormalizedEvents(EventConverter):
 
     columns: ClassVar[tuple[str, ...]] = tuple(schema["properties"])
 
-    def _convert_block(self, block: bytes) -> tuple[int, bytes]:
+    def _convert_block(self, block: bytes) -> Converted:
         events = _read_events(block)
-        return len(events), encode_lines(self._records(events))
+        times = [event.properties.get("time", NULL) for event in events] if self._counts else []
+        return Converted(len(events), encode_lines(self._records(events)), times)
 
     def _convert_event(self, line: bytes) -> bytes:
         members = read_members(line)

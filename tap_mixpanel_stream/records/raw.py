@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .events import BLANK, EventConverter
+from .events import BLANK, Converted, EventConverter
 from .members import NULL, Members, NotARecord, encode, event_name, is_string, object_in, read_members
 from .profiles import ProfileConverter
 from .schemas import OPEN_OBJECT, STRING, STRING_OR_INTEGER, record_schema
@@ -23,6 +23,19 @@ class _Event(msgspec.Struct, gc=False):
     properties: _AnyObject | None = None
 
 
+class _Timed(msgspec.Struct, gc=False):
+    """An object of which one member is looked at."""
+
+    time: msgspec.Raw = NULL
+
+
+class _TimedEvent(msgspec.Struct, gc=False):
+    """An event of which the time is looked at."""
+
+    event: str
+    properties: _Timed | None = None
+
+
 class _Profile(msgspec.Struct, gc=False, rename={"distinct_id": "$distinct_id", "properties": "$properties"}):
     """The least that makes a result a profile."""
 
@@ -31,6 +44,7 @@ class _Profile(msgspec.Struct, gc=False, rename={"distinct_id": "$distinct_id", 
 
 
 _read_events = msgspec.json.Decoder(_Event).decode_lines
+_read_timed_events = msgspec.json.Decoder(_TimedEvent).decode_lines
 _check_profile = msgspec.json.Decoder(_Profile).decode
 
 
@@ -42,12 +56,18 @@ class RawEvents(EventConverter):
 
     columns: ClassVar[tuple[str, ...]] = tuple(schema["properties"])
 
-    def _convert_block(self, block: bytes) -> tuple[int, bytes]:
-        events = len(_read_events(block))
-        if not self._left_out:
-            return events, block
-        lines = block[:-1].split(b"\n")
-        return events, b"".join(_without(self._left_out, read_members(line)) + b"\n" for line in lines)
+    def _convert_block(self, block: bytes) -> Converted:
+        times: list[msgspec.Raw] = []
+        if self._counts:
+            events = _read_timed_events(block)
+            times = [event.properties.time if event.properties else NULL for event in events]
+            count = len(events)
+        else:
+            count = len(_read_events(block))
+        if self._left_out:
+            lines = block[:-1].split(b"\n")
+            block = b"".join(_without(self._left_out, read_members(line)) + b"\n" for line in lines)
+        return Converted(count, block, times)
 
     def _convert_event(self, line: bytes) -> bytes:
         members = read_members(line)

@@ -248,6 +248,8 @@ class Quota:
             account.told = limit.hourly or account.told
             if limit.left == 0 and limit.resets_in is not None:
                 account.hour_full_until = self._clock.monotonic() + limit.resets_in
+            elif limit.left:
+                account.hour_full_until = 0.0
 
     def answered(self, api: Api) -> None:
         """Note that a request was let in: the next 429 is the first in a row."""

@@ -57,7 +57,9 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
         body: The text of a 429.
     """
     policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
-    hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, {}))), "")
+    # Where no policy tells its window, what is left is that of the hour.
+    unnamed = {"w": _AN_HOUR}
+    hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, unnamed))), "")
     hourly, left = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
     cause: Cause | None = "hour" if left == 0 else None
     if cause is None and any("concurrency" in name and rate.get("r") == 0 for name, rate in rates.items()):
@@ -103,7 +105,7 @@ def _items(header: str) -> dict[str, dict[str, int]]:
 
 
 def _is_hourly(name: str, policy: Mapping[str, int]) -> bool:
-    return "concurrency" not in name and policy.get("w", _AN_HOUR) == _AN_HOUR
+    return "concurrency" not in name and policy.get("w") == _AN_HOUR
 
 
 def _is_exceeded(pattern: re.Pattern[str], body: str) -> bool:

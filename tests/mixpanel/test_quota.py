@@ -135,6 +135,17 @@ def test_an_hour_told_to_be_full_is_waited_for(clock: TurnedClock) -> None:
     assert clock.sleeps == [90]
 
 
+def test_a_later_answer_with_room_ends_a_full_hour(clock: TurnedClock) -> None:
+    """`r=1` after `r=0;t=3000` lets the next request go; an answer without `r` does not."""
+    quota = Quota(clock)
+    quota.learn("query", RateLimit(hourly=60, left=0, resets_in=3000))
+    quota.learn("query", RateLimit(hourly=60))
+    assert quota.left("query") == 0
+    quota.learn("query", RateLimit(hourly=60, left=1, resets_in=3000))
+    quota.acquire("funnels", "query")
+    assert clock.sleeps == []
+
+
 def test_a_refunded_request_leaves_its_place(clock: TurnedClock) -> None:
     """Answers 401, 402 and 429 are not counted."""
     quota = Quota(clock, hourly=1)

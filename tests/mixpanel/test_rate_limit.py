@@ -43,6 +43,8 @@ def test_the_text_of_a_429_tells_limit_and_cause(body: str, limit: RateLimit) ->
         (POLICY, '"project";r=12;t=100', RateLimit(60, 12, 100)),
         ('"project";q=400;w=3600', "", RateLimit(400)),
         ('"burst";q=3;w=1, "project";q=60;w=3600', '"burst";r=0;t=1, "project";r=9;t=20', RateLimit(60, 9, 20)),
+        ('"burst";q=3', '"burst";r=0;t=1', RateLimit()),
+        ('"burst";q=3, "project";q=60;w=3600', '"burst";r=0;t=1, "project";r=9;t=20', RateLimit(60, 9, 20)),
         ("", '"project";r=0;t=12', RateLimit(None, 0, 12, cause="hour")),
         ('"project" ; q=60 ; w=3600', '"project"; r=1; t=2', RateLimit(60, 1, 2)),
         ('"project";q=0;w=3600', "", RateLimit()),

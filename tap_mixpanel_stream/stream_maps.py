@@ -106,15 +106,27 @@ def _check_names(
         known.add("fake")
     for key, rules in maps.items():
         for name, expression in _expressions(rules):
-            used = [node for node in ast.walk(ast.parse(expression)) if isinstance(node, ast.Name)]
-            own = {node.id for node in used if isinstance(node.ctx, ast.Store)}
-            for unknown in (node.id for node in used if node.id not in known | own):
+            tree = ast.parse(expression)
+            names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+            own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            for unknown in (name for name in _names_always_used(tree) if name not in known | own):
                 if unknown == "self" and name in columns:
                     continue
                 reason = f"{stream} has no column or function {unknown}"
                 if unknown == "fake":
                     reason = "fake needs the package faker: install it beside the tap"
                 raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)}: {reason}"])
+
+
+def _names_always_used(tree: ast.AST) -> Iterator[str]:
+    """Yield the names outside conditions, `and` and `or`: those inside need not be evaluated."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Name):
+            yield node.id
+        if not isinstance(node, ast.IfExp | ast.BoolOp):
+            nodes += ast.iter_child_nodes(node)
 
 
 def _naming_failures(stream: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:

@@ -112,9 +112,12 @@ def test_what_the_sdk_offers_an_expression_passes() -> None:
         "b": "str(config.get('salt')) + md5(record['insert_id']) + _['insert_id'] + __stream_name__",
         "c": "datetime.datetime.now().isoformat() if bool(event_name) else None",
         "event_name": "self + json.dumps(properties)[0]",
+        "d": "event if 'event' in record else event_name",
+        "e": "event_name or event",
         "__filter__": "event_name != 'nothing'",
     }
     settings = DAYS | {"stream_maps": {"events": rules}, "stream_map_config": {"salt": "x"}}
     with Emulator(MIXPANEL) as emulator:
         run = run_tap(emulator.settings | settings, catalog=catalog_of("events")).well()
     assert all(record["event_name"].endswith("{") and record["a"] for record in run.records())
+    assert all(record["d"] == record["e"] != "" for record in run.records())

@@ -16,6 +16,9 @@ PREFIX = "TAP_MIXPANEL_STREAM_"
 LOG_LEVEL = f"{PREFIX}LOGLEVEL"
 """Read by the SDK itself."""
 
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(.+_)?(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
+"""What Kubernetes sets in each container for a service whose name begins like the tap's."""
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -83,10 +86,11 @@ def _nested(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_foreign(variable: str, schema: Mapping[str, Any]) -> bool:
-    """Return whether a variable is the SDK's or Meltano's own.
+    """Return whether a variable is the SDK's, Meltano's or Kubernetes' own.
 
     Meltano sets its extras with a double underscore, and beside an object each of its values,
     such as `TAP_MIXPANEL_STREAM_BATCH_CONFIG_STORAGE_ROOT`.
     """
     objects = (variable_of(name) + "_" for name, spec in schema["properties"].items() if kind_of(spec) == "object")
-    return variable == LOG_LEVEL or variable.startswith((f"{PREFIX}_", *objects))
+    is_meltanos = variable.startswith((f"{PREFIX}_", *objects))
+    return variable == LOG_LEVEL or is_meltanos or _OF_KUBERNETES.fullmatch(variable) is not None

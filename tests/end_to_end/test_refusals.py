@@ -198,6 +198,8 @@ def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
     ("name", "value", "says"),
     [
         ("LOOKBAK_DAYS", "3", "did you mean TAP_MIXPANEL_STREAM_LOOKBACK_DAYS?"),
+        ("EU_PROJECT_ID", "3", "did you mean TAP_MIXPANEL_STREAM_PROJECT_ID?"),
+        ("CONCURRENT_EXPORT", "3", "did you mean TAP_MIXPANEL_STREAM_CONCURRENT_EXPORTS?"),
         ("LOOKBACK_DAYS", "three", "('three'): set it to an integer from 0"),
         ("LOOKBACK_DAYS", "-1", "-1 is less than the minimum of 0"),
         ("RAW", "maybe", "('maybe'): set it to true or false"),
@@ -220,9 +222,10 @@ def test_a_variable_is_refused_by_its_name(name: str, value: str, says: str) -> 
     assert "12345" not in "".join(run.stderr)
 
 
-def test_variables_of_meltano_and_the_sdk_pass() -> None:
-    """Meltano sets extras, and each value inside an object; the SDK reads its log level."""
-    names = ("_SELECT", "_SELECT_FILTER", "LOGLEVEL", "BATCH_CONFIG_STORAGE_ROOT", "STREAM_MAPS_EVENTS___FILTER__")
+def test_variables_of_meltano_the_sdk_and_kubernetes_pass() -> None:
+    """Meltano sets extras, and each value inside an object; the SDK reads its log level; Kubernetes names services."""
+    names = ["_SELECT", "_SELECT_FILTER", "LOGLEVEL", "BATCH_CONFIG_STORAGE_ROOT", "STREAM_MAPS_EVENTS___FILTER__"]
+    names += ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR", "UI_SERVICE_HOST"]
     environment = {f"TAP_MIXPANEL_STREAM_{name}": "warning" for name in names} | {"TAP_MIXPANEL_STREAM_REGION": ""}
     run = run_tap(GOOD | {"max_retries": 0}, "--config=ENV", environment=environment)
     assert [line for line in run.errors if "Connection refused" not in line] == []

@@ -33,7 +33,7 @@ from .row_counts import RowCounts
 from .shaping import Shaping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
     from ..mixpanel.client import Answer
     from ..mixpanel.unpacking import Packing
@@ -47,9 +47,11 @@ RETRIES_OF_A_HALF = 1
 # Bytes of a body as sent in which its first lines are looked for; unpacked, as many as `MIB` at the most.
 SAMPLE_BYTES = 256 * 1024
 
-# What a first load holds back at the most while its events do not show their zone: lines looked at, and unpacked bytes.
+# What a first load holds back at the most while its events do not show their zone: lines looked at, unpacked bytes, and
+# windows, since each can keep files open.
 HELD_LINES = 1000
 HELD_BYTES = 16 * MIB
+HELD_WINDOWS = 50
 
 # Events a day from which on the windows around an empty one make it odd.
 BUSY_ROWS = 100
@@ -111,10 +113,12 @@ class Trust:
     """What a window is fetched once more for when it is seen for the first time.
 
     Attributes:
+        tries: Tries that are left.
         left: A bad line, since a cut can look like one.
         days_left: Events of other days only, be they neighbouring ones.
     """
 
+    tries: int
     left: bool = True
     days_left: bool = True
 
@@ -275,7 +279,8 @@ class EventsStream(MixpanelStream):
     def _confirmed(self, results: Iterator[Fetched], fetch: Callable[[Part], Fetched]) -> Generator[Fetched]:
         """Fetch an empty window once more if the windows around it are busy, or the run before saw events of its days.
 
-        A window that may have to be fetched again waits for the one after it.
+        A window that may have to be fetched again waits for the one after it. If that fails, both are left to the next
+        run.
         """
         before: tuple[Window, bool] | None = None
         waiting: deque[Fetched] = deque()
@@ -285,10 +290,15 @@ class EventsStream(MixpanelStream):
                 window = fetched.part.window
                 if len(waiting) > 1:
                     empty = waiting[0].part.window
-                    if fetched.is_busy and _are_neighbours(empty, window):
-                        waiting[0] = self._fetched_again(waiting[0], fetch)
-                    before = empty, waiting[0].is_busy
-                    yield waiting.popleft()
+                    if fetched.failure and _are_neighbours(empty, window):
+                        fetched.close()
+                        fetched.portions.clear()
+                        waiting.popleft().close()
+                    else:
+                        if fetched.is_busy and _are_neighbours(empty, window):
+                            waiting[0] = self._fetched_again(waiting[0], fetch)
+                        before = empty, waiting[0].is_busy
+                        yield waiting.popleft()
                 can_be_odd = not (fetched.rows or fetched.failure or fetched.part.is_update or self._is_filtered)
                 if can_be_odd and self._row_counts and self._row_counts.had_rows(window):
                     waiting[0] = self._fetched_again(fetched, fetch)
@@ -326,21 +336,25 @@ class EventsStream(MixpanelStream):
         """Hand windows on once it is known whether their events fit `project_timezone`.
 
         Only a first load without that setting waits for it: nothing of it has to be out when it turns out to be wrong.
+        Nor may it be out when a window fails before that, since the next run would be no first load.
         """
         held: deque[Fetched] = deque()
         try:
             for fetched in results:
+                is_undecided = self._is_worth_holding(held)
                 held.append(fetched)
-                if fetched.failure or not self._is_worth_holding(held):
+                if fetched.failure and is_undecided:
+                    raise fetched.failure
+                if not self._is_worth_holding(held):
                     yield from self._let_out(held)
             yield from self._let_out(held)
         finally:
             for fetched in held:
                 fetched.close()
 
-    def _is_worth_holding(self, held: Iterable[Fetched]) -> bool:
+    def _is_worth_holding(self, held: Collection[Fetched]) -> bool:
         """Whether a first load, none of which is out, may still show the zone of its events."""
-        if self.settings.project_timezone is not None or not self._is_first_load:
+        if self.settings.project_timezone is not None or not self._is_first_load or len(held) >= HELD_WINDOWS:
             return False
         unpacked_bytes = sum(portion.unpacked for fetched in held for portion, _ in fetched.portions)
         is_open = self._zone_check.judgement(None).fits is None
@@ -421,13 +435,14 @@ class EventsStream(MixpanelStream):
         return fetched
 
     def _try(self, part: Part, envelope: Envelope, max_retries: int, limit: int | None = None) -> tuple[Portion, Read]:
-        trust = Trust()
+        trust = Trust(1 + max_retries)
         log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(part.window)})
         retrying = Retrying(self.clock, max_retries, log)
         return retrying(lambda: self._attempt(part, envelope, trust, limit))
 
     def _attempt(self, part: Part, envelope: Envelope, trust: Trust, limit: int | None) -> tuple[Portion, Read]:
         """Ask once for a window, and keep its body if it is whole."""
+        trust.tries -= 1
         settings = self.settings
         options = ExportOptions(
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, part.processed
@@ -494,10 +509,10 @@ def _refuse_other_days(what: str, window: Window, sample: list[bytes], trust: Tr
     """Refuse a response whose first events all lie outside the days asked for: it may be that to another request.
 
     Raises:
-        BrokenBody: It is so. Of neighbouring days once only.
+        BrokenBody: It is so. Of neighbouring days once only, and not in the last try.
     """
     days = stored_days(sample)
-    shift = dt.timedelta() if trust.days_left else SHIFT
+    shift = dt.timedelta() if trust.days_left and trust.tries else SHIFT
     if days and not any(window.first - day <= shift and day - window.last <= shift for day in days):
         trust.days_left = False
         raise BrokenBody(f"{what}: the response has events of other days, such as {min(days)}")

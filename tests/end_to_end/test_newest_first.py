@@ -128,7 +128,8 @@ def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> Non
 def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = ONE_BY_ONE | {"max_quota_wait": 0}
+    # With the time zone, so that no window is held back until the events show it.
+    settings = ONE_BY_ONE | {"max_quota_wait": 0, "project_timezone": "UTC"}
     clock = TurnedClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (10,), "status:429")]) as emulator:
         front = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)

@@ -75,6 +75,37 @@ def test_a_day_that_stays_empty_is_taken(only_events: dict[str, Any]) -> None:
     assert done.bookmark == "2024-01-04T00:00:00+00:00"
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_an_empty_day_before_one_that_fails_is_left_to_the_next_run(
+    way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
+) -> None:
+    """It cannot be confirmed, so the bookmark does not move over it."""
+    catalog = only_raw_events if way.get("raw") else only_events
+    settings = {"project_timezone": "UTC"} | way | {"concurrent_exports": 1}
+    done, asked = run(
+        project(100, 100, 100),
+        catalog,
+        Fault("export", 2, "empty-body"),
+        Fault("export", 3, "status:401"),
+        **settings,
+    )
+    assert done.exit_code == 1
+    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert len(done.records()) == 100
+    assert done.bookmark == "2024-01-02T00:00:00+00:00"
+
+
+def test_what_came_of_the_failing_window_after_an_empty_one_is_left_too(only_events: dict[str, Any]) -> None:
+    """Its first half, delivered, would move the bookmark over the empty days."""
+    faults = [Fault("export", 2, "empty-body"), Fault("export", 3, "reset"), Fault("export", 5, "status:401")]
+    settings: dict[str, Any] = {"project_timezone": "UTC", "window_days": 2, "max_retries": 0}
+    done, asked = run(project(*[100] * 6), only_events, *faults, **settings)
+    assert done.exit_code == 1
+    assert asked == ["2024-01-01", "2024-01-03", "2024-01-05", "2024-01-05", "2024-01-06"]
+    assert len(done.records()) == 200
+    assert done.bookmark == "2024-01-03T00:00:00+00:00"
+
+
 @pytest.mark.parametrize(
     ("counts", "settings"),
     [
@@ -180,6 +211,14 @@ def test_a_zone_that_was_changed_costs_one_request_more(only_events: dict[str, A
     """`time` keeps the old zone, so that early events can show the neighbouring day."""
     done, asked = run(project(5, 5), only_events, Fault("export", range(2, 99), "other-days", value=1))
     assert asked.count("2024-01-02") == 2
+    assert len(done.well().records()) == 10
+
+
+@pytest.mark.parametrize(("retries", "faults"), [(0, []), (1, [Fault("export", 2, "status:500")])])
+def test_the_last_try_takes_neighbouring_days(retries: int, faults: list[Fault], only_events: dict[str, Any]) -> None:
+    """Without a further try they would be refused in each run."""
+    shifted = Fault("export", range(2 + retries, 99), "other-days", value=1)
+    done, _ = run(project(5, 5), only_events, *faults, shifted, max_retries=retries)
     assert len(done.well().records()) == 10
 
 

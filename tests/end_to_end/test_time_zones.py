@@ -103,13 +103,47 @@ def test_what_shows_no_zone_is_delivered(only_events: dict[str, Any]) -> None:
     assert few.problems == imported.problems == []
 
 
-def test_a_window_that_fails_lets_out_what_was_held_back(only_events: dict[str, Any]) -> None:
-    with Emulator(rows(NEW_YORK, {0: 20, 1: 20}), faults=[Fault("export", 2, "status:401")]) as emulator:
-        days = {"start_date": "2022-01-10", "end_date": "2022-01-11", "window_days": 1, "concurrent_exports": 1}
-        run = run_tap(emulator.settings | days, catalog=only_events)
-    assert run.exit_code == 1
-    assert len(run.records()) == 20
-    assert run.bookmark == "2022-01-11T00:00:00+00:00"
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [
+        ("status:401", {}),
+        ("status:429", {"max_quota_wait": 0}),
+        ("status:429", {"max_quota_wait": 0, "backfill": "newest_first"}),
+    ],
+)
+def test_a_window_that_fails_before_the_zone_is_known_lets_nothing_out(
+    fault: str, settings: dict[str, Any], only_events: dict[str, Any]
+) -> None:
+    """The next run is a first load again, and judges."""
+    project = rows(NEW_YORK, {0: 20, 1: 20, 2: 20})
+    with Emulator(project, faults=[Fault("export", 3, fault)]) as emulator:
+        days = {"start_date": "2022-01-10", "end_date": "2022-01-12", "window_days": 1, "concurrent_exports": 1}
+        run = run_tap(emulator.settings | days | settings, catalog=only_events)
+        state = run.states[-1] if run.states else None
+        again = run_tap(emulator.settings | days | settings, catalog=only_events, state=state)
+    assert "events 2022-01-1" in stopped_before_its_first_record(run)
+    assert "UTC-05:00 in 2022-01" in stopped_before_its_first_record(again)
+
+
+def test_a_failing_history_that_shows_no_zone_is_no_success(only_events: dict[str, Any]) -> None:
+    """Spent quota leaves the history to the next run only if something is out."""
+    project = rows(NEW_YORK, dict.fromkeys(range(40), 1))
+    days = {"end_date": "2022-02-18", "window_days": 1, "concurrent_exports": 1, "backfill": "newest_first"}
+    with Emulator(project, faults=[Fault("export", 35, "status:429")]) as emulator:
+        settings = emulator.settings | {"start_date": str(FIRST), "max_quota_wait": 0} | days
+        run = run_tap(settings, catalog=only_events)
+    assert "max_quota_wait" in stopped_before_its_first_record(run)
+
+
+def test_fifty_windows_are_held_back_at_the_most(only_events: dict[str, Any]) -> None:
+    """Then they go out unjudged, and a later failure keeps them."""
+    days = {"start_date": "2022-01-10", "end_date": "2022-03-10", "window_days": 1, "concurrent_exports": 1}
+    for failing, delivered in ((50, 0), (51, 10)):
+        with Emulator(rows(NEW_YORK, {0: 10}), faults=[Fault("export", failing, "status:401")]) as emulator:
+            run = run_tap(emulator.settings | days, catalog=only_events)
+        assert run.exit_code == 1
+        assert len(run.records()) == delivered
+    assert run.bookmark == "2022-03-01T00:00:00+00:00"
 
 
 def test_imported_rows_before_the_others_do_not_hide_the_zone(only_events: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = dt.date(2024, 1, 1), dt.date(2024, 1, 3)
 ONE_BY_ONE = {
+    "project_timezone": "UTC",
     "start_date": "2024-01-01",
     "end_date": "2024-01-03",
     "window_days": 1,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = dt.date(2024, 1, 1), dt.date(2024, 1, 3)
 CONFIG: dict[str, Any] = {
+    "project_timezone": "UTC",
     "start_date": str(FIRST),
     "end_date": str(LAST),
     "window_days": 1,

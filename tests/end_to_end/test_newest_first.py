@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIRST, LAST = dt.date(2023, 11, 1), dt.date(2024, 1, 15)
 NOW = dt.datetime(2024, 1, 16, 9, 30, tzinfo=dt.UTC)
 DAYS = [FIRST + dt.timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
-NEWEST_FIRST = {"backfill": "newest_first", "start_date": str(FIRST), "end_date": str(LAST)}
+NEWEST_FIRST = {"project_timezone": "UTC", "backfill": "newest_first", "start_date": str(FIRST), "end_date": str(LAST)}
 # A window is a day, and one at a time: a turned clock jumps for a request on its way, too.
 ONE_BY_ONE = NEWEST_FIRST | {"raw": True, "window_days": 1, "concurrent_exports": 1}
 

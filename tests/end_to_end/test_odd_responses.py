@@ -11,7 +11,7 @@ from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.pipeline import Run, run_tap
 
 MONDAY = dt.date(2024, 1, 1)
-BY_DAY = {"start_date": "2024-01-01", "window_days": 1, "concurrent_exports": 1}
+BY_DAY = {"project_timezone": "UTC", "start_date": "2024-01-01", "window_days": 1, "concurrent_exports": 1}
 
 
 def day(number: int) -> dt.date:

@@ -124,7 +124,14 @@ def test_a_report_that_is_refused_blames_no_filter_of_events(kind: str, stream: 
 
 def one_by_one(days: int, **more: object) -> dict[str, object]:
     last = FIRST + dt.timedelta(days=days - 1)
-    return {"start_date": str(FIRST), "end_date": str(last), "window_days": 1, "concurrent_exports": 1, **more}
+    return {
+        "project_timezone": "UTC",
+        "start_date": str(FIRST),
+        "end_date": str(last),
+        "window_days": 1,
+        "concurrent_exports": 1,
+        **more,
+    }
 
 
 def test_exports_leave_the_hour_of_the_query_api_alone() -> None:

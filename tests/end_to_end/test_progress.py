@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     import pytest
 
-DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-09", "window_days": 3, "concurrent_exports": 1}
+DAYS = {
+    "project_timezone": "UTC",
+    "start_date": "2024-01-01",
+    "end_date": "2024-01-09",
+    "window_days": 3,
+    "concurrent_exports": 1,
+}
 STRUCTURED = {
     "version": 1,
     "disable_existing_loggers": False,

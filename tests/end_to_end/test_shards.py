@@ -96,7 +96,13 @@ def test_by_ingestion_time_shards_and_the_runs_after_them_bring_every_event_once
 def test_a_run_stays_within_its_share_of_the_hour() -> None:
     clock = TurnedClock(dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
     project = SyntheticProject(first_day=FIRST, events_per_day=5)
-    settings = {"raw": True, "start_date": str(FIRST), "end_date": "2024-01-25", "window_days": 1}
+    settings = {
+        "raw": True,
+        "project_timezone": "UTC",
+        "start_date": str(FIRST),
+        "end_date": "2024-01-25",
+        "window_days": 1,
+    }
     settings |= {"hourly_quota": 10, "concurrent_exports": 1, "max_quota_wait": 3700}
     with Emulator(project, quota=Quota(hourly=10, seconds=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)

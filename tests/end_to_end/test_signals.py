@@ -41,7 +41,13 @@ def running(
     state: dict[str, Any] | None = None,
     **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    config = settings | {"start_date": str(FIRST), "end_date": str(LAST), "lookback_days": 0, "raw": True}
+    config = settings | {
+        "project_timezone": "UTC",
+        "start_date": str(FIRST),
+        "end_date": str(LAST),
+        "lookback_days": 0,
+        "raw": True,
+    }
     line = command(folder, config, catalog=catalog, state=state)
     environment = ENVIRONMENT | environment
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as tap:

@@ -74,7 +74,12 @@ def test_a_failure_while_other_requests_are_under_way_leaves_the_others_to_be_re
     project = FixedProject(days, profiles=PEOPLE)
     faults = [Fault("export", 2, "status:400"), Fault("export", {3, 4}, "silence", value=5)]
     with Emulator(project, faults=faults) as emulator:
-        settings = emulator.settings | {"start_date": DAY, "end_date": "2024-01-08", "window_days": 1}
+        settings = emulator.settings | {
+            "project_timezone": "UTC",
+            "start_date": DAY,
+            "end_date": "2024-01-08",
+            "window_days": 1,
+        }
         done = run_tap(settings | {"concurrent_exports": 4})
     assert done.exit_code == 1
     assert len(done.errors) == 1

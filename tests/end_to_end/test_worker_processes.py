@@ -15,7 +15,13 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
 from tests.pipeline import ENVIRONMENT, Run, command, run_tap
 
-DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-06", "window_days": 1, "concurrent_exports": 3}
+DAYS = {
+    "project_timezone": "UTC",
+    "start_date": "2024-01-01",
+    "end_date": "2024-01-06",
+    "window_days": 1,
+    "concurrent_exports": 3,
+}
 TWO = {"worker_processes": 2}
 
 

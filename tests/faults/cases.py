@@ -32,7 +32,7 @@ VALUES: Mapping[str, object] = {
     "bomb": 1 << 40,
 }
 SETTINGS = {"request_timeout": 30, "window_days": 1, "concurrent_exports": 1}
-DATES = {"start_date": str(FIRST), "end_date": str(FIRST + dt.timedelta(days=DAYS - 1))}
+DATES = {"project_timezone": "UTC", "start_date": str(FIRST), "end_date": str(FIRST + dt.timedelta(days=DAYS - 1))}
 
 
 @dataclass

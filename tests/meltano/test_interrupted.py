@@ -24,6 +24,7 @@ FIRST, LAST = dt.date(2024, 1, 1), dt.date(2024, 1, 10)
 MIXPANEL = SyntheticProject(first_day=FIRST, last_day=LAST, events_per_day=20, profiles=5)
 # Raw, and a day a request: what arrives is the line, and the fourth request is for the fourth day.
 SETTINGS = {
+    "project_timezone": "UTC",
     "start_date": str(FIRST),
     "end_date": str(LAST),
     "window_days": "1",

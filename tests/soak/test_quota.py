@@ -25,7 +25,12 @@ def project(days: int) -> FixedProject:
 def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
     clock = TurnedClock(NOW)
     with Emulator(project(1096), now=clock.now) as emulator:
-        config = emulator.settings | {"start_date": "2021-01-01", "end_date": "2024-01-01", "raw": True}
+        config = emulator.settings | {
+            "project_timezone": "UTC",
+            "start_date": "2021-01-01",
+            "end_date": "2024-01-01",
+            "raw": True,
+        }
         result = run_here(config, clock, catalog=RAW_EVENTS)
     assert result.error is None
     assert result.lines.total() == 1096
@@ -37,6 +42,7 @@ def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429(
     clock = TurnedClock(NOW)
     with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         config = emulator.settings | {
+            "project_timezone": "UTC",
             "start_date": "2021-01-01",
             "end_date": "2021-05-30",
             "raw": True,
@@ -57,6 +63,7 @@ def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
     clock = TurnedClock(NOW)
     with Emulator(project(150), now=clock.now) as emulator:
         config = emulator.settings | {
+            "project_timezone": "UTC",
             "start_date": "2021-01-01",
             "end_date": "2021-05-30",
             "raw": True,
@@ -81,6 +88,7 @@ def test_others_who_use_the_quota_too_are_waited_for() -> None:
     faults = [Fault("export", (2, 3), "status:429")]
     with Emulator(project(4), faults=faults, now=clock.now) as emulator:
         config = emulator.settings | {
+            "project_timezone": "UTC",
             "start_date": "2021-01-01",
             "end_date": "2021-01-04",
             "raw": True,

@@ -114,6 +114,7 @@ def storm_of_events(seed: int) -> Tally:
     tally = Tally()
     with a_bomb(), Emulator(source, faults=faults(rng, "export", 0.3)) as emulator:
         config = emulator.settings | {
+            "project_timezone": "UTC",
             "start_date": str(FIRST),
             "end_date": str(FIRST + dt.timedelta(days=DAYS - 1)),
             "lookback_days": 0,

@@ -299,6 +299,7 @@ def run(seed: int, stream: str) -> Run:
             "project_id": "1",
             "data_api_url": f"{url}/api/2.0",
             "api_url": f"{url}/api",
+            "project_timezone": "UTC",
             "start_date": str(FIRST),
             "end_date": str(FIRST + dt.timedelta(days=DAYS - 1)),
             "lookback_days": 0,

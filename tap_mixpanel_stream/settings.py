@@ -328,7 +328,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "request_timeout",
         th.IntegerType(minimum=1, maximum=86_400),
         title="Request Timeout",
-        description="Silence allowed on a connection, in seconds.",
+        description="Read timeout in seconds: the longest pause in a response, and the longest wait for its head.",
         default=600,
     ),
     th.Property(

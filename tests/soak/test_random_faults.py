@@ -213,7 +213,7 @@ def test_each_fault_strikes_often(kind: str, storm: Callable[[int], Tally], seed
 def test_the_readme_does_not_boast() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-    told = re.search(r"(\d+) kinds of faults .* over ([\d,]+) windows and pages", readme.replace("\n", " "))
+    told = re.search(r"(\d+) kinds of fault, .* over ([\d,]+) windows and pages", readme.replace("\n", " "))
     assert told
     rows = re.findall(r"^\| `[^`]+` \|(?: [^|]+ \|){5}$", page, re.MULTILINE)
     assert int(told[1]) == len(rows) == len(NAMES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 # Without a limit of time for an example, which a busy machine would exceed. What holds in CI otherwise stays.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# `nohup` has it ignored, which every program that a test starts would inherit.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = NOW.date() - dt.timedelta(days=3)
-LINE = b'{"event":"A","properties":{"time":1704100000}}'
+LINE = b'{"event":"A","properties":{"time":%d}}' % dt.datetime.combine(DAY, dt.time(12), dt.UTC).timestamp()
 FUTURE = "2099-01-01T00:00:00+00:00"
 PAST = "2024-01-02T00:00:00+00:00"
 NEXT_YEAR = f"{NOW.year + 1}-01-02T00:00:00+00:00"

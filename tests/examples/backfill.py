@@ -79,7 +79,8 @@ def held(project: SyntheticProject, first: dt.date, last: dt.date, now: dt.datet
 
 
 def loaded_events(warehouse: Server) -> list[Row]:
-    time = "to_char(event_time, 'YYYY-MM-DD\"T\"HH24:MI:SS') || '+00:00' AS event_time"
+    # As the tap spells it: milliseconds where the seconds are not whole.
+    time = "replace(to_char(event_time, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '.000', '') || '+00:00' AS event_time"
     return warehouse.rows(f"SELECT event_name, {time}, distinct_id, insert_id, properties FROM mixpanel.events")  # noqa: S608
 
 

@@ -117,5 +117,6 @@ def test_a_small_quota_delays_and_loses_nothing(paging: Paging) -> None:
     with served(paging, quota) as emulator:
         result = run_here({**emulator.settings, **SETTINGS, "max_quota_wait": 86_400}, clock, catalog=catalog())
         assert result.error is None
-        assert result.waited > 2 * 3600
+        # Two hours, less the seconds that the run itself takes.
+        assert result.waited > 2 * 3600 - 120
         assert_everything_came(emulator, result.stdout)

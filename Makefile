@@ -36,7 +36,7 @@ CORE = tests $(addprefix --ignore=tests/,clients examples meltano docs release t
 # What `make check` runs: the unit tests, and the end-to-end tests of what every run does.
 UNIT = $(filter-out $(addsuffix /,$(addprefix tests/,__pycache__ benchmarks clients contract docs end_to_end examples faults meltano \
   release soak targets)),$(wildcard tests/*/)) $(wildcard tests/test_*.py)
-CORE_END_TO_END = $(addprefix tests/end_to_end/test_,events.py profiles.py batches.py newest_first.py streams_that_fail.py)
+CORE_END_TO_END = $(addprefix tests/end_to_end/test_,events.py profiles.py batches.py streams_that_fail.py)
 # As many test files at a time as there are cores, within what memory has room for.
 AT_ONCE = --numprocesses auto --maxprocesses 4 --dist loadfile
 

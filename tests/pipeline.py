@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 TAP = Path(sys.executable).parent / "tap-mixpanel-stream"
 
-# Nothing of the surroundings must reach the tap: neither settings nor proxies.
+# Nothing of the surroundings must reach the tap: neither settings nor proxies. Coverage is left out, since a test may
+# send a signal: a handler that raises inside coverage leaves its lock taken, and the process hangs.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith("TAP_MIXPANEL_STREAM_") and not name.lower().endswith("_proxy")
+    if not name.startswith(("TAP_MIXPANEL_STREAM_", "COVERAGE_")) and not name.lower().endswith("_proxy")
 } | {"PYTHONDONTWRITEBYTECODE": ""}
+MEASURED = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 @dataclass
@@ -130,7 +132,7 @@ def run_tap(
             stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
-            env={**ENVIRONMENT, **(environment or {})},
+            env={**ENVIRONMENT, **MEASURED, **(environment or {})},
             timeout=timeout,
         )
     code = done.returncode if done.returncode >= 0 else 128 - done.returncode

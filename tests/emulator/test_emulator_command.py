@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tap_mixpanel_stream.emulator.command import main
+from tests.pipeline import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,9 @@ OPTIONS = (
 @pytest.fixture
 def running() -> Iterator[subprocess.Popen[str]]:
     command = [*COMMAND, *OPTIONS.split(), "--fault", "export:2:status:500"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
         yield process
         process.kill()
 

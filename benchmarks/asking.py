@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota as MixpanelsQuota
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.mixpanel.windows import Part, Plan, Window
+from tap_mixpanel_stream.replication.windows import Part, Plan, Window
 from tap_mixpanel_stream.settings import SCHEMA
 from tap_mixpanel_stream.tap import TapMixpanelStream
 from tests.mixpanel.turned_clock import TurnedClock

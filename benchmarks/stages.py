@@ -21,11 +21,11 @@ from zoneinfo import ZoneInfo
 
 import requests
 
-from tap_mixpanel_stream.delivery.portion import Portion
-from tap_mixpanel_stream.mixpanel.body import Counts, as_sent, unpacked
+from tap_mixpanel_stream.delivery.spooled_chunk import Portion
+from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, unpacked
 from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
 from tap_mixpanel_stream.records.events import is_utf8
-from tap_mixpanel_stream.streams.shaping import Shaping
+from tap_mixpanel_stream.pipeline.conversion import Shaping
 
 from .contenders import GZIP, Task, ours
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of

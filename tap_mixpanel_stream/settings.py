@@ -22,7 +22,7 @@ import fsspec  # type: ignore[import-untyped]
 from singer_sdk import typing as th
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
-from .delivery.aside import AsideError, check_path
+from .delivery.rejected_lines import AsideError, check_path
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
 from .mixpanel.quota import HOURLY

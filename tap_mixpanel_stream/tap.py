@@ -34,7 +34,7 @@ from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
 from .streams.groups import GroupProfilesStream
-from .streams.one_by_one import LineWriter
+from .streams.record_writer import LineWriter
 from .streams.profiles import ProfilesStream
 
 if TYPE_CHECKING:

@@ -11,21 +11,21 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import left_to_others
-from ..mixpanel.coverage import Delivered
+from ..replication.state import Delivered
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import time_text
 from ..mixpanel.retry import Retrying
-from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import LARGE, Window, ends, first_day, last_day
+from ..mixpanel.decompression import unpacked
+from ..replication.windows import LARGE, Window, ends, first_day, last_day
 from ..records.envelope import record_envelope
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.lines import LineCutter
+from ..records.json_lines import LineCutter
 from ..records.shapes import shapes_for
-from ..records.zone_check import LINES, ZoneCheck
+from ..records.timezone_check import LINES, ZoneCheck
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
-from ..streams.flat import WITHHELD, FlatStream
+from ..streams.reports import WITHHELD, FlatStream
 from ..streams.profiles import ProfilesStream
 from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..mixpanel.client import Answer
-    from ..mixpanel.windows import Part
-    from ..records.zone_check import Judgement
+    from ..replication.windows import Part
+    from ..records.timezone_check import Judgement
     from ..streams.base import MixpanelStream
     from ..tap import TapMixpanelStream
 

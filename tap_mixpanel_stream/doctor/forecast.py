@@ -10,12 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import IN_MEMORY
-from ..mixpanel.windows import Plan, Window, ends
+from ..replication.windows import Plan, Window, ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..mixpanel.windows import Part
+    from ..replication.windows import Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .document import decoded, fetch
-from .query import Query
+from .json_response import decoded, fetch
+from .request import Query
 
 if TYPE_CHECKING:
     from datetime import date
 
     from .client import Client
-    from .document import Document
+    from .json_response import Document
     from .retry import Retrying
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from .body import Counts, as_sent, packing_of, read_all, unpacked
+from .response_body import Counts, as_sent, packing_of, read_all, unpacked
 from .clock import clock_lead
 from .errors import (
     BrokenBody,
@@ -28,7 +28,7 @@ from .errors import (
 )
 from .framing import FramingError
 from .rate_limit import read_rate_limit
-from .wire import Adapter, Sockets
+from .sockets import Adapter, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from .auth import Auth
     from .clock import Clock
-    from .query import Query
+    from .request import Query
     from .quota import Quota
     from .regions import Hosts
-    from .unpacking import Packing
+    from .decompression import Packing
 
 _CONNECT_TIMEOUT = 10.0
 """Seconds. A host that is there answers at once; only the answer itself may take minutes."""

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .document import Id, decoded, fetch
+from .json_response import Id, decoded, fetch
 from .engage import EngageOptions, pages
-from .query import Query
+from .request import Query
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
     from .client import Client
-    from .document import Document
+    from .json_response import Document
     from .engage import Page
     from .retry import Retrying
 

@@ -19,7 +19,7 @@ import msgspec
 
 from ..surrogates import masked, unmasked
 from .errors import BrokenBody, Refused, SessionExpired, shown
-from .query import Query
+from .request import Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

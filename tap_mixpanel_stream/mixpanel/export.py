@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .query import Query
+from .request import Query
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .windows import Window
+    from ..replication.windows import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .document import Id, WrongShapeError, decoded, fetch
-from .query import Query
+from .json_response import Id, WrongShapeError, decoded, fetch
+from .request import Query
 
 if TYPE_CHECKING:
     from .client import Client
-    from .document import Document
+    from .json_response import Document
     from .retry import Retrying
-    from .windows import Window
+    from ..replication.windows import Window
 
 _OVERALL = "$overall"
 

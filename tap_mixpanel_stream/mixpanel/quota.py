@@ -16,7 +16,7 @@ from .errors import QuotaSpent
 
 if TYPE_CHECKING:
     from .clock import Clock
-    from .query import Api
+    from .request import Api
     from .rate_limit import RateLimit
 
 HOURLY = 60

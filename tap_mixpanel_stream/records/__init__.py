@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from .envelope import BARE, Envelope, record_envelope
 from .errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
-from .lines import LineCutter
+from .json_lines import LineCutter
 from .shapes import EventShape, ProfileShape, Shapes, shapes_for
 
 __all__ = [

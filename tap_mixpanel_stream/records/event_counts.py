@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .event_time import UnusableTime, stored_day
-from .members import NULL, event_name, object_in, read_members, read_string
+from .json_objects import NULL, event_name, object_in, read_members, read_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,12 +17,12 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .members import NotARecord, read_string
+from .json_objects import NotARecord, read_string
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from .members import Members
+    from .json_objects import Members
 
 MILLISECONDS_FROM = 100_000_000_000
 """A `time` this large, either side of zero, counts milliseconds; as seconds it would lie past the year 5138."""

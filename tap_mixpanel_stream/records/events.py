@@ -16,7 +16,7 @@ import msgspec
 from .converter import Converter
 from .errors import BadLine, CutShort
 from .event_time import EventClock
-from .members import NotARecord, read_members, whole_or_masked
+from .json_objects import NotARecord, read_members, whole_or_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

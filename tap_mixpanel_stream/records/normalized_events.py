@@ -21,7 +21,7 @@ import msgspec
 from .event_time import instant_text
 from .events import Converted, EventConverter
 from .insert_id import stable_insert_id
-from .members import (
+from .json_objects import (
     EMPTY,
     NULL,
     Members,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .members import NULL, Members, NotARecord, as_string, encode, object_in, read_members
+from .json_objects import NULL, Members, NotARecord, as_string, encode, object_in, read_members
 from .profiles import ProfileConverter
 from .schemas import OPEN_OBJECT, STRING, STRING_OR_NULL, record_schema
 

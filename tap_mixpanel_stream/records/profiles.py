@@ -9,7 +9,7 @@ import msgspec
 
 from .converter import Converter
 from .errors import BadProfile
-from .members import NotARecord, whole_or_masked
+from .json_objects import NotARecord, whole_or_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

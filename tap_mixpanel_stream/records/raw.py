@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from .events import BLANK, Converted, EventConverter
-from .members import NULL, Members, NotARecord, encode, event_name, is_string, object_in, read_members
+from .json_objects import NULL, Members, NotARecord, encode, event_name, is_string, object_in, read_members
 from .profiles import ProfileConverter
 from .schemas import OPEN_OBJECT, STRING, STRING_OR_INTEGER, record_schema
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ..mixpanel.annotations import list_annotations
 from ..mixpanel.auth import ProjectSecret
 from ..mixpanel.errors import Refused
-from ..records.flat import INTEGER, OBJECTS, TEXT, FlatShape, Row
+from ..records.reports import INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
-from .flat import FlatStream, Rows
+from .reports import FlatStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

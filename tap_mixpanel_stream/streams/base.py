@@ -15,13 +15,13 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
-from ..delivery.aside import AsideError, set_aside
+from ..delivery.rejected_lines import AsideError, set_aside
 from ..delivery.batches import batch_files
-from ..mixpanel.coverage import MOST_AHEAD
-from ..mixpanel.windows import DAY, Window, bookmark_text, end_instant, parse_bookmark
+from ..replication.state import MOST_AHEAD
+from ..replication.windows import DAY, Window, bookmark_text, end_instant, parse_bookmark
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
-from .one_by_one import NoValueError, decoded, encoded
+from .record_writer import NoValueError, decoded, encoded
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.singerlib import Catalog, SchemaMessage
 
-    from ..delivery.portion import Portion
+    from ..delivery.spooled_chunk import Portion
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
-    from ..mixpanel.query import Api
-    from ..records.flat import FlatShape
+    from ..mixpanel.request import Api
+    from ..records.reports import FlatShape
     from ..records.shapes import EventShape, ProfileShape
     from ..settings import Settings
     from ..tap import TapMixpanelStream

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import distinct_id, list_cohorts, members
-from ..records.flat import ID_TEXT, INTEGER, TEXT, FlatShape, Row
+from ..records.reports import ID_TEXT, INTEGER, TEXT, FlatShape, Row
 from .base import EPOCH
-from .flat import FlatStream, Rows
+from .reports import FlatStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,32 +11,32 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..delivery.order import in_order
-from ..delivery.portion import Portion
+from ..pipeline.prefetch import in_order
+from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
-from ..delivery.turns import Turns
-from ..delivery.workers import WorkerLostError, Workers
-from ..mixpanel.coverage import Delivered, Scope, days_of, settled
+from ..pipeline.conversion_lock import Turns
+from ..pipeline.workers import WorkerLostError, Workers
+from ..replication.state import Delivered, Scope, days_of, settled
 from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
 from ..mixpanel.export import ExportOptions, export_query
 from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
-from ..mixpanel.unpacking import unpacked
-from ..mixpanel.windows import DAY, MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
+from ..mixpanel.decompression import unpacked
+from ..replication.windows import DAY, MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.zone_check import LINES, ZoneCheck, stored_days
+from ..records.timezone_check import LINES, ZoneCheck, stored_days
 from ..settings import SettingsError
 from .base import EPOCH, DiskError, MixpanelStream, StreamError
-from .bookmark import read_bookmark, write_bookmark
-from .row_counts import RowCounts
-from .shaping import Shaping
+from ..replication.bookmark import read_bookmark, write_bookmark
+from ..replication.row_counts import RowCounts
+from ..pipeline.conversion import Shaping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
     from ..mixpanel.client import Answer
-    from ..mixpanel.unpacking import Packing
+    from ..mixpanel.decompression import Packing
     from ..records.envelope import Envelope
     from ..records.shapes import EventShape
     from ..tap import TapMixpanelStream

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.errors import TooLarge, Transient
 from ..mixpanel.funnels import funnel_days, list_funnels
-from ..mixpanel.windows import Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark
-from ..records.flat import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
+from ..replication.windows import Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark
+from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
 from .base import EPOCH
-from .flat import FlatStream, Rows
+from .reports import FlatStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

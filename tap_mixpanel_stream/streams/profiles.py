@@ -8,16 +8,16 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
-from ..delivery.portion import Portion
+from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
-from ..mixpanel.coverage import SETTLING
+from ..replication.state import SETTLING
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
-from ..mixpanel.windows import bookmark_text
+from ..replication.windows import bookmark_text
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
 from .base import DiskError, MixpanelStream, StreamError
-from .sequence import Step, in_sequence
+from ..pipeline.sequence import Step, in_sequence
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from ..delivery.portion import Portion
+    from ..delivery.spooled_chunk import Portion
     from ..mixpanel.clock import Clock
-    from ..mixpanel.query import Api
+    from ..mixpanel.request import Api
     from ..mixpanel.quota import Quota
 
 SECONDS = 30

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.delivery.aside import AsideError, set_aside
+from tap_mixpanel_stream.delivery.rejected_lines import AsideError, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
 def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
     """Under whatever name: rejected lines in stdout would not be Singer messages."""
     script = (
-        "from pathlib import Path; from tap_mixpanel_stream.delivery.aside import set_aside; "
+        "from pathlib import Path; from tap_mixpanel_stream.delivery.rejected_lines import set_aside; "
         "set_aside(Path('/dev/stdout'), [b'1\\n'])"
     )
     with (tmp_path / "messages").open("wb") as stdout:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.delivery.order import in_order
+from tap_mixpanel_stream.pipeline.prefetch import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from tap_mixpanel_stream.delivery.portion import Portion
+from tap_mixpanel_stream.delivery.spooled_chunk import Portion
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY, SpoolError
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.delivery.turns import IN_A_TURN, Turns
+from tap_mixpanel_stream.pipeline.conversion_lock import IN_A_TURN, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

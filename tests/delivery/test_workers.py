@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.delivery.portion import Portion
-from tap_mixpanel_stream.delivery.workers import WorkerLostError, Workers
+from tap_mixpanel_stream.delivery.spooled_chunk import Portion
+from tap_mixpanel_stream.pipeline.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -140,7 +140,7 @@ def test_a_worker_that_dies_is_an_error_that_says_how() -> None:
 
 def test_a_worker_ends_when_the_process_that_has_it_is_killed() -> None:
     script = (
-        "import time; from tap_mixpanel_stream.delivery.workers import _Worker; "
+        "import time; from tap_mixpanel_stream.pipeline.workers import _Worker; "
         "worker = _Worker(); print(worker._process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:

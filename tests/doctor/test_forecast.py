@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY
 from tap_mixpanel_stream.doctor.forecast import Day, days_to_look_at, forecast
-from tap_mixpanel_stream.mixpanel.windows import LARGE, MIB, MOST_DAYS, Part, Window
+from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, Part, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -146,7 +146,7 @@ def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
 
 def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not fit into memory is not asked for a second time: its halves are."""
-    monkeypatch.setattr("tap_mixpanel_stream.mixpanel.document._LIMIT", 60_000)
+    monkeypatch.setattr("tap_mixpanel_stream.mixpanel.json_response._LIMIT", 60_000)
     result, requests = here(PROJECT, NOW)
     assert result.error is None
     assert len(keys(result)) == 2 * 182

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.delivery.portion import Portion
+from tap_mixpanel_stream.delivery.spooled_chunk import Portion
 from tap_mixpanel_stream.emulator import PLANS, Emulator, Fault, FixedProject, Plan, Quota
 from tap_mixpanel_stream.mixpanel.quota import Pace, Quota as OurQuota
 from tap_mixpanel_stream.streams.progress import Progress

@@ -13,7 +13,7 @@ import requests
 from hypothesis import given, settings, strategies as st
 
 from tap_mixpanel_stream.mixpanel import unpacking
-from tap_mixpanel_stream.mixpanel.body import Counts, read_all, unpacked
+from tap_mixpanel_stream.mixpanel.response_body import Counts, read_all, unpacked
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tests.mixpanel.loopback import Script, Server, answer, begins, chunked, gzip_in_chunks, packed
 

@@ -20,7 +20,7 @@ from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, S
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused, Stopped, Transient
-from tap_mixpanel_stream.mixpanel.query import Query
+from tap_mixpanel_stream.mixpanel.request import Query
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.regions import Hosts
 from tests.mixpanel.loopback import Script, Server, answer, begins, gzip_in_chunks, packed, silent

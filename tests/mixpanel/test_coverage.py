@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.mixpanel.coverage import SETTLING, Ahead, Delivered, Scope, settled
+from tap_mixpanel_stream.replication.state import SETTLING, Ahead, Delivered, Scope, settled
 from tap_mixpanel_stream.mixpanel.export import Processed
-from tap_mixpanel_stream.mixpanel.windows import (
+from tap_mixpanel_stream.replication.windows import (
     MOMENT,
     Part,
     Plan,
@@ -24,7 +24,7 @@ from tap_mixpanel_stream.mixpanel.windows import (
     last_day,
     parse_bookmark,
 )
-from tap_mixpanel_stream.streams.bookmark import read_bookmark, write_bookmark
+from tap_mixpanel_stream.replication.bookmark import read_bookmark, write_bookmark
 
 START = date(2024, 3, 1)  # clocks change in this month
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, S
 from tap_mixpanel_stream.mixpanel.errors import Refused
 from tap_mixpanel_stream.mixpanel.export import ExportOptions, Processed, export_query
 from tap_mixpanel_stream.mixpanel.regions import REGIONS, Hosts
-from tap_mixpanel_stream.mixpanel.windows import Window
+from tap_mixpanel_stream.replication.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from tap_mixpanel_stream.mixpanel import framing
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, Refused, Transient
-from tap_mixpanel_stream.mixpanel.query import Query
+from tap_mixpanel_stream.mixpanel.request import Query
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.regions import Hosts
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed

@@ -17,7 +17,7 @@ from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tap_mixpanel_stream.mixpanel.funnels import Funnel, funnel_days, list_funnels
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
-from tap_mixpanel_stream.mixpanel.windows import Window
+from tap_mixpanel_stream.replication.windows import Window
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.export import Processed
-from tap_mixpanel_stream.mixpanel.windows import (
+from tap_mixpanel_stream.replication.windows import (
     LARGE,
     MIB,
     MOST_DAYS,

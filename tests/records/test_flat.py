@@ -7,7 +7,7 @@ import pytest
 
 from tap_mixpanel_stream.records import BARE
 from tap_mixpanel_stream.records.errors import BadRow
-from tap_mixpanel_stream.records.flat import ID_TEXT, INTEGER, OBJECTS, TEXT, FlatShape, Row
+from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, OBJECTS, TEXT, FlatShape, Row
 
 SHAPE = FlatShape(
     {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), lifted=("user",)

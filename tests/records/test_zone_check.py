@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.zone_check import ENOUGH_ROWS, Judgement, ZoneCheck, offset_text
+from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, Judgement, ZoneCheck, offset_text
 
 WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")

@@ -72,7 +72,7 @@ def test_a_caller_sees_its_types() -> None:
     """`py.typed` counts only where the package is installed."""
     where = said(INSTALLED / "python", "-I", "-c", "import tap_mixpanel_stream as p; print(p.__path__[0])").strip()
     assert where.startswith(str(INSTALLED.parent))
-    code = "from tap_mixpanel_stream.mixpanel.windows import Window; Window('no day', 1)"
+    code = "from tap_mixpanel_stream.replication.windows import Window; Window('no day', 1)"
     checked = subprocess.run(
         [COMMANDS / "mypy", "--python-executable", INSTALLED / "python", "--cache-dir", "/dev/null", "-c", code],
         cwd="/",

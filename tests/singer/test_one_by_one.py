@@ -10,7 +10,7 @@ from singer_sdk.singerlib import RecordMessage, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 
 from tap_mixpanel_stream.delivery.stdout import Stdout
-from tap_mixpanel_stream.streams.one_by_one import WAITING, LineWriter, decoded, encoded
+from tap_mixpanel_stream.streams.record_writer import WAITING, LineWriter, decoded, encoded
 
 leaves = st.one_of(
     st.none(),

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.coverage import days_of
+from .state import days_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..mixpanel.windows import Window
+    from .windows import Window
 
 MERGED = 100
 """One row in so many may go: Mixpanel merges duplicates hours to days after it received them."""

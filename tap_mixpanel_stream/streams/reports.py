@@ -8,20 +8,20 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from ..delivery.portion import Portion
+from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
 from ..mixpanel.errors import Refused
 from ..mixpanel.retry import Retrying
 from ..records.envelope import BARE
 from ..records.errors import BadRow
 from .base import DiskError, MixpanelStream, StreamError
-from .sequence import Step, in_sequence
+from ..pipeline.sequence import Step, in_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..records.envelope import Envelope
-    from ..records.flat import FlatShape, Row
+    from ..records.reports import FlatShape, Row
     from ..tap import TapMixpanelStream
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..delivery.order import in_order
+from .prefetch import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..delivery.portion import Portion
+    from ..delivery.spooled_chunk import Portion
 
 
 @dataclass

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .client import Client
-    from .query import Query
+    from .request import Query
     from .retry import Retrying
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .export import Processed
+    from ..mixpanel.export import Processed
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB

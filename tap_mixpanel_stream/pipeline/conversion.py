@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..mixpanel.unpacking import unpacked
+from ..mixpanel.decompression import unpacked
 from ..records.event_counts import EventCounts
-from ..records.lines import LineCutter
+from ..records.json_lines import LineCutter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from zoneinfo import ZoneInfo
 
-    from ..delivery.portion import Portion
-    from ..mixpanel.unpacking import Packing
+    from ..delivery.spooled_chunk import Portion
+    from ..mixpanel.decompression import Packing
     from ..records.envelope import Envelope
     from ..records.errors import BadLine
     from ..records.shapes import EventShape

@@ -18,8 +18,8 @@ import itertools
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.coverage import Ahead, Delivered, days_of
-from ..mixpanel.windows import Window, bookmark_text, parse_bookmark
+from .state import Ahead, Delivered, days_of
+from .windows import Window, bookmark_text, parse_bookmark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

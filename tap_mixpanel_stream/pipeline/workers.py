@@ -21,8 +21,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from .portion import Portion
-from .spool import Spool, temporary_folder
+from ..delivery.spooled_chunk import Portion
+from ..delivery.spool import Spool, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _BEGIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from tap_mixpanel_stream.delivery.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
+    "from tap_mixpanel_stream.pipeline.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
 _ENVIRONMENT = {"LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH"}
 """Variables that a worker needs to start and to know the time zones. All others stay out: some hold credentials."""

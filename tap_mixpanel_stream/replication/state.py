@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .export import Processed
+from ..mixpanel.export import Processed
 from .windows import DAY, MOMENT, Part, Window, first_day
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import BadRow
-from .members import NULL, Members, NotARecord, as_string, encode, read_members, whole_or_masked
+from .json_objects import NULL, Members, NotARecord, as_string, encode, read_members, whole_or_masked
 from .nul import without_nul
 from .schemas import OPEN_OBJECT, STRING, record_schema
 

@@ -1,8 +1,8 @@
 """Requests and hours of quota: what a year of a project costs at 60 requests an hour, and three years.
 
 Small projects are read by the tap itself, in this process, from the local Mixpanel with its quota on, by a clock that
-jumps over each wait. Of larger ones only the sizes are there: the tap's own `Plan` is told them, its `Quota` lets the
-requests through. Both are done for the small ones, so that it shows whether they agree.
+jumps over each wait. Of larger ones only the sizes are there: the tap's own `WindowPlanner` is told them, its `Quota`
+lets the requests through. Both are done for the small ones, so that it shows whether they agree.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota as MixpanelsQuota
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.replication.windows import Part, Plan, Window
+from tap_mixpanel_stream.replication.windows import DateRange, Window, WindowPlanner
 from tap_mixpanel_stream.settings import SCHEMA
 from tap_mixpanel_stream.tap import TapMixpanelStream
-from tests.mixpanel.turned_clock import TurnedClock
+from tests.mixpanel.fake_clock import FakeClock
 
 from .contenders import catalog_of
 from .data import EVENTS_A_DAY, FIRST_DAY, History
@@ -106,25 +106,25 @@ def bytes_a_day(project: str) -> float:
 
 
 def _by_plan(project: str, days: int, window_days: int | None) -> Asked:
-    clock = TurnedClock()
+    clock = FakeClock()
     quota = Quota(clock, max_wait=_FOREVER)
-    plan = Plan([Part(Window(FIRST_DAY, FIRST_DAY + timedelta(days=days - 1)))], window_days)
+    plan = WindowPlanner([DateRange(Window(FIRST_DAY, FIRST_DAY + timedelta(days=days - 1)))], window_days)
     a_day = bytes_a_day(project)
     largest = 0.0
-    under_way: deque[Part] = deque()
+    under_way: deque[DateRange] = deque()
     while True:
-        while len(under_way) < _AHEAD and (part := plan.next()):
-            quota.acquire(str(part.window))
-            under_way.append(part)
+        while len(under_way) < _AHEAD and (date_range := plan.next()):
+            quota.acquire(str(date_range.window))
+            under_way.append(date_range)
         if not under_way:
             return Asked(quota.requests, quota.waited / 3600, largest)
-        part = under_way.popleft()
-        size = part.window.days * a_day
+        date_range = under_way.popleft()
+        size = date_range.window.days * a_day
         largest = max(largest, size)
-        plan.report(part, int(size))
+        plan.report(date_range, int(size))
 
 
-class _PatientClock(TurnedClock):
+class _PatientClock(FakeClock):
     """A clock that jumps only while no request is on its way, which would arrive after the jump otherwise."""
 
     def __init__(self) -> None:

@@ -21,11 +21,11 @@ from zoneinfo import ZoneInfo
 
 import requests
 
-from tap_mixpanel_stream.delivery.spooled_chunk import Portion
-from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, unpacked
+from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
+from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, decompress
+from tap_mixpanel_stream.pipeline.conversion import Conversion
 from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
 from tap_mixpanel_stream.records.events import is_utf8
-from tap_mixpanel_stream.pipeline.conversion import Shaping
 
 from .contenders import GZIP, Task, ours
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
@@ -151,13 +151,13 @@ class _Bench:
 
     def _unpack(self) -> None:
         with self._answer() as answer:
-            for _ in unpacked(answer):
+            for _ in decompress(answer):
                 pass
 
     def _lines(self) -> Iterator[bytes]:
         cutter = LineCutter()
         with self._answer() as answer:
-            for block in unpacked(answer):
+            for block in decompress(answer):
                 if lines := cutter.cut(block):
                     yield lines
 
@@ -179,24 +179,24 @@ class _Bench:
             pass
 
     def _copy(self, raw: bool) -> None:
-        with self._spooled(raw) as portion, emptied_pipe() as pipe:
-            for block in portion.lines.blocks():
+        with self._spooled(raw) as chunk, emptied_pipe() as pipe:
+            for block in chunk.lines.blocks():
                 pipe.write(block)
 
-    def _spooled(self, raw: bool) -> Portion:
-        shaping = Shaping(
+    def _spooled(self, raw: bool) -> SpooledChunk:
+        conversion = Conversion(
             shape=shapes_for(raw).events,
             envelope=_ENVELOPE,
             selected=None,
             zone=ZoneInfo("UTC"),
             strip_nul=False,
             skip_bad_lines=False,
-            packing="gzip",
+            content_encoding="gzip",
         )
-        portion = Portion()
+        chunk = SpooledChunk()
         with self._answer() as answer:
-            shaping(as_sent(answer, Counts()), portion)
-        return portion
+            conversion(as_sent(answer, Counts()), chunk)
+        return chunk
 
 
 def _converter(raw: bool) -> EventConverter:

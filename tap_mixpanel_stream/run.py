@@ -32,7 +32,7 @@ class StreamsFailedError(Exception):
 
 
 # Errors whose message is all that a user needs.
-TELLING_ERRORS = (
+USER_FACING_ERRORS = (
     SettingsError,
     StreamError,
     MixpanelError,
@@ -94,7 +94,7 @@ class Run:
 
     def _ends_the_run(self, error: Exception) -> bool:
         # Once Mixpanel has answered anything, it is one stream that these credentials cannot read.
-        is_let_in = self.done or any(stream.progress.portions for stream in self._streams)
+        is_let_in = self.done or any(stream.progress.chunks for stream in self._streams)
         is_shut_out = isinstance(error, Refused) and error.kind == "credentials" and not is_let_in
         return is_shut_out or isinstance(error, ENDS_THE_RUN)
 
@@ -147,6 +147,6 @@ def reason_of(error: BaseException) -> str:
 
 
 def _line(error: BaseException, stream: str = "") -> str:
-    telling = isinstance(error, TELLING_ERRORS)
+    telling = isinstance(error, USER_FACING_ERRORS)
     text = str(error) if telling else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows where)"
     return text if text.startswith(stream) else f"{stream}: {text}"

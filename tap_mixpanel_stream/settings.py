@@ -22,7 +22,7 @@ import fsspec  # type: ignore[import-untyped]
 from singer_sdk import typing as th
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
-from .delivery.rejected_lines import AsideError, check_path
+from .delivery.rejected_lines import RejectedLinesError, check_path
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
 from .mixpanel.quota import HOURLY
@@ -708,7 +708,7 @@ def _bad_lines_path(values: dict[str, Any]) -> Path | None:
     path = Path(values["bad_lines_path"])
     try:
         check_path(path)
-    except AsideError as error:
+    except RejectedLinesError as error:
         raise ValueError(f"bad_lines_path {error}") from None
     except ValueError:
         raise ValueError("bad_lines_path holds a character that no path can have") from None

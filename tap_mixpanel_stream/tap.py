@@ -34,8 +34,8 @@ from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
 from .streams.groups import GroupProfilesStream
-from .streams.record_writer import LineWriter
 from .streams.profiles import ProfilesStream
+from .streams.record_writer import LineWriter
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -1,4 +1,4 @@
-"""Where lines that are no records are set aside: a file of the user's, which grows by whole portions."""
+"""Where lines that are no records are set aside: a file of the user's, which grows by whole chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class AsideError(Exception):
+class RejectedLinesError(Exception):
     """The file could not be written."""
 
 
@@ -27,9 +27,9 @@ def check_path(path: Path) -> None:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK)
     except FileNotFoundError:
         if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise AsideError(f"{path} cannot be written: its folder is missing or read-only") from None
+            raise RejectedLinesError(f"{path} cannot be written: its folder is missing or read-only") from None
     except OSError as error:
-        raise AsideError(f"{path} cannot be written: {error.strerror}") from None
+        raise RejectedLinesError(f"{path} cannot be written: {error.strerror}") from None
     else:
         try:
             _refuse_unless_suitable(path, file)
@@ -37,12 +37,12 @@ def check_path(path: Path) -> None:
             os.close(file)
 
 
-def set_aside(path: Path, blocks: Iterable[bytes]) -> None:
-    """Append a portion's lines, all of them or none, and sync them to disk.
+def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
+    """Append a chunk's lines, all of them or none, and sync them to disk.
 
     Other taps can append to the same file: it is locked meanwhile. Whatever ends the call early, an exception of a
     signal too, the file is as long as before. Only a process that is killed within it leaves some of the lines, the
-    last of them perhaps truncated; they come again with the portion.
+    last of them perhaps truncated; they come again with the chunk.
 
     Args:
         path: The file; created if missing, readable by its owner alone: it holds users' data.
@@ -61,17 +61,17 @@ def set_aside(path: Path, blocks: Iterable[bytes]) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        raise AsideError(f"{path} cannot be written: {error.strerror}") from None
+        raise RejectedLinesError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _refuse_unless_suitable(path: Path, file: int) -> None:
     about = os.fstat(file)
     if not stat.S_ISREG(about.st_mode):
-        raise AsideError(f"{path} is not a regular file")
+        raise RejectedLinesError(f"{path} is not a regular file")
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(OSError):  # it can be closed
             if os.path.samestat(about, os.fstat(descriptor)):
-                raise AsideError(f"{path} is the file that {name} goes to")
+                raise RejectedLinesError(f"{path} is the file that {name} goes to")
 
 
 def _append(file: int, blocks: Iterable[bytes]) -> None:

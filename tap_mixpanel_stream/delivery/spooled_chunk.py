@@ -1,4 +1,4 @@
-"""A portion: the shaped records of one window or one page, complete and checked, not yet delivered."""
+"""A chunk: the shaped records of one window or one page, complete and checked, not yet delivered."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Portion:
+class SpooledChunk:
     r"""Complete record lines, waiting for their turn.
 
     Attributes:
         lines: The record lines.
-        aside: Lines that were no records, as they came, each ended by a line feed.
+        rejected_lines: Lines that were no records, as they came, each ended by a line feed.
         records: How many record lines there are.
         what: What was asked for, for messages.
-        set_aside: How many lines were set aside.
-        first_aside: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
+        rejected: How many lines were set aside.
+        first_rejected: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
         nuls: How many `\u0000` were taken out of strings.
         extent: How much of its stream it covers: days of a window, profiles of a page.
         received: Bytes of the answer as they came over the network.
-        unpacked: Bytes of the answer, unpacked.
+        decompressed_bytes: Bytes of the answer, unpacked.
         names: Names of events, where they are collected.
         days: Events by day of the stored clock since 1970, where they are counted.
     """
 
     lines: Spool = field(default_factory=Spool)
-    aside: Spool = field(default_factory=Spool)
+    rejected_lines: Spool = field(default_factory=Spool)
     records: int = 0
     what: str = ""
-    set_aside: int = 0
-    first_aside: int = 0
+    rejected: int = 0
+    first_rejected: int = 0
     nuls: int = 0
     extent: int = 0
     received: int = 0
-    unpacked: int = 0
+    decompressed_bytes: int = 0
     names: set[str] = field(default_factory=set)
     days: dict[int, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Any]:
         """What was counted while the body was shaped, by the attributes' names."""
-        names = ("records", "set_aside", "first_aside", "nuls", "unpacked", "names", "days")
+        names = ("records", "rejected", "first_rejected", "nuls", "decompressed_bytes", "names", "days")
         return {name: getattr(self, name) for name in names}
 
     @counts.setter
@@ -61,12 +61,12 @@ class Portion:
             SpoolError: The file system did not take it.
         """
         self.lines.flush()
-        self.aside.flush()
+        self.rejected_lines.flush()
 
     def close(self) -> None:
         """Let go of what was kept."""
         self.lines.close()
-        self.aside.close()
+        self.rejected_lines.close()
 
     def __enter__(self) -> Self:
         return self

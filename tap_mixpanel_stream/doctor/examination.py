@@ -11,31 +11,31 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import left_to_others
-from ..replication.state import Delivered
+from ..mixpanel.decompression import decompress
 from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
-from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.export import ExportOptions, export_request
 from ..mixpanel.quota import time_text
 from ..mixpanel.retry import Retrying
-from ..mixpanel.decompression import unpacked
-from ..replication.windows import LARGE, Window, ends, first_day, last_day
 from ..records.envelope import record_envelope
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.json_lines import LineCutter
 from ..records.shapes import shapes_for
-from ..records.timezone_check import LINES, ZoneCheck
+from ..records.timezone_check import LINES, TimezoneCheck
+from ..replication.state import DeliveredDays
+from ..replication.windows import LARGE, Window, ends, first_day, last_day
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
-from ..streams.reports import WITHHELD, FlatStream
 from ..streams.profiles import ProfilesStream
+from ..streams.reports import NOT_IN_PLAN, ReportStream
 from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..mixpanel.client import Answer
-    from ..replication.windows import Part
+    from ..mixpanel.client import Response
     from ..records.timezone_check import Judgement
+    from ..replication.windows import DateRange
     from ..streams.base import MixpanelStream
     from ..tap import TapMixpanelStream
 
@@ -143,7 +143,7 @@ class _Examination:
             if isinstance(stream, ProfilesStream):
                 total = stream.first_page(1).total
                 return "can be read" if total is None else f"{total:,} in the project"
-            if isinstance(stream, FlatStream):
+            if isinstance(stream, ReportStream):
                 next(stream.fetch(few=1), None)  # what a run would take for a reason to stay empty is told here
         except QuotaSpent:
             raise
@@ -153,8 +153,8 @@ class _Examination:
 
     def _one_event(self, stream: EventsStream) -> str:
         last = self._range(stream)[1]
-        with self._tap.client.open(export_query(Window(last, last), self._options(limit=1))) as answer:
-            for _ in _body(answer):
+        with self._tap.client.open(export_request(Window(last, last), self._options(limit=1))) as response:
+            for _ in _body(response):
                 pass
         return "can be read"
 
@@ -208,7 +208,7 @@ class _Examination:
             self._not_in_plan[stream.name] = outcome
         if refused == "time_zone":
             self._report.problem("last day", str(outcome))
-        elif refused in WITHHELD and isinstance(stream, FlatStream):
+        elif refused in NOT_IN_PLAN and isinstance(stream, ReportStream):
             self._report.warning(stream.name, f"{outcome}. A run would leave the stream empty")
             return
         elif refused == "plan":
@@ -231,7 +231,7 @@ class _Examination:
                 self._report.ok("plan", f"includes {' and '.join(self._given)}")
             return
         # The others have a warning of their own.
-        failing = [name for name in self._not_in_plan if not isinstance(self._tap.streams[name], FlatStream)]
+        failing = [name for name in self._not_in_plan if not isinstance(self._tap.streams[name], ReportStream)]
         if not failing:
             return
         others = [stream.name for stream in self._streams if stream.name not in self._not_in_plan]
@@ -247,21 +247,21 @@ class _Examination:
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
         """Read some days, and tell from them about the zone and about a whole run."""
-        parts = stream.parts()
-        if not parts:
+        date_ranges = stream.date_ranges()
+        if not date_ranges:
             first, last = self._range(stream)
             self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
             return
-        first, last = ends(parts)
+        first, last = ends(date_ranges)
         today = last_day(None, self._tap.clock.now(), self._settings.zone)
         # A day that is not over shows less than it will hold.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
-        zone_check = ZoneCheck()
+        timezone_check = TimezoneCheck()
         looks: list[_Look] = []
         failure: Exception | None = None
         try:
             for day in days_to_look_at(first, latest, DAYS):
-                look = self._retrying(functools.partial(self._look_at, stream, day, zone_check))
+                look = self._retrying(functools.partial(self._look_at, stream, day, timezone_check))
                 looks.append(look)
         except QuotaSpent:
             raise
@@ -270,14 +270,15 @@ class _Examination:
         self._tell_of_events(looks, failure)
         if looks:
             self._tell_of_zone(
-                zone_check.judgement(self._settings.project_timezone), is_first_load=stream.delivered() == Delivered()
+                timezone_check.judgement(self._settings.project_timezone),
+                is_first_load=stream.delivered() == DeliveredDays(),
             )
-            self._tell_of_run(parts, [look.day for look in looks])
+            self._tell_of_run(date_ranges, [look.day for look in looks])
 
-    def _look_at(self, stream: EventsStream, day: date, zone_check: ZoneCheck) -> _Look:
+    def _look_at(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _Look:
         """Read one day, or the beginning of a very long one, through the shape that a run would use."""
         clock, settings = self._tap.clock, self._settings
-        query = export_query(Window(day, day), self._options())
+        request = export_request(Window(day, day), self._options())
         bad_lines: list[BadLine] = []
         converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events(
             envelope=record_envelope(stream.name, clock.now()),
@@ -290,11 +291,11 @@ class _Examination:
         size, shaped, is_whole = 0, 0, True
         until = clock.monotonic() + SECONDS
         try:
-            with self._tap.client.open(query) as answer:
-                for block in _body(answer):
+            with self._tap.client.open(request) as response:
+                for block in _body(response):
                     lines = cutter.cut(block)
                     if size <= FIRST_BYTES:
-                        zone_check.look(lines.split(b"\n", LINES)[:-1])
+                        timezone_check.look(lines.split(b"\n", LINES)[:-1])
                     size += len(block)
                     shaped += len(converter.convert(lines))
                     if size > LARGE or clock.monotonic() > until:
@@ -303,11 +304,11 @@ class _Examination:
                 else:
                     shaped += len(converter.finish(cutter.rest()))
         except CutShort as error:
-            raise BrokenBody(f"{query.what}: the body was cut short at line {error.number}") from None
+            raise BrokenBody(f"{request.what}: the body was cut short at line {error.number}") from None
         except LineTooLong as error:
-            raise StreamError(f"{query.what}: {error}") from None
-        seen = Day(day, converter.records, answer.received, size, shaped, is_whole)
-        return _Look(seen, [f"{query.what}: line {bad.number} is no event: {bad.reason}" for bad in bad_lines])
+            raise StreamError(f"{request.what}: {error}") from None
+        seen = Day(day, converter.records, response.received, size, shaped, is_whole)
+        return _Look(seen, [f"{request.what}: line {bad.number} is no event: {bad.reason}" for bad in bad_lines])
 
     def _tell_of_events(self, looks: Sequence[_Look], failure: Exception | None) -> None:
         bad_lines = [bad for look in looks for bad in look.bad_lines]
@@ -347,20 +348,20 @@ class _Examination:
 
     # --- What a run takes --------------------------------------------------------------------------------------------
 
-    def _tell_of_run(self, parts: Sequence[Part], days: Sequence[Day]) -> None:
+    def _tell_of_run(self, date_ranges: Sequence[DateRange], days: Sequence[Day]) -> None:
         settings = self._settings
         ahead = settings.concurrent_exports
-        run = forecast(parts, days, window_days=settings.window_days, ahead=ahead)
-        first, last = ends(parts)
+        run = forecast(date_ranges, days, window_days=settings.window_days, ahead=ahead)
+        first, last = ends(date_ranges)
         # By ingestion time, days of which rows are delivered bring only those that are new.
-        reads_less = any(part.processed and part.processed.since for part in parts)
+        reads_less = any(date_range.processed and date_range.processed.since for date_range in date_ranges)
         least = "up to " if reads_less else "" if run.is_whole else "at least "
         self._report.ok(
             "run",
-            f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.unpacked)} "
+            f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
             f"({size_text(run.received)} over the network)",
         )
-        self._tell_of_quota(run.requests, can_go_on=any(part.is_history for part in parts))
+        self._tell_of_quota(run.requests, can_go_on=any(date_range.is_history for date_range in date_ranges))
         self._tell_of_disk(run)
 
     def _tell_of_quota(self, requests: int, *, can_go_on: bool) -> None:
@@ -439,11 +440,11 @@ class _Look:
     bad_lines: list[str]
 
 
-def _body(answer: Answer) -> Iterator[bytes]:
+def _body(response: Response) -> Iterator[bytes]:
     try:
-        yield from unpacked(answer.blocks(), answer.packing)
+        yield from decompress(response.blocks(), response.content_encoding)
     except BrokenBody as error:
-        raise answer.named(error) from None
+        raise response.with_context(error) from None
 
 
 def _is_welcome(outcome: Outcome) -> bool:

@@ -10,12 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import IN_MEMORY
-from ..replication.windows import Plan, Window, ends
+from ..replication.windows import Window, WindowPlanner, ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..replication.windows import Part
+    from ..replication.windows import DateRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Day:
         date: The day.
         events: Its events.
         received: Bytes of its export, as sent.
-        unpacked: Bytes of its export, unpacked.
+        decompressed_bytes: Bytes of its export, unpacked.
         shaped: Bytes of its record lines.
         is_whole: Whether it was read to its end; if not, it holds at least so much.
     """
@@ -34,7 +34,7 @@ class Day:
     date: date
     events: int
     received: int
-    unpacked: int
+    decompressed_bytes: int
     shaped: int
     is_whole: bool = True
 
@@ -47,7 +47,7 @@ class Forecast:
         requests: Exports to ask for.
         events: Events in the range.
         received: Bytes to come over the network.
-        unpacked: The same, unpacked.
+        decompressed_bytes: The same, unpacked.
         spooled: Bytes on disk at the same time, at the busiest moment.
         is_whole: Whether all days it rests on were read to their end; if not, it may take more.
     """
@@ -55,7 +55,7 @@ class Forecast:
     requests: int
     events: float
     received: float
-    unpacked: float
+    decompressed_bytes: float
     spooled: float
     is_whole: bool
 
@@ -67,41 +67,41 @@ def days_to_look_at(first: date, last: date, most: int) -> list[date]:
     return [first + timedelta(days=place) for place in sorted(places)]
 
 
-def forecast(parts: Sequence[Part], seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
+def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
     """Let the tap's own plan of windows run over days of estimated size.
 
     A day between two that were seen is taken to hold what a straight line between them says, one before or after all of
     them as much as the nearest.
 
     Args:
-        parts: What the run is to read; at least one.
+        date_ranges: What the run is to read; at least one.
         seen: What some days hold, in their order; at least one.
         window_days: As the setting.
         ahead: How many windows are fetched ahead: `concurrent_exports`.
     """
-    first, last = ends(parts)
-    events, received, unpacked, shaped = (
+    first, last = ends(date_ranges)
+    events, received, decompressed_bytes, shaped = (
         _Sums(first, last, [(day.date, measure(day)) for day in seen])
-        for measure in map(attrgetter, ("events", "received", "unpacked", "shaped"))
+        for measure in map(attrgetter, ("events", "received", "decompressed_bytes", "shaped"))
     )
-    plan = Plan(parts, window_days)
+    plan = WindowPlanner(date_ranges, window_days)
     windows: list[Window] = []
-    under_way: deque[Part] = deque()
+    under_way: deque[DateRange] = deque()
     while True:
-        while len(under_way) < ahead and (part := plan.next()) is not None:
-            under_way.append(part)
-            windows.append(part.window)
+        while len(under_way) < ahead and (date_range := plan.next()) is not None:
+            under_way.append(date_range)
+            windows.append(date_range.window)
         if not under_way:
             break
         done = under_way.popleft()
-        plan.report(done, round(unpacked.of(done.window)))
+        plan.report(done, round(decompressed_bytes.of(done.window)))
     # While one window is written out, so many others are fetched. Small ones stay in memory.
     on_disk = [size if (size := shaped.of(window)) > IN_MEMORY else 0.0 for window in windows]
     return Forecast(
         requests=len(windows),
         events=sum(map(events.of, windows)),
         received=sum(map(received.of, windows)),
-        unpacked=sum(map(unpacked.of, windows)),
+        decompressed_bytes=sum(map(decompressed_bytes.of, windows)),
         spooled=max(sum(on_disk[start : start + ahead + 1]) for start in range(len(on_disk))),
         is_whole=all(day.is_whole for day in seen),
     )

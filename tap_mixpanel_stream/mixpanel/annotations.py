@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .json_response import decoded, fetch
-from .request import Query
+from .json_response import decode, fetch
+from .request import Request
 
 if TYPE_CHECKING:
     from datetime import date
 
     from .client import Client
-    from .json_response import Document
+    from .json_response import JsonResponse
     from .retry import Retrying
 
 
@@ -26,7 +26,7 @@ class _Annotations(msgspec.Struct):
     results: list[msgspec.Raw]
 
 
-def list_annotations(client: Client, retrying: Retrying, first: date | None = None) -> Document[list[bytes]]:
+def list_annotations(client: Client, retrying: Retrying, first: date | None = None) -> JsonResponse[list[bytes]]:
     """All annotations of the project, each as it came.
 
     Args:
@@ -40,10 +40,10 @@ def list_annotations(client: Client, retrying: Retrying, first: date | None = No
     """
     params = {"fromDate": first.isoformat()} if first else {}
     narrowed_by = ("start_date",) if first else ()
-    query = Query(what="annotations", api="app", path="annotations", params=params, narrowed_by=narrowed_by)
-    return fetch(client, query, retrying, _annotations)
+    request = Request(what="annotations", api="app", path="annotations", params=params, narrowed_by=narrowed_by)
+    return fetch(client, request, retrying, _annotations)
 
 
 def _annotations(body: bytes) -> list[bytes]:
-    answer, text = decoded(body, _Annotations)
-    return list(map(text, answer.results))
+    response, text = decode(body, _Annotations)
+    return list(map(text, response.results))

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from .response_body import Counts, as_sent, packing_of, read_all, unpacked
 from .clock import clock_lead
 from .errors import (
     BrokenBody,
@@ -28,6 +27,7 @@ from .errors import (
 )
 from .framing import FramingError
 from .rate_limit import read_rate_limit
+from .response_body import Counts, as_sent, content_encoding_of, decompress, read_all
 from .sockets import Adapter, Sockets
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from .auth import Auth
     from .clock import Clock
-    from .request import Query
+    from .decompression import ContentEncoding
     from .quota import Quota
     from .regions import Hosts
-    from .decompression import Packing
+    from .request import Request
 
 _CONNECT_TIMEOUT = 10.0
 """Seconds. A host that is there answers at once; only the answer itself may take minutes."""
@@ -103,11 +103,11 @@ class Client:
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, Adapter(self._sockets))
 
-    def open(self, query: Query) -> Answer:
+    def open(self, request: Request) -> Response:
         """Asks once, as soon as the quota allows it; a 429 is waited out and asked again.
 
         Args:
-            query: What to ask.
+            request: What to ask.
 
         Returns:
             An answer with status 200 whose body is still to be read. Use it in a `with` statement.
@@ -120,23 +120,25 @@ class Client:
             Stopped: `stop` was called.
         """
         while True:
-            booked = self.quota.acquire(query.what, query.api, counts=query.counts, leaves=query.leaves)
+            booked = self.quota.acquire(
+                request.what, request.api, counts=request.counts, reserve_seconds=request.reserve_seconds
+            )
             requested_at = self.clock.now()
-            response = self._send(query)
+            response = self._send(request)
             self.clock_lead = clock_lead(response.headers.get("Date"), requested_at, self.clock.now())
             if response.status_code == requests.codes.ok:
-                self.quota.answered(query.api)
-                self.quota.learn(query.api, read_rate_limit(response.headers, self.clock.now()))
-                return Answer(response, query.what, requested_at, self.clock)
+                self.quota.answered(request.api)
+                self.quota.learn(request.api, read_rate_limit(response.headers, self.clock.now()))
+                return Response(response, request.what, requested_at, self.clock)
             with response:
-                error = self._failure(query, response)
+                error = self._failure(request, response)
             if response.status_code in _NOT_COUNTED:
-                self.quota.refund(query.api, booked)
+                self.quota.refund(request.api, booked)
             if not isinstance(error, TooManyRequests):
                 raise error
             _log.debug("%s", error)
-            self.quota.learn(query.api, error.limit)
-            self.quota.told_to_wait(query.api, error.limit)
+            self.quota.learn(request.api, error.limit)
+            self.quota.told_to_wait(request.api, error.limit)
 
     def stop(self) -> None:
         """Ends everything: waits end, connections end, and whoever used them gets `Stopped`. From any thread."""
@@ -147,31 +149,31 @@ class Client:
         """Lets idle connections go."""
         self._session.close()
 
-    def _url(self, query: Query) -> str:
-        if query.api == "data":
-            return f"{self._hosts.data_api_url}/{query.path}"
-        if query.api == "query":
-            return f"{self._hosts.query_url}/{query.path}"
+    def _url(self, request: Request) -> str:
+        if request.api == "data":
+            return f"{self._hosts.data_api_url}/{request.path}"
+        if request.api == "query":
+            return f"{self._hosts.query_url}/{request.path}"
         if self._auth.project_id is None:
-            raise Refused(f"{query.what}: project_id is needed, and best with a service account", kind="credentials")
-        return f"{self._hosts.app_url(self._auth.project_id)}/{query.path}"
+            raise Refused(f"{request.what}: project_id is needed, and best with a service account", kind="credentials")
+        return f"{self._hosts.app_url(self._auth.project_id)}/{request.path}"
 
-    def _params(self, query: Query) -> dict[str, str]:
+    def _params(self, request: Request) -> dict[str, str]:
         # The app API has the project in its path.
-        params = {**({} if query.api == "app" else self._auth.params), **query.params}
-        if query.api == "query" and self._workspace_id is not None:
+        params = {**({} if request.api == "app" else self._auth.params), **request.params}
+        if request.api == "query" and self._workspace_id is not None:
             params["workspace_id"] = self._workspace_id
         return params
 
-    def _send(self, query: Query) -> requests.Response:
-        url = self._url(query)
+    def _send(self, request: Request) -> requests.Response:
+        url = self._url(request)
         host = urlsplit(url).hostname
         try:
             return self._session.request(
-                query.method,
+                request.method,
                 url,
-                params=self._params(query),
-                data=query.form,
+                params=self._params(request),
+                data=request.form,
                 # Given with each request, so that ~/.netrc cannot put others in their place.
                 auth=self._auth,
                 timeout=(_CONNECT_TIMEOUT, self._timeout),
@@ -184,7 +186,7 @@ class Client:
             # `from None`: these errors carry the request, with its headers.
             if self.clock.stopped:
                 raise Stopped from None
-            raise self._no_answer(error, f"{query.what}: ", str(host)) from None
+            raise self._no_answer(error, f"{request.what}: ", str(host)) from None
 
     def _no_answer(self, error: Exception, what: str, host: str) -> MixpanelError:
         """The error for a request that brought no answer."""
@@ -214,22 +216,22 @@ class Client:
             problem = f"the connection to {host} failed ({_reason(causes)})"
         return Transient(what + problem)
 
-    def _failure(self, query: Query, response: requests.Response) -> MixpanelError:
+    def _failure(self, request: Request, response: requests.Response) -> MixpanelError:
         """The error for an answer that is not the data."""
         body, now = _beginning(response), self.clock.now()
         return failure(
             response.status_code,
             body,
-            what=query.what,
+            what=request.what,
             settings=self._auth.settings,
-            narrowed_by=query.narrowed_by,
+            narrowed_by=request.narrowed_by,
             location=response.headers.get("Location"),
             limit=read_rate_limit(response.headers, now, body),
             today=now.astimezone(self._zone).date(),
         )
 
 
-class Answer:
+class Response:
     """An answer with status 200, open until its `with` statement ends.
 
     Attributes:
@@ -261,22 +263,22 @@ class Answer:
         return self._counts.received
 
     @property
-    def packing(self) -> Packing:
+    def content_encoding(self) -> ContentEncoding:
         """How the body is packed.
 
         Raises:
             Refused: In a way that was not asked for.
         """
         try:
-            return packing_of(self._response)
+            return content_encoding_of(self._response)
         except Refused as error:
-            raise self.named(error) from None
+            raise self.with_context(error) from None
 
     def blocks(self) -> Iterator[bytes]:
         """Yields the body as sent, in blocks of at most 64 KiB; ends only if its framing did.
 
         Raises:
-            BrokenBody: It did not; `named` says of what.
+            BrokenBody: It did not; `with_context` says of what.
             Stopped: The client was stopped.
         """
         for block in as_sent(self._response, self._counts):
@@ -298,9 +300,9 @@ class Answer:
         try:
             return read_all(self._response, limit, self._counts, remedy=remedy, check=self._clock.check)
         except (BrokenBody, Refused) as error:
-            raise self.named(error) from None
+            raise self.with_context(error) from None
 
-    def named(self, error: BrokenBody | Refused) -> MixpanelError:
+    def with_context(self, error: BrokenBody | Refused) -> MixpanelError:
         """What went wrong with the body, with what was asked for; `Stopped` where that is why."""
         if self._clock.stopped:
             return Stopped()
@@ -341,7 +343,7 @@ def _beginning(response: requests.Response) -> str:
     """What can be read of an error's body. It need not be whole: the status says enough."""
     body = bytearray()
     try:
-        for block in unpacked(response):
+        for block in decompress(response):
             body += block
             if len(body) >= _ERROR_BODY:
                 break

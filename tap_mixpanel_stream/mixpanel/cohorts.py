@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .json_response import Id, decoded, fetch
 from .engage import EngageOptions, pages
-from .request import Query
+from .json_response import Id, decode, fetch
+from .request import Request
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
     from .client import Client
-    from .json_response import Document
     from .engage import Page
+    from .json_response import JsonResponse
     from .retry import Retrying
 
 
@@ -54,7 +54,7 @@ class _Member(msgspec.Struct, rename={"distinct_id": "$distinct_id"}):
     distinct_id: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> Document[list[Cohort]]:
+def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> JsonResponse[list[Cohort]]:
     """All cohorts of the project, those that are not visible in reports included.
 
     Args:
@@ -66,12 +66,14 @@ def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> D
         BrokenBody: The answer did not arrive whole, or is no list of cohorts.
         MixpanelError: As `Client.open`.
     """
-    return fetch(client, Query(what=what, api="query", path="cohorts/list", method="POST", form={}), retrying, _cohorts)
+    return fetch(
+        client, Request(what=what, api="query", path="cohorts/list", method="POST", form={}), retrying, _cohorts
+    )
 
 
 def _cohorts(body: bytes) -> list[Cohort]:
-    listed, text = decoded(body, list[msgspec.Raw])
-    known, _ = decoded(body, list[_Listed])
+    listed, text = decode(body, list[msgspec.Raw])
+    known, _ = decode(body, list[_Listed])
     return [
         Cohort(
             each.id,
@@ -114,7 +116,7 @@ def members(
 def distinct_id(profile: msgspec.Raw) -> bytes:
     """The JSON text of a member's id as it came, `null` where there is none."""
     try:
-        member, text = decoded(bytes(profile), _Member)
+        member, text = decode(bytes(profile), _Member)
     except msgspec.MsgspecError:
         return b"null"
     return text(member.distinct_id)

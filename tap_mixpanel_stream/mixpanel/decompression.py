@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
 
-Packing = Literal["gzip", "identity"]
+ContentEncoding = Literal["gzip", "identity"]
 
 _BLOCK = 64 * 1024
 """Unpacked bytes handed out at a time, so that a body which unpacks to a thousand times its size needs no more.
@@ -27,7 +27,7 @@ What is made of a block is then small enough, too, for the C library to keep the
 _GZIP = 31
 """zlib's `wbits` for a gzip header and trailer, both checked."""
 
-_MOST_TIMES = 500
+MAX_EXPANSION_RATIO = 500
 """How many times its size a body may unpack to. One character repeated makes up to 1032 times as much. Measured: events
 that differ in little but their ids make 10 to 90 times as much, the very same line again and again about 200."""
 
@@ -56,12 +56,12 @@ def _deflate_library() -> ModuleType:
 _deflate = _deflate_library()
 
 
-def unpacked(blocks: Iterable[bytes], packing: Packing) -> Iterator[bytes]:
+def decompress(blocks: Iterable[bytes], content_encoding: ContentEncoding) -> Iterator[bytes]:
     """Yields a body unpacked.
 
     Args:
         blocks: The body as sent, which ends only where its framing did.
-        packing: How it is packed.
+        content_encoding: How it is packed.
 
     Yields:
         Blocks of 1 byte to 64 KiB.
@@ -70,7 +70,7 @@ def unpacked(blocks: Iterable[bytes], packing: Packing) -> Iterator[bytes]:
         BrokenBody: It is not whole gzip, or something follows it, or it unpacks to far more than any text of events or
             profiles could, which may be meant to fill memory or disk.
     """
-    return _gunzipped(blocks) if packing == "gzip" else iter(blocks)
+    return _gunzipped(blocks) if content_encoding == "gzip" else iter(blocks)
 
 
 def _gunzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
@@ -89,10 +89,10 @@ def _gunzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
                 follows = ", and it follows a whole one" if members else ""
                 raise BrokenBody(f"the answer's gzip body is damaged ({error}){follows}") from None
             made += len(block)
-            if made > max(_FROM, _MOST_TIMES * came):
+            if made > max(_FROM, MAX_EXPANSION_RATIO * came):
                 raise BrokenBody(
-                    f"the answer unpacks to more than {_MOST_TIMES} times its size ({came} bytes so far made {made}), "
-                    "as no events or profiles do: it may be meant to fill memory or disk"
+                    f"the answer unpacks to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes so far made "
+                    f"{made}), as no events or profiles do: it may be meant to fill memory or disk"
                 )
             if block:
                 yield block

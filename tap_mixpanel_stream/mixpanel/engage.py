@@ -19,7 +19,7 @@ import msgspec
 
 from ..surrogates import masked, unmasked
 from .errors import BrokenBody, Refused, SessionExpired, shown
-from .request import Query
+from .request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,7 +122,7 @@ class Page:
         results: The profiles, as they came.
         requested_at: When the page was asked for, UTC.
         received: Bytes of the answer, as sent.
-        unpacked: Bytes of the answer, once unpacked.
+        decompressed_bytes: Bytes of the answer, once unpacked.
         missing: Profiles by which the session, which ends with this page, is short of its total.
     """
 
@@ -133,7 +133,7 @@ class Page:
     results: list[msgspec.Raw]
     requested_at: datetime
     received: int
-    unpacked: int
+    decompressed_bytes: int
     missing: int = 0
 
     def digest(self) -> bytes:
@@ -282,7 +282,7 @@ class _Session:
         return self._total is not None and self.count >= self._total
 
     def _read(self, number: int) -> Page:
-        query = Query(
+        request = Request(
             what=f"{self._what} page {number}",
             api="query",
             path="engage",
@@ -292,7 +292,7 @@ class _Session:
             # Whether the pages of one session count is disputed: expect that they do not, and obey 429 where they do.
             counts=number == 0,
         )
-        page = self._retrying(_Attempt(self._client, query, number))
+        page = self._retrying(_Attempt(self._client, request, number))
         self._number = number
         self.count += len(page.results)
         if self._total is None:
@@ -333,13 +333,13 @@ class _Attempt:
     """Fetches one page, anew with each call."""
 
     client: Client
-    query: Query
+    request: Request
     number: int
 
     def __call__(self) -> Page:
-        with self.client.open(self.query) as answer:
-            body = answer.read(_PAGE_LIMIT, remedy="lower profiles_page_size, or name the profile_properties needed")
-        return parsed(body, self.query.what, self.number, answer.requested_at, answer.received)
+        with self.client.open(self.request) as response:
+            body = response.read(_PAGE_LIMIT, remedy="lower profiles_page_size, or name the profile_properties needed")
+        return parsed(body, self.request.what, self.number, response.requested_at, response.received)
 
 
 def parsed(body: bytearray, what: str, number: int, requested_at: datetime, received: int) -> Page:
@@ -372,7 +372,7 @@ def parsed(body: bytearray, what: str, number: int, requested_at: datetime, rece
         results=engage.results,
         requested_at=requested_at,
         received=received,
-        unpacked=len(body),
+        decompressed_bytes=len(body),
     )
 
 

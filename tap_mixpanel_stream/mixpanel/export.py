@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .request import Query
+from .request import Request
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Processed:
+class ProcessingTimeFilter:
     """Rows by the instant at which Mixpanel processed them, and all rows that do not tell it.
 
     Mixpanel's docs: `mp_processing_time_ms`, UTC in milliseconds, is what finds late events, whatever their own time.
@@ -54,7 +54,7 @@ class ExportOptions:
     events_where: str | None = None
     time_in_ms: bool = False
     limit: int | None = None
-    processed: Processed | None = None
+    processed: ProcessingTimeFilter | None = None
 
     @property
     def where(self) -> str | None:
@@ -66,13 +66,13 @@ class ExportOptions:
         return f"({self.events_where}) and ({self.processed.where})"
 
 
-def export_query(window: Window, options: ExportOptions | None = None, *, leaves: float = 0.0) -> Query:
+def export_request(window: Window, options: ExportOptions | None = None, *, reserve_seconds: float = 0.0) -> Request:
     """The request for a window's events: one JSON object a line, in no order that is documented.
 
     Args:
         window: The days.
         options: What narrows it.
-        leaves: Seconds of waiting for quota that it leaves to the requests after it.
+        reserve_seconds: Seconds of waiting for quota that it leaves to the requests after it.
     """
     options = options or ExportOptions()
     params = {"from_date": window.first.isoformat(), "to_date": window.last.isoformat()}
@@ -84,13 +84,13 @@ def export_query(window: Window, options: ExportOptions | None = None, *, leaves
         params["time_in_ms"] = "true"
     if options.limit is not None:
         params["limit"] = str(options.limit)
-    return Query(
+    return Request(
         what=f"events {window}",
         api="data",
         path="export",
         params=params,
         narrowed_by=("event_names", "events_where"),
-        leaves=leaves,
+        reserve_seconds=reserve_seconds,
     )
 
 

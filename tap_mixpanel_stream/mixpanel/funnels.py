@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .json_response import Id, WrongShapeError, decoded, fetch
-from .request import Query
+from .json_response import Id, WrongShapeError, decode, fetch
+from .request import Request
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .json_response import Document
-    from .retry import Retrying
     from ..replication.windows import Window
+    from .client import Client
+    from .json_response import JsonResponse
+    from .retry import Retrying
 
 _OVERALL = "$overall"
 
@@ -51,7 +51,7 @@ class _Days(msgspec.Struct):
     meta: _Meta | None = None
 
 
-def list_funnels(client: Client, retrying: Retrying) -> Document[list[Funnel]]:
+def list_funnels(client: Client, retrying: Retrying) -> JsonResponse[list[Funnel]]:
     """All saved funnels of the project.
 
     Args:
@@ -62,15 +62,15 @@ def list_funnels(client: Client, retrying: Retrying) -> Document[list[Funnel]]:
         BrokenBody: The answer did not arrive whole, or is no list of funnels.
         MixpanelError: As `Client.open`.
     """
-    return fetch(client, Query(what="funnels", api="query", path="funnels/list"), retrying, _funnels)
+    return fetch(client, Request(what="funnels", api="query", path="funnels/list"), retrying, _funnels)
 
 
 def _funnels(body: bytes) -> list[Funnel]:
-    listed, text = decoded(body, list[_Listed])
+    listed, text = decode(body, list[_Listed])
     return [Funnel(each.funnel_id, text(each.name)) for each in listed]
 
 
-def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retrying) -> Document[dict[date, bytes]]:
+def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retrying) -> JsonResponse[dict[date, bytes]]:
     """What a funnel says of each day of a window, as it came; its sum over all days is left out.
 
     Args:
@@ -83,7 +83,7 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
         BrokenBody: The answer did not arrive whole, is not by day, has no days, or lacks some that it announces.
         MixpanelError: As `Client.open`.
     """
-    query = Query(
+    request = Request(
         what=f"funnels {window} of funnel {funnel.id}",
         api="query",
         path="funnels",
@@ -95,13 +95,13 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
         },
         narrowed_by=("start_date", "end_date"),
     )
-    return fetch(client, query, retrying, _days)
+    return fetch(client, request, retrying, _days)
 
 
 def _days(body: bytes) -> dict[date, bytes]:
-    answer, text = decoded(body, _Days)
-    days = {_day(name): text(value) for name, value in answer.data.items() if name != _OVERALL}
-    announced = answer.meta.dates if answer.meta else None
+    response, text = decode(body, _Days)
+    days = {_day(name): text(value) for name, value in response.data.items() if name != _OVERALL}
+    announced = response.meta.dates if response.meta else None
     if not days and announced is None:
         raise WrongShapeError("it has no days")
     missing = [name for name in announced or () if _day(name) not in days]

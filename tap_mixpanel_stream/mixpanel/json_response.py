@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .client import Client
-    from .request import Query
+    from .request import Request
     from .retry import Retrying
 
 T = TypeVar("T")
@@ -37,28 +37,28 @@ class WrongShapeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Document(Generic[T]):
+class JsonResponse(Generic[T]):
     """What an answer says.
 
     Attributes:
         content: What `read` made of it.
         requested_at: When it was asked for, UTC.
         received: Bytes of the answer, as sent.
-        unpacked: Bytes of the answer, once unpacked.
+        decompressed_bytes: Bytes of the answer, once unpacked.
     """
 
     content: T
     requested_at: datetime
     received: int
-    unpacked: int
+    decompressed_bytes: int
 
 
-def fetch(client: Client, query: Query, retrying: Retrying, read: Callable[[bytes], T]) -> Document[T]:
+def fetch(client: Client, request: Request, retrying: Retrying, read: Callable[[bytes], T]) -> JsonResponse[T]:
     """Asks until the answer is whole and fits, as often as allowed.
 
     Args:
         client: Whom to ask.
-        query: What to ask.
+        request: What to ask.
         retrying: How often.
         read: Makes something of the body; raises `WrongShapeError` or one of msgspec's errors where it does not fit.
 
@@ -67,21 +67,21 @@ def fetch(client: Client, query: Query, retrying: Retrying, read: Callable[[byte
         MixpanelError: As `Client.open`.
     """
 
-    def attempt() -> Document[T]:
-        with client.open(query) as answer:
-            body = bytes(answer.read(_LIMIT))
+    def attempt() -> JsonResponse[T]:
+        with client.open(request) as response:
+            body = bytes(response.read(_LIMIT))
         try:
             # The decoder looks at no text that it steps over.
             body.decode()
             content = read(body)
         except (WrongShapeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BrokenBody(f"{query.what}: the answer is not what was asked for: {_said(body, error)}") from None
-        return Document(content, answer.requested_at, answer.received, len(body))
+            raise BrokenBody(f"{request.what}: the answer is not what was asked for: {_said(body, error)}") from None
+        return JsonResponse(content, response.requested_at, response.received, len(body))
 
     return retrying(attempt)
 
 
-def decoded(body: bytes, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], bytes]]:
+def decode(body: bytes, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], bytes]]:
     r"""A document, and what gives back the text of a value in it as it came.
 
     Half surrogate pairs (`\ud83d` alone) are taken in values that are left undecoded.

@@ -16,8 +16,8 @@ from .errors import QuotaSpent
 
 if TYPE_CHECKING:
     from .clock import Clock
-    from .request import Api
     from .rate_limit import RateLimit
+    from .request import Api
 
 HOURLY = 60
 """Requests that Mixpanel takes from a project in a rolling hour, unless it says otherwise."""
@@ -197,14 +197,16 @@ class Quota:
             now = self._clock.monotonic()
             return max(0.0, account.blocked_until - now, account.hour_wait(now, requests))
 
-    def acquire(self, what: str, api: Api = "data", *, counts: bool = True, leaves: float = 0.0) -> float | None:
+    def acquire(
+        self, what: str, api: Api = "data", *, counts: bool = True, reserve_seconds: float = 0.0
+    ) -> float | None:
         """Wait until a request may go out, and put it on its account.
 
         Args:
             what: What the request is for, for the log and the error.
             api: The API that is asked.
             counts: Whether it counts toward the hour. Later pages of a profile query do not.
-            leaves: Seconds of the waiting allowed that are to be left for others.
+            reserve_seconds: Seconds of the waiting allowed that are to be left for others.
 
         Returns:
             What `refund` takes; None if it does not count.
@@ -220,7 +222,7 @@ class Quota:
                 now = self._clock.monotonic()
                 pause, why = _quota_wait(account, now, counts=counts)
                 if pause > 0:
-                    self._plan_to_wait(now, pause, why, what, leaves)
+                    self._plan_to_wait(now, pause, why, what, reserve_seconds)
                 else:
                     pause = account.pace_wait(now)
                 if pause <= 0:
@@ -298,18 +300,18 @@ class Quota:
         account.counted += 1
         return now
 
-    def _plan_to_wait(self, now: float, pause: float, why: str, what: str, leaves: float) -> None:
+    def _plan_to_wait(self, now: float, pause: float, why: str, what: str, reserve_seconds: float) -> None:
         """Put a wait on the account, as far as it is not on it already for another thread, and announce it."""
         until = now + pause
         more = until - max(now, self._waiting_until)
         if more <= 0:
             return
         end = self._clock.now() + timedelta(seconds=pause)
-        if self._waited + more > self._max_wait - leaves:
+        if self._waited + more > self._max_wait - reserve_seconds:
             raise QuotaSpent(
                 f"{what}: {why}; the next request can go out in {pause:.0f} s, at {time_text(end)}, and that is past "
                 f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already"
-                f"{f', {leaves:.0f} s left for what comes after' if leaves else ''}). "
+                f"{f', {reserve_seconds:.0f} s left for what comes after' if reserve_seconds else ''}). "
                 "What was delivered is saved in the state: run again after that time, or raise max_quota_wait",
                 until=end,
             )

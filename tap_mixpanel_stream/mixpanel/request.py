@@ -12,19 +12,19 @@ Api = Literal["data", "query", "app"]
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class Request:
     """One request, without host and credentials, which the client adds.
 
     Attributes:
         what: What is asked for, for messages: `events 2024-01-01..2024-01-07`.
-        api: `data` is the raw export, `query` profiles and reports, `app` what belongs to a project.
+        api: `data` is the raw export, `request` profiles and reports, `app` what belongs to a project.
         path: The path under that API's root, such as `export`.
         method: The HTTP method.
         params: The query string's parameters, besides those that come with the credentials.
         form: The body's fields, for POST.
         narrowed_by: The settings that it was made of, to be named where Mixpanel does not accept a parameter.
         counts: Whether it counts towards the quota of an hour.
-        leaves: Seconds of waiting for quota that it leaves to the requests after it.
+        reserve_seconds: Seconds of waiting for quota that it leaves to the requests after it.
     """
 
     what: str
@@ -35,4 +35,4 @@ class Query:
     form: Mapping[str, str] | None = None
     narrowed_by: tuple[str, ...] = ()
     counts: bool = True
-    leaves: float = 0.0
+    reserve_seconds: float = 0.0

@@ -2,7 +2,7 @@
 
 Truncated exports come with HTTP 200 (seen on the live API by others), and the libraries below say little: urllib3 takes
 no offence at a gzip body that stops early inside well-formed chunks. So the body is read as it was sent, unpacked by
-`unpacking`, and ends well only if
+`decompression`, and ends well only if
 
 * the HTTP framing ended: the last chunk was seen, or `Content-Length` was reached,
 * each gzip member had its trailer, with the right checksum and length, and
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
-from . import unpacking
+from . import decompression
 from .errors import BrokenBody, Refused, TooLarge, shown
 from .framing import PACE, FramingError, SlowError
 
@@ -41,7 +41,7 @@ class Counts:
     received: int = 0
 
 
-def unpacked(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
+def decompress(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
     """Yields a body unpacked, in blocks of 1 byte to 64 KiB.
 
     Args:
@@ -52,10 +52,10 @@ def unpacked(response: requests.Response, counts: Counts | None = None) -> Itera
         BrokenBody: The body did not arrive whole, or cannot be told whole from cut.
         Refused: It is packed in a way that was not asked for.
     """
-    yield from unpacking.unpacked(as_sent(response, counts or Counts()), packing_of(response))
+    yield from decompression.decompress(as_sent(response, counts or Counts()), content_encoding_of(response))
 
 
-def packing_of(response: requests.Response) -> unpacking.Packing:
+def content_encoding_of(response: requests.Response) -> decompression.ContentEncoding:
     """How a body is packed.
 
     Raises:
@@ -83,19 +83,19 @@ def read_all(
     """A whole body, for answers that are small or have to be held as one.
 
     Args:
-        response: As for `unpacked`.
+        response: As for `decompress`.
         limit: Unpacked bytes at the most.
-        counts: As for `unpacked`.
+        counts: As for `decompress`.
         remedy: What to do about an answer over the limit.
         check: Called for each block; may raise to end it.
 
     Raises:
-        BrokenBody: As for `unpacked`.
-        Refused: As for `unpacked`.
+        BrokenBody: As for `decompress`.
+        Refused: As for `decompress`.
         TooLarge: The body is over the limit.
     """
     body = bytearray()
-    for block in unpacked(response, counts):
+    for block in decompress(response, counts):
         if check:
             check()
         body += block

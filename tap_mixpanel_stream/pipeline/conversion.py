@@ -1,4 +1,4 @@
-"""Shaping: from a window's body, as it was sent, to its portion, checked to the last byte.
+"""Shaping: from a window's body, as it was sent, to its chunk, checked to the last byte.
 
 It is all that a worker process has to know, so it can be pickled and needs neither HTTP nor Singer's SDK.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..mixpanel.decompression import unpacked
+from ..mixpanel.decompression import decompress
 from ..records.event_counts import EventCounts
 from ..records.json_lines import LineCutter
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from zoneinfo import ZoneInfo
 
-    from ..delivery.spooled_chunk import Portion
-    from ..mixpanel.decompression import Packing
+    from ..delivery.spooled_chunk import SpooledChunk
+    from ..mixpanel.decompression import ContentEncoding
     from ..records.envelope import Envelope
     from ..records.errors import BadLine
     from ..records.shapes import EventShape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shaping:
+class Conversion:
     r"""How the body of an export becomes record lines.
 
     Attributes:
@@ -34,7 +34,7 @@ class Shaping:
         zone: The zone whose wall clock the project stores.
         strip_nul: Take `\u0000` out of strings.
         skip_bad_lines: Set lines that are no events aside; otherwise the first of them ends it.
-        packing: How the body is packed.
+        content_encoding: How the body is packed.
         collects_names: Collect the names of the events.
         counts_days: Count the events by day.
     """
@@ -45,16 +45,16 @@ class Shaping:
     zone: ZoneInfo
     strip_nul: bool
     skip_bad_lines: bool
-    packing: Packing
+    content_encoding: ContentEncoding
     collects_names: bool = False
     counts_days: bool = False
 
-    def __call__(self, blocks: Iterable[bytes], portion: Portion, check: Callable[[], None] | None = None) -> None:
-        """Fill a portion with a whole body.
+    def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk, check: Callable[[], None] | None = None) -> None:
+        """Fill a chunk with a whole body.
 
         Args:
             blocks: The body as sent. Ends well only if the HTTP framing did.
-            portion: An empty one.
+            chunk: An empty one.
             check: Called for each unpacked block; may raise to end it. A block as sent can unpack to 64 MiB.
 
         Raises:
@@ -62,15 +62,15 @@ class Shaping:
             CutShort: Mixpanel cut it short.
             BadLine: A line is no event, and such lines are not set aside.
             LineTooLong: A line does not end.
-            SpoolError: The portion could not be kept.
+            SpoolError: The chunk could not be kept.
         """
 
         def bad_line(bad: BadLine) -> None:
             if not self.skip_bad_lines:
                 raise bad
-            portion.aside.write(bad.line + b"\n")
-            portion.first_aside = portion.first_aside or bad.number
-            portion.set_aside += 1
+            chunk.rejected_lines.write(bad.line + b"\n")
+            chunk.first_rejected = chunk.first_rejected or bad.number
+            chunk.rejected += 1
 
         converter = self.shape(
             envelope=self.envelope,
@@ -78,22 +78,22 @@ class Shaping:
             zone=self.zone,
             strip_nul=self.strip_nul,
             on_bad_line=bad_line,
-            counts=self._counts(portion),
+            counts=self._counts(chunk),
         )
         cutter = LineCutter()
-        for block in unpacked(blocks, self.packing):
+        for block in decompress(blocks, self.content_encoding):
             if check:
                 check()
-            portion.unpacked += len(block)
+            chunk.decompressed_bytes += len(block)
             if lines := cutter.cut(block):
-                portion.lines.write(converter.convert(lines))
-        portion.lines.write(converter.finish(cutter.rest()))
-        portion.complete()
-        portion.records, portion.nuls = converter.records, converter.nuls
+                chunk.lines.write(converter.convert(lines))
+        chunk.lines.write(converter.finish(cutter.rest()))
+        chunk.complete()
+        chunk.records, chunk.nuls = converter.records, converter.nuls
 
-    def _counts(self, portion: Portion) -> EventCounts | None:
+    def _counts(self, chunk: SpooledChunk) -> EventCounts | None:
         if not (self.collects_names or self.counts_days):
             return None
         return EventCounts(
-            names=portion.names if self.collects_names else None, days=portion.days if self.counts_days else None
+            names=chunk.names if self.collects_names else None, days=chunk.days if self.counts_days else None
         )

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-IN_A_TURN = 8
+BLOCKS_PER_HOLD = 8
 """Blocks that are fetched before a turn is taken: with those of 64 KiB some ten milliseconds' work."""
 
 
-class Turns:
+class ConversionLock:
     """Hands out the blocks of many threads so that one of them at a time has some in hand."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def of(self, blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
         """Yield the same blocks, each as soon as it is this thread's turn.
 
         The turn lasts until all blocks that were fetched for it are done with. Close it where it may be left early.
         """
-        while some := list(islice(blocks, IN_A_TURN)):
-            with self._turn:
+        while some := list(islice(blocks, BLOCKS_PER_HOLD)):
+            with self._lock:
                 yield from some

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # How often a waiting main thread looks around, in seconds.
-LOOK_AROUND = 0.5
+POLL_SECONDS = 0.5
 # How long all stopped workers together may take to end, in seconds. Their sockets are shut down by then.
-FAREWELL = 3.0
+JOIN_TIMEOUT = 3.0
 
 
 class Closeable(Protocol):
@@ -30,12 +30,12 @@ R = TypeVar("R", bound=Closeable)
 
 
 @contextlib.contextmanager
-def in_order(
+def prefetch(
     jobs: Iterator[J],
     work: Callable[[J], R],
     *,
     ahead: int,
-    look_around: Callable[[], None],
+    on_poll: Callable[[], None],
     stop: Callable[[], None],
 ) -> Iterator[Iterator[R]]:
     """Work on jobs in threads, hand out the results in the order of the jobs.
@@ -48,7 +48,7 @@ def in_order(
         jobs: What to do. Advanced by the calling thread only.
         work: Does one job, in a thread of its own.
         ahead: How many jobs at once, at least 1.
-        look_around: Called by the waiting thread every half second or so; may raise to end the wait.
+        on_poll: Called by the waiting thread every half second or so; may raise to end the wait.
         stop: Makes the work that is under way end soon; called when the block is left early.
 
     Yields:
@@ -63,7 +63,7 @@ def in_order(
     def results() -> Iterator[R]:
         start_more()
         while under_way:
-            result = _await(under_way[0][1], look_around)
+            result = _await(under_way[0][1], on_poll)
             under_way.popleft()[0].join()
             start_more()  # before the result is written out: a slow target is no reason to fetch nothing
             yield result
@@ -73,7 +73,7 @@ def in_order(
     finally:
         if under_way:
             stop()
-        until = time.monotonic() + FAREWELL
+        until = time.monotonic() + JOIN_TIMEOUT
         for thread, future in under_way:
             thread.join(max(0.0, until - time.monotonic()))
             if future.done() and future.exception() is None:
@@ -95,11 +95,11 @@ def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]
     return thread, future
 
 
-def _await(future: Future[R], look_around: Callable[[], None]) -> R:
+def _await(future: Future[R], on_poll: Callable[[], None]) -> R:
     while True:
         try:
-            return future.result(timeout=LOOK_AROUND)
+            return future.result(timeout=POLL_SECONDS)
         except NotYetError:
             if future.done():
                 raise  # the work itself ran into a time-out
-            look_around()
+            on_poll()

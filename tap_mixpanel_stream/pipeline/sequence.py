@@ -1,4 +1,4 @@
-"""Portions that follow from one another, as pages do: the next one is fetched while one is written, and no sooner."""
+"""Chunks that follow from one another, as pages do: the next one is fetched while one is written, and no sooner."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .prefetch import in_order
+from .prefetch import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..delivery.spooled_chunk import Portion
+    from ..delivery.spooled_chunk import SpooledChunk
 
 
 @dataclass
 class Step:
-    """One portion, or the end of them.
+    """One chunk, or the end of them.
 
     Attributes:
-        portion: The portion; None at the end.
-        delivered: What `move_bookmark` is told once the portion is out; None: it moves no bookmark.
+        chunk: The chunk; None at the end.
+        delivered: What `move_bookmark` is told once the chunk is out; None: it moves no bookmark.
     """
 
-    portion: Portion | None = None
+    chunk: SpooledChunk | None = None
     delivered: object = None
 
     def close(self) -> None:
-        """Let go of the portion."""
-        if self.portion:
-            self.portion.close()
+        """Let go of the chunk."""
+        if self.chunk:
+            self.chunk.close()
 
 
 @contextlib.contextmanager
-def in_sequence(
-    source: Iterator[Step], *, look_around: Callable[[], None], stop: Callable[[], None]
-) -> Iterator[Iterator[tuple[Portion, object]]]:
+def prefetch_pages(
+    source: Iterator[Step], *, on_poll: Callable[[], None], stop: Callable[[], None]
+) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
     """Hand out what a source fetches, each time one ahead.
 
     Args:
-        source: Fetches a portion each time that it is advanced, in a thread other than the caller's.
-        look_around: As for `in_order`.
-        stop: As for `in_order`.
+        source: Fetches a chunk each time that it is advanced, in a thread other than the caller's.
+        on_poll: As for `prefetch`.
+        stop: As for `prefetch`.
     """
     ended = False
 
@@ -52,11 +52,11 @@ def in_sequence(
         ended = step is None
         return step or Step()
 
-    with in_order(
+    with prefetch(
         itertools.takewhile(lambda _number: not ended, itertools.count()),
         fetch_next,
         ahead=1,
-        look_around=look_around,
+        on_poll=on_poll,
         stop=stop,
     ) as steps:
-        yield ((step.portion, step.delivered) for step in steps if step.portion)
+        yield ((step.chunk, step.delivered) for step in steps if step.chunk)

@@ -1,7 +1,7 @@
-"""Worker processes: a window's body is unpacked and shaped on another core, into the files of its portion.
+"""Worker processes: a window's body is unpacked and shaped on another core, into the files of its chunk.
 
 This process reads the network and writes to stdout; a worker does the rest. A body goes to it in blocks, as sent, over
-a socket; what it makes of them goes straight into the portion's unnamed files, whose descriptors it was handed.
+a socket; what it makes of them goes straight into the chunk's unnamed files, whose descriptors it was handed.
 
 A worker that meets an error, or is left in the middle of a body, is not used again. Workers end when their socket does,
 so none outlives this process, however that ends.
@@ -21,8 +21,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import Spool, temporary_folder
+from ..delivery.spooled_chunk import SpooledChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,9 +40,9 @@ _END = b""
 
 
 class Filling(Protocol):
-    """Fills a portion with a body. Can be pickled, and so can the errors it raises."""
+    """Fills a chunk with a body. Can be pickled, and so can the errors it raises."""
 
-    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+    def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
         """Read the blocks to their end, which comes only if the body is whole."""
 
 
@@ -62,20 +62,20 @@ class Workers:
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
 
-    def fill(self, filling: Filling, blocks: Iterable[bytes], portion: Portion) -> None:
-        """Do `filling(blocks, portion)` in a worker; waits for one where all are busy.
+    def fill(self, filling: Filling, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
+        """Do `filling(blocks, chunk)` in a worker; waits for one where all are busy.
 
         Raises:
             WorkerLostError: The worker ended.
-            SpoolError: There is no file for the portion.
+            SpoolError: There is no file for the chunk.
             Exception: Whatever `filling` or `blocks` raises.
         """
-        files = [portion.lines.fileno(), portion.aside.fileno()]
+        files = [chunk.lines.fileno(), chunk.rejected_lines.fileno()]
         with self._places:
             worker = self._idle.pop() if self._idle else _Worker()
             self._busy.add(worker)
             try:
-                portion.counts = worker.fill(filling, blocks, files)
+                chunk.counts = worker.fill(filling, blocks, files)
             except BaseException:
                 worker.end()
                 raise
@@ -117,7 +117,7 @@ class _Worker:
         self._connection = Connection(os.dup(ours.fileno()))
 
     def fill(self, filling: Filling, blocks: Iterable[bytes], files: list[int]) -> dict[str, Any]:
-        """Have a portion's files filled; return what was counted."""
+        """Have a chunk's files filled; return what was counted."""
         with self._lost_or_there():
             self._connection.send(filling)
             socket.send_fds(self._socket, [b"f"], files)
@@ -161,7 +161,7 @@ class _Worker:
 
 
 def serve(descriptor: int, folder: str) -> None:
-    """Be a worker: fill portions until the other side hangs up.
+    """Be a worker: fill chunks until the other side hangs up.
 
     Args:
         descriptor: The socket to the process that wants them filled.
@@ -180,21 +180,21 @@ def serve(descriptor: int, folder: str) -> None:
 
 
 def _serve_one(connection: Connection, descriptor: int) -> bool:
-    """Fill one portion; return whether the worker can go on."""
+    """Fill one chunk; return whether the worker can go on."""
     filling: Filling = connection.recv()
     with socket.socket(fileno=os.dup(descriptor)) as other_side:
-        _, (lines, aside), _, _ = socket.recv_fds(other_side, 1, 2)
-    with Portion(Spool.in_file(lines), Spool.in_file(aside)) as portion:
+        _, (lines, rejected_lines), _, _ = socket.recv_fds(other_side, 1, 2)
+    with SpooledChunk(Spool.in_file(lines), Spool.in_file(rejected_lines)) as chunk:
         blocks = iter(connection.recv_bytes, _END)
         try:
-            filling(blocks, portion)
+            filling(blocks, chunk)
         except EOFError:
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to the process that waits
             connection.send(error)
             _run_out(blocks)
             return False
-        connection.send(portion.counts)
+        connection.send(chunk.counts)
     return True
 
 

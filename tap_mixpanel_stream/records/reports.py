@@ -76,7 +76,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class FlatShape:
+class ReportSchema:
     """What a stream's records are, and who makes them.
 
     Attributes:
@@ -120,14 +120,14 @@ class FlatShape:
 
 
 class FlatRecords:
-    r"""Converts rows. See `FlatShape.converter`.
+    r"""Converts rows. See `ReportSchema.converter`.
 
     Attributes:
         records: Records made.
         nuls: `\u0000` taken out.
     """
 
-    def __init__(self, shape: FlatShape, envelope: Envelope, selected: frozenset[str], *, strip_nul: bool) -> None:
+    def __init__(self, shape: ReportSchema, envelope: Envelope, selected: frozenset[str], *, strip_nul: bool) -> None:
         self.records = 0
         self.nuls = 0
         self._shape = shape

@@ -164,7 +164,7 @@ class Judgement:
         return f"set project_timezone to the zone that {shown}, such as {zones}{as_it_is}"
 
 
-class ZoneCheck:
+class TimezoneCheck:
     """Collects what some events of each window show. Safe to use from many threads."""
 
     def __init__(self) -> None:

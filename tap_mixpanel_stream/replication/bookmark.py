@@ -18,7 +18,7 @@ import itertools
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from .state import Ahead, Delivered, days_of
+from .state import DeliveredDays, NewestFirstBlock, days_of
 from .windows import Window, bookmark_text, parse_bookmark
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def read_bookmark(state: Mapping[str, Any]) -> Delivered:
+def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
     """Read a stream's part of the state; what is not there is not delivered.
 
     Raises:
@@ -39,14 +39,16 @@ def read_bookmark(state: Mapping[str, Any]) -> Delivered:
     for entry in state.get("ingested") or ():
         days = Window(date.fromisoformat(entry["from_date"]), date.fromisoformat(entry["to_date"]))
         ingested |= dict.fromkeys(days_of(days), parse_bookmark(entry["before"]))
-    return Delivered(
+    return DeliveredDays(
         None if before is None else parse_bookmark(before),
-        None if ahead is None else Ahead(date.fromisoformat(ahead["from_date"]), parse_bookmark(ahead["before"])),
+        None
+        if ahead is None
+        else NewestFirstBlock(date.fromisoformat(ahead["from_date"]), parse_bookmark(ahead["before"])),
         ingested,
     )
 
 
-def write_bookmark(state: dict[str, Any], old: Delivered, new: Delivered) -> None:
+def write_bookmark(state: dict[str, Any], old: DeliveredDays, new: DeliveredDays) -> None:
     """Write what has changed into a stream's part of the state."""
     state["replication_key"] = "event_time"
     if new.before is not None and new.before != old.before:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..mixpanel.export import Processed
+    from ..mixpanel.export import ProcessingTimeFilter
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB
@@ -83,24 +83,24 @@ def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
     return today if end_date is None else min(end_date, today)
 
 
-def next_days(days: int, unpacked_bytes: float, *, was_cut: bool, aim: float = AIM) -> int:
+def next_days(days: int, decompressed_bytes: float, *, was_cut: bool, aim: float = AIM) -> int:
     """How many days to ask for after a window, between 1 and `MOST_DAYS`.
 
     Args:
         days: The window's days.
-        unpacked_bytes: Its bytes once unpacked.
+        decompressed_bytes: Its bytes once unpacked.
         was_cut: Whether it did not arrive whole.
         aim: Unpacked bytes to grow towards.
     """
-    if was_cut or unpacked_bytes > LARGE:
+    if was_cut or decompressed_bytes > LARGE:
         days //= 2
-    elif unpacked_bytes <= aim:
-        days = min(2 * days, int(days * aim / max(1, unpacked_bytes)))
+    elif decompressed_bytes <= aim:
+        days = min(2 * days, int(days * aim / max(1, decompressed_bytes)))
     return max(1, min(days, MOST_DAYS))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DateRange:
     """Days of a run that are asked for in one and the same way: many of them, or a single window.
 
     Attributes:
@@ -111,7 +111,7 @@ class Part:
     """
 
     window: Window
-    processed: Processed | None = None
+    processed: ProcessingTimeFilter | None = None
     backwards: bool = False
     is_history: bool = False
 
@@ -120,7 +120,7 @@ class Part:
         """Whether its days were read before, so that a few rows of them are all it brings."""
         return self.processed is not None and self.processed.since is not None
 
-    def cut(self, days: int) -> tuple[Part, Part]:
+    def cut(self, days: int) -> tuple[DateRange, DateRange]:
         """What is delivered first, so many days of it, and the rest; there must be a rest."""
         begin = self.window.first + (self.window.days - days if self.backwards else days) * DAY
         older, newer = (
@@ -129,7 +129,7 @@ class Part:
         )
         return (newer, older) if self.backwards else (older, newer)
 
-    def halves(self) -> tuple[Part, Part]:
+    def halves(self) -> tuple[DateRange, DateRange]:
         """The part as two, in the order in which they are delivered, the first one shorter where the days are odd.
 
         Raises:
@@ -140,9 +140,11 @@ class Part:
         return self.cut(self.window.days // 2)
 
 
-def ends(parts: Sequence[Part]) -> tuple[date, date]:
+def ends(date_ranges: Sequence[DateRange]) -> tuple[date, date]:
     """The first and the last day of some parts, in whatever order they stand; there must be one."""
-    return min(part.window.first for part in parts), max(part.window.last for part in parts)
+    return min(date_range.window.first for date_range in date_ranges), max(
+        date_range.window.last for date_range in date_ranges
+    )
 
 
 def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:
@@ -166,36 +168,36 @@ def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:
     return min(midnight, asked)
 
 
-class Plan:
+class WindowPlanner:
     """Yields a run's windows in order, each as long as the ones before it have shown to be wise.
 
     Any number of windows may be on their way; reports may come late and in any order, from any thread.
     """
 
-    def __init__(self, parts: Iterable[Part], window_days: int | None = None) -> None:
+    def __init__(self, date_ranges: Iterable[DateRange], window_days: int | None = None) -> None:
         """Plans the days of some parts, in their order.
 
         Args:
-            parts: No window reaches over the end of one.
+            date_ranges: No window reaches over the end of one.
             window_days: A fixed length. Without it windows start with one day and adapt.
         """
-        self._parts = deque(parts)
+        self._parts = deque(date_ranges)
         self._fixed = window_days
         # The few late rows of many days say nothing about how much a day holds that was never read.
         self._days = dict.fromkeys((False, True), window_days or 1)
         self._aim: float = AIM
         self._lock = threading.Lock()
 
-    def next(self) -> Part | None:
+    def next(self) -> DateRange | None:
         """The next window, as a part of its own; None when all days are out."""
         with self._lock:
             if not self._parts:
                 return None
-            part = self._parts.popleft()
-            days = self._days[part.is_update]
-            if part.window.days <= days:
-                return part
-            window, rest = part.cut(days)
+            date_range = self._parts.popleft()
+            days = self._days[date_range.is_update]
+            if date_range.window.days <= days:
+                return date_range
+            window, rest = date_range.cut(days)
             self._parts.appendleft(rest)
             return window
 
@@ -204,38 +206,38 @@ class Plan:
         with self._lock:
             self._parts.clear()
 
-    def report(self, part: Part, unpacked_bytes: int, *, was_cut: bool = False) -> None:
+    def report(self, date_range: DateRange, decompressed_bytes: int, *, was_cut: bool = False) -> None:
         """Takes in how a window went.
 
         Args:
-            part: A window that came from `next`.
-            unpacked_bytes: Its bytes once unpacked.
+            date_range: A window that came from `next`.
+            decompressed_bytes: Its bytes once unpacked.
             was_cut: Whether it did not arrive whole.
         """
         if self._fixed:
             return
-        days = part.window.days
+        days = date_range.window.days
         with self._lock:
-            present = self._days[part.is_update]
-            if was_cut or unpacked_bytes > LARGE:
-                following = min(present, next_days(days, unpacked_bytes, was_cut=was_cut))
+            present = self._days[date_range.is_update]
+            if was_cut or decompressed_bytes > LARGE:
+                following = min(present, next_days(days, decompressed_bytes, was_cut=was_cut))
             else:
                 # Judged by what a window of the present length would hold at the same density: with several windows on
                 # their way, most reports are about shorter ones.
-                following = next_days(present, unpacked_bytes * present / days, was_cut=False, aim=self._aim)
-            self._days[part.is_update] = following
+                following = next_days(present, decompressed_bytes * present / days, was_cut=False, aim=self._aim)
+            self._days[date_range.is_update] = following
 
-    def report_cut(self, unpacked_bytes: int) -> None:
+    def report_cut(self, decompressed_bytes: int) -> None:
         """Takes in how large a window was that arrived by halves only: windows grow no more to where they may be cut.
 
         A window is at most twice as large as one that came whole, so half of it is a size that comes whole.
 
         Args:
-            unpacked_bytes: What the halves had together.
+            decompressed_bytes: What the halves had together.
         """
         with self._lock:
-            if unpacked_bytes > CUT_FOR_SIZE:
-                self._aim = min(self._aim, unpacked_bytes / 2)
+            if decompressed_bytes > CUT_FOR_SIZE:
+                self._aim = min(self._aim, decompressed_bytes / 2)
 
 
 def bookmark_text(instant: datetime) -> str:

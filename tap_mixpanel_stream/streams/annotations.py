@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 from ..mixpanel.annotations import list_annotations
 from ..mixpanel.auth import ProjectSecret
 from ..mixpanel.errors import Refused
-from ..records.reports import INTEGER, OBJECTS, TEXT, FlatShape, Row
+from ..records.reports import INTEGER, OBJECTS, TEXT, ReportSchema, Row
 from ..settings import SettingsError
-from .reports import FlatStream, Rows
+from .reports import ReportStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class AnnotationsStream(FlatStream):
+class AnnotationsStream(ReportStream):
     """All annotations, by one request to the app API."""
 
     name = "annotations"
-    portion_name = "answer"
+    chunk_name = "answer"
     unit = "annotations"
     api = "app"
-    shape = FlatShape(
+    shape = ReportSchema(
         {
             "id": INTEGER,
             "date": TEXT,
@@ -71,4 +71,4 @@ class AnnotationsStream(FlatStream):
                 level=logging.WARNING,
             )
         rows = list(map(Row, listed.content))
-        yield Rows("annotations", rows, listed.received, listed.unpacked, len(rows))
+        yield Rows("annotations", rows, listed.received, listed.decompressed_bytes, len(rows))

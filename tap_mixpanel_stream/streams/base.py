@@ -1,4 +1,4 @@
-"""What all streams share: complete portions become messages, as blocks where possible, record by record where not."""
+"""What all streams share: complete chunks become messages, as blocks where possible, record by record where not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
-from ..delivery.rejected_lines import AsideError, set_aside
 from ..delivery.batches import batch_files
+from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
+from ..records.envelope import BARE, Envelope, record_envelope
 from ..replication.state import MOST_AHEAD
 from ..replication.windows import DAY, Window, bookmark_text, end_instant, parse_bookmark
-from ..records.envelope import BARE, Envelope, record_envelope
 from ..settings import SettingsError
-from .record_writer import NoValueError, decoded, encoded
 from .progress import Progress
+from .record_writer import NoValueError, decode_records, encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.singerlib import Catalog, SchemaMessage
 
-    from ..delivery.spooled_chunk import Portion
+    from ..delivery.spooled_chunk import SpooledChunk
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
     from ..mixpanel.request import Api
-    from ..records.reports import FlatShape
+    from ..records.reports import ReportSchema
     from ..records.shapes import EventShape, ProfileShape
     from ..settings import Settings
     from ..tap import TapMixpanelStream
@@ -55,21 +55,21 @@ class DiskError(StreamError):
 
 
 class MixpanelStream(Stream, abc.ABC):
-    """A stream whose records arrive in portions: windows of events, pages of profiles, whole answers.
+    """A stream whose records arrive in chunks: windows of events, pages of profiles, whole answers.
 
-    There are two ways for a portion to stdout. The block route copies record lines as they were shaped. The SDK's own
+    There are two ways for a chunk to stdout. The block route copies record lines as they were shaped. The SDK's own
     way decodes them and takes each record through selection, stream maps and flattening; it is taken only where one of
     these has something to do. Records and state are the same on both.
     """
 
-    portion_name: str
-    """What a portion of this stream is called in a log."""
+    chunk_name: str
+    """What a chunk of this stream is called in a log."""
 
     rank: ClassVar[int] = 3
     """Where a run reads it: streams of a lower rank come first, those of the same one by their names."""
 
     unit: str
-    """What the extent of its portions is counted in."""
+    """What the extent of its chunks is counted in."""
 
     api: Api = "query"
     """The API that the stream asks, whose quota it uses."""
@@ -80,7 +80,7 @@ class MixpanelStream(Stream, abc.ABC):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
-    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | FlatShape, name: str) -> None:
+    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | ReportSchema, name: str) -> None:
         super().__init__(tap, schema=shape.schema, name=name)
         # A plain logger. From singer-sdk 0.55 on it is an adapter, which drops the fields that a log line gives.
         self._logger = tap.logger.getChild(name)
@@ -108,7 +108,7 @@ class MixpanelStream(Stream, abc.ABC):
         """What is delivered so far."""
         return Progress(
             stream=self.name,
-            portion_name=self.portion_name,
+            chunk_name=self.chunk_name,
             unit=self.unit,
             bookmark_from=self.bookmark_value,
             clock=self.clock,
@@ -168,7 +168,7 @@ class MixpanelStream(Stream, abc.ABC):
                 "remove the bookmark to read everything"
             )
 
-    def look_around(self) -> None:
+    def on_poll(self) -> None:
         """What the main thread does now and then while it waits; raise to end the wait."""
         self.stdout.check_reader()
         self.progress.tick()
@@ -179,18 +179,18 @@ class MixpanelStream(Stream, abc.ABC):
         return self._mixpanel_tap.stdout
 
     @abc.abstractmethod
-    def portions(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[Portion, Any]]]:
+    def chunks(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[SpooledChunk, Any]]]:
         """Fetch what this run is to deliver.
 
         Args:
             envelope: What goes around each record.
 
         Returns:
-            The portions in their order, each with what `move_bookmark` is told once it is out (None: it moves none).
+            The chunks in their order, each with what `move_bookmark` is told once it is out (None: it moves none).
         """
 
     @abc.abstractmethod
-    def sample(self, count: int) -> Portion:
+    def sample(self, count: int) -> SpooledChunk:
         """Fetch about `count` bare records by the smallest request there is."""
 
     def check_start(self) -> None:
@@ -255,8 +255,8 @@ class MixpanelStream(Stream, abc.ABC):
         self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
 
     def _end(self) -> None:
-        # Without any portion there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
-        asked = self.progress.portions or self.has_earlier_part
+        # Without any chunk there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
+        asked = self.progress.chunks or self.has_earlier_part
         if self._stream_version is not None and self.refreshes and asked:
             if self.gap:
                 text = "%s: ACTIVATE_VERSION is not sent, and the target keeps its rows"
@@ -328,11 +328,11 @@ class MixpanelStream(Stream, abc.ABC):
         write_messages: bool = True,
     ) -> Generator[dict[str, Any], Any, Any]:
         if not write_messages:
-            raise TypeError("batches are made from portions")
+            raise TypeError("batches are made from chunks")
         with self.get_record_counter() as counter, self.get_sync_timer(), self._reporting():
             if self.ABORT_AT_RECORD_COUNT is not None:
-                with self.sample(self.ABORT_AT_RECORD_COUNT) as portion:
-                    for record in islice(decoded(portion.lines.lines()), self.ABORT_AT_RECORD_COUNT):
+                with self.sample(self.ABORT_AT_RECORD_COUNT) as chunk:
+                    for record in islice(decode_records(chunk.lines.lines()), self.ABORT_AT_RECORD_COUNT):
                         self._write_record_message(record)
                         counter.increment()
                         yield record
@@ -341,19 +341,19 @@ class MixpanelStream(Stream, abc.ABC):
                 return
             self._begin()
             in_blocks = self.takes_block_route
-            with self.progress, self.portions(self._envelope() if in_blocks else BARE) as portions:
-                for portion, delivered in portions:
-                    with portion:
+            with self.progress, self.chunks(self._envelope() if in_blocks else BARE) as chunks:
+                for chunk, delivered in chunks:
+                    with chunk:
                         if in_blocks:
-                            for block in portion.lines.blocks():
+                            for block in chunk.lines.blocks():
                                 self.stdout.write(block)
-                            counter.increment(portion.records)
+                            counter.increment(chunk.records)
                         else:
-                            for record in self._written(portion.lines.lines()):
+                            for record in self._written(chunk.lines.lines()):
                                 counter.increment()
                                 yield record
                             self._mixpanel_tap.lines.flush()
-                        self._is_out(portion, delivered)
+                        self._is_out(chunk, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)
 
@@ -362,7 +362,7 @@ class MixpanelStream(Stream, abc.ABC):
         batch_config: BatchConfig,
         context: Context | None = None,  # noqa: ARG002 - the SDK's
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Write batch files, portion by portion; the bookmark moves when a portion's last manifest is written."""
+        """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
         if len(self.stream_maps) > 1:
             raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
@@ -380,15 +380,15 @@ class MixpanelStream(Stream, abc.ABC):
             self.get_sync_timer(),
             self._reporting(),
             self.progress,
-            self.portions(BARE) as portions,
+            self.chunks(BARE) as chunks,
         ):
-            for portion, delivered in portions:
-                with portion:
-                    blocks = portion.lines.blocks() if in_blocks else self._mapped(portion.lines.lines())
+            for chunk, delivered in chunks:
+                with chunk:
+                    blocks = chunk.lines.blocks() if in_blocks else self._mapped(chunk.lines.lines())
                     for url in batch_files(blocks, batch_config, f"{self.tap_name}--{self.name}"):
                         yield batch_config.encoding, [url]
-                    counter.increment(portion.records)
-                    self._is_out(portion, delivered)
+                    counter.increment(chunk.records)
+                    self._is_out(chunk, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)
 
@@ -408,15 +408,15 @@ class MixpanelStream(Stream, abc.ABC):
 
     def _written(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         with self._telling_what_cannot_be_mapped():
-            for record in decoded(lines):
+            for record in decode_records(lines):
                 self._write_record_message(record)
                 yield record
 
     def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         with self._telling_what_cannot_be_mapped():
-            for record in decoded(lines):
+            for record in decode_records(lines):
                 for message in self._generate_record_messages(record):
-                    yield encoded(message.record) + b"\n"
+                    yield encode_record(message.record) + b"\n"
 
     @contextlib.contextmanager
     def _telling_what_cannot_be_mapped(self) -> Iterator[None]:
@@ -437,21 +437,21 @@ class MixpanelStream(Stream, abc.ABC):
         now = dt.datetime.now(tz=dt.UTC)
         return record_envelope(self.name, time_extracted=now, version=self._stream_version)
 
-    def _is_out(self, portion: Portion, delivered: Any) -> None:
+    def _is_out(self, chunk: SpooledChunk, delivered: Any) -> None:
         """Book what has just been written to the last byte."""
-        if portion.set_aside and self.settings.bad_lines_path:
+        if chunk.rejected and self.settings.bad_lines_path:
             # Before the bookmark moves over them: from then on nobody asks for these lines again.
             try:
-                set_aside(self.settings.bad_lines_path, portion.aside.blocks())
-            except AsideError as error:
+                write_rejected_lines(self.settings.bad_lines_path, chunk.rejected_lines.blocks())
+            except RejectedLinesError as error:
                 raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
             told = "%s: %d malformed, the first at place %d of the response, set aside"
-            self.log(told, portion.what, portion.set_aside, portion.first_aside)
+            self.log(told, chunk.what, chunk.rejected, chunk.first_rejected)
         if delivered is not None:
             self.move_bookmark(delivered)
         self.state_manager.is_flushed = False
         self._write_state_message()
-        self.progress.add(portion)
+        self.progress.add(chunk)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -460,16 +460,16 @@ class MixpanelStream(Stream, abc.ABC):
         try:
             yield
         finally:
-            if progress.set_aside:
+            if progress.rejected:
                 where = self.settings.bad_lines_path
-                self.log("malformed lines set aside in %s: %d", where, progress.set_aside, level=logging.WARNING)
+                self.log("malformed lines set aside in %s: %d", where, progress.rejected, level=logging.WARNING)
             if progress.nuls:
                 self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Note in the state what came with a portion that is out. Only for streams that have bookmarks."""
+        """Note in the state what came with a chunk that is out. Only for streams that have bookmarks."""
         raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        """Not used: records come in portions."""
+        """Not used: records come in chunks."""
         raise NotImplementedError

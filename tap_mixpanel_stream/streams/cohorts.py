@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import distinct_id, list_cohorts, members
-from ..records.reports import ID_TEXT, INTEGER, TEXT, FlatShape, Row
+from ..records.reports import ID_TEXT, INTEGER, TEXT, ReportSchema, Row
 from .base import EPOCH
-from .reports import FlatStream, Rows
+from .reports import ReportStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,13 @@ SHORT = "short"
 """In the state beside `FINISHED`: true if members of one of them did not come."""
 
 
-class CohortsStream(FlatStream):
+class CohortsStream(ReportStream):
     """All saved cohorts, by one request."""
 
     name = "cohorts"
-    portion_name = "answer"
+    chunk_name = "answer"
     unit = "cohorts"
-    shape = FlatShape(
+    shape = ReportSchema(
         {
             "id": INTEGER,
             "name": TEXT,
@@ -52,10 +52,10 @@ class CohortsStream(FlatStream):
         """Ask for the list."""
         listed = list_cohorts(self.client, self.retrying)
         rows = [Row(cohort.text) for cohort in listed.content]
-        yield Rows("cohorts", rows, listed.received, listed.unpacked, len(rows))
+        yield Rows("cohorts", rows, listed.received, listed.decompressed_bytes, len(rows))
 
 
-class CohortMembersStream(FlatStream):
+class CohortMembersStream(ReportStream):
     """Who is in each cohort, by the Engage query; the members' own properties are in the profiles.
 
     The table can take several runs: a run that ends early leaves the finished cohorts in the state, and the next one
@@ -63,10 +63,10 @@ class CohortMembersStream(FlatStream):
     """
 
     name = "cohort_members"
-    portion_name = "page"
+    chunk_name = "page"
     unit = "members"
     # A table that is all key cannot be updated by some targets: target-duckdb 0.8.0 fails on it.
-    shape = FlatShape(
+    shape = ReportSchema(
         {"cohort_id": INTEGER, "distinct_id": ID_TEXT, "data_group_id": ID_TEXT},
         ("cohort_id", "distinct_id"),
         is_open=False,
@@ -128,7 +128,7 @@ class CohortMembersStream(FlatStream):
         """Ask for the list, then for the pages of one cohort after another."""
         listed = list_cohorts(self.client, self.retrying, "cohort_members, the list of cohorts")
         if not listed.content:
-            yield Rows(self.name, [], listed.received, listed.unpacked)
+            yield Rows(self.name, [], listed.received, listed.decompressed_bytes)
         finished = () if few else self.finished()
         for cohort in listed.content:
             if cohort.is_empty or cohort.id in finished:
@@ -147,7 +147,7 @@ class CohortMembersStream(FlatStream):
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
                 [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results],
                 page.received,
-                page.unpacked,
+                page.decompressed_bytes,
                 len(page.results),
                 cohort.id if is_last else None,
             )

@@ -11,32 +11,32 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..pipeline.prefetch import in_order
-from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
-from ..pipeline.conversion_lock import Turns
-from ..pipeline.workers import WorkerLostError, Workers
-from ..replication.state import Delivered, Scope, days_of, settled
+from ..delivery.spooled_chunk import SpooledChunk
+from ..mixpanel.decompression import decompress
 from ..mixpanel.errors import BrokenBody, QuotaSpent, Transient
-from ..mixpanel.export import ExportOptions, export_query
+from ..mixpanel.export import ExportOptions, export_request
 from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
-from ..mixpanel.decompression import unpacked
-from ..replication.windows import DAY, MIB, MOMENT, Part, Plan, Window, end_instant, ends, last_day
+from ..pipeline.conversion import Conversion
+from ..pipeline.conversion_lock import ConversionLock
+from ..pipeline.prefetch import prefetch
+from ..pipeline.workers import WorkerLostError, Workers
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
-from ..records.timezone_check import LINES, ZoneCheck, stored_days
-from ..settings import SettingsError
-from .base import EPOCH, DiskError, MixpanelStream, StreamError
+from ..records.timezone_check import LINES, TimezoneCheck, stored_days
 from ..replication.bookmark import read_bookmark, write_bookmark
 from ..replication.row_counts import RowCounts
-from ..pipeline.conversion import Shaping
+from ..replication.state import DeliveredDays, ReplicationSettings, days_of, settled
+from ..replication.windows import DAY, MIB, MOMENT, DateRange, Window, WindowPlanner, end_instant, ends, last_day
+from ..settings import SettingsError
+from .base import EPOCH, DiskError, MixpanelStream, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
-    from ..mixpanel.client import Answer
-    from ..mixpanel.decompression import Packing
+    from ..mixpanel.client import Response
+    from ..mixpanel.decompression import ContentEncoding
     from ..records.envelope import Envelope
     from ..records.shapes import EventShape
     from ..tap import TapMixpanelStream
@@ -64,52 +64,52 @@ THURSDAY = 4
 
 
 @dataclass(frozen=True)
-class Read:
+class DeliveredWindow:
     """A window that has been read whole.
 
     Attributes:
-        part: The window, and how it was asked for.
+        date_range: The window, and how it was asked for.
         until: The instant before which all events are delivered once it is out.
         rows: Its events by day, where they are counted.
     """
 
-    part: Part
+    date_range: DateRange
     until: dt.datetime
     rows: Mapping[dt.date, int]
 
 
 @dataclass
-class Fetched:
-    """What one worker brings: a window's portion or those of its halves, and what went wrong if not all came.
+class FetchResult:
+    """What one worker brings: a window's chunk or those of its halves, and what went wrong if not all came.
 
     Attributes:
-        part: The window.
-        portions: Each with what it is a portion of.
-        failure: To be raised once the portions are out.
+        date_range: The window.
+        chunks: Each with what it is a chunk of.
+        failure: To be raised once the chunks are out.
     """
 
-    part: Part
-    portions: list[tuple[Portion, Read]] = field(default_factory=list)
+    date_range: DateRange
+    chunks: list[tuple[SpooledChunk, DeliveredWindow]] = field(default_factory=list)
     failure: Exception | None = None
 
     @property
     def rows(self) -> int:
         """Its lines, good and bad."""
-        return sum(portion.records + portion.set_aside for portion, _ in self.portions)
+        return sum(chunk.records + chunk.rejected for chunk, _ in self.chunks)
 
     @property
     def is_busy(self) -> bool:
         """Whether it had so many events that a neighbour without any would be odd."""
-        return self.rows >= BUSY_ROWS * self.part.window.days
+        return self.rows >= BUSY_ROWS * self.date_range.window.days
 
     def close(self) -> None:
-        """Let go of all portions."""
-        for portion, _ in self.portions:
-            portion.close()
+        """Let go of all chunks."""
+        for chunk, _ in self.chunks:
+            chunk.close()
 
 
 @dataclass
-class Trust:
+class RetryAllowance:
     """What a window is fetched once more for when it is seen for the first time.
 
     Attributes:
@@ -129,49 +129,49 @@ class EventsStream(MixpanelStream):
     name = "events"
     replication_key = "event_time"
     rank = 0
-    portion_name = "window"
+    chunk_name = "window"
     unit = "days"
     api = "data"
 
     def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
         super().__init__(tap, shape, self.name)
         self._shape = shape
-        self._zone_check = ZoneCheck()
+        self._timezone_check = TimezoneCheck()
         self._workers: Workers | None = None
-        self._turns = Turns()
+        self._conversion_lock = ConversionLock()
         self._is_first_load = False
         self._row_counts: RowCounts | None = None
         self._names: set[str] = set()
 
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
-    def delivered(self) -> Delivered:
+    def delivered(self) -> DeliveredDays:
         """What is delivered so far; nothing where everything is to be read.
 
         Raises:
             SettingsError: The state holds something else.
         """
         if not self._is_incremental:
-            return Delivered()
+            return DeliveredDays()
         try:
             return read_bookmark(self.state_before)
         except (KeyError, TypeError, ValueError) as error:
             raise self.state_error(f"is broken: {error}") from None
 
-    def move_bookmark(self, delivered: Read) -> None:
+    def move_bookmark(self, delivered: DeliveredWindow) -> None:
         """Note a window that is out."""
         if self._is_incremental:
             before = self.delivered()
-            after = before.with_part(delivered.part, delivered.until, self._scope)
+            after = before.with_range(delivered.date_range, delivered.until, self._scope)
             write_bookmark(self.stream_state, before, after)
             self._note_rows(delivered)
 
-    def _note_rows(self, delivered: Read) -> None:
+    def _note_rows(self, delivered: DeliveredWindow) -> None:
         """Leave the rows of the look-back's days to the next run, and warn of days that had more in the last."""
         self.stream_state.pop("rows", None)
         if self._row_counts is None:
             return
-        if fewer := self._row_counts.add(delivered.part.window, delivered.rows):
+        if fewer := self._row_counts.add(delivered.date_range.window, delivered.rows):
             self.log(
                 "fewer events than the run before saw: %s; deleted in Mixpanel, or the response was cut",
                 ", ".join(fewer),
@@ -213,32 +213,32 @@ class EventsStream(MixpanelStream):
     # --- The windows -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, Read]]]:
+    def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, DeliveredWindow]]]:
         """Fetch the windows from the bookmark, less the look-back, to the last day."""
-        parts = self.parts()
-        if not parts:
+        date_ranges = self.date_ranges()
+        if not date_ranges:
             yield iter(())
             return
-        self.progress.total = sum(part.window.days for part in parts)
-        self._is_first_load = self.delivered() == Delivered()
+        self.progress.total = sum(date_range.window.days for date_range in date_ranges)
+        self._is_first_load = self.delivered() == DeliveredDays()
         self._row_counts = self._rows_before()
-        plan = Plan(parts, self.settings.window_days)
+        planner = WindowPlanner(date_ranges, self.settings.window_days)
         with contextlib.ExitStack() as ends:
             if self.settings.worker_processes:
                 self._workers = ends.enter_context(Workers(self.settings.worker_processes))
             results = ends.enter_context(
-                in_order(
-                    iter(plan.next, None),
-                    functools.partial(self._fetch, plan, envelope),
+                prefetch(
+                    iter(planner.next, None),
+                    functools.partial(self._fetch, planner, envelope),
                     ahead=self.settings.concurrent_exports,
-                    look_around=self.look_around,
+                    on_poll=self.on_poll,
                     stop=self._stop,
                 )
             )
-            fetch = functools.partial(self._fetch, plan, envelope)
+            fetch = functools.partial(self._fetch, planner, envelope)
             confirmed = ends.enter_context(contextlib.closing(self._confirmed(results, fetch)))
             checked = ends.enter_context(contextlib.closing(self._held_back(confirmed)))
-            yield self._portions_of(plan, checked)
+            yield self._chunks_of(planner, checked)
 
     def _stop(self) -> None:
         """End the requests, and the work on what they brought."""
@@ -246,20 +246,22 @@ class EventsStream(MixpanelStream):
         if self._workers:
             self._workers.stop()
 
-    def _portions_of(self, plan: Plan, results: Iterator[Fetched]) -> Iterator[tuple[Portion, Read]]:
+    def _chunks_of(
+        self, planner: WindowPlanner, results: Iterator[FetchResult]
+    ) -> Iterator[tuple[SpooledChunk, DeliveredWindow]]:
         left: QuotaSpent | None = None
-        for fetched in results:
-            with contextlib.closing(fetched):
+        for result in results:
+            with contextlib.closing(result):
                 if left:  # A window beyond one that is missing: it could not be noted in the state.
                     continue
-                for portion, read in fetched.portions:
-                    self._names |= portion.names
-                    yield portion, read
-                if isinstance(fetched.failure, QuotaSpent) and fetched.part.is_history:
-                    left = fetched.failure
-                    plan.end()
-                elif fetched.failure:
-                    raise fetched.failure
+                for chunk, read in result.chunks:
+                    self._names |= chunk.names
+                    yield chunk, read
+                if isinstance(result.failure, QuotaSpent) and result.date_range.is_history:
+                    left = result.failure
+                    planner.end()
+                elif result.failure:
+                    raise result.failure
         if left:
             self.log("the history goes on with the next run: %s", left, level=logging.WARNING)
 
@@ -276,32 +278,34 @@ class EventsStream(MixpanelStream):
         if told:
             self.log("event_names: no event in this run is named %s", " or ".join(told), level=logging.WARNING)
 
-    def _confirmed(self, results: Iterator[Fetched], fetch: Callable[[Part], Fetched]) -> Generator[Fetched]:
+    def _confirmed(
+        self, results: Iterator[FetchResult], fetch: Callable[[DateRange], FetchResult]
+    ) -> Generator[FetchResult]:
         """Fetch an empty window once more if the windows around it are busy, or the run before saw events of its days.
 
         A window that may have to be fetched again waits for the one after it. If that fails, both are left to the next
         run.
         """
         before: tuple[Window, bool] | None = None
-        waiting: deque[Fetched] = deque()
+        waiting: deque[FetchResult] = deque()
         try:
-            for fetched in results:
-                waiting.append(fetched)
-                window = fetched.part.window
+            for result in results:
+                waiting.append(result)
+                window = result.date_range.window
                 if len(waiting) > 1:
-                    empty = waiting[0].part.window
-                    if fetched.failure and _are_neighbours(empty, window):
-                        fetched.close()
-                        fetched.portions.clear()
+                    empty = waiting[0].date_range.window
+                    if result.failure and _are_neighbours(empty, window):
+                        result.close()
+                        result.chunks.clear()
                         waiting.popleft().close()
                     else:
-                        if fetched.is_busy and _are_neighbours(empty, window):
-                            waiting[0] = self._fetched_again(waiting[0], fetch)
+                        if result.is_busy and _are_neighbours(empty, window):
+                            waiting[0] = self._fetch_again(waiting[0], fetch)
                         before = empty, waiting[0].is_busy
                         yield waiting.popleft()
-                can_be_odd = not (fetched.rows or fetched.failure or fetched.part.is_update or self._is_filtered)
+                can_be_odd = not (result.rows or result.failure or result.date_range.is_update or self._is_filtered)
                 if can_be_odd and self._row_counts and self._row_counts.had_rows(window):
-                    waiting[0] = self._fetched_again(fetched, fetch)
+                    waiting[0] = self._fetch_again(result, fetch)
                 elif (
                     can_be_odd and _has_workday(window) and before and before[1] and _are_neighbours(before[0], window)
                 ):
@@ -311,58 +315,56 @@ class EventsStream(MixpanelStream):
             while waiting:
                 yield waiting.popleft()
         finally:
-            for fetched in waiting:
-                fetched.close()
+            for result in waiting:
+                result.close()
 
-    def _fetched_again(self, empty: Fetched, fetch: Callable[[Part], Fetched]) -> Fetched:
+    def _fetch_again(self, empty: FetchResult, fetch: Callable[[DateRange], FetchResult]) -> FetchResult:
         """Fetch a window that came empty once more, and take what comes."""
-        with in_order(
-            iter([empty.part]), fetch, ahead=1, look_around=self.look_around, stop=self.client.stop
-        ) as results:
+        with prefetch(iter([empty.date_range]), fetch, ahead=1, on_poll=self.on_poll, stop=self.client.stop) as results:
             again = next(results)
         if isinstance(again.failure, QuotaSpent):
             return empty
         self.log(
             "%s %s: the response had no event where some were expected, and was fetched once more: %d events",
             self.name,
-            again.part.window,
+            again.date_range.window,
             again.rows,
             level=logging.WARNING,
         )
         empty.close()
         return again
 
-    def _held_back(self, results: Iterator[Fetched]) -> Generator[Fetched]:
+    def _held_back(self, results: Iterator[FetchResult]) -> Generator[FetchResult]:
         """Hand windows on once it is known whether their events fit `project_timezone`.
 
         Only a first load without that setting waits for it: nothing of it has to be out when it turns out to be wrong.
         Nor may it be out when a window fails before that, since the next run would be no first load.
         """
-        held: deque[Fetched] = deque()
+        held: deque[FetchResult] = deque()
         try:
-            for fetched in results:
+            for result in results:
                 is_undecided = self._is_worth_holding(held)
-                held.append(fetched)
-                if fetched.failure and is_undecided:
-                    raise fetched.failure
+                held.append(result)
+                if result.failure and is_undecided:
+                    raise result.failure
                 if not self._is_worth_holding(held):
                     yield from self._let_out(held)
             yield from self._let_out(held)
         finally:
-            for fetched in held:
-                fetched.close()
+            for result in held:
+                result.close()
 
-    def _is_worth_holding(self, held: Collection[Fetched]) -> bool:
+    def _is_worth_holding(self, held: Collection[FetchResult]) -> bool:
         """Whether a first load, none of which is out, may still show the zone of its events."""
         if self.settings.project_timezone is not None or not self._is_first_load or len(held) >= HELD_WINDOWS:
             return False
-        unpacked_bytes = sum(portion.unpacked for fetched in held for portion, _ in fetched.portions)
-        is_open = self._zone_check.judgement(None).fits is None
-        return is_open and self._zone_check.lines < HELD_LINES and unpacked_bytes < HELD_BYTES
+        decompressed_bytes = sum(chunk.decompressed_bytes for result in held for chunk, _ in result.chunks)
+        is_open = self._timezone_check.judgement(None).fits is None
+        return is_open and self._timezone_check.lines < HELD_LINES and decompressed_bytes < HELD_BYTES
 
-    def _let_out(self, held: deque[Fetched]) -> Iterator[Fetched]:
+    def _let_out(self, held: deque[FetchResult]) -> Iterator[FetchResult]:
         zone = self.settings.project_timezone
-        if misfit := self._zone_check.news(zone):
+        if misfit := self._timezone_check.news(zone):
             if zone is None and self._is_first_load:
                 raise StreamError(f"{self.name}: stopped before the first record: {misfit}")
             self.log("%s", misfit, level=logging.WARNING)
@@ -370,12 +372,12 @@ class EventsStream(MixpanelStream):
             self._is_first_load = False
             yield held.popleft()
 
-    def sample(self, count: int) -> Portion:
+    def sample(self, count: int) -> SpooledChunk:
         """Ask for `count` events of the days that a run would ask for, by Mixpanel's `limit`."""
-        parts = self.parts()
-        if not parts:
-            return Portion()
-        whole = Part(Window(*ends(parts)))
+        date_ranges = self.date_ranges()
+        if not date_ranges:
+            return SpooledChunk()
+        whole = DateRange(Window(*ends(date_ranges)))
         return self._try(whole, BARE, self.settings.max_retries, limit=count)[0]
 
     def start_date(self) -> dt.date:
@@ -389,11 +391,11 @@ class EventsStream(MixpanelStream):
         return self.settings.start_date
 
     @property
-    def _scope(self) -> Scope:
+    def _scope(self) -> ReplicationSettings:
         settings = self.settings
-        return Scope(self.start_date(), settings.lookback_days, settings.zone)
+        return ReplicationSettings(self.start_date(), settings.lookback_days, settings.zone)
 
-    def parts(self) -> list[Part]:
+    def date_ranges(self) -> list[DateRange]:
         """What this run is to read."""
         settings, delivered, scope = self.settings, self.delivered(), self._scope
         now, processed_before = self.clock.now(), None
@@ -403,109 +405,113 @@ class EventsStream(MixpanelStream):
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
         newest_first = self._is_incremental and settings.backfill == "newest_first"
-        parts = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
-        if not parts:
+        date_ranges = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
+        if not date_ranges:
             first = scope.first_day(delivered.before)
             # That a day of the future was meant is most unlikely.
             level = logging.WARNING if scope.start_date > last else logging.INFO
             self.log("nothing to export: the first day, %s, comes after the last, %s", first, last, level=level)
-        return parts
+        return date_ranges
 
     # --- One window, in a worker's thread ----------------------------------------------------------------------------
 
-    def _fetch(self, plan: Plan, envelope: Envelope, part: Part) -> Fetched:
+    def _fetch(self, planner: WindowPlanner, envelope: Envelope, date_range: DateRange) -> FetchResult:
         """Fetch a window, again if need be, at last by halves."""
-        fetched = Fetched(part)
+        result = FetchResult(date_range)
         try:
             try:
-                fetched.portions.append(self._try(part, envelope, self.settings.max_retries))
+                result.chunks.append(self._try(date_range, envelope, self.settings.max_retries))
             except Transient as error:
-                if part.window.days == 1:
+                if date_range.window.days == 1:
                     raise
-                plan.report(part, 0, was_cut=True)
-                fields = {"stream_name": self.name, "window": str(part.window)}
+                planner.report(date_range, 0, was_cut=True)
+                fields = {"stream_name": self.name, "window": str(date_range.window)}
                 self.log("%s; now by halves", error, level=logging.WARNING, extra=fields)
-                for half in part.halves():
-                    fetched.portions.append(self._try(half, envelope, RETRIES_OF_A_HALF))
-                plan.report_cut(sum(portion.unpacked for portion, _ in fetched.portions))
+                for half in date_range.halves():
+                    result.chunks.append(self._try(half, envelope, RETRIES_OF_A_HALF))
+                planner.report_cut(sum(chunk.decompressed_bytes for chunk, _ in result.chunks))
             else:
-                plan.report(part, fetched.portions[0][0].unpacked)
+                planner.report(date_range, result.chunks[0][0].decompressed_bytes)
         except Exception as error:  # noqa: BLE001 - it is raised when the window's turn comes
-            fetched.failure = error
-        return fetched
+            result.failure = error
+        return result
 
-    def _try(self, part: Part, envelope: Envelope, max_retries: int, limit: int | None = None) -> tuple[Portion, Read]:
-        trust = Trust(1 + max_retries)
-        log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(part.window)})
+    def _try(
+        self, date_range: DateRange, envelope: Envelope, max_retries: int, limit: int | None = None
+    ) -> tuple[SpooledChunk, DeliveredWindow]:
+        trust = RetryAllowance(1 + max_retries)
+        log = logging.LoggerAdapter(self.logger, {"stream_name": self.name, "window": str(date_range.window)})
         retrying = Retrying(self.clock, max_retries, log)
-        return retrying(lambda: self._attempt(part, envelope, trust, limit))
+        return retrying(lambda: self._attempt(date_range, envelope, trust, limit))
 
-    def _attempt(self, part: Part, envelope: Envelope, trust: Trust, limit: int | None) -> tuple[Portion, Read]:
+    def _attempt(
+        self, date_range: DateRange, envelope: Envelope, trust: RetryAllowance, limit: int | None
+    ) -> tuple[SpooledChunk, DeliveredWindow]:
         """Ask once for a window, and keep its body if it is whole."""
         trust.tries -= 1
         settings = self.settings
         options = ExportOptions(
-            tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, part.processed
+            tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, date_range.processed
         )
-        query = export_query(part.window, options, leaves=HOUR if part.is_history else 0.0)
+        request = export_request(date_range.window, options, reserve_seconds=HOUR if date_range.is_history else 0.0)
         with contextlib.ExitStack() as unless_whole:
-            portion = Portion(what=query.what)
-            unless_whole.callback(portion.close)
+            chunk = SpooledChunk(what=request.what)
+            unless_whole.callback(chunk.close)
             try:
-                with self.client.open(query) as answer:
-                    if part.processed:
-                        self.refuse_clock_ahead(query.what, "incremental_by: ingestion_time")
-                    sample = self._fill(self._shaping(envelope, answer, part), answer, portion)
-                _refuse_other_days(query.what, part.window, sample, trust)
+                with self.client.open(request) as response:
+                    if date_range.processed:
+                        self.refuse_clock_ahead(request.what, "incremental_by: ingestion_time")
+                    sample = self._fill(self._conversion(envelope, response, date_range), response, chunk)
+                _refuse_other_days(request.what, date_range.window, sample, trust)
             except (CutShort, LineTooLong) as error:
-                raise BrokenBody(f"{query.what}: {error}") from None
+                raise BrokenBody(f"{request.what}: {error}") from None
             except BadLine as error:
-                message = f"{query.what}: {error}; bad_lines: skip sets such lines aside"
+                message = f"{request.what}: {error}; bad_lines: skip sets such lines aside"
                 if trust.left:
                     trust.left = False
                     raise BrokenBody(message) from None
                 raise StreamError(message) from None
             except WorkerLostError as error:
-                raise StreamError(f"{query.what}: {error}") from None
+                raise StreamError(f"{request.what}: {error}") from None
             except SpoolError as error:
-                raise DiskError(f"{query.what}: {error}") from None
-            portion.extent, portion.received = part.window.days, answer.received
+                raise DiskError(f"{request.what}: {error}") from None
+            chunk.extent, chunk.received = date_range.window.days, response.received
             unless_whole.pop_all()
-        self._zone_check.look(sample)
-        known_at = part.processed.before if part.processed else answer.requested_at
-        numbers = {day: (day - EPOCH.date()).days for day in days_of(part.window)}
-        rows = {day: portion.days[number] for day, number in numbers.items() if number in portion.days}
-        return portion, Read(part, end_instant(part.window, settings.zone, known_at), rows)
+        self._timezone_check.look(sample)
+        known_at = date_range.processed.before if date_range.processed else response.requested_at
+        numbers = {day: (day - EPOCH.date()).days for day in days_of(date_range.window)}
+        rows = {day: chunk.days[number] for day, number in numbers.items() if number in chunk.days}
+        return chunk, DeliveredWindow(date_range, end_instant(date_range.window, settings.zone, known_at), rows)
 
-    def _shaping(self, envelope: Envelope, answer: Answer, part: Part) -> Shaping:
+    def _conversion(self, envelope: Envelope, response: Response, date_range: DateRange) -> Conversion:
         settings = self.settings
-        return Shaping(
+        return Conversion(
             shape=self._shape,
             envelope=envelope,
             selected=self.selected_columns,
             zone=settings.zone,
             strip_nul=settings.strip_nul,
             skip_bad_lines=settings.bad_lines == "skip",
-            packing=answer.packing,
+            content_encoding=response.content_encoding,
             collects_names=bool(settings.event_names),
-            counts_days=self._row_counts is not None and self._row_counts.wants(part.window),
+            counts_days=self._row_counts is not None and self._row_counts.wants(date_range.window),
         )
 
-    def _fill(self, shaping: Shaping, answer: Answer, portion: Portion) -> list[bytes]:
-        """Shape a body into a portion, in this thread or in a worker process; return its first lines."""
-        sample = Sample(answer.blocks())
+    def _fill(self, conversion: Conversion, response: Response, chunk: SpooledChunk) -> list[bytes]:
+        """Shape a body into a chunk, in this thread or in a worker process; return its first lines."""
+        sample = Sample(response.blocks())
         try:
             if self._workers:
-                self._workers.fill(shaping, sample, portion)
+                self._workers.fill(conversion, sample, chunk)
             else:
-                with contextlib.closing(self._turns.of(sample)) as blocks:
-                    shaping(blocks, portion, self.clock.check)
+                with contextlib.closing(self._conversion_lock.of(sample)) as blocks:
+                    conversion(blocks, chunk, self.clock.check)
         except BrokenBody as error:
-            raise answer.named(error) from None
-        return sample.lines(answer.packing)
+            raise response.with_context(error) from None
+        return sample.lines(response.content_encoding)
 
 
-def _refuse_other_days(what: str, window: Window, sample: list[bytes], trust: Trust) -> None:
+def _refuse_other_days(what: str, window: Window, sample: list[bytes], trust: RetryAllowance) -> None:
     """Refuse a response whose first events all lie outside the days asked for: it may be that to another request.
 
     Raises:
@@ -546,12 +552,12 @@ class Sample:
             self._left -= len(block)
         return block
 
-    def lines(self, packing: Packing) -> list[bytes]:
+    def lines(self, content_encoding: ContentEncoding) -> list[bytes]:
         """The first `LINES` lines of what was kept."""
         text = bytearray()
         # What was kept is mostly no whole body. The shaping has judged that.
         with contextlib.suppress(BrokenBody):
-            for block in unpacked(self._kept, packing):
+            for block in decompress(self._kept, content_encoding):
                 text += block
                 if len(text) >= MIB or text.count(b"\n") >= LINES:
                     break

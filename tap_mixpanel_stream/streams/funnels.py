@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.errors import TooLarge, Transient
 from ..mixpanel.funnels import funnel_days, list_funnels
+from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
 from ..replication.windows import Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark
-from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, FlatShape, Row
 from ..settings import SettingsError
 from .base import EPOCH
-from .reports import FlatStream, Rows
+from .reports import ReportStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,14 +33,14 @@ FEW_DAYS = 60
 """Days of a request that is retried as often as any. A longer one is tried twice and then halved."""
 
 
-class FunnelsStream(FlatStream):
+class FunnelsStream(ReportStream):
     """Each saved funnel, day by day."""
 
     name = "funnels"
-    portion_name = "window"
+    chunk_name = "window"
     unit = "days"
     replication_key = "date"
-    shape = FlatShape(
+    shape = ReportSchema(
         {
             "funnel_id": INTEGER,
             "date": DAY,
@@ -199,5 +199,10 @@ class FunnelsStream(FlatStream):
         ]
         delivered = (funnel.id, end_instant(window, self.settings.zone, days.requested_at))
         return Rows(
-            f"funnels {window} of funnel {funnel.id}", rows, days.received, days.unpacked, window.days, delivered
+            f"funnels {window} of funnel {funnel.id}",
+            rows,
+            days.received,
+            days.decompressed_bytes,
+            window.days,
+            delivered,
         )

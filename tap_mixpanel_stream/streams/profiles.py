@@ -8,16 +8,16 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
-from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
-from ..replication.state import SETTLING
+from ..delivery.spooled_chunk import SpooledChunk
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
-from ..replication.windows import bookmark_text
+from ..pipeline.sequence import Step, prefetch_pages
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
+from ..replication.state import SETTLING
+from ..replication.windows import bookmark_text
 from .base import DiskError, MixpanelStream, StreamError
-from ..pipeline.sequence import Step, in_sequence
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,7 +44,7 @@ class ProfilesStream(MixpanelStream):
     """All user profiles, by the Engage query."""
 
     rank = 1
-    portion_name = "page"
+    chunk_name = "page"
     unit = "profiles"
     narrowed_by: tuple[str, ...] = (
         *("profiles_where", "profile_properties", "distinct_ids", "cohort_id", "behaviors", "as_of_timestamp"),
@@ -146,7 +146,7 @@ class ProfilesStream(MixpanelStream):
         )
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, object]]]:
+    def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch the pages of one session, the next one while one is written."""
 
         def steps() -> Iterator[Step]:
@@ -159,10 +159,10 @@ class ProfilesStream(MixpanelStream):
 
         if self._is_incremental:
             self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
-        with in_sequence(steps(), look_around=self.look_around, stop=self.client.stop) as portions:
-            yield portions
+        with prefetch_pages(steps(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
+            yield chunks
 
-    def sample(self, count: int) -> Portion:
+    def sample(self, count: int) -> SpooledChunk:
         """Ask for one page of `count` profiles."""
         return self._shaped(self.first_page(count), BARE)
 
@@ -177,33 +177,35 @@ class ProfilesStream(MixpanelStream):
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 
-    def _shaped(self, page: Page, envelope: Envelope) -> Portion:
+    def _shaped(self, page: Page, envelope: Envelope) -> SpooledChunk:
         with contextlib.ExitStack() as unless_whole:
-            portion = Portion(extent=len(page.results), received=page.received, unpacked=page.unpacked)
-            portion.what = f"{self.name} page {page.number}"
-            unless_whole.callback(portion.close)
+            chunk = SpooledChunk(
+                extent=len(page.results), received=page.received, decompressed_bytes=page.decompressed_bytes
+            )
+            chunk.what = f"{self.name} page {page.number}"
+            unless_whole.callback(chunk.close)
 
             def bad_profile(bad: BadProfile) -> None:
                 if self.settings.bad_lines != "skip":
                     raise bad
                 # Between the parts of a JSON text a space is as good as a line end.
-                portion.aside.write(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n")
-                if not portion.set_aside:
-                    portion.first_aside = bad.index
-                portion.set_aside += 1
+                chunk.rejected_lines.write(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n")
+                if not chunk.rejected:
+                    chunk.first_rejected = bad.index
+                chunk.rejected += 1
 
             converter = self._shape(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:
                 for start in range(0, len(page.results), RESULTS_AT_ONCE):
-                    portion.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], bad_profile))
-                portion.complete()
+                    chunk.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], bad_profile))
+                chunk.complete()
             except BadProfile as error:
                 message = f"{self.name} page {page.number}: {error}; bad_lines: skip sets such profiles aside"
                 raise StreamError(message) from None
             except SpoolError as error:
                 raise DiskError(f"{self.name} page {page.number}: {error}") from None
-            portion.records, portion.nuls = converter.records, converter.nuls
+            chunk.records, chunk.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
-        return portion
+        return chunk

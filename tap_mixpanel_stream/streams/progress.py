@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from ..delivery.spooled_chunk import Portion
+    from ..delivery.spooled_chunk import SpooledChunk
     from ..mixpanel.clock import Clock
-    from ..mixpanel.request import Api
     from ..mixpanel.quota import Quota
+    from ..mixpanel.request import Api
 
 SECONDS = 30
 """How often a log hears of a stream under way."""
@@ -42,8 +42,8 @@ class Progress:
 
     Attributes:
         stream: The stream's name.
-        portion_name: What its portions are called.
-        unit: What the extent of a portion is counted in.
+        chunk_name: What its chunks are called.
+        unit: What the extent of a chunk is counted in.
         bookmark_from: The stream's bookmark before the run.
         clock: The run's clock.
         api: The API that the stream asks.
@@ -51,16 +51,16 @@ class Progress:
         log: Where lines go to.
         total: The extent of all that is to come, once it is known.
         extent: Days or profiles delivered.
-        portions: Windows or pages delivered.
+        chunks: Windows or pages delivered.
         records: Records delivered.
         received: Bytes of the answers as sent.
-        unpacked: Bytes of the answers, unpacked.
-        set_aside: Lines set aside.
+        decompressed_bytes: Bytes of the answers, unpacked.
+        rejected: Lines set aside.
         nuls: `\u0000` taken out.
     """
 
     stream: str
-    portion_name: str
+    chunk_name: str
     unit: str
     bookmark_from: str | None
     clock: Clock
@@ -69,11 +69,11 @@ class Progress:
     log: logging.Logger
     total: int | None = None
     extent: int = 0
-    portions: int = 0
+    chunks: int = 0
     records: int = 0
     received: int = 0
-    unpacked: int = 0
-    set_aside: int = 0
+    decompressed_bytes: int = 0
+    rejected: int = 0
     nuls: int = 0
     _began: float = field(init=False)
     _said: float = field(init=False)
@@ -126,15 +126,15 @@ class Progress:
             over.set()
             thread.join()
 
-    def add(self, portion: Portion) -> None:
-        """Count a portion that is out."""
-        self.portions += 1
-        self.extent += portion.extent
-        self.records += portion.records
-        self.received += portion.received
-        self.unpacked += portion.unpacked
-        self.set_aside += portion.set_aside
-        self.nuls += portion.nuls
+    def add(self, chunk: SpooledChunk) -> None:
+        """Count a chunk that is out."""
+        self.chunks += 1
+        self.extent += chunk.extent
+        self.records += chunk.records
+        self.received += chunk.received
+        self.decompressed_bytes += chunk.decompressed_bytes
+        self.rejected += chunk.rejected
+        self.nuls += chunk.nuls
         self._draw()
         self.tick()
 
@@ -143,9 +143,9 @@ class Progress:
         if self._bar is not None:
             return
         now = self.clock.monotonic()
-        if now - self._said >= (SECONDS if self.portions > self._said_of else self._pause):
-            self._pause = SECONDS if self.portions > self._said_of else min(2 * self._pause, MOST_SECONDS)
-            self._said, self._said_of = now, self.portions
+        if now - self._said >= (SECONDS if self.chunks > self._said_of else self._pause):
+            self._pause = SECONDS if self.chunks > self._said_of else min(2 * self._pause, MOST_SECONDS)
+            self._said, self._said_of = now, self.chunks
             self.log.info("%s: %s", self.stream, self._so_far(now - self._began), extra=self._fields())
 
     def sum_up(self, bookmark_to: str | None) -> None:
@@ -157,10 +157,10 @@ class Progress:
         requests = self.quota.requests - self._requests_before
         waited = self.quota.waited - self._waited_before
         text = (
-            f"{self.records:,} records in {counted(self.portions, self.portion_name)}, "
-            f"{self.unpacked / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB sent), "
+            f"{self.records:,} records in {counted(self.chunks, self.chunk_name)}, "
+            f"{self.decompressed_bytes / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB sent), "
             f"{counted(requests, 'request')}, {waited:.0f} s waited for quota, "
-            f"{counted(self.set_aside, 'bad line')}"
+            f"{counted(self.rejected, 'bad line')}"
         )
         if bookmark_to:
             text += f"; bookmark from {self.bookmark_from or 'none'} to {bookmark_to}"
@@ -179,15 +179,15 @@ class Progress:
             )
 
     def _so_far(self, seconds: float) -> str:
-        parts = [
+        date_ranges = [
             f"{self._done()} {self.unit}",
             f"{self.records:,} records",
-            f"{self.unpacked / 1e6:,.1f} MB",
+            f"{self.decompressed_bytes / 1e6:,.1f} MB",
             f"{self.records / seconds:,.0f} records a second",
             *self._requests_left(),
             *self._ahead(),
         ]
-        return ", ".join(parts)
+        return ", ".join(date_ranges)
 
     def _done(self) -> str:
         return f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")
@@ -215,13 +215,13 @@ class Progress:
         """The counts, as fields of a structured log."""
         return {
             "stream_name": self.stream,
-            f"{self.portion_name}s": self.portions,
+            f"{self.chunk_name}s": self.chunks,
             f"{self.unit}_done": self.extent,
             f"{self.unit}_in_all": self.total,
             "records": self.records,
             "bytes_received": self.received,
-            "bytes_unpacked": self.unpacked,
-            "bad_lines": self.set_aside,
+            "bytes_unpacked": self.decompressed_bytes,
+            "bad_lines": self.rejected,
             "requests_left": self.quota.left(self.api),
             "seconds_waiting": round(self.quota.waiting),
         }

@@ -33,7 +33,7 @@ class NoValueError(ValueError):
     """A record holds an integer that Python has no value for: one of thousands of digits."""
 
 
-def decoded(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def decode_records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield the records of bare lines.
 
     Raises:
@@ -43,10 +43,10 @@ def decoded(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         try:
             yield _decode(line)
         except msgspec.DecodeError:
-            yield _decoded_slowly(line)
+            yield _decode_slowly(line)
 
 
-def _decoded_slowly(line: bytes) -> dict[str, Any]:
+def _decode_slowly(line: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
     except ValueError:  # It is JSON, as was seen when it was shaped; but Python reads no integer of any length.
@@ -54,7 +54,7 @@ def _decoded_slowly(line: bytes) -> dict[str, Any]:
     return record
 
 
-def encoded(value: object) -> bytes:
+def encode_record(value: object) -> bytes:
     """Return a record or message as JSON, on one line without its end."""
     try:
         return _encode(value)
@@ -79,7 +79,7 @@ class LineWriter(SimpleSingerWriter):
         fields = message.to_dict()
         if message.time_extracted is not None:
             fields["time_extracted"] = message.time_extracted.isoformat()
-        self._records += encoded(fields) + b"\n"
+        self._records += encode_record(fields) + b"\n"
         if len(self._records) >= WAITING:
             self.flush()
 
@@ -90,5 +90,5 @@ class LineWriter(SimpleSingerWriter):
             self._stdout.write(records)
 
     def discard(self) -> None:
-        """Forget the records that wait: they belong to a portion that failed."""
+        """Forget the records that wait: they belong to a chunk that failed."""
         self._records = bytearray()

@@ -8,26 +8,26 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from ..delivery.spooled_chunk import Portion
 from ..delivery.spool import SpoolError
+from ..delivery.spooled_chunk import SpooledChunk
 from ..mixpanel.errors import Refused
 from ..mixpanel.retry import Retrying
+from ..pipeline.sequence import Step, prefetch_pages
 from ..records.envelope import BARE
 from ..records.errors import BadRow
 from .base import DiskError, MixpanelStream, StreamError
-from ..pipeline.sequence import Step, in_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..records.envelope import Envelope
-    from ..records.reports import FlatShape, Row
+    from ..records.reports import ReportSchema, Row
     from ..tap import TapMixpanelStream
 
 T = TypeVar("T")
 
 # What a project may lack without being ill: a plan that includes the answer, a role that sees it.
-WITHHELD = frozenset({"plan", "access"})
+NOT_IN_PLAN = frozenset({"plan", "access"})
 
 # What Mixpanel may answer for a single cohort or funnel, such as one that was deleted, while it gives the others.
 LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
@@ -35,31 +35,31 @@ LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
 
 @dataclass
 class Rows:
-    """What one portion is made of.
+    """What one chunk is made of.
 
     Attributes:
         what: What was asked for, for messages.
         rows: The records to be.
         received: Bytes of the answers, as sent.
-        unpacked: Bytes of the answers, once unpacked.
+        decompressed_bytes: Bytes of the answers, once unpacked.
         extent: How much of its stream it covers, in the stream's unit.
-        delivered: What `move_bookmark` is told once the portion is out; None: it moves no bookmark.
+        delivered: What `move_bookmark` is told once the chunk is out; None: it moves no bookmark.
     """
 
     what: str
     rows: list[Row]
     received: int
-    unpacked: int
+    decompressed_bytes: int
     extent: int = 0
     delivered: object = None
 
 
-class FlatStream(MixpanelStream):
+class ReportStream(MixpanelStream):
     """A stream that has to be asked for, and that stays empty where the project's plan or role does not include it."""
 
     selected_by_default = False
     name: str
-    shape: ClassVar[FlatShape]
+    shape: ClassVar[ReportSchema]
 
     def __init__(self, tap: TapMixpanelStream) -> None:
         super().__init__(tap, self.shape, self.name)
@@ -79,15 +79,15 @@ class FlatStream(MixpanelStream):
         return Retrying(self.clock, self.settings.max_retries, self.logger)
 
     @contextlib.contextmanager
-    def portions(self, envelope: Envelope) -> Iterator[Iterator[tuple[Portion, object]]]:
+    def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch answer by answer."""
         source = self._steps(envelope)
-        with in_sequence(source, look_around=self.look_around, stop=self.client.stop) as portions:
-            yield portions
+        with prefetch_pages(source, on_poll=self.on_poll, stop=self.client.stop) as chunks:
+            yield chunks
 
-    def sample(self, count: int) -> Portion:
+    def sample(self, count: int) -> SpooledChunk:
         """Ask for a few records."""
-        return next(self._steps(BARE, few=count), Step()).portion or Portion()
+        return next(self._steps(BARE, few=count), Step()).chunk or SpooledChunk()
 
     @property
     def gap(self) -> str | None:
@@ -108,9 +108,9 @@ class FlatStream(MixpanelStream):
         """
         begun = False
         try:
-            for answer in answers:
+            for response in answers:
                 begun = True
-                yield answer
+                yield response
         except Refused as refused:
             if begun or refused.kind not in LEFT_OUT:
                 raise
@@ -129,24 +129,24 @@ class FlatStream(MixpanelStream):
                     raise refused
         except Refused as refused:
             # Once something is out, an end without an error would leave half a table behind.
-            if begun or refused.kind not in WITHHELD:
+            if begun or refused.kind not in NOT_IN_PLAN:
                 raise
             self.log("%s. The stream stays empty", refused, level=logging.WARNING)
 
-    def _shaped(self, rows: Rows, envelope: Envelope) -> Portion:
+    def _shaped(self, rows: Rows, envelope: Envelope) -> SpooledChunk:
         with contextlib.ExitStack() as unless_whole:
-            portion = Portion(extent=rows.extent, received=rows.received, unpacked=rows.unpacked)
-            unless_whole.callback(portion.close)
+            chunk = SpooledChunk(extent=rows.extent, received=rows.received, decompressed_bytes=rows.decompressed_bytes)
+            unless_whole.callback(chunk.close)
             converter = self.shape.converter(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:
-                portion.lines.write(converter.convert(rows.rows))
-                portion.complete()
+                chunk.lines.write(converter.convert(rows.rows))
+                chunk.complete()
             except BadRow as error:
                 raise StreamError(f"{rows.what}: {error}") from None
             except SpoolError as error:
                 raise DiskError(f"{rows.what}: {error}") from None
-            portion.records, portion.nuls = converter.records, converter.nuls
+            chunk.records, chunk.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
-        return portion
+        return chunk

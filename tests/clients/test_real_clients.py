@@ -24,7 +24,7 @@ import pytest
 
 from benchmarks.environments import PEERS, NotInstalledError, python_with
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.pipeline import ENVIRONMENT, catalog_of, run_tap
+from tests.harness import ENVIRONMENT, catalog_of, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

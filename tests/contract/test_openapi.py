@@ -10,7 +10,7 @@ import requests
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.contract.openapi import CORRECTIONS, FOLDER, Contract, read
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
 
 pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"Mixpanel's OpenAPI files are not in {FOLDER}, so no request was checked against them"

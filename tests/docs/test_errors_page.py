@@ -8,7 +8,7 @@ import re
 from tap_mixpanel_stream.mixpanel.errors import TABLE
 from tests.docs.pages import text_of
 from tests.docs.programs import ROOT
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 PAGE = text_of("docs/errors.md")
 

@@ -13,7 +13,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 if TYPE_CHECKING:
     from pathlib import Path

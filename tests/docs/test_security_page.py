@@ -9,7 +9,7 @@ import simpleeval
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs.pages import text_of
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 PAGE = text_of("docs/security.md")
 

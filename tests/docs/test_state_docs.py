@@ -11,7 +11,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
 from tests.docs.programs import ROOT, asked_days
-from tests.mixpanel.turned_clock import TurnedClock
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 
@@ -38,7 +38,7 @@ def run_at(
     now: dt.datetime, settings: dict[str, Any], state: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, str]]:
     """The state after a run at an instant, and the first and the last day that it asked for."""
-    clock = TurnedClock(now)
+    clock = FakeClock(now)
     with Emulator(FixedProject(), now=clock.now) as emulator:
         # One window, so that no pause between two moves the clock.
         config = emulator.settings | {"window_days": 90} | settings | {"raw": True}

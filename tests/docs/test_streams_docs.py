@@ -12,8 +12,8 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
 from tests.docs.programs import ROOT
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
@@ -78,7 +78,7 @@ def test_the_states_shown_are_gone_on_from() -> None:
     with Emulator(project, now=lambda: now) as emulator:
         config = {**emulator.settings, "start_date": "2024-01-01", "profiles_incremental": True}
         state = {"bookmarks": {**profiles["bookmarks"], **funnels["bookmarks"]}}
-        result = run_here(config, TurnedClock(now), catalog=catalog_of("profiles", "funnels"), state=state)
+        result = run_here(config, FakeClock(now), catalog=catalog_of("profiles", "funnels"), state=state)
         [engage] = [seen for seen in emulator.requests if seen.kind == "engage"]
         asked = [seen for seen in emulator.requests if "funnel_id" in seen.query]
     assert result.error is None
@@ -95,7 +95,7 @@ def test_the_next_run_reads_the_other_cohorts() -> None:
     [state] = examples("cohort_members")
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in (1000, 1001, 1002)]
     with Emulator(FixedProject(cohorts=cohorts)) as emulator:
-        result = run_here(emulator.settings, TurnedClock(), catalog=catalog_of("cohort_members"), state=state)
+        result = run_here(emulator.settings, FakeClock(), catalog=catalog_of("cohort_members"), state=state)
     assert [json.loads(record)["cohort_id"] for record in result.records("cohort_members")] == [1002]
     assert result.state == {"bookmarks": {"cohort_members": {}}}
 
@@ -107,7 +107,7 @@ def test_the_behaviors_shown_find_who_bought_twice() -> None:
     once = b'{"event":"Purchase","properties":{"distinct_id":"once"}}'
     people: list[dict[str, Any]] = [{"$distinct_id": name, "$properties": {}} for name in ("once", "twice", "never")]
     with Emulator(FixedProject({dt.date(2024, 1, 10): [line, once, line]}, people), now=lambda: now) as emulator:
-        result = run_here({**emulator.settings, **behaviors}, TurnedClock(now), catalog=catalog_of("profiles"))
+        result = run_here({**emulator.settings, **behaviors}, FakeClock(now), catalog=catalog_of("profiles"))
     assert result.error is None
     assert [name for name in ("once", "twice", "never") if f'"{name}"'.encode() in result.stdout] == ["twice"]
 

@@ -13,7 +13,7 @@ from tap_mixpanel_stream.emulator import Credentials, Emulator, FixedProject, Sy
 from tap_mixpanel_stream.mixpanel.regions import Hosts
 from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, MAJORITY
 from tests.doctor.examined import examined
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
 
 if TYPE_CHECKING:
     import pytest

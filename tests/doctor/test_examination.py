@@ -28,8 +28,8 @@ from tap_mixpanel_stream.emulator import (
 )
 from tap_mixpanel_stream.mixpanel.regions import Hosts
 from tests.doctor.examined import examined
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import ENVIRONMENT, catalog_of, command, run_tap
+from tests.harness import ENVIRONMENT, catalog_of, command, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_no_connection_is_told_with_its_reason() -> None:
 
 @pytest.mark.parametrize(("minutes", "words"), [(10, "10 minutes ahead of"), (-10, "10 minutes behind")])
 def test_a_clock_that_is_wrong_is_told_by_how_much(minutes: int, words: str) -> None:
-    clock = TurnedClock(NOW + dt.timedelta(minutes=minutes))
+    clock = FakeClock(NOW + dt.timedelta(minutes=minutes))
     with Emulator(project(), now=lambda: NOW) as emulator:
         found = examined(emulator.settings | YEAR, clock=clock)
     assert found.code == 0
@@ -192,7 +192,7 @@ def test_a_clock_that_is_wrong_is_told_by_how_much(minutes: int, words: str) -> 
 
 
 def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), quota=Quota(hourly=2, seconds=clock.monotonic), now=clock.now) as emulator:
         found = examined(emulator.settings | YEAR, clock=clock)
     assert found.code == 1
@@ -232,7 +232,7 @@ def test_on_the_free_plan_all_that_is_missing_stands_in_one_line() -> None:
 
 def test_days_before_the_plans_history_are_told_with_its_first_day() -> None:
     """A 403 for the history is no problem of access."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), plan=Plan(history_days=90), now=clock.now) as emulator:
         found = examined(emulator.settings | {"start_date": "2022-01-01"}, clock=clock)
     assert list(found.problems) == ["events"]
@@ -246,9 +246,9 @@ def test_the_doctor_and_a_run_name_the_same_time(max_wait: int, caplog: pytest.L
     caplog.set_level("INFO")
     with Emulator(project(), faults=faults) as emulator:
         config = emulator.settings | YEAR | {"max_quota_wait": max_wait}
-        found = examined(config, clock=TurnedClock(NOW + dt.timedelta(seconds=0.5)))
+        found = examined(config, clock=FakeClock(NOW + dt.timedelta(seconds=0.5)))
     with Emulator(project(), faults=faults) as emulator:
-        run = run_here(config | emulator.settings, TurnedClock(NOW + dt.timedelta(seconds=0.5)))
+        run = run_here(config | emulator.settings, FakeClock(NOW + dt.timedelta(seconds=0.5)))
     told = "2024-01-16 12:01:01 UTC"
     assert f"ask again after {told}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
     assert told in (run.error or caplog.text)
@@ -407,7 +407,7 @@ def test_the_zone_that_is_the_project_s_fits() -> None:
 def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same(
     zone: str, now: dt.datetime, says: str
 ) -> None:
-    clock = TurnedClock(now)
+    clock = FakeClock(now)
     with Emulator(project(zone), now=clock.now) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "project_timezone": "Pacific/Kiritimati"}
         found = examined(config, clock=clock)
@@ -472,7 +472,7 @@ def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest
 
 
 def test_a_day_that_is_not_over_is_not_taken_for_a_small_one() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now) as emulator:
         found = examined(emulator.settings | {"start_date": "2024-01-01"}, clock=clock)
         days = [

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY
 from tap_mixpanel_stream.doctor.forecast import Day, days_to_look_at, forecast
-from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, Part, Window
+from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, DateRange, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ FIRST = date(2022, 1, 1)
 YEAR = date(2022, 12, 31)
 
 
-def days_to(last: date) -> list[Part]:
-    return [Part(Window(FIRST, last))]
+def days_to(last: date) -> list[DateRange]:
+    return [DateRange(Window(FIRST, last))]
 
 
 def day(place: int, size: int, *, is_whole: bool = True) -> Day:
@@ -55,7 +55,7 @@ def test_requests_stay_within_what_windows_can_be(
     if window_days:
         assert run.requests == math.ceil(days / window_days)
     assert math.ceil(days / (window_days or MOST_DAYS)) <= run.requests <= days
-    assert 0 <= run.spooled <= run.unpacked * 1.1 * (1 + 1e-9) + 1
+    assert 0 <= run.spooled <= run.decompressed_bytes * 1.1 * (1 + 1e-9) + 1
 
 
 def straight(place: int) -> int:
@@ -68,16 +68,16 @@ def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Calla
     few = forecast(days_to(YEAR), [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
     every = forecast(days_to(YEAR), [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
     assert few.requests == every.requests
-    assert few.unpacked == pytest.approx(sum(map(sizes, range(365))))
+    assert few.decompressed_bytes == pytest.approx(sum(map(sizes, range(365))))
     assert few.spooled == pytest.approx(every.spooled)
 
 
 def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> None:
     seen = [day(10, 1_000_000), day(20, 3_000_000)]
     run = forecast(days_to(FIRST + timedelta(days=30)), seen, window_days=None, ahead=1)
-    assert run.unpacked == pytest.approx(10 * 1_000_000 + 11 * 2_000_000 + 10 * 3_000_000)
-    assert run.events == pytest.approx(run.unpacked / 1000)
-    assert run.received == pytest.approx(run.unpacked / 5)
+    assert run.decompressed_bytes == pytest.approx(10 * 1_000_000 + 11 * 2_000_000 + 10 * 3_000_000)
+    assert run.events == pytest.approx(run.decompressed_bytes / 1000)
+    assert run.received == pytest.approx(run.decompressed_bytes / 5)
 
 
 def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
@@ -99,10 +99,10 @@ def test_a_day_not_read_to_its_end_makes_it_a_least() -> None:
 
 def test_only_what_the_run_reads_is_counted() -> None:
     """A back-fill half-way: days that are delivered already lie between the front and the history."""
-    parts = [
-        Part(Window(date(2022, 12, 27), YEAR)),
-        Part(Window(FIRST, date(2022, 1, 31)), backwards=True, is_history=True),
+    date_ranges = [
+        DateRange(Window(date(2022, 12, 27), YEAR)),
+        DateRange(Window(FIRST, date(2022, 1, 31)), backwards=True, is_history=True),
     ]
-    run = forecast(parts, [day(0, 10 * MIB)], window_days=1, ahead=2)
+    run = forecast(date_ranges, [day(0, 10 * MIB)], window_days=1, ahead=2)
     assert run.requests == 36
-    assert run.unpacked == pytest.approx(36 * 10 * MIB)
+    assert run.decompressed_bytes == pytest.approx(36 * 10 * MIB)

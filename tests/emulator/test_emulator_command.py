@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tap_mixpanel_stream.emulator.command import main
-from tests.pipeline import ENVIRONMENT
+from tests.harness import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

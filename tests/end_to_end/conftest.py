@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pipeline import catalog_of
+from tests.harness import catalog_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 START = dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC)
@@ -71,7 +71,7 @@ def load(
     """Run and load; returns the kinds of the messages, the last state, and the error if there was one."""
     with Emulator(project(*names), faults=[fault] if fault else [], largest_page=1) as emulator:
         config = {**emulator.settings, **ON, **DAYS, **(extra or {})}
-        clock = TurnedClock(START + dt.timedelta(days=day))
+        clock = FakeClock(START + dt.timedelta(days=day))
         result = run_here(config, clock, catalog=catalog(stream), state=state)
     return table.load(result.stdout), result.state, result.error
 
@@ -159,7 +159,7 @@ def load_cohorts(
     **extra: Any,
 ) -> Result:
     """Run and load the members of these cohorts, five on a page."""
-    clock = TurnedClock(START + dt.timedelta(days=day))
+    clock = FakeClock(START + dt.timedelta(days=day))
     with Emulator(FixedProject(cohorts=cohorts), faults=[fault] if fault else [], largest_page=5) as emulator:
         result = run_here({**emulator.settings, **ON, **extra}, clock, catalog=catalog("cohort_members"), state=state)
     table.load(result.stdout)
@@ -220,7 +220,7 @@ def test_a_funnel_left_out_drops_nothing() -> None:
     project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": days} for number in (1, 2)])
     table = Table()
     for day, fault in enumerate(([], [Fault("funnels", 3, "status:400")])):
-        clock = TurnedClock(START + dt.timedelta(days=day))
+        clock = FakeClock(START + dt.timedelta(days=day))
         with Emulator(project, faults=fault) as emulator:
             result = run_here({**emulator.settings, **ON, **DAYS}, clock, catalog=full_table)
         assert result.error is None
@@ -294,8 +294,8 @@ def test_a_stream_made_full_table_by_its_catalog_is_activated_only_where_it_was_
     events["replication_method"] = "FULL_TABLE"
     with Emulator(project("a")) as emulator:
         config = {**emulator.settings, **ON}
-        asked = run_here({**config, **DAYS}, TurnedClock(START), catalog=catalog)
-        not_asked = run_here({**config, "start_date": "2030-01-01"}, TurnedClock(START), catalog=catalog)
+        asked = run_here({**config, **DAYS}, FakeClock(START), catalog=catalog)
+        not_asked = run_here({**config, "start_date": "2030-01-01"}, FakeClock(START), catalog=catalog)
     assert asked.stdout.count(b"ACTIVATE_VERSION") == 1
     assert not_asked.error is None
     assert b"ACTIVATE_VERSION" not in not_asked.stdout

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
 
 ANNOTATIONS: list[dict[str, Any]] = [
     {

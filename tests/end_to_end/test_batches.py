@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.pipeline import ENVIRONMENT, Run, command, run_tap
+from tests.harness import ENVIRONMENT, Run, command, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

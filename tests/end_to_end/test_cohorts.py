@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 PEOPLE: list[dict[str, Any]] = [
@@ -101,7 +101,7 @@ def test_all_pages_of_all_cohorts_come() -> None:
 
 def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(100)]
-    clock = TurnedClock()
+    clock = FakeClock()
     with Emulator(FixedProject(cohorts=cohorts), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings, clock, catalog=only("cohort_members"))
         answers = [seen.status for seen in emulator.requests]
@@ -123,7 +123,7 @@ def test_an_empty_cohort_costs_no_request() -> None:
 
 def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: Any) -> tuple[Result, list[str]]:
     """A run that has quota for the list and two cohorts; returns the cohorts it read, too."""
-    clock = TurnedClock(dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC) + dt.timedelta(hours=hour))
+    clock = FakeClock(dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC) + dt.timedelta(hours=hour))
     members = [[f"u{number}", f"v{number}"] for number in range(cohorts)]
     project = FixedProject(cohorts=[{"id": 10 + at, "name": "", "members": each} for at, each in enumerate(members)])
     with Emulator(project, now=clock.now, largest_page=1) as emulator:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 PROJECT = SyntheticProject(first_day=dt.date(2024, 1, 1))
@@ -67,7 +67,7 @@ def by_funnel(result: Result) -> dict[str, str]:
 
 
 def here(project: FixedProject | SyntheticProject, now: dt.datetime, **more: Any) -> tuple[Result, list[Any]]:
-    clock = TurnedClock(now)
+    clock = FakeClock(now)
     with Emulator(project, now=clock.now) as emulator:
         state = more.pop("state", None)
         settings = {**emulator.settings, "start_date": "2024-01-01", **more}
@@ -128,7 +128,7 @@ def test_a_year_of_a_funnel_takes_one_request() -> None:
 @pytest.mark.parametrize("name", ["status:504", "status:400-timeout", "silence", "cut-json"])
 def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
     """A long request that fails twice is halved, and later requests of the run are no longer than that."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     # The first request is the list.
     faults = [Fault("funnels", (2, 3), name, value=3)]
     with Emulator(PROJECT, faults=faults, now=clock.now) as emulator:
@@ -155,7 +155,7 @@ def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.Monke
 
 def test_a_short_request_is_tried_as_often_as_any() -> None:
     """Sixty days or fewer are not halved: they get `max_retries`, and then the stream fails."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:504")], now=clock.now) as emulator:
         result = run_here(emulator.settings | {"start_date": "2024-01-01"}, clock, catalog=catalog())
         requests = asked(emulator)
@@ -187,7 +187,7 @@ def test_days_are_those_of_the_project() -> None:
 
 def test_each_funnel_has_a_bookmark_of_its_own() -> None:
     """A run that fails keeps what is delivered of each funnel, and the next one begins with those furthest behind."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     # The list, one funnel whole, and of the other one nothing.
     with Emulator(PROJECT, faults=[Fault("funnels", range(3, 99), "status:503")], now=clock.now) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "max_retries": 0, "lookback_days": 0}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
 
 GROUP = "-1234567890123456789"
 USERS: list[dict[str, Any]] = [{"$distinct_id": "u1", "$properties": {"plan": "free"}}]

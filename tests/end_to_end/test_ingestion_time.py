@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 
@@ -110,7 +110,7 @@ def test_in_batches_it_gives_the_same_and_the_same_state(only_events: dict[str, 
 @pytest.mark.parametrize(("minutes", "refused"), [(20, True), (5, False)])
 def test_a_clock_that_is_ahead_is_refused_since_rows_would_be_lost(minutes: int, refused: bool) -> None:
     project = FixedProject({FIRST: [line("a", FIRST, hours_ago(9))]})
-    clock = TurnedClock(hours_ago(-minutes / 60))
+    clock = FakeClock(hours_ago(-minutes / 60))
     with Emulator(project) as emulator:
         result = run_here(emulator.settings | BY_INGESTION | {"raw": True}, clock, catalog=RAW_EVENTS)
     assert result.lines.total() == (0 if refused else 1)

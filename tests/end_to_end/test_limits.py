@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota
 from tests.end_to_end.test_batches import records_in_batches
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import run_tap
+from tests.harness import run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 
@@ -101,7 +101,7 @@ def test_all_ways_out_give_the_same(
 
 def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> None:
     """In windows of a day, 76 of them: 60 requests an hour, and no waiting."""
-    clock, settings = TurnedClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
+    clock, settings = FakeClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
     with Emulator(project(), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert first.error is None
@@ -113,7 +113,7 @@ def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> Non
     # Three days later there are three more.
     later = NOW + dt.timedelta(days=3)
     new = [LAST + dt.timedelta(days=number) for number in (1, 2, 3)]
-    clock, settings = TurnedClock(later), settings | {"end_date": str(new[-1])}
+    clock, settings = FakeClock(later), settings | {"end_date": str(new[-1])}
     with Emulator(project([*DAYS, *new]), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         second = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS, state=first.state)
     assert second.error is None
@@ -130,14 +130,14 @@ def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
 ) -> None:
     # With the time zone, so that no window is held back until the events show it.
     settings = ONE_BY_ONE | {"max_quota_wait": 0, "project_timezone": "UTC"}
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (10,), "status:429")]) as emulator:
         front = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert front.error is not None
     assert "max_quota_wait" in front.error
     assert len(days_of(front)) == 9
     caplog.clear()
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (40,), "status:429")]) as emulator:
         history = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert history.error is None
@@ -147,7 +147,7 @@ def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
     assert "max_quota_wait" in warning
 
 
-class PassingClock(TurnedClock):
+class PassingClock(FakeClock):
     """Two minutes pass each time that it is asked how late it is."""
 
     def monotonic(self) -> float:
@@ -170,7 +170,7 @@ def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None
     """200 days in windows of a day, and then a page of profiles."""
     days = [LAST - dt.timedelta(days=number) for number in range(200)]
     settings = ONE_BY_ONE | {"start_date": str(days[-1]), "max_quota_wait": 7200}
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(days), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | settings, clock)
         assert {seen.status for seen in emulator.requests} == {200}
@@ -186,7 +186,7 @@ def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None
 def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_first() -> None:
     settings = NEWEST_FIRST | {"raw": True, "window_days": 30, "max_retries": 0, "concurrent_exports": 1}
     cut = [Fault("export", (2, 4), "sentinel:terminated early"), Fault("export", (5,), "status:402")]
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=cut) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
         asked = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
@@ -201,7 +201,7 @@ def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_f
     assert bookmark(first.state)["ahead"]["from_date"] == "2023-12-02"
     with Emulator(project(), now=clock.now) as emulator:
         second = run_here(
-            emulator.settings | settings | {"lookback_days": 0}, TurnedClock(NOW), catalog=RAW_EVENTS, state=first.state
+            emulator.settings | settings | {"lookback_days": 0}, FakeClock(NOW), catalog=RAW_EVENTS, state=first.state
         )
     assert Counter(days_of(first) + days_of(second)) == Counter(map(str, DAYS))
     assert bookmark(second.state)["replication_key_value"] == "2024-01-16T00:00:00+00:00"
@@ -209,7 +209,7 @@ def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_f
 
 def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
     settings = NEWEST_FIRST | {"raw": True, "window_days": 10, "concurrent_exports": 1, "lookback_days": 0}
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (5,), "status:402")]) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert first.error is not None
@@ -217,7 +217,7 @@ def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
     with Emulator(project(), now=clock.now) as emulator:
         second = run_here(
             emulator.settings | settings | {"backfill": "oldest_first"},
-            TurnedClock(NOW),
+            FakeClock(NOW),
             catalog=RAW_EVENTS,
             state=first.state,
         )
@@ -234,7 +234,7 @@ def test_read_in_full_there_is_no_next_run_to_leave_anything_to() -> None:
     [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
     events["replication_method"] = "FULL_TABLE"
     settings = ONE_BY_ONE | {"max_quota_wait": 0}
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now) as emulator:
         result = run_here(emulator.settings | settings, clock, catalog=catalog)
     assert result.error is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
 
 MONDAY = dt.date(2024, 1, 1)
 BY_DAY = {"project_timezone": "UTC", "start_date": "2024-01-01", "window_days": 1, "concurrent_exports": 1}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.delivery.spooled_chunk import Portion
+from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
 from tap_mixpanel_stream.emulator import PLANS, Emulator, Fault, FixedProject, Plan, Quota
 from tap_mixpanel_stream.mixpanel.quota import Pace, Quota as OurQuota
 from tap_mixpanel_stream.streams.progress import Progress
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def test_with_the_day_that_the_error_names_it_works(stream: str) -> None:
     """The remedy is one."""
     settings = {"start_date": "2024-03-03", "end_date": "2024-03-03"}
     with Emulator(project(), plan=Plan(history_days=90), now=lambda: NOW) as emulator:
-        refused = run_here(emulator.settings | DAYS, TurnedClock(NOW), catalog=catalog_of(stream))
-        allowed = run_here(emulator.settings | settings, TurnedClock(NOW), catalog=catalog_of(stream))
+        refused = run_here(emulator.settings | DAYS, FakeClock(NOW), catalog=catalog_of(stream))
+        allowed = run_here(emulator.settings | settings, FakeClock(NOW), catalog=catalog_of(stream))
     assert refused.error is not None
     assert "2024-03-03" in refused.error
     assert allowed.error is None
@@ -92,7 +92,7 @@ def test_with_the_day_that_the_error_names_it_works(stream: str) -> None:
 def test_a_query_that_took_too_long_is_tried_again(kind: str, stream: str) -> None:
     """400 `Timeout Error.` costs a try."""
     with Emulator(project(), faults=[Fault(kind, 1, "status:400-timeout")]) as emulator:
-        result = run_here(emulator.settings | DAYS, TurnedClock(), catalog=catalog_of(stream))
+        result = run_here(emulator.settings | DAYS, FakeClock(), catalog=catalog_of(stream))
     assert result.error is None
     assert len(result.records(stream)) == 1
 
@@ -103,7 +103,7 @@ def test_a_whole_error_with_status_200_is_never_data(kind: str, stream: str) -> 
     for numbers, fails in ((1, False), (None, True)):
         with Emulator(project(), faults=[Fault(kind, numbers, "error-object", at=0)]) as emulator:
             settings = emulator.settings | DAYS | {"max_retries": 1}
-            result = run_here(settings, TurnedClock(), catalog=catalog_of(stream))
+            result = run_here(settings, FakeClock(), catalog=catalog_of(stream))
         assert (result.error is not None) == fails
         assert len(result.records(stream)) == (0 if fails else 1)
 
@@ -114,7 +114,7 @@ def test_a_whole_error_with_status_200_is_never_data(kind: str, stream: str) -> 
 def test_a_report_that_is_refused_blames_no_filter_of_events(kind: str, stream: str) -> None:
     """Remedies fit the endpoint."""
     with Emulator(project(), faults=[Fault(kind, None, "status:400")]) as emulator:
-        result = run_here(emulator.settings | DAYS, TurnedClock(), catalog=catalog_of(stream))
+        result = run_here(emulator.settings | DAYS, FakeClock(), catalog=catalog_of(stream))
     assert result.error is not None
     assert "events_where" not in result.error
 
@@ -136,7 +136,7 @@ def one_by_one(days: int, **more: object) -> dict[str, object]:
 
 def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
     """60 exports and then profiles: no wait."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(60), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(60), clock)
     assert result.error is None
@@ -146,7 +146,7 @@ def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
 
 def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
     """A project with 400 an hour is read without waiting."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     quota = Quota(hourly=400, rate_headers=True, seconds=clock.monotonic)
     with Emulator(project(100), quota=quota, now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(100), clock, catalog=catalog_of("events"))
@@ -158,7 +158,7 @@ def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
 @pytest.mark.parametrize("hourly", [1, 400])
 def test_any_number_an_hour_can_be_set(hourly: int) -> None:
     """`hourly_quota` goes from 1, past 60."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     quota = Quota(hourly=hourly, seconds=clock.monotonic)
     days = 3 if hourly == 1 else 100
     with Emulator(project(days), quota=quota, now=clock.now) as emulator:
@@ -172,7 +172,7 @@ def test_any_number_an_hour_can_be_set(hourly: int) -> None:
 
 def test_a_load_shed_429_waits_a_minute_and_doubles() -> None:
     """Not an hour, also after requests that were let in."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(3), faults=[Fault("export", (2, 3, 4), "status:429-load")], now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(3), clock, catalog=catalog_of("events"))
     assert result.error is None
@@ -182,7 +182,7 @@ def test_a_load_shed_429_waits_a_minute_and_doubles() -> None:
 @pytest.mark.parametrize("max_wait", [0, 1800, 7200])
 def test_newest_first_never_takes_the_profiles_requests(max_wait: int) -> None:
     """The history ends where the exports do; profiles have an hour of their own."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         settings = one_by_one(150, backfill="newest_first", max_quota_wait=max_wait)
         result = run_here(emulator.settings | settings, clock)
@@ -199,7 +199,7 @@ def test_a_wait_of_a_second_is_summed_up_as_one() -> None:
     assert any("1 s waited for quota" in line for line in run.stderr)
 
 
-def progress_of(clock: TurnedClock, quota: OurQuota, **more: Any) -> Progress:
+def progress_of(clock: FakeClock, quota: OurQuota, **more: Any) -> Progress:
     settings: Mapping[str, Any] = {"stream": "events", "portion_name": "window", "unit": "days", "bookmark_from": None}
     log = logging.getLogger("progress")
     return Progress(**settings, clock=clock, api="data", quota=quota, log=log, **more)
@@ -208,14 +208,14 @@ def progress_of(clock: TurnedClock, quota: OurQuota, **more: Any) -> Progress:
 def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixture) -> None:
     """60 of 120 windows took 600 s and the hour's requests: the rest takes as long, and the hour's remainder."""
     caplog.set_level(logging.INFO)
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     quota = OurQuota(clock, pace=Pace(1000, 1))
     with progress_of(clock, quota, total=120) as progress:
         for _ in range(60):
             quota.acquire("events")
         clock.turn(600)
-        with Portion(records=60, extent=60) as portion:
-            progress.add(portion)
+        with SpooledChunk(records=60, extent=60) as chunk:
+            progress.add(chunk)
     assert "0 requests left this hour, about 1:00:01 to go, 0:50:01 of it waiting for quota" in caplog.messages[-1]
 
 
@@ -223,7 +223,7 @@ def test_the_progress_line_says_until_when_it_waits(caplog: pytest.LogCaptureFix
     """While a wait is going on, the line names its end."""
     caplog.set_level(logging.INFO)
 
-    class Looking(TurnedClock):
+    class Looking(FakeClock):
         def sleep(self, seconds: float) -> None:
             self.turn(31)
             progress.tick()

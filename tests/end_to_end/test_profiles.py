@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Paging, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def by_behavior(only_profiles: dict[str, Any], extra: dict[str, Any]) -> list[st
     days = (dt.date(2024, 2, 1), dt.date(2024, 3, 1), dt.date(2024, 3, 5))
     project = FixedProject(purchases("u1", *days) | purchases("2", dt.date(2024, 3, 2)), PROFILES)
     with Emulator(project, now=lambda: NOW) as emulator:
-        result = run_here(emulator.settings | {"behaviors": BEHAVIORS} | extra, TurnedClock(NOW), catalog=only_profiles)
+        result = run_here(emulator.settings | {"behaviors": BEHAVIORS} | extra, FakeClock(NOW), catalog=only_profiles)
     assert result.error is None
     messages = map(json.loads, result.stdout.splitlines())
     return [message["record"]["distinct_id"] for message in messages if message["type"] == "RECORD"]

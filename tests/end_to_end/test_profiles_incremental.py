@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 GROUP = "-77"
@@ -48,7 +48,7 @@ def run(
     with Emulator(FixedProject(profiles=people), faults=faults or (), largest_page=2) as emulator:
         config = {**emulator.settings, **ON, "max_retries": 0, **settings}
         selected = catalog("profiles", raw=bool(settings.get("raw")))
-        result = run_here(config, TurnedClock(now), catalog=selected, state=state)
+        result = run_here(config, FakeClock(now), catalog=selected, state=state)
         asked = [seen.form.get("where") for seen in emulator.requests]
     return result, ids(result), asked
 
@@ -203,7 +203,7 @@ def test_the_setting_decides_whatever_it_was_when_the_catalog_was_discovered(was
     for is_on, expected in ((True, 2), (False, 4)):
         with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
             config = {**emulator.settings, "profiles_incremental": is_on}
-            result = run_here(config, TurnedClock(START + days(1)), catalog=discovered, state=first.state)
+            result = run_here(config, FakeClock(START + days(1)), catalog=discovered, state=first.state)
         assert len(ids(result)) == expected
 
 
@@ -224,8 +224,8 @@ def test_groups_have_bookmarks_of_their_own() -> None:
     with Emulator(FixedProject(profiles=PEOPLE, group_profiles=groups)) as emulator:
         config = {**emulator.settings, **ON, "group_profiles": [{"name": "companies", "data_group_id": GROUP}]}
         config |= {"profiles_where": 'properties["plan"] == "paid"', "start_date": "2024-01-15"}
-        first = run_here(config, TurnedClock(START))
-        second = run_here(config, TurnedClock(START + days(1)), state=first.state)
+        first = run_here(config, FakeClock(START))
+        second = run_here(config, FakeClock(START + days(1)), state=first.state)
     assert ids(first, "companies") == ["acme", "fresh"]
     assert ids(second, "companies") == ["fresh"]
     assert state_of(second, "companies")["full_refresh"] == "2024-01-15T09:30:15.500+00:00"
@@ -238,7 +238,7 @@ def test_a_month_of_incremental_runs_knows_every_profile_as_it_is() -> None:
     state = None
     delivered = 0
     for day in range(30):
-        clock = TurnedClock(START + days(day))
+        clock = FakeClock(START + days(day))
         with Emulator(project, now=clock.now) as emulator:
             config = {**emulator.settings, **ON, "raw": True}
             result = run_here(config, clock, catalog=catalog("profiles", raw=True), state=state)

@@ -15,12 +15,12 @@ import termios
 import time
 from typing import TYPE_CHECKING, Any
 
-from tap_mixpanel_stream.delivery.spooled_chunk import Portion
+from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.streams.progress import Progress
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import ENVIRONMENT, command, run_tap
+from tests.harness import ENVIRONMENT, command, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,10 +130,10 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    clock = TurnedClock(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+    clock = FakeClock(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
     progress = Progress(
         stream="events",
-        portion_name="window",
+        chunk_name="window",
         unit="days",
         bookmark_from=None,
         clock=clock,
@@ -144,8 +144,8 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
     )
     with progress:
         clock.sleep(31)
-        with Portion(records=3100, unpacked=1_000_000, extent=5) as portion:
-            progress.add(portion)
+        with SpooledChunk(records=3100, decompressed_bytes=1_000_000, extent=5) as chunk:
+            progress.add(chunk)
         assert caplog.messages == [
             (
                 "events: 5 of 10 days, 3,100 records, 1.0 MB, 100 records a second, 60 requests left this hour, "

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, Paging, Quota, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import run_tap
+from tests.harness import run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_a_run_of_all_streams_delivers_everything() -> None:
 @pytest.mark.parametrize("paging", PAGINGS, ids=lambda paging: paging.fields)
 def test_a_small_quota_delays_and_loses_nothing(paging: Paging) -> None:
     """Everything arrives, however pages are described, when both quotas are spent again and again."""
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     quota = Quota(hourly=6, retry_after="seconds", rate_headers=True, seconds=clock.monotonic)
     with served(paging, quota) as emulator:
         result = run_here({**emulator.settings, **SETTINGS, "max_quota_wait": 86_400}, clock, catalog=catalog())

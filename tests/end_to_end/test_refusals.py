@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 if TYPE_CHECKING:
     from pathlib import Path

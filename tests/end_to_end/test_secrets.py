@@ -15,7 +15,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Credentials, Emulator, Fault, FixedProject, SyntheticProject
 from tap_mixpanel_stream.logging_filters import mask_secrets
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

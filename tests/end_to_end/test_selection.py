@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
 
 DAY = dt.date(2024, 1, 15)
 EVENT = b'{"event":"Purchase","properties":{"time":1705328401,"distinct_id":"u1","$insert_id":"a"}}'

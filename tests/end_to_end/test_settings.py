@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Quota, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_late_events import HIDDEN, Row, missing_of, row_of
 from tests.soak.test_random_faults import RAW_EVENTS
@@ -71,7 +71,7 @@ def test_by_ingestion_time_shards_and_the_runs_after_them_bring_every_event_once
     target: Counter[Row] = Counter()
 
     def run(now: dt.datetime, state: dict[str, Any] | None = None, **more: str) -> dict[str, Any]:
-        clock = TurnedClock(now)
+        clock = FakeClock(now)
         with Emulator(project, now=clock.now) as emulator:
             result = run_here(emulator.settings | settings | more, clock, catalog=RAW_EVENTS, state=state)
         assert result.error is None
@@ -94,7 +94,7 @@ def test_by_ingestion_time_shards_and_the_runs_after_them_bring_every_event_once
 
 
 def test_a_run_stays_within_its_share_of_the_hour() -> None:
-    clock = TurnedClock(dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
+    clock = FakeClock(dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
     project = SyntheticProject(first_day=FIRST, events_per_day=5)
     settings = {
         "raw": True,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
-from tests.pipeline import ENVIRONMENT, TAP, command
+from tests.harness import ENVIRONMENT, TAP, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

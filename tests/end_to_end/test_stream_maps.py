@@ -10,7 +10,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs import pages
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
 
 DAYS = {"start_date": "2024-01-02", "end_date": "2024-01-02"}
 MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 31), events_per_day=20, profiles=5)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
-from tests.pipeline import Run, run_tap
+from tests.harness import Run, run_tap
 
 if TYPE_CHECKING:
     from tap_mixpanel_stream.emulator.project import Project

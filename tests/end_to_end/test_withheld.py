@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(fault: Fault, *streams: str, **extra: Any) -> Run:
 
 def here(fault: Fault, stream: str) -> Result:
     with Emulator(PROJECT, faults=[fault]) as emulator:
-        return run_here({**emulator.settings, **DAYS, "max_retries": 1}, TurnedClock(), catalog=catalog(stream))
+        return run_here({**emulator.settings, **DAYS, "max_retries": 1}, FakeClock(), catalog=catalog(stream))
 
 
 @pytest.mark.parametrize("status", ["status:402", "status:403"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
-from tests.pipeline import ENVIRONMENT, Run, command, run_tap
+from tests.harness import ENVIRONMENT, Run, command, run_tap
 
 DAYS = {
     "project_timezone": "UTC",

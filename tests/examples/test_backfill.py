@@ -27,7 +27,7 @@ from tests.examples.backfill import (
     scripts,
     section,
 )
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

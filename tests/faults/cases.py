@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of, run_tap
+from tests.harness import catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Case:
     def once(self) -> str:
         """Let the fault strike one request of a run in this process."""
         with emulator(Fault(self.kind, self.number, self.name, self.at, self.value)) as mixpanel:
-            clock = TurnedClock(dt.datetime.now(dt.UTC))
+            clock = FakeClock(dt.datetime.now(dt.UTC))
             result = run_here(mixpanel.settings | self.settings, clock, catalog=self.catalog)
         return self.judged(result.records(self.stream), result.error, result.state, _asked(mixpanel), result)
 
@@ -165,7 +165,7 @@ def _parts(stream: str, raw: bool) -> list[list[bytes]]:
     """What a run without a fault writes, window by window or page by page."""
     case = Case("bom", "export" if stream == "events" else "engage", raw=raw)
     with emulator() as mixpanel:
-        result = run_here(mixpanel.settings | case.settings, TurnedClock(), catalog=case.catalog)
+        result = run_here(mixpanel.settings | case.settings, FakeClock(), catalog=case.catalog)
     assert result.error is None
     records = result.records(stream)
     size = 10 if stream == "profiles" else len(records) // DAYS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.mixpanel.turned_clock import TurnedClock
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 
@@ -28,8 +28,8 @@ def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(way: str, tmp_p
     line = b'{"event":"A","properties":{"a":' + b'{"b":' * 960 + b"1" + b"}" * 960 + b"}}"
     with Emulator(FixedProject({FIRST: [line]})) as emulator:
         config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST), "raw": True}
-        in_blocks = run_here(config, TurnedClock(), catalog=RAW_EVENTS)
-        one_by_one = run_here(config | extra, TurnedClock(), catalog=RAW_EVENTS)
+        in_blocks = run_here(config, FakeClock(), catalog=RAW_EVENTS)
+        one_by_one = run_here(config | extra, FakeClock(), catalog=RAW_EVENTS)
     assert in_blocks.records() == [line]
     if sys.version_info < (3, 13):  # later ones follow some thousand levels
         assert one_by_one.error is not None

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mixpanel.turned_clock import TurnedClock
+from tests.mixpanel.fake_clock import FakeClock
 
 
 @pytest.fixture
-def clock() -> TurnedClock:
-    return TurnedClock()
+def clock() -> FakeClock:
+    return FakeClock()

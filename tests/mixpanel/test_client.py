@@ -20,16 +20,16 @@ from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, S
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused, Stopped, Transient
-from tap_mixpanel_stream.mixpanel.request import Query
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tap_mixpanel_stream.mixpanel.request import Request
+from tests.mixpanel.fake_clock import START, FakeClock
 from tests.mixpanel.loopback import Script, Server, answer, begins, gzip_in_chunks, packed, silent
-from tests.mixpanel.turned_clock import START, TurnedClock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-EVENTS = Query("events 2024-01-01", "data", "export", params={"from_date": "2024-01-01"})
+EVENTS = Request("events 2024-01-01", "data", "export", params={"from_date": "2024-01-01"})
 SECRET = "hunter2-hunter2"
 ACCOUNT = ServiceAccount("tap.abc123.mp-service-account", SECRET, "123")
 
@@ -37,7 +37,7 @@ Connect = Callable[..., Client]
 
 
 @pytest.fixture
-def connect(clock: TurnedClock) -> Iterator[Connect]:
+def connect(clock: FakeClock) -> Iterator[Connect]:
     clients: list[Client] = []
 
     def connect(
@@ -53,8 +53,8 @@ def connect(clock: TurnedClock) -> Iterator[Connect]:
         client.close()
 
 
-def error_of(client: Client, query: Query = EVENTS) -> MixpanelError:
-    with pytest.raises(MixpanelError) as raised, client.open(query) as opened:
+def error_of(client: Client, request: Request = EVENTS) -> MixpanelError:
+    with pytest.raises(MixpanelError) as raised, client.open(request) as opened:
         opened.read(10**9)
     return raised.value
 
@@ -62,7 +62,7 @@ def error_of(client: Client, query: Query = EVENTS) -> MixpanelError:
 def test_an_export_is_asked_for_with_credentials_and_gzip(connect: Connect) -> None:
     with Server(gzip_in_chunks(packed(b"hello\n"))) as server:
         with connect(server, user_agent="me/1").open(EVENTS) as opened:
-            assert opened.packing == "gzip"
+            assert opened.content_encoding == "gzip"
             assert b"".join(opened.blocks()) == packed(b"hello\n")
             assert opened.requested_at == START
             assert opened.received == len(packed(b"hello\n"))
@@ -76,12 +76,12 @@ def test_an_export_is_asked_for_with_credentials_and_gzip(connect: Connect) -> N
 def test_each_api_has_its_root(connect: Connect) -> None:
     with Server(answer(b"[]")) as server:
         client = connect(server, workspace_id="77")
-        for query in (
-            Query("profiles page 0", "query", "engage", "POST", form={"where": "ü = 1"}),
-            Query("annotations", "app", "annotations", params={"fromDate": "2024-01-01"}),
+        for request in (
+            Request("profiles page 0", "query", "engage", "POST", form={"where": "ü = 1"}),
+            Request("annotations", "app", "annotations", params={"fromDate": "2024-01-01"}),
             EVENTS,
         ):
-            with client.open(query) as opened:
+            with client.open(request) as opened:
                 assert opened.read(2) == b"[]"
         profiles, annotations, events = server.requests
     assert profiles.startswith("POST /api/query/engage?project_id=123&workspace_id=77 ")
@@ -104,7 +104,7 @@ def test_a_body_that_is_left_unread_ends_its_connection(connect: Connect) -> Non
 def test_the_app_api_needs_a_project(connect: Connect) -> None:
     error = error_of(
         connect(Hosts("http://127.0.0.1:9", "http://127.0.0.1:9"), auth=ProjectSecret(SECRET)),
-        Query("annotations", "app", "annotations"),
+        Request("annotations", "app", "annotations"),
     )
     assert isinstance(error, Refused)
     assert "project_id" in str(error)
@@ -140,7 +140,7 @@ def test_a_redirects_body_is_not_waited_for(connect: Connect) -> None:
         assert time.monotonic() - begin < 5
 
 
-def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, clock: TurnedClock) -> None:
+def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, clock: FakeClock) -> None:
     def slow(taken: socket.socket) -> None:
         clock.turn(100)
         taken.sendall(answer(b"x"))
@@ -180,7 +180,7 @@ def test_the_projects_own_limit_is_taken_over(status: str, connect: Connect) -> 
     assert (client.quota.hourly("data"), client.quota.hourly("query")) == (400, 60)
 
 
-def test_the_history_begins_by_the_projects_day(connect: Connect, clock: TurnedClock) -> None:
+def test_the_history_begins_by_the_projects_day(connect: Connect, clock: FakeClock) -> None:
     """The first day that the plan allows is counted from today in the project's zone."""
     clock.turn(20 * 3600)  # 2024-01-17 05:30 UTC, still the 16th in Los Angeles
     body = b"Date range exceeds 90 days into the past"
@@ -191,7 +191,7 @@ def test_the_history_begins_by_the_projects_day(connect: Connect, clock: TurnedC
     assert "set start_date to 2023-10-18 or later" in str(error)
 
 
-def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, clock: TurnedClock) -> None:
+def test_refusals_with_answers_between_them_are_not_in_a_row(connect: Connect, clock: FakeClock) -> None:
     busy = answer(b"too many export requests in progress for this project", status="429 Too Many Requests")
     with Server(busy, answer(), busy, answer()) as server:
         client = connect(server)
@@ -213,7 +213,7 @@ def test_cookies_are_not_kept(connect: Connect, cookie: str) -> None:
         assert "Cookie" not in server.requests[1]
 
 
-def test_a_429_is_waited_out_and_asked_again(connect: Connect, clock: TurnedClock) -> None:
+def test_a_429_is_waited_out_and_asked_again(connect: Connect, clock: FakeClock) -> None:
     busy = answer(b"slow down", status="429 Too Many Requests", headers=["Retry-After: 33"])
     dated = answer(b"", status="429 Too Many Requests", headers=["Retry-After: Tue, 16 Jan 2024 09:40:00 GMT"])
     with Server(busy, dated, answer(b"x")) as server, connect(server).open(EVENTS) as opened:
@@ -349,13 +349,13 @@ def test_no_secret_reaches_log_or_traceback(connect: Connect, caplog: pytest.Log
 # --- Stopping --------------------------------------------------------------------------------------------------------
 
 
-def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], query: Query = EVENTS) -> None:
+def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], request: Request = EVENTS) -> None:
     """Starts a request in a thread, stops the client once it is under way, and sees the thread end with `Stopped`."""
     ended: list[BaseException] = []
 
     def work() -> None:
         try:
-            with client.open(query) as opened:
+            with client.open(request) as opened:
                 opened.read(10**9)
         except MixpanelError as error:
             ended.append(error)
@@ -371,7 +371,7 @@ def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], query: Q
     assert not thread.is_alive()
     assert [type(error) for error in ended] == [Stopped]
     with pytest.raises(Stopped):
-        client.open(query)
+        client.open(request)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, Stopped, Tr
 from tap_mixpanel_stream.mixpanel.retry import Retrying, pause
 
 if TYPE_CHECKING:
-    from tests.mixpanel.turned_clock import TurnedClock
+    from tests.mixpanel.fake_clock import FakeClock
 
 
 def test_now_is_aware_and_utc() -> None:
@@ -65,7 +65,7 @@ class Failing:
 
 
 def test_what_is_transient_is_tried_again_with_growing_pauses(
-    clock: TurnedClock, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = Failing(*(BrokenBody(f"events: cut {number}") for number in range(5)))
     assert Retrying(clock, 5)(attempt) == "done"
@@ -77,19 +77,19 @@ def test_what_is_transient_is_tried_again_with_growing_pauses(
     assert lines[0].endswith("s (1 of 5)")
 
 
-def test_the_last_error_says_how_often_it_was_tried(clock: TurnedClock) -> None:
+def test_the_last_error_says_how_often_it_was_tried(clock: FakeClock) -> None:
     with pytest.raises(BrokenBody, match=r"^cut 2 \(tried 3 times\)$"):
         Retrying(clock, 2)(Failing(*(BrokenBody(f"cut {number}") for number in range(9))))
 
 
-def test_without_retries_there_is_one_try(clock: TurnedClock) -> None:
+def test_without_retries_there_is_one_try(clock: FakeClock) -> None:
     attempt = Failing(Transient("silence"))
     with pytest.raises(Transient, match=r"tried once"):
         Retrying(clock, 0)(attempt)
     assert attempt.calls == 1
 
 
-def test_what_lasts_is_not_tried_again(clock: TurnedClock) -> None:
+def test_what_lasts_is_not_tried_again(clock: FakeClock) -> None:
     attempt = Failing(Refused("no"))
     with pytest.raises(Refused):
         Retrying(clock)(attempt)

@@ -16,11 +16,11 @@ from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages, pars
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, SessionExpired, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
+from tests.mixpanel.fake_clock import START
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
-from tests.mixpanel.turned_clock import START
 
 if TYPE_CHECKING:
-    from tests.mixpanel.turned_clock import TurnedClock
+    from tests.mixpanel.fake_clock import FakeClock
 
 ESCAPED = r"\u6771"
 EXPIRED = answer(b"request for page in uncached query for params", status="400 Bad Request")
@@ -52,7 +52,7 @@ Fetch = Callable[..., list[Page]]
 
 
 @pytest.fixture
-def fetch(clock: TurnedClock) -> Iterator[Fetch]:
+def fetch(clock: FakeClock) -> Iterator[Fetch]:
     clients: list[Client] = []
 
     def fetch(server: Server, options: EngageOptions | None = None, retries: int = 2) -> list[Page]:

@@ -12,17 +12,17 @@ from tap_mixpanel_stream.mixpanel import framing
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, Refused, Transient
-from tap_mixpanel_stream.mixpanel.request import Query
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tap_mixpanel_stream.mixpanel.request import Request
+from tests.mixpanel.fake_clock import START, FakeClock
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
-from tests.mixpanel.turned_clock import START, TurnedClock
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-QUERY = Query("events 2024-01-01", "data", "export")
+QUERY = Request("events 2024-01-01", "data", "export")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TIMEOUT = 1.0
 
@@ -35,7 +35,7 @@ def connect() -> Iterator[Connect]:
 
     def connect(where: Server | Hosts, timeout: float = TIMEOUT) -> Client:
         hosts = where.hosts if isinstance(where, Server) else where
-        clock = TurnedClock(START)
+        clock = FakeClock(START)
         client = Client(
             hosts, ServiceAccount("name", "hunter2-hunter2", "1"), Quota(clock), clock, request_timeout=timeout
         )

@@ -21,7 +21,7 @@ from tap_mixpanel_stream.replication.windows import Window
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
 
 if TYPE_CHECKING:
-    from tests.mixpanel.turned_clock import TurnedClock
+    from tests.mixpanel.fake_clock import FakeClock
 
 T = TypeVar("T")
 Ask = Callable[[Client, Retrying], T]
@@ -33,7 +33,7 @@ DAYS = b'{"meta":{"dates":["2023-04-29"]},"data":{"2023-04-29":{"steps":[]},"$ov
 
 
 @pytest.fixture
-def ask(clock: TurnedClock) -> Iterator[Asking[object]]:
+def ask(clock: FakeClock) -> Iterator[Asking[object]]:
     clients: list[Client] = []
 
     def ask(server: Server, question: Ask[object]) -> object:

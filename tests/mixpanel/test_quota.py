@@ -14,12 +14,12 @@ from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent, Stopped
 from tap_mixpanel_stream.mixpanel.quota import ALONE, HOUR, Pace, Quota, time_text
 from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
-from tests.mixpanel.turned_clock import START, TurnedClock
+from tests.mixpanel.fake_clock import START, FakeClock
 
 LONG = 10**9
 
 
-def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: TurnedClock) -> None:
+def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: FakeClock) -> None:
     quota = Quota(clock)
     begin = clock.monotonic()
     for _ in range(60):
@@ -37,7 +37,7 @@ def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: TurnedClo
     per_second=st.integers(1, 4),
 )
 def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float], hourly: int, per_second: int) -> None:
-    clock = TurnedClock()
+    clock = FakeClock()
     quota = Quota(clock, hourly=hourly, pace=Pace(per_second, ALONE.seconds), max_wait=LONG)
     times = []
     for pause in pauses:
@@ -53,7 +53,7 @@ def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float],
 def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_request_is_late() -> None:
     times = []
     for run in range(3):
-        clock = TurnedClock()
+        clock = FakeClock()
         clock.turn(0.3 * run)
         quota = Quota(clock, hourly=20)
         for number in range(20):
@@ -63,7 +63,7 @@ def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_requ
     assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 1
 
 
-def test_later_pages_wait_for_nothing(clock: TurnedClock) -> None:
+def test_later_pages_wait_for_nothing(clock: FakeClock) -> None:
     """Later pages of a session do not count, and the limit of a second is the export's."""
     quota = Quota(clock, hourly=1)
     quota.acquire("profiles page 0", "query")
@@ -73,7 +73,7 @@ def test_later_pages_wait_for_nothing(clock: TurnedClock) -> None:
     assert quota.waited == 0
 
 
-def test_export_and_query_api_are_two_accounts(clock: TurnedClock) -> None:
+def test_export_and_query_api_are_two_accounts(clock: FakeClock) -> None:
     """60 an hour for each; the app API has no such limit."""
     quota = Quota(clock)
     for _ in range(60):
@@ -88,7 +88,7 @@ def test_export_and_query_api_are_two_accounts(clock: TurnedClock) -> None:
     assert 3500 < sum(clock.sleeps) < 3602
 
 
-def test_more_than_sixty_an_hour_can_be_set(clock: TurnedClock) -> None:
+def test_more_than_sixty_an_hour_can_be_set(clock: FakeClock) -> None:
     """`hourly_quota` may be larger than 60."""
     quota = Quota(clock, hourly=400, pace=Pace(1000, 1))
     for _ in range(400):
@@ -112,7 +112,7 @@ def test_more_than_sixty_an_hour_can_be_set(clock: TurnedClock) -> None:
     ],
 )
 def test_mixpanels_word_on_the_limit_wins_unless_less_is_set(
-    setting: int | None, told: int | None, hourly: int, clock: TurnedClock
+    setting: int | None, told: int | None, hourly: int, clock: FakeClock
 ) -> None:
     """What an answer says of the project's own limit applies to that account; a lower setting stays."""
     quota = Quota(clock, hourly=setting)
@@ -122,7 +122,7 @@ def test_mixpanels_word_on_the_limit_wins_unless_less_is_set(
     assert quota.hourly("data") == (setting or 60)
 
 
-def test_an_hour_told_to_be_full_is_waited_for(clock: TurnedClock) -> None:
+def test_an_hour_told_to_be_full_is_waited_for(clock: FakeClock) -> None:
     """`r=0;t=90` on a good answer holds the next request that counts, and no later page."""
     quota = Quota(clock)
     quota.acquire("profiles page 0", "query")
@@ -135,7 +135,7 @@ def test_an_hour_told_to_be_full_is_waited_for(clock: TurnedClock) -> None:
     assert clock.sleeps == [90]
 
 
-def test_a_later_answer_with_room_ends_a_full_hour(clock: TurnedClock) -> None:
+def test_a_later_answer_with_room_ends_a_full_hour(clock: FakeClock) -> None:
     """`r=1` after `r=0;t=3000` lets the next request go; an answer without `r` does not."""
     quota = Quota(clock)
     quota.learn("query", RateLimit(hourly=60, left=0, resets_in=3000))
@@ -146,7 +146,7 @@ def test_a_later_answer_with_room_ends_a_full_hour(clock: TurnedClock) -> None:
     assert clock.sleeps == []
 
 
-def test_a_refunded_request_leaves_its_place(clock: TurnedClock) -> None:
+def test_a_refunded_request_leaves_its_place(clock: FakeClock) -> None:
     """Answers 401, 402 and 429 are not counted."""
     quota = Quota(clock, hourly=1)
     quota.refund("data", quota.acquire("events"))
@@ -163,7 +163,7 @@ def refused(quota: Quota, limit: RateLimit | None = None) -> None:
     quota.told_to_wait("data", limit or RateLimit())
 
 
-def test_a_retry_after_holds_its_api(clock: TurnedClock) -> None:
+def test_a_retry_after_holds_its_api(clock: FakeClock) -> None:
     """Whatever asks the same API waits, other APIs do not."""
     quota = Quota(clock)
     quota.told_to_wait("query", RateLimit(retry_after=30))
@@ -173,7 +173,7 @@ def test_a_retry_after_holds_its_api(clock: TurnedClock) -> None:
     assert clock.sleeps == [30]
 
 
-def test_the_time_of_a_full_hour_is_obeyed(clock: TurnedClock) -> None:
+def test_the_time_of_a_full_hour_is_obeyed(clock: FakeClock) -> None:
     """Without `Retry-After`, `t` says how long."""
     quota = Quota(clock)
     refused(quota, RateLimit(cause="hour", left=0, resets_in=1200))
@@ -181,7 +181,7 @@ def test_the_time_of_a_full_hour_is_obeyed(clock: TurnedClock) -> None:
     assert clock.sleeps == [1200]
 
 
-def test_a_retry_after_of_zero_still_pauses(clock: TurnedClock) -> None:
+def test_a_retry_after_of_zero_still_pauses(clock: FakeClock) -> None:
     """`Retry-After: 0` waits a second."""
     quota = Quota(clock)
     refused(quota, RateLimit(retry_after=0))
@@ -189,7 +189,7 @@ def test_a_retry_after_of_zero_still_pauses(clock: TurnedClock) -> None:
     assert sum(clock.sleeps) >= 1
 
 
-def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: TurnedClock) -> None:
+def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: FakeClock) -> None:
     """The oldest of our requests is the next to leave the hour, by all that we know."""
     quota = Quota(clock)
     quota.acquire("events")
@@ -207,7 +207,7 @@ def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: TurnedClock) -> 
         (RateLimit(cause="concurrency"), [10, 20, 40, 80, 160, 320, 640, 1280]),
     ],
 )
-def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], clock: TurnedClock) -> None:
+def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], clock: FakeClock) -> None:
     """A minute, or 10 s for too many at once, twice as long after each further 429, an hour at most."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(8):
@@ -218,7 +218,7 @@ def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], c
 
 @pytest.mark.parametrize(("cause", "wait"), [(None, 60), ("concurrency", 10)])
 def test_a_429_that_is_not_about_the_hour_never_waits_for_one(
-    cause: Literal["concurrency"] | None, wait: int, clock: TurnedClock
+    cause: Literal["concurrency"] | None, wait: int, clock: FakeClock
 ) -> None:
     """A load-shed 429 waits a minute, also where requests of ours are in the hour."""
     quota = Quota(clock)
@@ -229,7 +229,7 @@ def test_a_429_that_is_not_about_the_hour_never_waits_for_one(
     assert clock.sleeps == [wait]
 
 
-def test_an_answer_ends_the_row(clock: TurnedClock) -> None:
+def test_an_answer_ends_the_row(clock: FakeClock) -> None:
     """After an answer the next 429 waits a minute again."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(3):
@@ -240,7 +240,7 @@ def test_an_answer_ends_the_row(clock: TurnedClock) -> None:
     assert clock.sleeps == [60, 60, 60]
 
 
-def test_refusals_of_the_same_moment_count_as_one(clock: TurnedClock) -> None:
+def test_refusals_of_the_same_moment_count_as_one(clock: FakeClock) -> None:
     """Threads that are refused together do not double the wait."""
     quota = Quota(clock)
     for _ in range(3):
@@ -249,7 +249,7 @@ def test_refusals_of_the_same_moment_count_as_one(clock: TurnedClock) -> None:
     assert clock.sleeps == [60]
 
 
-def test_a_wait_of_a_second_counts_as_one(clock: TurnedClock) -> None:
+def test_a_wait_of_a_second_counts_as_one(clock: FakeClock) -> None:
     """A 429 with `Retry-After: 1` adds a second to what was waited."""
     quota = Quota(clock)
     refused(quota, RateLimit(retry_after=1))
@@ -261,7 +261,7 @@ def test_a_wait_of_a_second_counts_as_one(clock: TurnedClock) -> None:
     ("spent", "requests", "wait"),
     [(0, 0, 0), (0, 60, 0), (0, 61, 3601), (0, 121, 7202), (59, 1, 0), (59, 2, 3001), (60, 1, 3001), (60, 60, 3001)],
 )
-def test_a_wait_ahead_is_known(spent: int, requests: int, wait: int, clock: TurnedClock) -> None:
+def test_a_wait_ahead_is_known(spent: int, requests: int, wait: int, clock: FakeClock) -> None:
     """Seconds until so many further requests can have gone out."""
     quota = Quota(clock, pace=Pace(1000, 1))
     for _ in range(spent):
@@ -270,7 +270,7 @@ def test_a_wait_ahead_is_known(spent: int, requests: int, wait: int, clock: Turn
     assert quota.wait_ahead("data", requests) == pytest.approx(wait)
 
 
-def test_a_wait_ahead_includes_a_429(clock: TurnedClock) -> None:
+def test_a_wait_ahead_includes_a_429(clock: FakeClock) -> None:
     """A wait that Mixpanel asked for is ahead, too."""
     quota = Quota(clock)
     quota.told_to_wait("data", RateLimit(retry_after=90))
@@ -284,7 +284,7 @@ def test_the_time_to_ask_again_is_never_early() -> None:
     assert time_text(START) == "2024-01-16 09:30:00 UTC"
 
 
-def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: TurnedClock) -> None:
+def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: FakeClock) -> None:
     quota = Quota(clock, hourly=1, max_wait=5000)
     quota.acquire("events 2024-01-01")
     quota.acquire("events 2024-01-02")
@@ -307,7 +307,7 @@ def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: TurnedClo
     assert len(clock.sleeps) == 1
 
 
-def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: TurnedClock) -> None:
+def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: FakeClock) -> None:
     quota = Quota(clock, max_wait=0)
     for _ in range(60):
         quota.acquire("events")
@@ -315,12 +315,12 @@ def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: TurnedClo
         quota.acquire("events")
 
 
-def test_a_wait_that_leaves_something_to_others_leaves_it(clock: TurnedClock) -> None:
+def test_a_wait_that_leaves_something_to_others_leaves_it(clock: FakeClock) -> None:
     quota = Quota(clock, hourly=1, max_wait=9000)
     quota.acquire("events")
-    quota.acquire("events", leaves=HOUR)
+    quota.acquire("events", reserve_seconds=HOUR)
     with pytest.raises(QuotaSpent, match=r"3601 s of it waited already, 3601 s left for what comes after\)"):
-        quota.acquire("events", leaves=HOUR)
+        quota.acquire("events", reserve_seconds=HOUR)
     quota.acquire("profiles")
     assert quota.waited == 2 * HOUR
 
@@ -372,7 +372,7 @@ def test_a_shorter_wait_inside_a_longer_one_counts_for_nothing() -> None:
     assert 3599 < quota.waited < 3602
 
 
-def test_a_short_wait_leaves_no_line(clock: TurnedClock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_short_wait_leaves_no_line(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     quota = Quota(clock)
     quota.acquire("events")
     quota.told_to_wait("data", RateLimit(retry_after=4))
@@ -382,7 +382,7 @@ def test_a_short_wait_leaves_no_line(clock: TurnedClock, caplog: pytest.LogCaptu
 
 
 def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
-    clock: TurnedClock, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     quota = Quota(clock)
     quota.acquire("events")
@@ -395,7 +395,7 @@ def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
     ]
 
 
-def test_after_a_stop_nothing_is_let_through(clock: TurnedClock) -> None:
+def test_after_a_stop_nothing_is_let_through(clock: FakeClock) -> None:
     clock.stop()
     with pytest.raises(Stopped):
         Quota(clock).acquire("events")

@@ -11,7 +11,7 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tap_mixpanel_stream.tap import TapMixpanelStream
-from tests.pipeline import run_tap
+from tests.harness import run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

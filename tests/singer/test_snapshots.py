@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 DAY = dt.date(2024, 1, 15)

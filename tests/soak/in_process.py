@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from tap_mixpanel_stream.run import TELLING_ERRORS
+from tap_mixpanel_stream.run import USER_FACING_ERRORS
 from tap_mixpanel_stream.tap import TapMixpanelStream
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_here(
         tap.clock = clock
         try:
             tap.sync_all()
-        except TELLING_ERRORS as telling:
+        except USER_FACING_ERRORS as telling:
             error = str(telling)
         finally:
             tap.client.close()

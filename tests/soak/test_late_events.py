@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of
+from tests.harness import catalog_of
+from tests.mixpanel.fake_clock import FakeClock
 from tests.records import reference
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
@@ -42,7 +42,7 @@ class Nights:
     def __init__(self, first: dt.date = FIRST, **settings: Any) -> None:
         self.first = first
         self.project = SyntheticProject(5, first, events_per_day=60, profiles=50, visibility_delay=HIDDEN)
-        self.clock = TurnedClock(FIRST_NIGHT)
+        self.clock = FakeClock(FIRST_NIGHT)
         self.emulator = Emulator(self.project, now=self.now)
         self.settings = self.emulator.settings | {"start_date": str(first), "lookback_days": LOOKBACK} | settings
         self.state: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ class Nights:
 
     def run(self, night: int, catalog: dict[str, Any], *, fails: bool = False, at: int = 3, **settings: Any) -> Result:
         """Run once; where it is to fail, in the window of that number."""
-        self.clock = TurnedClock(FIRST_NIGHT + dt.timedelta(days=night))
+        self.clock = FakeClock(FIRST_NIGHT + dt.timedelta(days=night))
         asked = sum(seen.kind == "export" for seen in self.emulator.requests)
         self.emulator.faults = [Fault("export", asked + at, "status:402")] if fails else []
         # One at a time: a request's number is its window's.

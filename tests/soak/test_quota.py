@@ -6,7 +6,7 @@ import datetime as dt
 import json
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Quota
-from tests.mixpanel.turned_clock import TurnedClock
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
 
@@ -23,7 +23,7 @@ def project(days: int) -> FixedProject:
 
 
 def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(1096), now=clock.now) as emulator:
         config = emulator.settings | {
             "project_timezone": "UTC",
@@ -39,7 +39,7 @@ def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
 
 
 def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
         config = emulator.settings | {
             "project_timezone": "UTC",
@@ -60,7 +60,7 @@ def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429(
 
 
 def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     with Emulator(project(150), now=clock.now) as emulator:
         config = emulator.settings | {
             "project_timezone": "UTC",
@@ -77,14 +77,14 @@ def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
         assert "UTC" in first.error
         assert first.lines.total() == 120
         second = run_here(
-            config, TurnedClock(clock.now() + dt.timedelta(seconds=3700)), catalog=RAW_EVENTS, state=first.state
+            config, FakeClock(clock.now() + dt.timedelta(seconds=3700)), catalog=RAW_EVENTS, state=first.state
         )
     assert second.error is None
     assert second.lines.total() == 30
 
 
 def test_others_who_use_the_quota_too_are_waited_for() -> None:
-    clock = TurnedClock(NOW)
+    clock = FakeClock(NOW)
     faults = [Fault("export", (2, 3), "status:429")]
     with Emulator(project(4), faults=faults, now=clock.now) as emulator:
         config = emulator.settings | {

@@ -21,9 +21,9 @@ import pytest
 
 from tap_mixpanel_stream.emulator import NAMES, Emulator, Fault, FixedProject
 from tap_mixpanel_stream.emulator.faults import OF_ENGAGE, OF_EXPORT
-from tap_mixpanel_stream.mixpanel import unpacking
-from tests.mixpanel.turned_clock import TurnedClock
-from tests.pipeline import catalog_of
+from tap_mixpanel_stream.mixpanel import decompression
+from tests.harness import catalog_of
+from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def faults(rng: random.Random, kind: str, share: float) -> list[Fault]:
 
 def a_bomb() -> Any:
     """Make a bomb of what a test can afford."""
-    return mock.patch.object(unpacking, "_FROM", 1 << 20)
+    return mock.patch.object(decompression, "_FROM", 1 << 20)
 
 
 def events(rng: random.Random) -> FixedProject:
@@ -127,7 +127,7 @@ def storm_of_events(seed: int) -> Tally:
         if days := rng.choice([1, 2, 7, None]):
             config["window_days"] = days
         for _ in range(400):
-            result = run_here(config, TurnedClock(NOW), catalog=_catalog("events", raw=raw), state=state)
+            result = run_here(config, FakeClock(NOW), catalog=_catalog("events", raw=raw), state=state)
             before = _bookmark(state)
             state = result.state or state
             new = Counter(map(_insert_id, result.records()))
@@ -167,7 +167,7 @@ def storm_of_profiles(seed: int) -> Tally:
             "max_quota_wait": 10**7,
         }
         for _ in range(400):
-            result = run_here(config, TurnedClock(NOW), catalog=_catalog("profiles", raw=raw))
+            result = run_here(config, FakeClock(NOW), catalog=_catalog("profiles", raw=raw))
             came = [_distinct_id(record) for record in result.records("profiles")]
             parts = _parts(came)
             ends = [0, *(part[-1] + 1 for part in parts)]

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.end_to_end.test_limits import limited
-from tests.pipeline import Run, catalog_of, run_tap
+from tests.harness import Run, catalog_of, run_tap
 
 SEEDS = 12
 FIRST = dt.date(2024, 1, 1)

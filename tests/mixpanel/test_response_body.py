@@ -12,9 +12,9 @@ import pytest
 import requests
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.mixpanel import unpacking
-from tap_mixpanel_stream.mixpanel.response_body import Counts, read_all, unpacked
+from tap_mixpanel_stream.mixpanel import decompression
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
+from tap_mixpanel_stream.mixpanel.response_body import Counts, decompress, read_all
 from tests.mixpanel.loopback import Script, Server, answer, begins, chunked, gzip_in_chunks, packed
 
 LINES = b"".join(b'{"event":"Signed up","properties":{"time":%d}}\n' % number for number in range(5000))
@@ -42,13 +42,13 @@ def ask() -> Iterator[Ask]:
 @pytest.fixture(params=["isal", "zlib"])
 def deflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "zlib":
-        monkeypatch.setattr(unpacking, "_deflate", zlib)
+        monkeypatch.setattr(decompression, "_deflate", zlib)
     return str(request.param)
 
 
 def test_a_body_arrives_as_it_was_packed(ask: Ask, deflate: str) -> None:
     counts = Counts()
-    assert b"".join(unpacked(ask(gzip_in_chunks(packed(LINES))), counts)) == LINES
+    assert b"".join(decompress(ask(gzip_in_chunks(packed(LINES))), counts)) == LINES
     assert counts.received == len(packed(LINES))
 
 
@@ -147,13 +147,13 @@ def test_a_reset_inside_a_body_is_said_in_words(ask: Ask) -> None:
 
 
 def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "_FROM", 200_000_000)
+    monkeypatch.setattr(decompression, "_FROM", 200_000_000)
     bomb = gzip_in_chunks(packed(b"\0" * 100_000_000))
     response = ask(bomb)
     tracemalloc.start()
     try:
         total = 0
-        for block in unpacked(response):
+        for block in decompress(response):
             assert 0 < len(block) <= 64 * 1024
             total += len(block)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
@@ -163,20 +163,20 @@ def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str, mon
 
 
 def test_a_body_out_of_all_proportion_is_given_up(ask: Ask, deflate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "_FROM", 1_000_000)
+    monkeypatch.setattr(decompression, "_FROM", 1_000_000)
     line = b'{"event":"A","properties":{"time":1704067200,"padding":"%b"}}\n'
     made = 0
     with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes so far made \d+\)"):
-        for block in unpacked(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
+        for block in decompress(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
             made += len(block)
     assert made < 40_000_000
 
 
 def test_events_that_are_all_alike_are_in_proportion(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "_FROM", 1_000_000)
+    monkeypatch.setattr(decompression, "_FROM", 1_000_000)
     alike = LINES[:1000] * 10_000
     assert len(alike) > 150 * len(packed(alike))
-    assert sum(map(len, unpacked(ask(gzip_in_chunks(packed(alike)))))) == len(alike)
+    assert sum(map(len, decompress(ask(gzip_in_chunks(packed(alike)))))) == len(alike)
 
 
 def test_a_body_over_the_limit_is_refused_with_the_remedy(ask: Ask) -> None:
@@ -201,8 +201,8 @@ def test_unpacking_does_not_depend_on_how_the_bytes_are_cut(
     pieces = [whole[start : start + cut] for start in range(0, len(whole), cut)]
     with pytest.MonkeyPatch.context() as patch:
         if library == "zlib":
-            patch.setattr(unpacking, "_deflate", zlib)
-        assert b"".join(unpacking.unpacked(pieces, "gzip")) == content
+            patch.setattr(decompression, "_deflate", zlib)
+        assert b"".join(decompression.decompress(pieces, "gzip")) == content
 
 
 def test_no_turned_bit_changes_what_is_believed(deflate: str) -> None:
@@ -214,7 +214,7 @@ def test_no_turned_bit_changes_what_is_believed(deflate: str) -> None:
         damaged[place] ^= 0x10
         try:
             # Some bits say nothing about the content, such as the header's time.
-            assert b"".join(unpacking.unpacked([bytes(damaged)], "gzip")) == content
+            assert b"".join(decompression.decompress([bytes(damaged)], "gzip")) == content
         except BrokenBody:
             broken += 1
     assert broken >= len(whole) - 10

@@ -11,20 +11,26 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.replication.state import SETTLING, Ahead, Delivered, Scope, settled
-from tap_mixpanel_stream.mixpanel.export import Processed
+from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
+from tap_mixpanel_stream.replication.bookmark import read_bookmark, write_bookmark
+from tap_mixpanel_stream.replication.state import (
+    SETTLING,
+    DeliveredDays,
+    NewestFirstBlock,
+    ReplicationSettings,
+    settled,
+)
 from tap_mixpanel_stream.replication.windows import (
     MOMENT,
-    Part,
-    Plan,
+    DateRange,
     Window,
+    WindowPlanner,
     bookmark_text,
     end_instant,
     first_day,
     last_day,
     parse_bookmark,
 )
-from tap_mixpanel_stream.replication.bookmark import read_bookmark, write_bookmark
 
 START = date(2024, 3, 1)  # clocks change in this month
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
@@ -73,7 +79,7 @@ class World:
     """What there is in Mixpanel, and what has come out of it."""
 
     rows: list[Row]
-    scope: Scope
+    scope: ReplicationSettings
     now: datetime = BEGIN
     state: dict[str, Any] = field(default_factory=dict)
     target: Counter[Row] = field(default_factory=Counter)
@@ -81,16 +87,16 @@ class World:
     def run(self, run: Run) -> None:
         """Run the tap once."""
         self.now += timedelta(hours=run.hours)
-        parts = self.older_parts(run) if run.mode == "older" else self.parts(run)
-        plan = Plan(parts, run.window_days)
+        date_ranges = self.older_parts(run) if run.mode == "older" else self.date_ranges(run)
+        plan = WindowPlanner(date_ranges, run.window_days)
         windows = list(iter(plan.next, None))
         states = [dict(self.state)]
-        for number, part in enumerate(windows):
+        for number, date_range in enumerate(windows):
             if number == run.fails_after:
                 break
             asked_at = self.now + timedelta(hours=run.lasts) * number / len(windows)
-            self.target.update(self.answer(part, asked_at))
-            self.book(run, part, asked_at)
+            self.target.update(self.answer(date_range, asked_at))
+            self.book(run, date_range, asked_at)
             states.append(dict(self.state))
         self.state = states[max(0, len(states) - 1 - run.forgotten)]
         self.now += timedelta(hours=run.lasts)
@@ -98,7 +104,7 @@ class World:
     def end_date(self, run: Run) -> date | None:
         return None if run.end is None else START + timedelta(days=run.end)
 
-    def parts(self, run: Run) -> list[Part]:
+    def date_ranges(self, run: Run) -> list[DateRange]:
         now, before = self.now, None
         if run.mode == "ingestion_time":
             before = settled(now)
@@ -108,26 +114,28 @@ class World:
             self.scope, last, newest_first=run.newest_first, processed_before=before
         )
 
-    def older_parts(self, run: Run) -> list[Part]:
+    def older_parts(self, run: Run) -> list[DateRange]:
         text = self.state.get("replication_key_value")
         before = None if text is None else parse_bookmark(text)
         first = first_day(before, self.scope.start_date, self.scope.lookback_days, self.scope.zone)
         last = last_day(self.end_date(run), self.now, self.scope.zone)
-        return [Part(Window(first, last))] if first <= last else []
+        return [DateRange(Window(first, last))] if first <= last else []
 
-    def answer(self, part: Part, asked_at: datetime) -> list[Row]:
+    def answer(self, date_range: DateRange, asked_at: datetime) -> list[Row]:
         """What Mixpanel answers."""
         return [
             row
             for row in self.rows
-            if part.window.first <= row.day <= part.window.last
+            if date_range.window.first <= row.day <= date_range.window.last
             and row.shows <= asked_at
-            and (part.processed is None or not row.tells or matches(part.processed, row))
+            and (date_range.processed is None or not row.tells or matches(date_range.processed, row))
         ]
 
-    def book(self, run: Run, part: Part, asked_at: datetime) -> None:
+    def book(self, run: Run, date_range: DateRange, asked_at: datetime) -> None:
         """Note a window that is out, and see that what is noted is true."""
-        until = end_instant(part.window, self.scope.zone, part.processed.before if part.processed else asked_at)
+        until = end_instant(
+            date_range.window, self.scope.zone, date_range.processed.before if date_range.processed else asked_at
+        )
         if run.mode == "older":
             text = self.state.get("replication_key_value")
             if text is None or until > parse_bookmark(text):
@@ -135,7 +143,7 @@ class World:
             return
         before = read_bookmark(self.state)
         state = dict(self.state)
-        write_bookmark(state, before, before.with_part(part, until, self.scope))
+        write_bookmark(state, before, before.with_range(date_range, until, self.scope))
         after = read_bookmark(state)
         assert before.before is None or (after.before is not None and after.before >= before.before)
         ahead = before.closed(self.scope).ahead
@@ -148,11 +156,11 @@ class World:
         self.state = state
 
 
-def matches(processed: Processed, row: Row) -> bool:
+def matches(processed: ProcessingTimeFilter, row: Row) -> bool:
     return (processed.since is None or processed.since <= row.processed) and row.processed < processed.before
 
 
-def is_promised(row: Row, scope: Scope, longest: timedelta) -> bool:
+def is_promised(row: Row, scope: ReplicationSettings, longest: timedelta) -> bool:
     """Whether it showed while its day was still within the look-back of whatever run came next."""
     shows = (row.shows + longest).astimezone(scope.zone).date()
     return row.day >= scope.start_date and (shows - row.day).days <= scope.lookback_days
@@ -172,7 +180,7 @@ def worlds(draw: st.DrawFn) -> World:
         processed = begin + timedelta(days=days, hours=hours, minutes=draw(st.sampled_from([-50, -1, 0, 1])))
         shows = processed + timedelta(minutes=draw(st.sampled_from([0, 10, 59])))
         rows.append(Row(number, day, processed, shows, draw(st.booleans())))
-    return World(rows, Scope(START, lookback, zone))
+    return World(rows, ReplicationSettings(START, lookback, zone))
 
 
 def runs_of(modes: list[Mode], **more: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Run]]:
@@ -256,21 +264,24 @@ def test_a_row_is_settled_an_hour_after_it_was_processed() -> None:
 
 
 NOW = datetime(2024, 3, 20, 9, tzinfo=UTC)
-SCOPE = Scope(START, 5, UTC)
+SCOPE = ReplicationSettings(START, 5, UTC)
 
 
-def asked(delivered: Delivered) -> list[tuple[str, str | None]]:
-    parts = delivered.to_read(SCOPE, NOW.date(), processed_before=settled(NOW))
+def asked(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
+    date_ranges = delivered.to_read(SCOPE, NOW.date(), processed_before=settled(NOW))
     return [
-        (str(part.window), part.processed.since.isoformat() if part.processed and part.processed.since else None)
-        for part in parts
+        (
+            str(date_range.window),
+            date_range.processed.since.isoformat() if date_range.processed and date_range.processed.since else None,
+        )
+        for date_range in date_ranges
     ]
 
 
 def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], instant)
-    assert asked(Delivered(instant, ingested=days)) == [
+    assert asked(DeliveredDays(instant, ingested=days)) == [
         ("2024-03-14..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
     ]
@@ -278,14 +289,14 @@ def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
 
 def test_a_bookmark_that_was_set_back_has_its_days_read_anew() -> None:
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], datetime(2024, 3, 19, 8, tzinfo=UTC))
-    assert asked(Delivered(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [("2024-03-05..2024-03-20", None)]
-    assert asked(Delivered(ingested=days)) == [("2024-03-01..2024-03-20", None)]
+    assert asked(DeliveredDays(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [("2024-03-05..2024-03-20", None)]
+    assert asked(DeliveredDays(ingested=days)) == [("2024-03-01..2024-03-20", None)]
 
 
 def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): new if day < 16 else old for day in range(13, 19)}
-    assert asked(Delivered(old, ingested=days)) == [
+    assert asked(DeliveredDays(old, ingested=days)) == [
         ("2024-03-13..2024-03-15", "2024-03-19T08:00:00+00:00"),
         ("2024-03-16..2024-03-18", "2024-03-18T08:00:00+00:00"),
         ("2024-03-19..2024-03-20", None),
@@ -295,29 +306,31 @@ def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
 def test_a_longer_look_back_reads_the_added_days_whole() -> None:
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): instant for day in range(17, 20)}
-    assert asked(Delivered(instant, ingested=days)) == [
+    assert asked(DeliveredDays(instant, ingested=days)) == [
         ("2024-03-14..2024-03-16", None),
         ("2024-03-17..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
     ]
 
 
-def planned(delivered: Delivered, last: date, *, newest_first: bool = True) -> list[str]:
+def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) -> list[str]:
     """The parts in words: `<` backwards, `~` history."""
-    parts = delivered.to_read(SCOPE, last, newest_first=newest_first)
-    return [f"{part.window}{'<' * part.backwards}{'~' * part.is_history}" for part in parts]
+    date_ranges = delivered.to_read(SCOPE, last, newest_first=newest_first)
+    return [
+        f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_history}" for date_range in date_ranges
+    ]
 
 
 def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
-    assert planned(Delivered(), date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-01..2024-05-31<~"]
-    assert planned(Delivered(), date(2024, 3, 30)) == ["2024-03-01..2024-03-30"]
-    assert planned(Delivered(), date(2024, 6, 30), newest_first=False) == ["2024-03-01..2024-06-30"]
-    long_ago = Delivered(datetime(2024, 3, 20, tzinfo=UTC))
+    assert planned(DeliveredDays(), date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-01..2024-05-31<~"]
+    assert planned(DeliveredDays(), date(2024, 3, 30)) == ["2024-03-01..2024-03-30"]
+    assert planned(DeliveredDays(), date(2024, 6, 30), newest_first=False) == ["2024-03-01..2024-06-30"]
+    long_ago = DeliveredDays(datetime(2024, 3, 20, tzinfo=UTC))
     assert planned(long_ago, date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-15..2024-05-31<~"]
 
 
 def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
-    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(halfway, date(2024, 6, 30)) == ["2024-06-24..2024-06-30", "2024-03-01..2024-05-09<~"]
     # The other way round, history has its turn first; what is delivered is not read again by either.
     assert planned(halfway, date(2024, 6, 30), newest_first=False) == [
@@ -327,56 +340,58 @@ def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
 
 
 def test_the_look_back_does_not_reach_into_days_that_are_still_to_come() -> None:
-    begun = Delivered(ahead=Ahead(date(2024, 6, 29), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    begun = DeliveredDays(ahead=NewestFirstBlock(date(2024, 6, 29), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(begun, date(2024, 6, 30)) == ["2024-06-29..2024-06-30", "2024-03-01..2024-06-28<~"]
 
 
 def test_an_end_date_before_what_is_delivered_leaves_only_the_way_forwards() -> None:
-    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
+    halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(halfway, date(2024, 4, 30)) == ["2024-03-01..2024-04-30~"]
     assert planned(halfway, date(2024, 5, 9)) == ["2024-03-01..2024-05-09<~"]
 
 
 def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> None:
     bookmark, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
-    almost = Delivered(bookmark, Ahead(date(2024, 3, 17), front))
+    almost = DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 17), front))
     assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
-    last = Part(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
-    assert almost.with_part(last, datetime(2024, 3, 17, tzinfo=UTC), SCOPE) == Delivered(front)
-    before = Part(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
-    after = almost.with_part(before, datetime(2024, 3, 17, tzinfo=UTC), SCOPE)
-    assert after == Delivered(bookmark, Ahead(date(2024, 3, 16), front))
+    last = DateRange(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
+    assert almost.with_range(last, datetime(2024, 3, 17, tzinfo=UTC), SCOPE) == DeliveredDays(front)
+    before = DateRange(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
+    after = almost.with_range(before, datetime(2024, 3, 17, tzinfo=UTC), SCOPE)
+    assert after == DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 16), front))
 
 
 def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
     front = datetime(2024, 6, 29, 9, tzinfo=UTC)
-    halfway = Delivered(ahead=Ahead(date(2024, 5, 10), front))
-    some = Part(Window(START, date(2024, 5, 8)))
-    assert halfway.with_part(some, datetime(2024, 5, 9, tzinfo=UTC), SCOPE) == Delivered(
+    halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), front))
+    some = DateRange(Window(START, date(2024, 5, 8)))
+    assert halfway.with_range(some, datetime(2024, 5, 9, tzinfo=UTC), SCOPE) == DeliveredDays(
         datetime(2024, 5, 9, tzinfo=UTC), halfway.ahead
     )
-    all_of_it = Part(Window(START, date(2024, 5, 9)))
-    assert halfway.with_part(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SCOPE) == Delivered(front)
+    all_of_it = DateRange(Window(START, date(2024, 5, 9)))
+    assert halfway.with_range(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SCOPE) == DeliveredDays(front)
 
 
 def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
     state: dict[str, Any] = {}
-    ahead = Ahead(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC))
-    write_bookmark(state, Delivered(), Delivered(ahead=ahead))
+    ahead = NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC))
+    write_bookmark(state, DeliveredDays(), DeliveredDays(ahead=ahead))
     assert state == {
         "replication_key": "event_time",
         "ahead": {"from_date": "2024-05-10", "before": "2024-06-29T09:00:00+00:00"},
     }
-    assert read_bookmark(state) == Delivered(ahead=ahead)
+    assert read_bookmark(state) == DeliveredDays(ahead=ahead)
 
 
 def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
     before, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
-    part = Part(Window(START, date(2024, 6, 29)), Processed(None, front))
-    assert sorted(Delivered().with_part(part, front, SCOPE).ingested) == [date(2024, 6, day) for day in range(24, 30)]
+    date_range = DateRange(Window(START, date(2024, 6, 29)), ProcessingTimeFilter(None, front))
+    assert sorted(DeliveredDays().with_range(date_range, front, SCOPE).ingested) == [
+        date(2024, 6, day) for day in range(24, 30)
+    ]
     days = {START + timedelta(days=number): front for number in range(121)}
-    halfway = Delivered(before, Ahead(date(2024, 6, 28), front), days)
-    after = halfway.with_part(Part(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SCOPE)
+    halfway = DeliveredDays(before, NewestFirstBlock(date(2024, 6, 28), front), days)
+    after = halfway.with_range(DateRange(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SCOPE)
     assert sorted(day for day in after.ingested if day >= date(2024, 6, 20)) == [
         date(2024, 6, day) for day in range(24, 30)
     ]
@@ -386,7 +401,7 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, 13): new, date(2024, 3, 14): new, date(2024, 3, 15): old, date(2024, 3, 17): old}
     state: dict[str, Any] = {}
-    write_bookmark(state, Delivered(), Delivered(old, ingested=days))
+    write_bookmark(state, DeliveredDays(), DeliveredDays(old, ingested=days))
     assert state == {
         "replication_key": "event_time",
         "replication_key_value": "2024-03-18T08:00:00+00:00",
@@ -396,14 +411,14 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
             {"from_date": "2024-03-17", "to_date": "2024-03-17", "before": "2024-03-18T08:00:00+00:00"},
         ],
     }
-    assert read_bookmark(state) == Delivered(old, ingested=days)
+    assert read_bookmark(state) == DeliveredDays(old, ingested=days)
 
 
 def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
-    part = Part(Window(START, date(2024, 3, 2)))
-    delivered = Delivered().with_part(part, datetime(2024, 3, 3, tzinfo=UTC), SCOPE)
+    date_range = DateRange(Window(START, date(2024, 3, 2)))
+    delivered = DeliveredDays().with_range(date_range, datetime(2024, 3, 3, tzinfo=UTC), SCOPE)
     state: dict[str, Any] = {}
-    write_bookmark(state, Delivered(), delivered)
+    write_bookmark(state, DeliveredDays(), delivered)
     assert state == {"replication_key": "event_time", "replication_key_value": "2024-03-03T00:00:00+00:00"}
 
 

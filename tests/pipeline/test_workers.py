@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.delivery.spooled_chunk import Portion
+from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
 from tap_mixpanel_stream.pipeline.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ class Upper:
     refused: bytes = b"refused\n"
     deadly: bytes = b"deadly\n"
 
-    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+    def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
         for block in blocks:
             if block == self.refused:
                 raise BadBlockError("refused", os.getpid())
             if block == self.deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
-            (portion.aside if block == b"aside\n" else portion.lines).write(block.upper())
-            portion.records += block.count(b"\n")
-            portion.unpacked += len(block)
-        portion.complete()
+            (chunk.rejected_lines if block == b"aside\n" else chunk.lines).write(block.upper())
+            chunk.records += block.count(b"\n")
+            chunk.decompressed_bytes += len(block)
+        chunk.complete()
 
 
 def children() -> set[str]:
@@ -61,20 +61,20 @@ def before() -> Iterator[set[str]]:
     assert children() == children_before
 
 
-def filled(workers: Workers, blocks: Iterable[bytes]) -> Portion:
+def filled(workers: Workers, blocks: Iterable[bytes]) -> SpooledChunk:
     with contextlib.ExitStack() as unless_filled:
-        portion = unless_filled.enter_context(Portion())
-        workers.fill(Upper(), blocks, portion)
+        chunk = unless_filled.enter_context(SpooledChunk())
+        workers.fill(Upper(), blocks, chunk)
         unless_filled.pop_all()
-    return portion
+    return chunk
 
 
 def test_a_worker_fills_a_portion_as_it_would_be_filled_here() -> None:
-    with Workers(1) as workers, Portion() as here:
+    with Workers(1) as workers, SpooledChunk() as here:
         Upper()(BLOCKS, here)
         with filled(workers, BLOCKS) as there:
             assert b"".join(there.lines.blocks()) == b"".join(here.lines.blocks())
-            assert b"".join(there.aside.blocks()) == b"ASIDE\n"
+            assert b"".join(there.rejected_lines.blocks()) == b"ASIDE\n"
             assert there.counts == here.counts
 
 
@@ -117,8 +117,8 @@ def test_an_error_in_a_worker_is_raised_here_at_once_and_the_next_body_gets_anot
         with pytest.raises(BadBlockError) as raised:
             filled(workers, endless())
         assert raised.value.args[1] != os.getpid()
-        with filled(workers, BLOCKS) as portion:
-            assert portion.records == 4
+        with filled(workers, BLOCKS) as chunk:
+            assert chunk.records == 4
 
 
 def test_a_body_that_breaks_off_leaves_no_worker_that_takes_its_rest_for_another() -> None:
@@ -129,8 +129,8 @@ def test_a_body_that_breaks_off_leaves_no_worker_that_takes_its_rest_for_another
     with Workers(1) as workers:
         with pytest.raises(ConnectionAbortedError):
             filled(workers, breaks_off())
-        with filled(workers, BLOCKS) as portion:
-            assert portion.records == 4
+        with filled(workers, BLOCKS) as chunk:
+            assert chunk.records == 4
 
 
 def test_a_worker_that_dies_is_an_error_that_says_how() -> None:
@@ -158,8 +158,8 @@ def test_stop_ends_the_workers_that_are_busy() -> None:
     with Workers(1) as workers:
         timer = threading.Timer(1.0, workers.stop)
         timer.start()
-        with pytest.raises(WorkerLostError, match="SIGKILL"), Portion() as portion:
-            workers.fill(Forever(), iter([b"one\n"]), portion)
+        with pytest.raises(WorkerLostError, match="SIGKILL"), SpooledChunk() as chunk:
+            workers.fill(Forever(), iter([b"one\n"]), chunk)
         timer.join()
 
 
@@ -167,7 +167,7 @@ def test_stop_ends_the_workers_that_are_busy() -> None:
 class Forever:
     """Never comes to an end."""
 
-    def __call__(self, blocks: Iterable[bytes], portion: Portion) -> None:
+    def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
         for block in blocks:
-            portion.lines.write(block)
+            chunk.lines.write(block)
         time.sleep(60)

@@ -7,9 +7,9 @@ import pytest
 
 from tap_mixpanel_stream.records import BARE
 from tap_mixpanel_stream.records.errors import BadRow
-from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, OBJECTS, TEXT, FlatShape, Row
+from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, OBJECTS, TEXT, ReportSchema, Row
 
-SHAPE = FlatShape(
+SHAPE = ReportSchema(
     {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), lifted=("user",)
 )
 

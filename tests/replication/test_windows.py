@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.mixpanel.export import Processed
+from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
 from tap_mixpanel_stream.replication.windows import (
     LARGE,
     MIB,
     MOST_DAYS,
-    Part,
-    Plan,
+    DateRange,
     Window,
+    WindowPlanner,
     bookmark_text,
     end_instant,
     first_day,
@@ -40,33 +40,35 @@ DAYS = st.dates(date(2005, 1, 1), date(2030, 12, 31))
 MOMENTS = st.datetimes(datetime(2005, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-def plan_of(first: date, last: date, window_days: int | None = None) -> Plan:
-    return Plan([Part(Window(first, last))], window_days)
+def plan_of(first: date, last: date, window_days: int | None = None) -> WindowPlanner:
+    return WindowPlanner([DateRange(Window(first, last))], window_days)
 
 
-def following(plan: Plan) -> Part:
-    part = plan.next()
-    assert part
-    return part
+def following(planner: WindowPlanner) -> DateRange:
+    date_range = planner.next()
+    assert date_range
+    return date_range
 
 
-def all_windows(plan: Plan, bytes_a_day: float, in_flight: int = 1, cut_from: float = math.inf) -> list[Window]:
+def all_windows(
+    planner: WindowPlanner, bytes_a_day: float, in_flight: int = 1, cut_from: float = math.inf
+) -> list[Window]:
     """All windows of a plan, of days that are alike, where Mixpanel cuts off what is larger than `cut_from`."""
     windows: list[Window] = []
-    flying: list[Part] = []
+    flying: list[DateRange] = []
     while True:
-        while len(flying) < in_flight and (part := plan.next()):
-            flying.append(part)
-            windows.append(part.window)
+        while len(flying) < in_flight and (date_range := planner.next()):
+            flying.append(date_range)
+            windows.append(date_range.window)
         if not flying:
             return windows
         done = flying.pop(0)
         size = int(bytes_a_day * done.window.days)
         if size > cut_from and done.window.days > 1:
-            plan.report(done, 0, was_cut=True)
-            plan.report_cut(size)
+            planner.report(done, 0, was_cut=True)
+            planner.report_cut(size)
         else:
-            plan.report(done, size)
+            planner.report(done, size)
 
 
 def test_a_window_shows_its_days() -> None:
@@ -105,13 +107,13 @@ def test_windows_of_a_large_project_stay_small() -> None:
 
 
 def test_a_cut_window_shortens_the_next_ones() -> None:
-    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
+    planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
     for _ in range(5):
-        plan.report(following(plan), 0)
-    cut = following(plan)
+        planner.report(following(planner), 0)
+    cut = following(planner)
     assert cut.window.days == 32
-    plan.report(cut, 0, was_cut=True)
-    assert following(plan).window.days == 16
+    planner.report(cut, 0, was_cut=True)
+    assert following(planner).window.days == 16
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -125,52 +127,56 @@ def test_windows_do_not_grow_again_to_where_they_were_cut(a_day: int, cut_from: 
 
 
 def test_passing_trouble_with_a_small_window_leaves_no_mark() -> None:
-    plan = plan_of(date(2022, 1, 1), date(2024, 12, 31))
-    following(plan)
-    plan.report(following(plan), 0, was_cut=True)
-    plan.report_cut(3 * MIB)
-    assert len(all_windows(plan, 500_000)) <= 40
+    planner = plan_of(date(2022, 1, 1), date(2024, 12, 31))
+    following(planner)
+    planner.report(following(planner), 0, was_cut=True)
+    planner.report_cut(3 * MIB)
+    assert len(all_windows(planner, 500_000)) <= 40
 
 
 def test_late_rows_of_days_that_were_read_say_nothing_about_days_that_were_not() -> None:
     before = datetime(2024, 3, 1, tzinfo=UTC)
-    read = Part(Window(date(2024, 1, 1), date(2024, 1, 31)), Processed(before - timedelta(days=30), before))
-    plan = Plan([read, Part(Window(date(2024, 2, 1), date(2024, 2, 29)), Processed(None, before))])
-    while (part := following(plan)).is_update:
-        plan.report(part, 0)
-    assert part.window == Window(date(2024, 2, 1), date(2024, 2, 1))
+    read = DateRange(
+        Window(date(2024, 1, 1), date(2024, 1, 31)), ProcessingTimeFilter(before - timedelta(days=30), before)
+    )
+    planner = WindowPlanner(
+        [read, DateRange(Window(date(2024, 2, 1), date(2024, 2, 29)), ProcessingTimeFilter(None, before))]
+    )
+    while (date_range := following(planner)).is_update:
+        planner.report(date_range, 0)
+    assert date_range.window == Window(date(2024, 2, 1), date(2024, 2, 1))
 
 
 def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> None:
-    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
-    first = following(plan)
+    planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
+    first = following(planner)
     for _ in range(3):
-        plan.report(following(plan), 0)
-    plan.report(first, 20 * MIB)
-    assert following(plan).window.days == 8
+        planner.report(following(planner), 0)
+    planner.report(first, 20 * MIB)
+    assert following(planner).window.days == 8
 
 
 def test_a_late_report_of_a_short_cut_window_counts() -> None:
-    plan = plan_of(date(2024, 1, 1), date(2024, 12, 31))
-    first, second = following(plan), following(plan)
-    plan.report(second, 0)
-    plan.report(first, 0, was_cut=True)
-    assert following(plan).window.days == 1
+    planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
+    first, second = following(planner), following(planner)
+    planner.report(second, 0)
+    planner.report(first, 0, was_cut=True)
+    assert following(planner).window.days == 1
 
 
 def test_a_fixed_length_is_kept() -> None:
-    plan = plan_of(date(2024, 1, 1), date(2024, 1, 31), 10)
-    assert [window.days for window in all_windows(plan, 1000 * MIB)] == [10, 10, 10, 1]
+    planner = plan_of(date(2024, 1, 1), date(2024, 1, 31), 10)
+    assert [window.days for window in all_windows(planner, 1000 * MIB)] == [10, 10, 10, 1]
 
 
 def test_no_days_no_windows() -> None:
-    assert Plan([]).next() is None
+    assert WindowPlanner([]).next() is None
 
 
 def test_no_window_reaches_over_the_end_of_a_part() -> None:
     days = [Window(date(2024, 1, 1), date(2024, 1, 3)), Window(date(2024, 1, 4), date(2024, 1, 20))]
-    plan = Plan([Part(window) for window in days])
-    assert [str(window) for window in all_windows(plan, 0)] == [
+    planner = WindowPlanner([DateRange(window) for window in days])
+    assert [str(window) for window in all_windows(planner, 0)] == [
         "2024-01-01",
         "2024-01-02..2024-01-03",
         "2024-01-04..2024-01-07",
@@ -181,17 +187,17 @@ def test_no_window_reaches_over_the_end_of_a_part() -> None:
 
 @given(first=DAYS, length=st.integers(2, 400), backwards=st.booleans())
 def test_halves_tile_their_window(first: date, length: int, backwards: bool) -> None:
-    part = Part(Window(first, first + timedelta(days=length - 1)), backwards=backwards)
-    halves = [half.window for half in part.halves()]
+    date_range = DateRange(Window(first, first + timedelta(days=length - 1)), backwards=backwards)
+    halves = [half.window for half in date_range.halves()]
     assert 0 <= halves[1].days - halves[0].days <= 1
     older, newer = reversed(halves) if backwards else halves
-    assert (older.first, newer.last) == (part.window.first, part.window.last)
+    assert (older.first, newer.last) == (date_range.window.first, date_range.window.last)
     assert newer.first == older.last + timedelta(days=1)
 
 
 def test_backwards_the_last_days_come_first() -> None:
-    whole = Part(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
-    assert [str(window) for window in all_windows(Plan([whole]), 0)] == [
+    whole = DateRange(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
+    assert [str(window) for window in all_windows(WindowPlanner([whole]), 0)] == [
         "2024-01-20",
         "2024-01-18..2024-01-19",
         "2024-01-14..2024-01-17",
@@ -201,15 +207,15 @@ def test_backwards_the_last_days_come_first() -> None:
 
 
 def test_a_plan_that_was_ended_has_no_more_windows() -> None:
-    plan = plan_of(date(2024, 1, 1), date(2024, 1, 31))
-    following(plan)
-    plan.end()
-    assert plan.next() is None
+    planner = plan_of(date(2024, 1, 1), date(2024, 1, 31))
+    following(planner)
+    planner.end()
+    assert planner.next() is None
 
 
 def test_a_day_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
-        Part(Window(date(2024, 1, 1), date(2024, 1, 1))).halves()
+        DateRange(Window(date(2024, 1, 1), date(2024, 1, 1))).halves()
 
 
 @pytest.mark.parametrize(

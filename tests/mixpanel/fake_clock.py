@@ -10,7 +10,7 @@ from tap_mixpanel_stream.mixpanel.clock import Clock
 START = datetime(2024, 1, 16, 9, 30, tzinfo=UTC)
 
 
-class TurnedClock(Clock):
+class FakeClock(Clock):
     def __init__(self, start: datetime = START) -> None:
         super().__init__()
         self._start = start

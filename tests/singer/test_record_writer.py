@@ -10,7 +10,7 @@ from singer_sdk.singerlib import RecordMessage, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 
 from tap_mixpanel_stream.delivery.stdout import Stdout
-from tap_mixpanel_stream.streams.record_writer import WAITING, LineWriter, decoded, encoded
+from tap_mixpanel_stream.streams.record_writer import WAITING, LineWriter, decode_records, encode_record
 
 leaves = st.one_of(
     st.none(),
@@ -26,17 +26,17 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
 def test_records_are_written_with_the_values_that_the_sdk_writes(record: dict[str, Any]) -> None:
-    assert json.loads(encoded(record)) == json.loads(serialize_json(record))
+    assert json.loads(encode_record(record)) == json.loads(serialize_json(record))
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
 def test_lines_are_read_as_json_reads_them(record: dict[str, Any]) -> None:
-    assert list(decoded([json.dumps(record).encode() + b"\n"])) == [record]
+    assert list(decode_records([json.dumps(record).encode() + b"\n"])) == [record]
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", str(2**70), "0." + "3" * 400, "1" * 300])
 def test_numbers_beyond_a_double_are_read_as_json_reads_them(number: str) -> None:
-    assert list(decoded([f'{{"n":{number}}}\n'.encode()])) == [{"n": json.loads(number)}]
+    assert list(decode_records([f'{{"n":{number}}}\n'.encode()])) == [{"n": json.loads(number)}]
 
 
 class Kept(Stdout):

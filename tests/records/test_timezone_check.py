@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, Judgement, ZoneCheck, offset_text
+from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, Judgement, TimezoneCheck, offset_text
 
 WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
@@ -60,7 +60,7 @@ def skewed(rng: random.Random, begin: datetime) -> bytes:
 
 
 def judged(setting: ZoneInfo, lines: list[bytes]) -> Judgement:
-    check = ZoneCheck()
+    check = TimezoneCheck()
     check.look(lines)
     return check.judgement(setting)
 
@@ -105,7 +105,7 @@ def test_with_every_second_event_late_nothing_is_said(stored_in: ZoneInfo, seed:
 
 @given(st.lists(st.binary(max_size=30)))
 def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
-    check = ZoneCheck()
+    check = TimezoneCheck()
     check.look(lines)
     assert check.judgement(UTC_ZONE) == Judgement(UTC_ZONE, 0, (), None)
 
@@ -155,7 +155,7 @@ def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_i
 
 
 def test_it_is_told_once() -> None:
-    check = ZoneCheck()
+    check = TimezoneCheck()
     assert check.news(UTC_ZONE) is None
     check.look([event(1641992405, 1641988800000)])
     assert check.news(UTC_ZONE) is None
@@ -193,7 +193,7 @@ def test_imported_rows_neither_show_an_offset_nor_hide_one(seed: int, begin: dat
 
 def test_a_setting_that_is_not_set_is_utc_and_says_so() -> None:
     line = event(1641992405, 1641988800000)
-    check = ZoneCheck()
+    check = TimezoneCheck()
     check.look([line] * ENOUGH_ROWS)
     text = str(check.judgement(None))
     assert text.startswith("project_timezone is not set, but 50 of 50")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.delivery.rejected_lines import AsideError, set_aside
+from tap_mixpanel_stream.delivery.rejected_lines import RejectedLinesError, write_rejected_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ def test_lines_are_appended_and_on_the_disk_afterwards(tmp_path: Path, monkeypat
     file = tmp_path / "aside"
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(file.read_bytes()))
-    set_aside(file, [b"1\n2\n", b"3\n"])
-    set_aside(file, [b"4\n"])
+    write_rejected_lines(file, [b"1\n2\n", b"3\n"])
+    write_rejected_lines(file, [b"4\n"])
     assert synced == [b"1\n2\n3\n", b"1\n2\n3\n4\n"]
 
 
@@ -35,27 +35,27 @@ def test_whatever_comes_in_between_the_file_is_as_it_was(tmp_path: Path, error: 
         raise error(28, "No space left on device")
 
     file = tmp_path / "aside"
-    set_aside(file, [b"1\n"])
-    with pytest.raises(AsideError if error is OSError else error):
-        set_aside(file, lines())
+    write_rejected_lines(file, [b"1\n"])
+    with pytest.raises(RejectedLinesError if error is OSError else error):
+        write_rejected_lines(file, lines())
     assert file.read_bytes() == b"1\n"
 
 
 def test_a_line_that_was_cut_by_a_kill_stays_a_line_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "aside"
     file.write_bytes(b"1\nhalf a li")
-    set_aside(file, [b"half a line\n"])
+    write_rejected_lines(file, [b"half a line\n"])
     assert file.read_bytes() == b"1\nhalf a li\nhalf a line\n"
 
 
 def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_the_lines(tmp_path: Path) -> None:
     file = tmp_path / "aside"
-    set_aside(file, [b"1\n"])
+    write_rejected_lines(file, [b"1\n"])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(AsideError, match=rf"^{file} cannot be written: File too large$"):
-            set_aside(file, [b"2\n" * 400, b"3\n" * 400])
+        with pytest.raises(RejectedLinesError, match=rf"^{file} cannot be written: File too large$"):
+            write_rejected_lines(file, [b"2\n" * 400, b"3\n" * 400])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert file.read_bytes() == b"1\n"
@@ -63,7 +63,7 @@ def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_th
 
 def test_a_new_file_belongs_to_its_owner(tmp_path: Path) -> None:
     """Rejected lines hold users' data: nobody else can read a new file."""
-    set_aside(tmp_path / "aside", [b"1\n"])
+    write_rejected_lines(tmp_path / "aside", [b"1\n"])
     assert stat.S_IMODE((tmp_path / "aside").stat().st_mode) == 0o600
 
 
@@ -71,17 +71,17 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
     """A device, a folder and a pipe without a reader are refused at once."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(AsideError, match=f"^{path} is not a regular file$"):
-            set_aside(path, [b"1\n"])
-    with pytest.raises(AsideError, match=f"^{tmp_path} cannot be written: Is a directory$"):
-        set_aside(tmp_path, [b"1\n"])
+        with pytest.raises(RejectedLinesError, match=f"^{path} is not a regular file$"):
+            write_rejected_lines(path, [b"1\n"])
+    with pytest.raises(RejectedLinesError, match=f"^{tmp_path} cannot be written: Is a directory$"):
+        write_rejected_lines(tmp_path, [b"1\n"])
 
 
 def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
     """Under whatever name: rejected lines in stdout would not be Singer messages."""
     script = (
-        "from pathlib import Path; from tap_mixpanel_stream.delivery.rejected_lines import set_aside; "
-        "set_aside(Path('/dev/stdout'), [b'1\\n'])"
+        "from pathlib import Path; from tap_mixpanel_stream.delivery.rejected_lines import write_rejected_lines; "
+        "write_rejected_lines(Path('/dev/stdout'), [b'1\\n'])"
     )
     with (tmp_path / "messages").open("wb") as stdout:
         done = subprocess.run([sys.executable, "-c", script], stdout=stdout, stderr=subprocess.PIPE, check=False)
@@ -102,9 +102,9 @@ def test_an_interrupted_writer_takes_no_lines_of_another(tmp_path: Path) -> None
 
     def first() -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            set_aside(file, interrupted())
+            write_rejected_lines(file, interrupted())
 
-    threads = [threading.Thread(target=first), threading.Thread(target=set_aside, args=(file, [b"kept\n"]))]
+    threads = [threading.Thread(target=first), threading.Thread(target=write_rejected_lines, args=(file, [b"kept\n"]))]
     threads[0].start()
     begun.wait(10)
     threads[1].start()

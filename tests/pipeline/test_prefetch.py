@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.pipeline.prefetch import in_order
+from tap_mixpanel_stream.pipeline.prefetch import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ def ordered(
     jobs: Iterable[int], work: Callable[[int], Result], ahead: int = 2, stop: Callable[[], None] = nothing
 ) -> Iterator[Iterator[Result]]:
     before = threading.active_count()
-    with in_order(iter(jobs), work, ahead=ahead, look_around=nothing, stop=stop) as results:
+    with prefetch(iter(jobs), work, ahead=ahead, on_poll=nothing, stop=stop) as results:
         yield results
     assert threading.active_count() == before, "a thread has outlived the run"
 
@@ -118,7 +118,7 @@ def test_a_waiting_run_looks_around_and_can_be_ended_by_what_it_sees() -> None:
 
     with (
         pytest.raises(BrokenPipeError),
-        in_order(iter([1]), work, ahead=1, look_around=target_is_gone, stop=stopped.set) as results,
+        prefetch(iter([1]), work, ahead=1, on_poll=target_is_gone, stop=stopped.set) as results,
     ):
         next(results)
 
@@ -142,7 +142,7 @@ def test_all_workers_together_may_take_a_few_seconds_to_end() -> None:
     begin = time.monotonic()
     with (
         contextlib.suppress(ValueError),
-        in_order(iter(range(4)), work, ahead=4, look_around=fail, stop=nothing) as done,
+        prefetch(iter(range(4)), work, ahead=4, on_poll=fail, stop=nothing) as done,
     ):
         list(done)
     assert time.monotonic() - begin < 5

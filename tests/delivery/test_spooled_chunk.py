@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
-from tap_mixpanel_stream.delivery.spooled_chunk import Portion
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY, SpoolError
+from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
 
 
 def test_a_portion_is_complete_only_if_its_last_byte_has_room_too() -> None:
@@ -14,12 +14,12 @@ def test_a_portion_is_complete_only_if_its_last_byte_has_room_too() -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Room for the large block, and not for the line that then waits in a buffer.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(block), before[1]))
-    portion = Portion()
+    chunk = SpooledChunk()
     try:
-        portion.lines.write(block)
-        portion.lines.write(lines)
+        chunk.lines.write(block)
+        chunk.lines.write(lines)
         with pytest.raises(SpoolError, match="TMPDIR"):
-            portion.complete()
-        portion.close()
+            chunk.complete()
+        chunk.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

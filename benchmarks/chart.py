@@ -1,28 +1,29 @@
-"""The page's pictures."""
+"""The page's pictures. matplotlib draws them in an environment of its own, so that the tap's environment stays small.
+
+PYTHON_WITH_MATPLOTLIB -m benchmarks.chart comparison < DATA.json
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-
-from .environments import ROOT
+from .environments import ROOT, NotInstalledError, python_with
+from .report import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from matplotlib.axes import Axes
+    from .comparison import Result
+    from .growth import Growth
 
-    from .growth import Growth, Step
-    from .races import Result
+    Rows = list[dict[str, Any]]
 
-RACES = ROOT / "docs" / "benchmarks-races.png"
+COMPARISON = ROOT / "docs" / "benchmarks-comparison.png"
 GROWTH = ROOT / "docs" / "benchmarks-growth.png"
-
-# Into files, whatever screen there is.
-mpl.use("agg")
 
 _OURS, _PEER, _OTHER = "#2f6db5", "#c2703d", "#8a8f98"
 _STYLE = {
@@ -35,59 +36,93 @@ _STYLE = {
 }
 
 
-def races(results: Sequence[Result], path: Path = RACES) -> None:
-    """Draw what an event costs each contender: bars on a logarithmic scale, the cheapest on top."""
-    shown = sorted((result for result in results if not result.failure and result.cpu > 0), key=lambda each: -each.cpu)
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(8, 0.9 + 0.29 * len(shown)), layout="constrained")
-        bars = axes.barh(
-            [result.contender.name.replace("`", "") for result in shown],
-            [result.cpu * 1e6 for result in shown],
-            color=[_colour(result) for result in shown],
-            height=0.7,
-        )
-        axes.bar_label(bars, [_label(result.cpu * 1e6) for result in shown], padding=4)
-        axes.set_xscale("log")
-        axes.margins(x=0.12, y=0.01)
-        axes.xaxis.set_major_formatter("{x:,g}")
-        axes.set_xlabel("CPU of one event, µs, on a logarithmic scale")
-        axes.grid(axis="x", linewidth=0.4)
-        axes.set_axisbelow(True)
-        kinds = (("this tap", _OURS), ("other programs", _PEER), ("unpacking alone", _OTHER))
-        axes.legend([plt.Rectangle((0, 0), 1, 1, color=colour) for _, colour in kinds], [name for name, _ in kinds])
-        figure.savefig(path)
-        plt.close(figure)
+def comparison(results: Sequence[Result]) -> None:
+    """Draw the CPU of an event for each program."""
+    rows = [
+        {"name": result.program.name.replace("`", ""), "cpu": result.cpu, "colour": _colour(result)}
+        for result in results
+        if not result.failure and result.cpu > 0
+    ]
+    _draw("comparison", rows)
 
 
-def growth(grown: Growth, path: Path = GROWTH) -> None:
-    """Draw cost and memory as the events become more: flat lines are what is wanted."""
-    with plt.rc_context(_STYLE):
-        figure, (cpu, memory) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
-        _lines(cpu, grown, "CPU of one event, µs", lambda step: step.cpu * 1e6)
-        _lines(memory, grown, "memory at its peak, MB", lambda step: step.memory / 1e6)
-        cpu.legend(loc="lower right")
-        figure.savefig(path)
-        plt.close(figure)
+def growth(grown: Growth) -> None:
+    """Draw CPU and memory against the number of events. Flat lines are the aim."""
+    _draw("growth", [asdict(step) for step in grown.steps])
 
 
-def _lines(axes: Axes, grown: Growth, title: str, value: Callable[[Step], float]) -> None:
+def _colour(result: Result) -> str:
+    if result.program.is_ours:
+        return _OURS
+    return _OTHER if result.program.name.startswith("`") else _PEER
+
+
+def _draw(kind: str, rows: Rows) -> None:
+    try:
+        command = [str(python_with("matplotlib")), "-m", "benchmarks.chart", kind]
+    except NotInstalledError as failure:
+        progress(f"the old picture stays: {failure}")
+        return
+    subprocess.run(command, input=json.dumps(rows), text=True, cwd=ROOT, check=True)
+
+
+# --- With matplotlib -------------------------------------------------------------------------------------------------
+
+
+def _comparison(plt: Any, rows: Rows) -> None:
+    """Bars on a logarithmic scale, the cheapest at the bottom."""
+    rows.sort(key=lambda row: -row["cpu"])
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.29 * len(rows)), layout="constrained")
+    micros = [row["cpu"] * 1e6 for row in rows]
+    bars = axes.barh([row["name"] for row in rows], micros, color=[row["colour"] for row in rows], height=0.7)
+    axes.bar_label(bars, [_label(number) for number in micros], padding=4)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.01)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("CPU of one event, µs, on a logarithmic scale")
+    axes.grid(axis="x", linewidth=0.4)
+    axes.set_axisbelow(True)
+    kinds = {"this tap": _OURS, "other programs": _PEER, "decompression alone": _OTHER}
+    axes.legend([plt.Rectangle((0, 0), 1, 1, color=colour) for colour in kinds.values()], list(kinds))
+    figure.savefig(COMPARISON)
+
+
+def _growth(plt: Any, rows: Rows) -> None:
+    figure, (cpu, memory) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    _lines(cpu, rows, "CPU of one event, µs", lambda row: row["cpu"] * 1e6)
+    _lines(memory, rows, "peak memory, MB", lambda row: row["memory"] / 1e6)
+    cpu.legend(loc="lower right")
+    figure.savefig(GROWTH)
+
+
+def _lines(axes: Any, rows: Rows, title: str, value: Callable[[dict[str, Any]], float]) -> None:
     for shape, colour in (("normalized", _OURS), ("raw", _PEER)):
-        steps = [step for step in grown.steps if step.shape == shape]
-        axes.plot([step.events for step in steps], [value(step) for step in steps], "o-", color=colour, label=shape)
+        steps = [row for row in rows if row["shape"] == shape]
+        axes.plot([row["events"] for row in steps], [value(row) for row in steps], "o-", color=colour, label=shape)
     axes.set_title(title)
     axes.set_xscale("log")
-    axes.set_xticks(sorted({step.events for step in grown.steps}))
+    axes.set_xticks(sorted({row["events"] for row in rows}))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_ylim(0, 1.2 * max(map(value, grown.steps)))
+    axes.set_ylim(0, 1.2 * max(map(value, rows)))
     axes.set_xlabel("events")
     axes.grid(linewidth=0.4)
 
 
-def _colour(result: Result) -> str:
-    if result.contender.is_ours:
-        return _OURS
-    return _OTHER if result.contender.name.startswith("`") else _PEER
-
-
 def _label(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"  # noqa: PLR2004
+
+
+def main() -> None:
+    """Draw the picture named on the command line from the rows on stdin."""
+    import matplotlib as mpl  # noqa: PLC0415 - only in matplotlib's own environment
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    # Into files, whatever screen there is.
+    mpl.use("agg")
+    pictures = {"comparison": _comparison, "growth": _growth}
+    with plt.rc_context(_STYLE):
+        pictures[sys.argv[1]](plt, json.load(sys.stdin))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .contenders import IGZIP
 from .environments import ROOT
+from .programs import IGZIP
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The events that all contenders get: ten different days, again and again.
+"""The events that all programs get: ten different days, again and again.
 
 A day has 2000 events of about 1 KB and 33 properties, made by the emulator's `SyntheticProject`: late events, merged
 identities, missing insert ids, numbers as distinct ids. Ten days are made and packed as Mixpanel does, by gzip at level

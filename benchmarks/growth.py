@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .contenders import Task, ours
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
 from .processes import run
-from .saying import say
+from .programs import Task, ours
+from .report import progress
 from .serving import serving
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _steps(site: Site, shape: str, sizes: Sequence[int], window_days: int) -> li
     start, _ = _cost(site, shape, _START, window_days)
     steps = []
     for events in sizes:
-        say(f"growth: {events:,} events, {shape}, in windows of {window_days} days")
+        progress(f"growth: {events:,} events, {shape}, in windows of {window_days} days")
         cpu, memory = _cost(site, shape, events, window_days)
         windows = -(-events // (window_days * EVENTS_A_DAY))
         steps.append(Step(shape, events, windows, (cpu - start) / (events - _START), memory))
@@ -97,10 +97,10 @@ def _steps(site: Site, shape: str, sizes: Sequence[int], window_days: int) -> li
 
 def _cost(site: Site, shape: str, events: int, window_days: int) -> tuple[float, int]:
     """Return seconds of CPU and bytes of memory: the medians of several runs, where these are short."""
-    contender = ours(shape, raw=SHAPES[shape], window_days=window_days)
+    program = ours(shape, raw=SHAPES[shape], window_days=window_days)
     costs = []
     for _ in range(_SHORT_RUNS if events <= _SHORT else 1):
         with tempfile.TemporaryDirectory() as folder:
             task = Task(site, FIRST_DAY, last_day_of(events), Path(), Path(), Path(folder))
-            costs.append(run(contender.command(task), limit=_LIMIT))
+            costs.append(run(program.command(task), limit=_LIMIT))
     return median(cost.cpu for cost in costs), int(median(cost.memory for cost in costs))

@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 # Linux: the number of the clock that shows another process's CPU time is made from the process's own.
 _CPU_CLOCK = 2
 
-# Nothing of the surroundings must reach a contender: no settings, no proxies.
+# Nothing of the surroundings must reach a program: no settings, no proxies.
 _ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()

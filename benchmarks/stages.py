@@ -27,10 +27,10 @@ from tap_mixpanel_stream.pipeline.conversion import Conversion
 from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
 from tap_mixpanel_stream.records.events import is_utf8
 
-from .contenders import GZIP, Task, ours
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
 from .processes import emptied_pipe, run
-from .saying import say
+from .programs import GZIP, Task, ours
+from .report import progress
 from .serving import serving
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_stream.records import BadLine
     from tap_mixpanel_stream.records.events import EventConverter
 
-    from .contenders import Contender
+    from .programs import Program
     from .serving import Site
 
 EVENTS, ROUNDS = 60_000, 5
@@ -73,7 +73,7 @@ def time_stages(*, quick: bool) -> list[Stage]:
     with ExitStack() as stack:
         bench = _Bench(stack.enter_context(serving()), Path(stack.enter_context(tempfile.TemporaryDirectory())), events)
         for number in range(rounds):
-            say(f"stages: round {number + 1}")
+            progress(f"stages: round {number + 1}")
             measure = bench.command(GZIP)
             for key, stage in bench.stages().items():
                 cpu = stage()
@@ -112,14 +112,14 @@ class _Bench:
             }
         return stages
 
-    def command(self, contender: Contender) -> float:
-        """Run a command over all of it and over little, as in the races."""
-        small, large = (self._run(contender, amount) for amount in (EVENTS_A_DAY, self._events))
+    def command(self, program: Program) -> float:
+        """Run a command over all of it and over little, as in the comparison."""
+        small, large = (self._run(program, amount) for amount in (EVENTS_A_DAY, self._events))
         return (large - small) / (self._events - EVENTS_A_DAY)
 
-    def _run(self, contender: Contender, amount: int) -> float:
+    def _run(self, program: Program, amount: int) -> float:
         task = Task(self._site, FIRST_DAY, last_day_of(amount), self._bodies[amount], Path(), self._folder)
-        return run(contender.command(task)).cpu
+        return run(program.command(task)).cpu
 
     def _timed(self, stage: Callable[..., None], *arguments: bool) -> float:
         began = time.process_time()

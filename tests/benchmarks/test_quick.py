@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import _FULL
-from benchmarks.contenders import OBVIOUS, OURS
+from benchmarks.programs import OBVIOUS, OURS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
@@ -57,16 +57,16 @@ def test_all_parts_run(hurried: Hurried) -> None:
     assert "did not run" not in "".join(hurried.said.values()), hurried.complained
 
 
-def test_every_way_of_the_tap_takes_part_in_the_races(hurried: Hurried) -> None:
-    names = [contender.name for contender in (*OURS, *OBVIOUS)]
+def test_every_way_of_the_tap_is_in_the_comparison(hurried: Hurried) -> None:
+    names = [program.name for program in (*OURS, *OBVIOUS)]
     assert len(names) > 10
-    assert [name for name in names if f"{name} |" not in hurried.said["races"]] == []
+    assert [name for name in names if f"{name} |" not in hurried.said["comparison"]] == []
 
 
 def test_the_tap_loses_nothing(hurried: Hurried) -> None:
-    assert "All events came, each as often as it was sent." in hurried.said["losses"]
-    assert hurried.said["losses"].count("| holds |") == 3
-    assert "does not hold" not in hurried.said["losses"]
+    assert "All events came, each as often as it was sent." in hurried.said["fidelity"]
+    assert hurried.said["fidelity"].count("| holds |") == 3
+    assert "does not hold" not in hurried.said["fidelity"]
 
 
 def test_what_is_simulated_agrees_with_what_is_read(hurried: Hurried) -> None:

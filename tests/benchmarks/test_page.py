@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.__main__ import _FULL, _QUICK
-from benchmarks.report import PAGE, README, between_marks, write
+from benchmarks.page import PAGE, README, between_marks, write
 from benchmarks.tables import Goal, figure, table
 
 if TYPE_CHECKING:

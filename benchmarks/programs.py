@@ -33,7 +33,7 @@ SCHEMA = (b'{"type":"SCHEMA"', b'{"type": "SCHEMA"')
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be read, and what a contender may need for it.
+    """What is to be read, and what a program may need for it.
 
     Attributes:
         site: Where the local Mixpanel is.
@@ -54,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Size:
-    """How much a contender is given, so that a run takes neither a moment nor an hour.
+    """How much a program is given, so that a run takes neither a moment nor an hour.
 
     Attributes:
         rounds: How often it runs.
@@ -76,7 +76,7 @@ LONG = Size(3, 2_000_000, 200_000)
 
 
 @dataclass(frozen=True)
-class Contender:
+class Program:
     """One way to get events or profiles out.
 
     Attributes:
@@ -105,7 +105,7 @@ class Contender:
     is_peer: bool = False
     needs: frozenset[str] = frozenset()
 
-    def given(self, large: int, small: int) -> Contender:
+    def given(self, large: int, small: int) -> Program:
         """The same, which runs once and is given less."""
         return replace(self, size=Size(1, large, small))
 
@@ -145,7 +145,7 @@ def ours(
     deselected: str = "",
     in_batches: bool = False,
     **settings: Any,
-) -> Contender:
+) -> Program:
     """Make one of the tap's own ways.
 
     Args:
@@ -173,7 +173,7 @@ def ours(
         return arguments
 
     zone = settings.get("project_timezone", "UTC")
-    return Contender(name, command, size, stream, zone, is_singer=True, is_ours=True, needs=frozenset(settings))
+    return Program(name, command, size, stream, zone, is_singer=True, is_ours=True, needs=frozenset(settings))
 
 
 A_STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
@@ -204,9 +204,9 @@ IN_LONG_WINDOWS = tuple(
 )
 
 
-def as_installed(contenders: tuple[Contender, ...]) -> list[Contender]:
+def as_installed(programs: tuple[Program, ...]) -> list[Program]:
     """Those of this tap's ways that the installed version has."""
-    return [contender for contender in contenders if contender.needs <= known_settings()]
+    return [program for program in programs if program.needs <= known_settings()]
 
 
 # --- What it is compared with ----------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def _unpacking(*command: str) -> Callable[[Task], list[str]]:
 IGZIP = ("igzip", "-dc") if shutil.which("igzip") else (sys.executable, "-m", "isal.igzip", "-dc")
 """ISA-L's command; where it is not installed, the Python package's."""
 
-GZIP = Contender("`gzip -dc`", _unpacking("gzip", "-dc"))
+GZIP = Program("`gzip -dc`", _unpacking("gzip", "-dc"))
 GZIP_OF_PROFILES = replace(GZIP, stream="profiles", size=PROFILES)
 GZIP_AT_LENGTH = replace(GZIP, size=LONG)
 IN_EACH_LAYOUT = tuple(
@@ -227,10 +227,10 @@ IN_EACH_LAYOUT = tuple(
 )
 """The tap's normalized events in each layout of a line but the usual one, and what they are measured by."""
 
-UNPACKING = (GZIP, Contender(f"`{'igzip' if IGZIP[0] == 'igzip' else 'python -m isal.igzip'} -dc`", _unpacking(*IGZIP)))
+UNPACKING = (GZIP, Program(f"`{'igzip' if IGZIP[0] == 'igzip' else 'python -m isal.igzip'} -dc`", _unpacking(*IGZIP)))
 
 
-def _obvious(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: bool = False) -> Contender:
+def _obvious(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: bool = False) -> Program:
     def command(task: Task) -> list[str]:
         config = task.folder / "config.json"
         days = {"start_date": str(task.first), "end_date": str(task.last)}
@@ -238,7 +238,7 @@ def _obvious(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: b
         return [sys.executable, "-m", "benchmarks.obvious_tap", "--config", str(config)]
 
     environment = (("PYTHONPATH", str(ROOT)), *((("MSGSPEC_WRITER", "1"),) if msgspec else ()))
-    return Contender(name, command, size, stream, environment=environment, is_singer=True)
+    return Program(name, command, size, stream, environment=environment, is_singer=True)
 
 
 OBVIOUS = (
@@ -248,7 +248,7 @@ OBVIOUS = (
 )
 
 
-def _peer(name: str, *, size: Size, is_singer: bool = False) -> Contender:
+def _peer(name: str, *, size: Size, is_singer: bool = False) -> Program:
     def command(task: Task) -> list[str]:
         driver = PEERS / f"{name.replace('-', '_')}.py"
         return [
@@ -260,7 +260,7 @@ def _peer(name: str, *, size: Size, is_singer: bool = False) -> Contender:
             str(task.names),
         ]
 
-    return Contender(name, command, size, is_singer=is_singer, is_peer=True)
+    return Program(name, command, size, is_singer=is_singer, is_peer=True)
 
 
 THE_PEERS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders import OURS
-from benchmarks.losses import Comparison, _compare, _rows
+from benchmarks.fidelity import Differences, _compare, _rows
+from benchmarks.programs import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,11 @@ def flat(event: Row) -> Row:
     return {"event": event["event"], **event["properties"]}
 
 
-def compared(change: Callable[[Row], Row | None], *more: Row) -> Comparison:
+def compared(change: Callable[[Row], Row | None], *more: Row) -> Differences:
     """Compare the events with what a change of each makes of them; None leaves one out."""
     changed = [change(json.loads(line)) for line in EVENTS]
     rows = [row for row in (*changed, *more) if row is not None]
-    found = Comparison(OURS[0])
+    found = Differences(OURS[0])
     _compare(found, EVENTS, b"\n".join(json.dumps(row).encode() for row in rows))
     return found
 
@@ -55,7 +55,7 @@ def test_rows_that_are_missing_or_too_many_are_counted() -> None:
 
 
 def test_an_event_that_was_sent_twice_and_came_twice_is_no_loss() -> None:
-    found = Comparison(OURS[0])
+    found = Differences(OURS[0])
     _compare(found, [*EVENTS, EVENTS[0]], b"\n".join([*EVENTS, EVENTS[0]]))
     assert (found.dropped, found.doubled) == (0, 0)
 
@@ -97,7 +97,7 @@ def test_a_time_may_be_written_otherwise_but_not_be_another() -> None:
 def test_true_is_not_one_and_digits_count() -> None:
     event = b'{"event":"E","properties":{"time":1262304000,"trace_id":"0","flag":true,"long":0.12345678901234567891}}'
     changed = event.replace(b"true", b"1").replace(b"0.12345678901234567891", b"0.12345678901234568")
-    found = Comparison(OURS[0])
+    found = Differences(OURS[0])
     _compare(found, [event], changed)
     assert found.altered == 2
 

@@ -1,6 +1,6 @@
-"""Alternating runs, and what an event costs each contender.
+"""The cost of an event for each program, in alternating runs.
 
-A contender runs twice in a round: over much, and over little. What the small run took is taken off, and with it the
+A program runs twice in a round: over much, and over little. What the small run took is taken off, and with it the
 start-up; the rest is divided by the events between. That in turn is divided by what `gzip -dc` took for an event in the
 same round, so that a machine that is busy, or slow, shows less. The figures are the medians of the rounds.
 """
@@ -15,7 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .contenders import (
+from .data import FIRST_DAY, History, last_day_of
+from .environments import NotInstalledError
+from .processes import Cost, RunFailedError, cpu_until, run
+from .programs import (
     GZIP_AT_LENGTH,
     GZIP_OF_PROFILES,
     IN_EACH_LAYOUT,
@@ -28,16 +31,13 @@ from .contenders import (
     Task,
     as_installed,
 )
-from .data import FIRST_DAY, History, last_day_of
-from .environments import NotInstalledError
-from .processes import Cost, RunFailedError, cpu_until, run
-from .saying import say
+from .report import progress
 from .serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .contenders import Contender
+    from .programs import Program
     from .serving import Site
 
 
@@ -56,10 +56,10 @@ class Pace:
 
 @dataclass
 class Result:
-    """What a contender's rounds brought.
+    """What a program's rounds brought.
 
     Attributes:
-        contender: Who ran.
+        program: Who ran.
         paces: Its pace in each round.
         times_gzip: The same, as multiples of gzip's in the same round.
         runs: The large run of each round.
@@ -68,7 +68,7 @@ class Result:
         failure: Why there is nothing.
     """
 
-    contender: Contender
+    program: Program
     paces: list[Pace] = field(default_factory=list)
     times_gzip: list[Pace] = field(default_factory=list)
     runs: list[Cost] = field(default_factory=list)
@@ -112,52 +112,52 @@ class Result:
         return median(pace.wall for pace in self.times_gzip)
 
 
-def line_up(*, quick: bool) -> list[list[Contender]]:
-    """Who runs, in groups whose first is what the others are measured by."""
+def groups(*, quick: bool) -> list[list[Program]]:
+    """Return the programs in groups. The first of a group is what the others are measured by."""
     all_sorts = [*UNPACKING, *as_installed(OURS), *OBVIOUS, *(() if quick else THE_PEERS)]
-    groups = [
+    all_groups = [
         [each for each in all_sorts if each.stream == "events"],
         [GZIP_OF_PROFILES, *(each for each in all_sorts if each.stream == "profiles")],
         [GZIP_AT_LENGTH, *as_installed(IN_LONG_WINDOWS)],
         *map(list, IN_EACH_LAYOUT),
     ]
-    return [[each.given(4_000, 2_000) for each in group] for group in groups] if quick else groups
+    return [[each.given(4_000, 2_000) for each in group] for group in all_groups] if quick else all_groups
 
 
-def race(group: list[Contender]) -> list[Result]:
+def measure(group: list[Program]) -> list[Result]:
     """Run a group's rounds.
 
     Args:
         group: Who runs; the first is what the others are measured by, and runs in each round.
     """
     nothing = run(["true"])
-    results = [Result(contender, least_memory=nothing.memory) for contender in group]
+    results = [Result(program, least_memory=nothing.memory) for program in group]
     with _course(group) as course:
-        for number in range(max(contender.size.rounds for contender in group)):
-            say(f"races: round {number + 1}")
-            measure: Pace | None = None
+        for number in range(max(program.size.rounds for program in group)):
+            progress(f"comparison: round {number + 1}")
+            yardstick: Pace | None = None
             for result in results:
-                if result.failure or number >= result.contender.size.rounds:
+                if result.failure or number >= result.program.size.rounds:
                     continue
                 try:
                     pace = _round(course, result)
                 except (RunFailedError, NotInstalledError) as failure:
                     result.failure = str(failure)
-                    say(f"races: {result.contender.name}: {failure}")
+                    progress(f"comparison: {result.program.name}: {failure}")
                     continue
-                measure = measure or pace
+                yardstick = yardstick or pace
                 result.paces.append(pace)
-                result.times_gzip.append(Pace(_times(pace.cpu, measure.cpu), _times(pace.wall, measure.wall)))
+                result.times_gzip.append(Pace(_times(pace.cpu, yardstick.cpu), _times(pace.wall, yardstick.wall)))
     return results
 
 
 def _round(course: _Course, result: Result) -> Pace:
-    contender = result.contender
-    size = contender.size
-    if contender.is_singer:
-        with course.task(contender, size.small) as task:
-            result.starts.append(cpu_until(SCHEMA, contender.command(task), dict(contender.environment)))
-    small, large = (course.run(contender, amount) for amount in (size.small, size.large))
+    program = result.program
+    size = program.size
+    if program.is_singer:
+        with course.task(program, size.small) as task:
+            result.starts.append(cpu_until(SCHEMA, program.command(task), dict(program.environment)))
+    small, large = (course.run(program, amount) for amount in (size.small, size.large))
     result.runs.append(large)
     between = size.large - size.small
     return Pace((large.cpu - small.cpu) / between, (large.wall - small.wall) / between)
@@ -183,12 +183,12 @@ class _Course:
         self._names = names
 
     @contextmanager
-    def task(self, contender: Contender, amount: int) -> Iterator[Task]:
+    def task(self, program: Program, amount: int) -> Iterator[Task]:
         """Make the task of reading so many events or profiles."""
-        of_events = contender.stream == "events"
+        of_events = program.stream == "events"
         with tempfile.TemporaryDirectory() as folder:
             yield Task(
-                site=self._sites[0 if of_events else amount, contender.zone],
+                site=self._sites[0 if of_events else amount, program.zone],
                 first=FIRST_DAY,
                 last=last_day_of(amount) if of_events else FIRST_DAY,
                 body=self._bodies[amount],
@@ -196,14 +196,14 @@ class _Course:
                 folder=Path(folder),
             )
 
-    def run(self, contender: Contender, amount: int) -> Cost:
-        """Run a contender once."""
-        with self.task(contender, amount) as task:
-            return run(contender.command(task), environment=dict(contender.environment))
+    def run(self, program: Program, amount: int) -> Cost:
+        """Run a program once."""
+        with self.task(program, amount) as task:
+            return run(program.command(task), environment=dict(program.environment))
 
 
 @contextmanager
-def _course(group: list[Contender]) -> Iterator[_Course]:
+def _course(group: list[Program]) -> Iterator[_Course]:
     amounts = sorted({amount for each in group for amount in (each.size.small, each.size.large)})
     of_events = group[0].stream == "events"
     with ExitStack() as stack:

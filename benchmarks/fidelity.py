@@ -1,7 +1,7 @@
-"""What came out, compared with what went in: rows, names, values, times; and what is made of an answer that breaks off.
+"""The output of each program, compared with its source: rows, names, values, times, and truncated responses.
 
 The events are a day of the usual ones, and some with a value that is hard to keep. Each has a `trace_id` of its own, by
-which it is found again in whatever a contender writes. Numbers are compared digit by digit, not as doubles.
+which it is found again in whatever a program writes. Numbers are compared digit by digit, not as doubles.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 
-from .contenders import A_STREAM_MAP, OBVIOUS, THE_PEERS, Task, ours
 from .data import FIRST_DAY, History
 from .environments import NotInstalledError
 from .processes import RunFailedError, run
-from .saying import say
+from .programs import A_STREAM_MAP, OBVIOUS, THE_PEERS, Task, ours
+from .report import progress
 from .serving import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .contenders import Contender
+    from .programs import Program
 
 ODD_VALUES = {
     "2^53 + 1, as a number": "9007199254740993",
@@ -67,11 +67,11 @@ _EXAMPLE = 40
 
 
 @dataclass
-class Comparison:
-    """How a contender's output differs from what it was sent.
+class Differences:
+    """How a program's output differs from what it was sent.
 
     Attributes:
-        contender: Whose output it is.
+        program: Whose output it is.
         events: How many events there were.
         dropped: Events that did not come out.
         doubled: Events that came out more often than they went in.
@@ -88,7 +88,7 @@ class Comparison:
         failure: Why there is nothing.
     """
 
-    contender: Contender
+    program: Program
     events: int = 0
     dropped: int = 0
     doubled: int = 0
@@ -115,7 +115,7 @@ class Comparison:
         return sum(end.startswith(_WELL) for end in self.cuts.values())
 
 
-def compare_all(*, quick: bool) -> list[Comparison]:
+def check_all(*, quick: bool) -> list[Differences]:
     """Run those whose output can be compared, and compare it."""
     # Both days in one request, as the others do, so that the first one is that which breaks off.
     own = [
@@ -123,36 +123,36 @@ def compare_all(*, quick: bool) -> list[Comparison]:
         ours("raw", raw=True, window_days=_DAYS),
         ours("normalized, a stream map", stream_maps=A_STREAM_MAP, window_days=_DAYS),
     ]
-    return [compare(contender) for contender in (own[:1] if quick else (*own, OBVIOUS[0], *THE_PEERS))]
+    return [check(program) for program in (own[:1] if quick else (*own, OBVIOUS[0], *THE_PEERS))]
 
 
-def compare(contender: Contender) -> Comparison:
-    """Run a contender over the usual events, the odd ones, and answers that break off."""
-    say(f"losses: {contender.name}")
-    found = Comparison(contender)
+def check(program: Program) -> Differences:
+    """Run a program over the usual events, the odd ones, and answers that break off."""
+    progress(f"fidelity: {program.name}")
+    found = Differences(program)
     usual = History().days[0].lines.splitlines()
     odd = {name: _odd_event(name, value) for name, value in ODD_VALUES.items()}
     try:
-        _compare(found, usual, _output(contender, usual))
+        _compare(found, usual, _output(program, usual))
         try:
-            rows = {row.get("trace_id"): row for row in _rows(_output(contender, [*odd.values()]))}
+            rows = {row.get("trace_id"): row for row in _rows(_output(program, [*odd.values()]))}
             found.odd = {name: _fate(rows.get(name), value) for name, value in ODD_VALUES.items()}
         except RunFailedError:
             # One of them was too much: which, shows each by itself.
-            found.odd = {name: _fate_alone(contender, odd[name], value) for name, value in ODD_VALUES.items()}
+            found.odd = {name: _fate_alone(program, odd[name], value) for name, value in ODD_VALUES.items()}
         for name, fault in CUTS.items():
-            found.cuts[name] = _end_of(contender, usual, fault)
+            found.cuts[name] = _end_of(program, usual, fault)
     except (RunFailedError, NotInstalledError) as failure:
         found.failure = str(failure)
-        say(f"losses: {contender.name}: {failure}")
+        progress(f"fidelity: {program.name}: {failure}")
     return found
 
 
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
-def _output(contender: Contender, events: Sequence[bytes], fault: str = "") -> bytes:
-    """Run a contender over some events of the first of two days; return what it wrote.
+def _output(program: Program, events: Sequence[bytes], fault: str = "") -> bytes:
+    """Run a program over some events of the first of two days; return what it wrote.
 
     Raises:
         RunFailedError: It ended with an error.
@@ -172,7 +172,7 @@ def _output(contender: Contender, events: Sequence[bytes], fault: str = "") -> b
         )
         output = folder / "output"
         try:
-            run(contender.command(task), environment=dict(contender.environment), output=output, limit=_LIMIT)
+            run(program.command(task), environment=dict(program.environment), output=output, limit=_LIMIT)
         except RunFailedError as failure:
             if fault:
                 raise _CutError(output.read_bytes(), failure) from None
@@ -188,11 +188,11 @@ class _CutError(Exception):
         self.output = output
 
 
-def _end_of(contender: Contender, events: Sequence[bytes], fault: str) -> str:
-    """Say what a contender makes of a first answer that breaks off half-way."""
+def _end_of(program: Program, events: Sequence[bytes], fault: str) -> str:
+    """Say what a program makes of a first answer that breaks off half-way."""
     began = time.monotonic()
     try:
-        output, ended = _output(contender, events, fault), _WELL
+        output, ended = _output(program, events, fault), _WELL
     except _CutError as failure:
         is_over = time.monotonic() - began < _LIMIT
         output, ended = failure.output, "an error" if is_over else f"no end in {_LIMIT:.0f} s"
@@ -209,7 +209,7 @@ def _end_of(contender: Contender, events: Sequence[bytes], fault: str) -> str:
 # --- Comparing -------------------------------------------------------------------------------------------------------
 
 
-def _compare(found: Comparison, events: Sequence[bytes], output: bytes) -> None:
+def _compare(found: Differences, events: Sequence[bytes], output: bytes) -> None:
     sent = [json.loads(line, parse_float=Decimal) for line in events]
     rows = defaultdict(list)
     for row in _rows(output):
@@ -230,7 +230,7 @@ def _compare(found: Comparison, events: Sequence[bytes], output: bytes) -> None:
     found.names = len(names)
 
 
-def _compare_value(found: Comparison, name: str, value: object, row: dict[str, Any]) -> None:
+def _compare_value(found: Differences, name: str, value: object, row: dict[str, Any]) -> None:
     spelled = [spelling for spelling in _spellings(name) if spelling in row]
     after = next((each for each in spelled if _same(name, value, row[each])), spelled[0] if spelled else None)
     if after is None:
@@ -279,9 +279,9 @@ def _equal(before: object, after: object) -> bool:
     return isinstance(before, bool) == isinstance(after, bool) and before == after
 
 
-def _fate_alone(contender: Contender, line: bytes, value: str) -> str:
+def _fate_alone(program: Program, line: bytes, value: str) -> str:
     try:
-        return _fate(next(_rows(_output(contender, [line])), None), value)
+        return _fate(next(_rows(_output(program, [line])), None), value)
     except RunFailedError:
         return "run failed"
 
@@ -299,7 +299,7 @@ def _fate(row: dict[str, Any] | None, value: str) -> str:
 
 
 def _rows(output: bytes) -> Iterator[dict[str, Any]]:
-    """Read the records out of whatever a contender wrote: each as one mapping of all its values by name."""
+    """Read the records out of whatever a program wrote: each as one mapping of all its values by name."""
     for row in _values(output):
         # RECORD messages of Singer, and of Airbyte; a row by itself has no type.
         if row.get("type") == "RECORD":
@@ -315,7 +315,7 @@ def _values(output: bytes) -> Iterator[dict[str, Any]]:
         try:
             yield from json.loads(output, parse_float=Decimal)
         except ValueError:
-            say("losses: a list of rows that is no JSON counts as none")
+            progress("fidelity: a list of rows that is no JSON counts as none")
         return
     for line in output.split(b"\n"):
         try:

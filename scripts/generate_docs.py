@@ -20,34 +20,30 @@ RENEW = "run `.venv/bin/python scripts/generate_docs.py` to renew it"
 
 About = dict[str, Any]
 
-# The pages of docs/ in their order, and what a reader may want of each.
+# The pages of docs/ in the order of a reader's day, and the question that each answers.
 PAGES = {
-    "Begin": {
-        "index": "What the tap is, and for whom.",
-        "getting-started": "From a Mixpanel account to rows, step by step.",
-        "doctor": "Have credentials, region, time zone and quota examined before the first run.",
-        "meltano": "Run it with Meltano.",
-        "targets": "What to set for which target, and what arrives there.",
-        "backfill": "Load years of history.",
-        "after-the-load": "From rows to people, sessions and a chart.",
+    "Start": {
+        "index": "What is this tap, and who is it for?",
+        "getting-started": "How do I get from a Mixpanel account to a load every night?",
+        "meltano": "How do I run it with Meltano?",
+        "settings": "Which settings are there, and how do they interact?",
     },
-    "Look up": {
-        "settings": "Every setting, and how they play together.",
-        "streams": "What each stream asks for, needs and brings.",
-        "shapes": "What a record is made of, normalized and raw.",
-        "state": "What the state says, how late events are found, how to read days again.",
-        "time-zones": "Days and times of projects made before 2023.",
-        "errors": "Each line that a run can end with, and what to do.",
+    "Data": {
+        "streams": "What does each stream request, need and deliver?",
+        "state": "What does the state contain, and how are late events found?",
+        "backfill": "How do I load years of history?",
+        "targets": "How do I configure a target, and what arrives there?",
+        "is-everything-there": "Has everything arrived?",
+        "after-the-load": "How do I get from rows to people, sessions and a chart?",
     },
     "Operate": {
-        "operations": "Exit codes, signals, disk, memory, cores, proxies, quota, logs, secrets.",
-        "faults": "What can go wrong on the way, and the test that shows what happens then.",
-        "security": "What is promised about credentials, connections, files, memory and time.",
-        "benchmarks": "How fast it is, and how that was measured.",
+        "production": "How do I install, schedule, monitor, stop, upgrade and secure it?",
+        "time-zones": "Which time zone are the events in?",
+        "errors": "What does this message mean, and what do I do?",
     },
-    "Understand": {
-        "how-it-works": "The way of the data, module by module.",
-        "comparison": "What other connectors do.",
+    "Background": {
+        "benchmarks": "How fast is it, and how does it compare with other connectors?",
+        "how-it-works": "How is it built?",
     },
 }
 

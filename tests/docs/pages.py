@@ -72,6 +72,11 @@ def named(name: str) -> dict[str, str]:
     return {block.mark: block.text for block in blocks(text_of(name))}
 
 
+def section(text: str, title: str) -> str:
+    """The part of a page below a heading of the second level."""
+    return text.split(f"\n## {title}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
 def marked(text: str, *marks: str) -> list[Block]:
     """The blocks that one of these marks stands above."""
     return [block for block in blocks(text) if block.mark in marks]

@@ -191,7 +191,7 @@ def test_a_schema_shown_is_the_stream_s(block: pages.Block) -> None:
 
 def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
     [shown] = pages.marked(
-        pages.text_of("docs/operations.md"), "checked by test_the_line_that_sums_a_stream_up_is_the_one_shown"
+        pages.text_of("docs/production.md"), "checked by test_the_line_that_sums_a_stream_up_is_the_one_shown"
     )
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
@@ -202,7 +202,7 @@ def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
 
 def test_the_log_configuration_shown_writes_json_lines() -> None:
     """Every line of stderr is a JSON object, with the fields that the page lists."""
-    text = pages.text_of("docs/operations.md")
+    text = pages.text_of("docs/production.md")
     mark = "checked by test_the_log_configuration_shown_writes_json_lines"
     [shown] = pages.marked(text, mark)
     name, _, path = shown.text.strip().removeprefix("export ").partition("=")
@@ -210,7 +210,7 @@ def test_the_log_configuration_shown_writes_json_lines() -> None:
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | DAYS, environment={name: str(ROOT / path)}).well()
     logged = [json.loads(line) for line in run.stderr]
-    listed = set(re.findall(r"`(\w+)`", text.split(mark)[1].split("## Quota")[0]))
+    listed = set(re.findall(r"`(\w+)`", text.split(mark)[1].split("**Rotation.**")[0]))
     summary = next(line for line in logged if line["message"].startswith("events: 20"))
     assert summary["stream_name"] == "events"
     assert set(summary) | set(summary["extra"]) | set(logged[-1]["extra"]) <= listed

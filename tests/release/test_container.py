@@ -1,4 +1,4 @@
-"""The Dockerfile. No container engine is at hand in the tests, so its parts are tried one by one."""
+"""The Dockerfile and examples/container. The tests have no container engine, so they check the parts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,38 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.docs import pages
 from tests.docs.programs import ROOT
 from tests.release.packaged import BUILDER, TOOLS, WHEEL, made, said
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+EXAMPLES = ROOT / "examples" / "container"
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COPIED = [source for sources in re.findall(r"^COPY (?!--)(.*) \S+$", TEXT, re.MULTILINE) for source in sources.split()]
 
 
-def test_it_has_no_known_fault() -> None:
-    said(TOOLS / "hadolint", "--failure-threshold", "style", ROOT / "Dockerfile")
+@pytest.mark.parametrize("name", ["Dockerfile", "examples/container/Dockerfile"])
+def test_it_has_no_known_fault(name: str) -> None:
+    said(TOOLS / "hadolint", "--failure-threshold", "style", ROOT / name)
+
+
+def test_the_compose_file_fits_the_compose_specification() -> None:
+    said(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", EXAMPLES / "compose.yml")
+
+
+def test_the_cron_job_fits_the_schema_of_kubernetes() -> None:
+    said(TOOLS / "kubernetes-validate", "--strict", EXAMPLES / "cronjob.yaml")
+
+
+@pytest.mark.parametrize("dialect", ["snowflake", "bigquery"])
+def test_the_freshness_queries_that_do_not_run_parse(dialect: str) -> None:
+    """Those for Snowflake and BigQuery have no server in the tests."""
+    query = pages.named("docs/production.md")[f"freshness: {dialect}"]
+    said(TOOLS / "python", "-c", "import sqlglot, sys; sqlglot.parse_one(sys.argv[2], sys.argv[1])", dialect, query)
 
 
 def test_what_it_copies_makes_the_same_wheel(tmp_path: Path) -> None:

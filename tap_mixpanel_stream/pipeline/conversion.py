@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..mixpanel.decompression import decompress
-from ..records.event_counts import EventCounts
+from ..records.event_tally import EventTally
 from ..records.json_lines import LineCutter
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ class Conversion:
         chunk.complete()
         chunk.records, chunk.nuls = converter.records, converter.nuls
 
-    def _counts(self, chunk: SpooledChunk) -> EventCounts | None:
+    def _counts(self, chunk: SpooledChunk) -> EventTally | None:
         if not (self.collects_names or self.counts_days):
             return None
-        return EventCounts(
+        return EventTally(
             names=chunk.names if self.collects_names else None, days=chunk.days if self.counts_days else None
         )

@@ -8,7 +8,7 @@
     flat        anything else: documented fields as columns, the others in one object
     members     a JSON object with its values left as they came
     event_time  `time`, whatever it came as ->  UTC
-    event_counts  lines of events           ->  their names, and how many each day has
+    event_tally   lines of events           ->  their names, and how many each day has
     zone_check  some events' times          ->  whether the zone they are read with is theirs
     insert_id   an event without `$insert_id` -> an id that is the same on every run
     envelope    what stands around a record in a RECORD line

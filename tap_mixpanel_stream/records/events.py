@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from .envelope import Envelope
-    from .event_counts import EventCounts
+    from .event_tally import EventTally
 
 BLANK = b" \t\r"
 """What JSON takes for space, within a line."""
@@ -70,7 +70,7 @@ class EventConverter(Converter, ABC):
         zone: ZoneInfo | None = None,
         strip_nul: bool = False,
         on_bad_line: Callable[[BadLine], None],
-        counts: EventCounts | None = None,
+        counts: EventTally | None = None,
     ) -> None:
         super().__init__(envelope=envelope, selected=selected, strip_nul=strip_nul)
         self.lines = 0

@@ -141,6 +141,7 @@ class CohortMembersStream(ReportStream):
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
         page_size = few or self.settings.profiles_page_size
         pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
+        failed_before = self.failed_items
         for page, is_last in _mark_last(self.leaving_out("cohort", islice(pages, 1 if few else None))):
             self._is_short = self._is_short or page.missing > 0
             yield Rows(
@@ -149,7 +150,8 @@ class CohortMembersStream(ReportStream):
                 page.received,
                 page.decompressed_bytes,
                 len(page.results),
-                cohort.id if is_last else None,
+                # A cohort that fails after some pages ends with one that looks like its last.
+                cohort.id if is_last and self.failed_items == failed_before else None,
             )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..delivery.spool import SpoolError
 from ..delivery.spooled_chunk import SpooledChunk
-from ..mixpanel.errors import Refused
+from ..mixpanel.errors import MixpanelError, Refused, Transient
 from ..mixpanel.retry import Retrying
 from ..pipeline.sequence import Step, prefetch_pages
 from ..records.envelope import BARE
@@ -31,6 +31,9 @@ NOT_IN_PLAN = frozenset({"plan", "access"})
 
 # What Mixpanel may answer for a single cohort or funnel, such as one that was deleted, while it gives the others.
 LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
+
+MOST_FAILED_IN_A_ROW = 2
+"""Items of a stream that may fail one after the other before the stream gives up the rest."""
 
 
 @dataclass
@@ -64,6 +67,8 @@ class ReportStream(MixpanelStream):
     def __init__(self, tap: TapMixpanelStream) -> None:
         super().__init__(tap, self.shape, self.name)
         self._left_out: list[Refused] = []
+        self._failures: list[MixpanelError] = []
+        self._failed_in_a_row = 0
 
     @abc.abstractmethod
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
@@ -96,15 +101,24 @@ class ReportStream(MixpanelStream):
         is_kept = any(refused.kind != "missing_group" for refused in self._left_out)
         return "a cohort or funnel is left out" if is_kept else super().gap
 
+    @property
+    def failed_items(self) -> int:
+        """How many items of the stream, such as cohorts, have failed so far."""
+        return len(self._failures)
+
     def leaving_out(self, what: str, answers: Iterator[T]) -> Iterator[T]:
-        """Yield the answers of one cohort or funnel, or none and a warning if Mixpanel refuses the first one.
+        """Yield the answers of one item, such as a cohort, and go on where only this item fails.
+
+        An item that Mixpanel refuses is left out with a warning. One that fails after all retries fails the stream too,
+        but only after the items behind it: otherwise each run would stop at it.
 
         Args:
-            what: What it is, for the warning.
+            what: What kind of item it is, for the warning.
             answers: Fetches them.
 
         Raises:
-            Refused: Mixpanel refuses a later one, and half of a cohort or funnel is no success.
+            Refused: Mixpanel refuses a later answer, and half of an item is no success.
+            StreamError: The second item in a row failed, so the cause is likely no single item.
         """
         begun = False
         try:
@@ -116,6 +130,24 @@ class ReportStream(MixpanelStream):
                 raise
             self.log("%s. The %s is left out", refused, what, level=logging.WARNING)
             self._left_out.append(refused)
+        except Transient as failure:
+            self._failures.append(failure)
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == MOST_FAILED_IN_A_ROW:
+                self._raise_failures()
+            self.log(
+                "%s. The stream goes on with the next %s, and fails at its end", failure, what, level=logging.WARNING
+            )
+            return
+        self._failed_in_a_row = 0
+
+    def _raise_failures(self) -> None:
+        """Fail with what the items failed with, if any did."""
+        if len(self._failures) == 1:
+            raise self._failures[0]
+        if self._failures:
+            told = "; ".join(map(str, self._failures))
+            raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {told}")
 
     def _steps(self, envelope: Envelope, few: int | None = None) -> Iterator[Step]:
         begun = False
@@ -123,6 +155,7 @@ class ReportStream(MixpanelStream):
             for rows in self.fetch(few):
                 yield Step(self._shaped(rows, envelope), rows.delivered)
                 begun = True
+            self._raise_failures()
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
             for refused in () if begun or self.has_earlier_part else self._left_out:
                 if refused.kind != "missing_group":

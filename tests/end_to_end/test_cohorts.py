@@ -151,11 +151,14 @@ def test_many_cohorts_come_over_some_runs() -> None:
 
 def test_a_cohort_is_finished_with_its_last_page() -> None:
     """A cohort of which a page is missing is read again as a whole."""
-    with Emulator(FixedProject(cohorts=COHORTS), faults=[Fault("engage", 3, "cut-json")], largest_page=1) as emulator:
+    project = FixedProject(group_profiles=GROUPS, cohorts=COHORTS)
+    with Emulator(project, faults=[Fault("engage", 3, "cut-json")], largest_page=1) as emulator:
         settings = emulator.settings | {"max_retries": 0}
         failed = run_tap(settings, catalog=only("cohort_members"))
     assert failed.exit_code == 1
-    assert all("finished" not in state["bookmarks"]["cohort_members"] for state in failed.states)
+    assert "cohort_members of cohort 1000 page 2" in failed.errors[0]
+    # The cohorts behind it are read all the same.
+    assert failed.states[-1]["bookmarks"]["cohort_members"]["finished"] == [2000, 3000]
 
 
 def test_a_version_lasts_until_all_cohorts_are_read() -> None:
@@ -241,6 +244,20 @@ def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> Non
         assert emulator.requests == []
     assert run.exit_code == 1
     assert "the bookmark of cohort_members is broken: finished is not a list" in run.errors[0]
+
+
+def test_two_cohorts_that_fail_in_a_row_end_the_stream() -> None:
+    """One cohort that fails is no reason to leave the next ones unread; a second one in a row is."""
+    cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(1, 7)]
+    for failing, read, asked in (((2,), [1, 3, 4, 5, 6], 6), ((2, 4), [1, 3, 5, 6], 6), ((3, 4), [1, 2], 4)):
+        with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", failing, "status:503")]) as emulator:
+            run = run_tap(emulator.settings | {"max_retries": 0}, catalog=only("cohort_members"))
+            assert sum(seen.kind == "engage" for seen in emulator.requests) == asked
+        assert run.exit_code == 1
+        [error] = run.errors
+        assert [number for number in range(1, 7) if f"cohort {number} page" in error] == list(failing)
+        assert [record["cohort_id"] for record in run.records("cohort_members")] == read
+        assert run.states[-1]["bookmarks"]["cohort_members"]["finished"] == read
 
 
 def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:

@@ -161,7 +161,23 @@ def test_a_short_request_is_tried_as_often_as_any() -> None:
         requests = asked(emulator)
     assert result.error is not None
     assert "funnels 2024-01-01..2024-02-14 of funnel 7509" in result.error
-    assert [request[2] for request in requests] == ["2024-06-30"] * 2 + ["2024-03-31"] * 2 + ["2024-02-14"] * 6
+    first = ["2024-06-30"] * 2 + ["2024-03-31"] * 2 + ["2024-02-14"] * 6
+    # The second funnel in a row that fails ends the stream, too.
+    assert [request[2] for request in requests] == first + ["2024-02-14"] * 6
+    assert "funnels 2024-01-01..2024-02-14 of funnel 9070" in result.error
+
+
+def test_a_funnel_that_always_fails_stops_no_other() -> None:
+    """The other funnels are read to their end, and the run fails with the name of the one that was not."""
+    project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": DAYS_OF_JUNE} for number in (1, 2, 3)])
+    with Emulator(project, faults=[Fault("funnels", 2, "status:503")]) as emulator:
+        days = {"start_date": "2024-06-01", "end_date": "2024-06-30", "max_retries": 0}
+        run = run_tap(emulator.settings | days, catalog=catalog())
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert error.startswith("funnels 2024-06-01..2024-06-30 of funnel 1: Mixpanel answered 503")
+    assert {funnel for funnel, _ in keys(run)} == {2, 3}
+    assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == {"2", "3"}
 
 
 def test_the_bookmark_is_the_instant_of_the_request_for_a_day_that_is_not_over() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, LineCutter, shapes_for
-from tap_mixpanel_stream.records.event_counts import EventCounts
+from tap_mixpanel_stream.records.event_tally import EventTally
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
 from tests.records.lines_of_events import event_lines, spoiled_lines
@@ -754,7 +754,7 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
     body = b"\n".join([*lines, USUAL, b""])
     for raw in (False, True):
         shape = shapes_for(raw).events
-        counts = EventCounts(set(), {})
+        counts = EventTally(set(), {})
         plain = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
         converter = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, counts=counts)
         assert converter.convert(body) == plain.convert(body)

@@ -24,8 +24,8 @@ _read_names = msgspec.json.Decoder(_Named).decode_lines
 
 
 @dataclass(frozen=True, slots=True)
-class EventCounts:
-    """Counts events.
+class EventTally:
+    """Tally events by name and day.
 
     Attributes:
         names: The names seen; None where nobody asks for them.

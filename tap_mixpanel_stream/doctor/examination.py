@@ -22,7 +22,7 @@ from ..records.json_lines import LineCutter
 from ..records.shapes import shapes_for
 from ..records.timezone_check import LINES, TimezoneCheck
 from ..replication.state import DeliveredDays
-from ..replication.windows import LARGE, Window, ends, first_day, last_day
+from ..replication.windows import LARGE, first_day, last_day, span
 from ..streams.base import StreamError
 from ..streams.events import EventsStream
 from ..streams.profiles import ProfilesStream
@@ -153,7 +153,7 @@ class _Examination:
 
     def _one_event(self, stream: EventsStream) -> str:
         last = self._range(stream)[1]
-        with self._tap.client.open(export_request(Window(last, last), self._options(limit=1))) as response:
+        with self._tap.client.open(export_request(last, last, self._options(limit=1))) as response:
             for _ in _body(response):
                 pass
         return "can be read"
@@ -252,7 +252,7 @@ class _Examination:
             first, last = self._range(stream)
             self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
             return
-        first, last = ends(date_ranges)
+        first, last = span(date_ranges).first, span(date_ranges).last
         today = last_day(None, self._tap.clock.now(), self._settings.zone)
         # A day that is not over shows less than it will hold.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
@@ -278,7 +278,7 @@ class _Examination:
     def _look_at(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _Look:
         """Read one day, or the beginning of a very long one, through the shape that a run would use."""
         clock, settings = self._tap.clock, self._settings
-        request = export_request(Window(day, day), self._options())
+        request = export_request(day, day, self._options())
         bad_lines: list[BadLine] = []
         converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events(
             envelope=record_envelope(stream.name, clock.now()),
@@ -352,13 +352,13 @@ class _Examination:
         settings = self._settings
         ahead = settings.concurrent_exports
         run = forecast(date_ranges, days, window_days=settings.window_days, ahead=ahead)
-        first, last = ends(date_ranges)
+        window = span(date_ranges)
         # By ingestion time, days of which rows are delivered bring only those that are new.
         reads_less = any(date_range.processed and date_range.processed.since for date_range in date_ranges)
         least = "up to " if reads_less else "" if run.is_whole else "at least "
         self._report.ok(
             "run",
-            f"{first} to {last}: {least}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
+            f"{window.first} to {window.last}: {least}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
             f"({size_text(run.received)} over the network)",
         )
         self._tell_of_quota(run.requests, can_go_on=any(date_range.is_history for date_range in date_ranges))

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import IN_MEMORY
-from ..replication.windows import Window, WindowPlanner, ends
+from ..replication.windows import Window, WindowPlanner, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,9 +79,9 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
         window_days: As the setting.
         ahead: How many windows are fetched ahead: `concurrent_exports`.
     """
-    first, last = ends(date_ranges)
+    days = span(date_ranges)
     events, received, decompressed_bytes, shaped = (
-        _Sums(first, last, [(day.date, measure(day)) for day in seen])
+        _Sums(days, [(day.date, measure(day)) for day in seen])
         for measure in map(attrgetter, ("events", "received", "decompressed_bytes", "shaped"))
     )
     plan = WindowPlanner(date_ranges, window_days)
@@ -110,11 +110,9 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
 class _Sums:
     """A measure's estimate for every day of a range, added up so that any window's sum is one subtraction."""
 
-    def __init__(self, first: date, last: date, seen: Sequence[tuple[date, int]]) -> None:
-        self._first = first
-        measure = _straight_lines(seen)
-        days = (last - first).days + 1
-        self._until = list(accumulate((measure(first + timedelta(days=day)) for day in range(days)), initial=0.0))
+    def __init__(self, days: Window, seen: Sequence[tuple[date, int]]) -> None:
+        self._first = days.first
+        self._until = list(accumulate(map(_straight_lines(seen), days.dates()), initial=0.0))
 
     def of(self, window: Window) -> float:
         begin = (window.first - self._first).days

@@ -6,12 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .request import Request
+from .request import Request, days_text
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from ..replication.windows import Window
+    from datetime import date, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +64,19 @@ class ExportOptions:
         return f"({self.events_where}) and ({self.processed.where})"
 
 
-def export_request(window: Window, options: ExportOptions | None = None, *, reserve_seconds: float = 0.0) -> Request:
-    """The request for a window's events: one JSON object a line, in no order that is documented.
+def export_request(
+    first: date, last: date, options: ExportOptions | None = None, *, reserve_seconds: float = 0.0
+) -> Request:
+    """Build the request for the events of some days: one JSON object a line, in no documented order.
 
     Args:
-        window: The days.
-        options: What narrows it.
+        first: The first day.
+        last: The last day.
+        options: Filters and format.
         reserve_seconds: Seconds of waiting for quota that it leaves to the requests after it.
     """
     options = options or ExportOptions()
-    params = {"from_date": window.first.isoformat(), "to_date": window.last.isoformat()}
+    params = {"from_date": first.isoformat(), "to_date": last.isoformat()}
     if options.event_names:
         params["event"] = json.dumps(options.event_names)
     if where := options.where:
@@ -85,7 +86,7 @@ def export_request(window: Window, options: ExportOptions | None = None, *, rese
     if options.limit is not None:
         params["limit"] = str(options.limit)
     return Request(
-        what=f"events {window}",
+        what=f"events {days_text(first, last)}",
         api="data",
         path="export",
         params=params,

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .json_response import Id, WrongShapeError, decode, fetch
-from .request import Request
+from .request import Request, days_text
 
 if TYPE_CHECKING:
-    from ..replication.windows import Window
     from .client import Client
     from .json_response import JsonResponse
     from .retry import Retrying
@@ -70,13 +69,16 @@ def _funnels(body: bytes) -> list[Funnel]:
     return [Funnel(each.funnel_id, text(each.name)) for each in listed]
 
 
-def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retrying) -> JsonResponse[dict[date, bytes]]:
-    """What a funnel says of each day of a window, as it came; its sum over all days is left out.
+def funnel_days(
+    client: Client, funnel: Funnel, first: date, last: date, retrying: Retrying
+) -> JsonResponse[dict[date, bytes]]:
+    """Fetch what a funnel says of each day, as it came; its sum over all days is left out.
 
     Args:
         client: Whom to ask.
         funnel: Which one.
-        window: Which days.
+        first: The first day.
+        last: The last day.
         retrying: How often.
 
     Raises:
@@ -84,13 +86,13 @@ def funnel_days(client: Client, funnel: Funnel, window: Window, retrying: Retryi
         MixpanelError: As `Client.open`.
     """
     request = Request(
-        what=f"funnels {window} of funnel {funnel.id}",
+        what=f"funnels {days_text(first, last)} of funnel {funnel.id}",
         api="query",
         path="funnels",
         params={
             "funnel_id": str(funnel.id),
-            "from_date": window.first.isoformat(),
-            "to_date": window.last.isoformat(),
+            "from_date": first.isoformat(),
+            "to_date": last.isoformat(),
             "unit": "day",
         },
         narrowed_by=("start_date", "end_date"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
 Api = Literal["data", "query", "app"]
 
@@ -36,3 +37,8 @@ class Request:
     narrowed_by: tuple[str, ...] = ()
     counts: bool = True
     reserve_seconds: float = 0.0
+
+
+def days_text(first: date, last: date) -> str:
+    """Format the days of a request for messages: `2024-01-01`, or `2024-01-01..2024-01-07`."""
+    return f"{first}" if first == last else f"{first}..{last}"

@@ -1,1 +1,1 @@
-"""Which days a run reads: windows of days, and the state that says what earlier runs delivered. Dates only."""
+"""Which days a run reads: date ranges and windows, and the state of what earlier runs delivered. Dates only."""

@@ -1,9 +1,9 @@
-"""How many rows the days of the look-back had: fewer than the run before saw is worth a warning.
+"""Row counts of the look-back's days in the state: fewer rows than the previous run saw are worth a warning.
 
     {"rows": {"2024-01-15": 1204, "2024-01-16": 998}}
 
-An export that ends too early, between two lines, looks like that of a quieter day. The days of the look-back are read
-again by the next run, so it can tell. Only these days are kept in the state, and none without rows.
+An export that ends too early, between two lines, looks like that of a quieter day. The next run reads the days of the
+look-back again, so it can tell. The state holds these days only, and none without rows.
 """
 
 from __future__ import annotations
@@ -12,24 +12,22 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from .state import days_of
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .windows import Window
 
 MERGED = 100
-"""One row in so many may go: Mixpanel merges duplicates hours to days after it received them."""
+"""One row in so many may disappear: Mixpanel merges duplicates hours to days after it received them."""
 
 
 @dataclass
 class RowCounts:
-    """The rows of days that the next run reads again.
+    """The row counts of the days that the next run reads again.
 
     Attributes:
         first: The first of these days.
-        before: Rows by day, as the run before saw them.
+        before: Rows by day, as the previous run saw them.
         now: Rows by day, as this run has delivered them.
     """
 
@@ -39,36 +37,36 @@ class RowCounts:
 
     @classmethod
     def read(cls, state: Mapping[str, Any], last: date, lookback_days: int) -> RowCounts:
-        """Read what the run before left in a stream's part of the state.
+        """Read the row counts of the previous run.
 
         Args:
-            state: That part.
-            last: The last day of the run.
+            state: The stream's entry in the state.
+            last: The last day of this run.
             lookback_days: Days before it that the next run reads again.
 
         Raises:
-            ValueError: It holds something else.
+            ValueError: The state holds something else.
             TypeError: Likewise.
             AttributeError: Likewise.
         """
         first = date.fromordinal(max(1, last.toordinal() - lookback_days))
         return cls(first, {date.fromisoformat(day): int(rows) for day, rows in state.get("rows", {}).items()})
 
-    def wants(self, window: Window) -> bool:
-        """Whether the rows of a window's days have to be counted."""
+    def needs(self, window: Window) -> bool:
+        """Return whether the rows of a window's days have to be counted."""
         return window.last >= self.first or self.had_rows(window)
 
     def had_rows(self, window: Window) -> bool:
-        """Whether the run before saw rows of a window's days."""
+        """Return whether the previous run saw rows of a window's days."""
         return any(window.first <= day <= window.last for day in self.before)
 
     def add(self, window: Window, rows: Mapping[date, int]) -> list[str]:
-        """Take in the rows of a window that is delivered.
+        """Add the rows of a window that is delivered.
 
         Returns:
-            The days that had more when the run before read them, each with both numbers.
+            The days of which the previous run saw more, each with both counts.
         """
-        counted = {day: rows.get(day, 0) for day in days_of(window) if day >= self.first or day in self.before}
+        counted = {day: rows.get(day, 0) for day in window.dates() if day >= self.first or day in self.before}
         self.now |= counted
         return [
             f"{day} ({now:,} of {before:,})"
@@ -77,6 +75,6 @@ class RowCounts:
         ]
 
     def as_state(self) -> dict[str, int]:
-        """What to leave to the next run."""
+        """Return the row counts to leave to the next run."""
         known = {**self.before, **self.now}
         return {day.isoformat(): known[day] for day in sorted(known) if day >= self.first and known[day]}

@@ -18,8 +18,8 @@ from singer_sdk.singerlib import RecordMessage
 from ..delivery.batches import batch_files
 from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
 from ..records.envelope import BARE, Envelope, record_envelope
-from ..replication.state import MOST_AHEAD
-from ..replication.windows import DAY, Window, bookmark_text, end_instant, parse_bookmark
+from ..replication.state import MAX_CLOCK_LEAD, bookmark_text, parse_bookmark
+from ..replication.windows import DAY, Window, end_instant
 from ..settings import SettingsError
 from .progress import Progress
 from .record_writer import NoValueError, decode_records, encode_record
@@ -103,6 +103,21 @@ class MixpanelStream(Stream, abc.ABC):
         """The run's clock."""
         return self._mixpanel_tap.clock
 
+    @property
+    def is_incremental(self) -> bool:
+        """Return whether the run goes on from the stream's bookmark."""
+        return self.replication_method == "INCREMENTAL"
+
+    def start_date(self) -> dt.date:
+        """Return the first day to read if there is no bookmark.
+
+        Raises:
+            SettingsError: `start_date` is not set.
+        """
+        if self.settings.start_date is None:
+            raise SettingsError([f"start_date is missing: set it to the first day of {self.name} to read"])
+        return self.settings.start_date
+
     @functools.cached_property
     def progress(self) -> Progress:
         """What is delivered so far."""
@@ -160,7 +175,7 @@ class MixpanelStream(Stream, abc.ABC):
         now = self.clock.now()
         today = now.astimezone(self.settings.zone).date()
         # A bookmark is the end of a day at the latest. Another machine's clock may be a little ahead.
-        latest = max(end_instant(Window(today, today), self.settings.zone, now + 2 * DAY), now + MOST_AHEAD)
+        latest = max(end_instant(Window(today, today), self.settings.zone, now + 2 * DAY), now + MAX_CLOCK_LEAD)
         if instant is not None and instant > latest:
             raise self.state_error(
                 f"is in the future: {name} is {bookmark_text(instant)}, and nothing would be read until then. "
@@ -240,7 +255,7 @@ class MixpanelStream(Stream, abc.ABC):
             StreamError: It is, by more than there is room for.
         """
         lead = self.client.clock_lead
-        if lead is not None and lead > MOST_AHEAD:
+        if lead is not None and lead > MAX_CLOCK_LEAD:
             raise StreamError(
                 f"{what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
                 f"Mixpanel's: set it right, since {setting} goes by it"

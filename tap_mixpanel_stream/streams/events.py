@@ -25,10 +25,9 @@ from ..pipeline.workers import WorkerLostError, Workers
 from ..records.envelope import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.timezone_check import LINES, TimezoneCheck, stored_days
-from ..replication.bookmark import read_bookmark, write_bookmark
 from ..replication.row_counts import RowCounts
-from ..replication.state import DeliveredDays, ReplicationSettings, days_of, settled
-from ..replication.windows import DAY, MIB, MOMENT, DateRange, Window, WindowPlanner, end_instant, ends, last_day
+from ..replication.state import DeliveredDays, ReplicationSettings, read_bookmark, settled, write_bookmark
+from ..replication.windows import DAY, MIB, MOMENT, DateRange, Window, WindowPlanner, end_instant, last_day, span
 from ..settings import SettingsError
 from .base import EPOCH, DiskError, MixpanelStream, StreamError
 
@@ -151,7 +150,7 @@ class EventsStream(MixpanelStream):
         Raises:
             SettingsError: The state holds something else.
         """
-        if not self._is_incremental:
+        if not self.is_incremental:
             return DeliveredDays()
         try:
             return read_bookmark(self.state_before)
@@ -160,9 +159,9 @@ class EventsStream(MixpanelStream):
 
     def move_bookmark(self, delivered: DeliveredWindow) -> None:
         """Note a window that is out."""
-        if self._is_incremental:
+        if self.is_incremental:
             before = self.delivered()
-            after = before.with_range(delivered.date_range, delivered.until, self._scope)
+            after = before.with_range(delivered.date_range, delivered.until, self._replication_settings)
             write_bookmark(self.stream_state, before, after)
             self._note_rows(delivered)
 
@@ -183,7 +182,7 @@ class EventsStream(MixpanelStream):
     def _rows_before(self) -> RowCounts | None:
         """The rows that the run before saw; None where those of this run cannot be compared with them."""
         settings = self.settings
-        if not self._is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
+        if not self.is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
             return None
         last = last_day(settings.end_date, self.clock.now(), settings.zone)
         try:
@@ -194,10 +193,6 @@ class EventsStream(MixpanelStream):
     @property
     def _is_filtered(self) -> bool:
         return bool(self.settings.event_names or self.settings.events_where)
-
-    @property
-    def _is_incremental(self) -> bool:
-        return self.replication_method == "INCREMENTAL"
 
     def check_start(self) -> None:
         """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
@@ -294,21 +289,19 @@ class EventsStream(MixpanelStream):
                 window = result.date_range.window
                 if len(waiting) > 1:
                     empty = waiting[0].date_range.window
-                    if result.failure and _are_neighbours(empty, window):
+                    if result.failure and empty.is_adjacent(window):
                         result.close()
                         result.chunks.clear()
                         waiting.popleft().close()
                     else:
-                        if result.is_busy and _are_neighbours(empty, window):
+                        if result.is_busy and empty.is_adjacent(window):
                             waiting[0] = self._fetch_again(waiting[0], fetch)
                         before = empty, waiting[0].is_busy
                         yield waiting.popleft()
                 can_be_odd = not (result.rows or result.failure or result.date_range.is_update or self._is_filtered)
                 if can_be_odd and self._row_counts and self._row_counts.had_rows(window):
                     waiting[0] = self._fetch_again(result, fetch)
-                elif (
-                    can_be_odd and _has_workday(window) and before and before[1] and _are_neighbours(before[0], window)
-                ):
+                elif can_be_odd and _has_workday(window) and before and before[1] and before[0].is_adjacent(window):
                     continue
                 before = window, waiting[0].is_busy
                 yield waiting.popleft()
@@ -377,39 +370,29 @@ class EventsStream(MixpanelStream):
         date_ranges = self.date_ranges()
         if not date_ranges:
             return SpooledChunk()
-        whole = DateRange(Window(*ends(date_ranges)))
+        whole = DateRange(span(date_ranges))
         return self._try(whole, BARE, self.settings.max_retries, limit=count)[0]
 
-    def start_date(self) -> dt.date:
-        """The first day to export.
-
-        Raises:
-            SettingsError: It is not set.
-        """
-        if self.settings.start_date is None:
-            raise SettingsError(["start_date is missing: set it to the first day of events to export"])
-        return self.settings.start_date
-
     @property
-    def _scope(self) -> ReplicationSettings:
+    def _replication_settings(self) -> ReplicationSettings:
         settings = self.settings
         return ReplicationSettings(self.start_date(), settings.lookback_days, settings.zone)
 
     def date_ranges(self) -> list[DateRange]:
         """What this run is to read."""
-        settings, delivered, scope = self.settings, self.delivered(), self._scope
+        settings, delivered, days = self.settings, self.delivered(), self._replication_settings
         now, processed_before = self.clock.now(), None
-        if self._is_incremental and settings.incremental_by == "ingestion_time":
+        if self.is_incremental and settings.incremental_by == "ingestion_time":
             processed_before = settled(now)
             # The day in which the bookmark will lie at the latest: of later ones nothing could be noted.
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
-        newest_first = self._is_incremental and settings.backfill == "newest_first"
-        date_ranges = delivered.to_read(scope, last, newest_first=newest_first, processed_before=processed_before)
+        newest_first = self.is_incremental and settings.backfill == "newest_first"
+        date_ranges = delivered.ranges_to_read(days, last, newest_first=newest_first, processed_before=processed_before)
         if not date_ranges:
-            first = scope.first_day(delivered.before)
+            first = days.first_day(delivered.before)
             # That a day of the future was meant is most unlikely.
-            level = logging.WARNING if scope.start_date > last else logging.INFO
+            level = logging.WARNING if days.start_date > last else logging.INFO
             self.log("nothing to export: the first day, %s, comes after the last, %s", first, last, level=level)
         return date_ranges
 
@@ -424,12 +407,12 @@ class EventsStream(MixpanelStream):
             except Transient as error:
                 if date_range.window.days == 1:
                     raise
-                planner.report(date_range, 0, was_cut=True)
+                planner.report(date_range, 0, was_truncated=True)
                 fields = {"stream_name": self.name, "window": str(date_range.window)}
                 self.log("%s; now by halves", error, level=logging.WARNING, extra=fields)
                 for half in date_range.halves():
                     result.chunks.append(self._try(half, envelope, RETRIES_OF_A_HALF))
-                planner.report_cut(sum(chunk.decompressed_bytes for chunk, _ in result.chunks))
+                planner.report_halves(sum(chunk.decompressed_bytes for chunk, _ in result.chunks))
             else:
                 planner.report(date_range, result.chunks[0][0].decompressed_bytes)
         except Exception as error:  # noqa: BLE001 - it is raised when the window's turn comes
@@ -453,7 +436,12 @@ class EventsStream(MixpanelStream):
         options = ExportOptions(
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, date_range.processed
         )
-        request = export_request(date_range.window, options, reserve_seconds=HOUR if date_range.is_history else 0.0)
+        request = export_request(
+            date_range.window.first,
+            date_range.window.last,
+            options,
+            reserve_seconds=HOUR if date_range.is_history else 0.0,
+        )
         with contextlib.ExitStack() as unless_whole:
             chunk = SpooledChunk(what=request.what)
             unless_whole.callback(chunk.close)
@@ -479,7 +467,7 @@ class EventsStream(MixpanelStream):
             unless_whole.pop_all()
         self._timezone_check.look(sample)
         known_at = date_range.processed.before if date_range.processed else response.requested_at
-        numbers = {day: (day - EPOCH.date()).days for day in days_of(date_range.window)}
+        numbers = {day: (day - EPOCH.date()).days for day in date_range.window.dates()}
         rows = {day: chunk.days[number] for day, number in numbers.items() if number in chunk.days}
         return chunk, DeliveredWindow(date_range, end_instant(date_range.window, settings.zone, known_at), rows)
 
@@ -494,7 +482,7 @@ class EventsStream(MixpanelStream):
             skip_bad_lines=settings.bad_lines == "skip",
             content_encoding=response.content_encoding,
             collects_names=bool(settings.event_names),
-            counts_days=self._row_counts is not None and self._row_counts.wants(date_range.window),
+            counts_days=self._row_counts is not None and self._row_counts.needs(date_range.window),
         )
 
     def _fill(self, conversion: Conversion, response: Response, chunk: SpooledChunk) -> list[bytes]:
@@ -524,14 +512,9 @@ def _refuse_other_days(what: str, window: Window, sample: list[bytes], trust: Re
         raise BrokenBody(f"{what}: the response has events of other days, such as {min(days)}")
 
 
-def _are_neighbours(one: Window, other: Window) -> bool:
-    """Whether no day lies between two windows, whichever comes first."""
-    return DAY in {other.first - one.last, one.first - other.last}
-
-
 def _has_workday(window: Window) -> bool:
     """Whether it has a day from Monday to Thursday. A weekend has none, be it that of Friday and Saturday."""
-    return any(day.isoweekday() <= THURSDAY for day in days_of(window))
+    return any(day.isoweekday() <= THURSDAY for day in window.dates())
 
 
 class Sample:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..mixpanel.errors import TooLarge, Transient
 from ..mixpanel.funnels import funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
-from ..replication.windows import Window, bookmark_text, end_instant, first_day, last_day, parse_bookmark
-from ..settings import SettingsError
+from ..replication.state import bookmark_text, parse_bookmark
+from ..replication.windows import Window, end_instant, first_day, last_day
 from .base import EPOCH
 from .reports import ReportStream, Rows
 
@@ -78,7 +78,7 @@ class FunnelsStream(ReportStream):
         Raises:
             SettingsError: The state holds something else.
         """
-        if not self._is_incremental:
+        if not self.is_incremental:
             return {}
         by_funnel = self.state_before.get(BY_FUNNEL)
         if by_funnel is None:
@@ -104,7 +104,7 @@ class FunnelsStream(ReportStream):
         self._write_bookmarks()
 
     def _write_bookmarks(self) -> None:
-        if self._bookmarks is None or not self._is_incremental:
+        if self._bookmarks is None or not self.is_incremental:
             return
         for name in ("replication_key_value", FUNNEL_IDS):
             self.stream_state.pop(name, None)
@@ -116,20 +116,6 @@ class FunnelsStream(ReportStream):
         self.start_date()
         self.refuse_future("replication_key_value", self.instant_in_state("replication_key_value"))
         self.refuse_future(BY_FUNNEL, max(self.bookmarks().values(), default=None))
-
-    def start_date(self) -> dt.date:
-        """The first day to ask for.
-
-        Raises:
-            SettingsError: It is not set.
-        """
-        if self.settings.start_date is None:
-            raise SettingsError(["start_date is missing: set it to the first day of funnels to read"])
-        return self.settings.start_date
-
-    @property
-    def _is_incremental(self) -> bool:
-        return self.replication_method == "INCREMENTAL"
 
     # --- The windows -------------------------------------------------------------------------------------------------
 
@@ -192,7 +178,7 @@ class FunnelsStream(ReportStream):
         retrying = self.retrying
         if window.days > FEW_DAYS:
             retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
-        days = funnel_days(self.client, funnel, window, retrying)
+        days = funnel_days(self.client, funnel, window.first, window.last, retrying)
         rows = [
             Row(text, {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name})
             for day, text in days.content.items()

@@ -15,8 +15,7 @@ from ..mixpanel.retry import Retrying
 from ..pipeline.sequence import Step, prefetch_pages
 from ..records.envelope import BARE
 from ..records.errors import BadProfile
-from ..replication.state import SETTLING
-from ..replication.windows import bookmark_text
+from ..replication.state import SETTLING, bookmark_text
 from .base import DiskError, MixpanelStream, StreamError
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class ProfilesStream(MixpanelStream):
         It is some time before the last run began: what Mixpanel noted shortly before may not have shown then, and its
         clock may be behind this machine's.
         """
-        if not self._is_incremental:
+        if not self.is_incremental:
             return None
         bookmark, refreshed = self.instant_in_state("replication_key_value"), self.instant_in_state(REFRESHED)
         # A bookmark of the future comes from a clock that was wrong.
@@ -79,10 +78,6 @@ class ProfilesStream(MixpanelStream):
         # By the calendar: a run that starts seconds earlier than a week ago is a week later all the same.
         days = (self.started_at.date() - refreshed.date()).days
         return bookmark - SETTLING if 0 <= days < self.settings.profiles_full_refresh_days else None
-
-    @property
-    def _is_incremental(self) -> bool:
-        return self.replication_method == "INCREMENTAL"
 
     @property
     def refreshes(self) -> bool:
@@ -101,7 +96,7 @@ class ProfilesStream(MixpanelStream):
 
     def check_start(self) -> None:
         """Refuse a start from a bookmark that is broken or in the future."""
-        if self._is_incremental:
+        if self.is_incremental:
             for name in ("replication_key_value", REFRESHED):
                 self.refuse_future(name, self.instant_in_state(name))
 
@@ -113,7 +108,7 @@ class ProfilesStream(MixpanelStream):
 
     def complete(self) -> None:
         """Note from when on the next run has to ask, if it is not to ask for everything."""
-        if not self._is_incremental:
+        if not self.is_incremental:
             return
         if self._missing:
             self.log("%s: the bookmark does not move", self.gap, level=logging.WARNING)
@@ -151,13 +146,13 @@ class ProfilesStream(MixpanelStream):
 
         def steps() -> Iterator[Step]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
-                if self._is_incremental:
+                if self.is_incremental:
                     self.refuse_clock_ahead(self.name, "profiles_incremental")
                 self.progress.total = page.total
                 self._missing = page.missing
                 yield Step(self._shaped(page, envelope))
 
-        if self._is_incremental:
+        if self.is_incremental:
             self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
         with prefetch_pages(steps(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks

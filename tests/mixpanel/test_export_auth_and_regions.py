@@ -11,7 +11,6 @@ from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, S
 from tap_mixpanel_stream.mixpanel.errors import Refused
 from tap_mixpanel_stream.mixpanel.export import ExportOptions, ProcessingTimeFilter, export_request
 from tap_mixpanel_stream.mixpanel.regions import REGIONS, Hosts
-from tap_mixpanel_stream.replication.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +91,7 @@ def test_a_slash_at_the_end_of_a_host_does_no_harm() -> None:
 
 
 def test_an_export_asks_for_its_days_and_nothing_more() -> None:
-    request = export_request(Window(date(2024, 1, 1), date(2024, 1, 7)))
+    request = export_request(date(2024, 1, 1), date(2024, 1, 7))
     assert (request.method, request.api, request.path) == ("GET", "data", "export")
     assert request.params == {"from_date": "2024-01-01", "to_date": "2024-01-07"}
     assert request.what == "events 2024-01-01..2024-01-07"
@@ -101,7 +100,7 @@ def test_an_export_asks_for_its_days_and_nothing_more() -> None:
 
 def test_an_export_passes_on_what_narrows_it() -> None:
     options = ExportOptions(("Signed up", "Käufe"), 'properties["x"] == 1', time_in_ms=True, limit=100)
-    assert export_request(Window(date(2024, 1, 1), date(2024, 1, 1)), options).params == {
+    assert export_request(date(2024, 1, 1), date(2024, 1, 1), options).params == {
         "from_date": "2024-01-01",
         "to_date": "2024-01-01",
         "event": '["Signed up", "K\\u00e4ufe"]',
@@ -135,4 +134,4 @@ def test_an_export_asks_for_rows_by_when_they_were_processed(
 ) -> None:
     processed = ProcessingTimeFilter(since, datetime(2024, 1, 15, 9, tzinfo=UTC))
     options = ExportOptions(events_where=own, processed=processed)
-    assert export_request(Window(date(2024, 1, 1), date(2024, 1, 1)), options).params["where"] == where
+    assert export_request(date(2024, 1, 1), date(2024, 1, 1), options).params["where"] == where

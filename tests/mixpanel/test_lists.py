@@ -17,7 +17,6 @@ from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tap_mixpanel_stream.mixpanel.funnels import Funnel, funnel_days, list_funnels
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
-from tap_mixpanel_stream.replication.windows import Window
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ Ask = Callable[[Client, Retrying], T]
 Asking = Callable[[Server, Ask[T]], T]
 
 COHORT = b'{"id":1000,"name":"Cohort One","count":150,"data_group_id":null}'
-WINDOW = Window(dt.date(2023, 4, 29), dt.date(2023, 4, 30))
+FIRST, LAST = dt.date(2023, 4, 29), dt.date(2023, 4, 30)
 DAYS = b'{"meta":{"dates":["2023-04-29"]},"data":{"2023-04-29":{"steps":[]},"$overall":{"steps":[1]}}}'
 
 
@@ -59,7 +58,7 @@ def funnels(client: Client, retrying: Retrying) -> object:
 
 
 def days(client: Client, retrying: Retrying) -> object:
-    return funnel_days(client, Funnel(7, b'"Signup"'), WINDOW, retrying).content
+    return funnel_days(client, Funnel(7, b'"Signup"'), FIRST, LAST, retrying).content
 
 
 WHOLE: dict[Ask[object], tuple[bytes, object]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -12,24 +12,25 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
-from tap_mixpanel_stream.replication.bookmark import read_bookmark, write_bookmark
 from tap_mixpanel_stream.replication.state import (
     SETTLING,
     DeliveredDays,
     NewestFirstBlock,
     ReplicationSettings,
+    bookmark_text,
+    parse_bookmark,
+    read_bookmark,
     settled,
+    write_bookmark,
 )
 from tap_mixpanel_stream.replication.windows import (
     MOMENT,
     DateRange,
     Window,
     WindowPlanner,
-    bookmark_text,
     end_instant,
     first_day,
     last_day,
-    parse_bookmark,
 )
 
 START = date(2024, 3, 1)  # clocks change in this month
@@ -79,7 +80,7 @@ class World:
     """What there is in Mixpanel, and what has come out of it."""
 
     rows: list[Row]
-    scope: ReplicationSettings
+    settings: ReplicationSettings
     now: datetime = BEGIN
     state: dict[str, Any] = field(default_factory=dict)
     target: Counter[Row] = field(default_factory=Counter)
@@ -109,16 +110,16 @@ class World:
         if run.mode == "ingestion_time":
             before = settled(now)
             now = before - MOMENT
-        last = last_day(self.end_date(run), now, self.scope.zone)
-        return read_bookmark(self.state).to_read(
-            self.scope, last, newest_first=run.newest_first, processed_before=before
+        last = last_day(self.end_date(run), now, self.settings.zone)
+        return read_bookmark(self.state).ranges_to_read(
+            self.settings, last, newest_first=run.newest_first, processed_before=before
         )
 
     def older_parts(self, run: Run) -> list[DateRange]:
         text = self.state.get("replication_key_value")
         before = None if text is None else parse_bookmark(text)
-        first = first_day(before, self.scope.start_date, self.scope.lookback_days, self.scope.zone)
-        last = last_day(self.end_date(run), self.now, self.scope.zone)
+        first = first_day(before, self.settings.start_date, self.settings.lookback_days, self.settings.zone)
+        last = last_day(self.end_date(run), self.now, self.settings.zone)
         return [DateRange(Window(first, last))] if first <= last else []
 
     def answer(self, date_range: DateRange, asked_at: datetime) -> list[Row]:
@@ -134,7 +135,7 @@ class World:
     def book(self, run: Run, date_range: DateRange, asked_at: datetime) -> None:
         """Note a window that is out, and see that what is noted is true."""
         until = end_instant(
-            date_range.window, self.scope.zone, date_range.processed.before if date_range.processed else asked_at
+            date_range.window, self.settings.zone, date_range.processed.before if date_range.processed else asked_at
         )
         if run.mode == "older":
             text = self.state.get("replication_key_value")
@@ -143,10 +144,10 @@ class World:
             return
         before = read_bookmark(self.state)
         state = dict(self.state)
-        write_bookmark(state, before, before.with_range(date_range, until, self.scope))
+        write_bookmark(state, before, before.with_range(date_range, until, self.settings))
         after = read_bookmark(state)
         assert before.before is None or (after.before is not None and after.before >= before.before)
-        ahead = before.closed(self.scope).ahead
+        ahead = before.without_empty_gap(self.settings).ahead
         if ahead and after.ahead:
             assert after.ahead.first <= ahead.first
             assert after.ahead.before >= ahead.before
@@ -160,10 +161,10 @@ def matches(processed: ProcessingTimeFilter, row: Row) -> bool:
     return (processed.since is None or processed.since <= row.processed) and row.processed < processed.before
 
 
-def is_promised(row: Row, scope: ReplicationSettings, longest: timedelta) -> bool:
+def is_promised(row: Row, settings: ReplicationSettings, longest: timedelta) -> bool:
     """Whether it showed while its day was still within the look-back of whatever run came next."""
-    shows = (row.shows + longest).astimezone(scope.zone).date()
-    return row.day >= scope.start_date and (shows - row.day).days <= scope.lookback_days
+    shows = (row.shows + longest).astimezone(settings.zone).date()
+    return row.day >= settings.start_date and (shows - row.day).days <= settings.lookback_days
 
 
 @st.composite
@@ -244,7 +245,7 @@ def test_no_row_is_lost_whatever_fails_and_however_the_modes_are_switched(
         world.run(run)
     assert "ahead" not in world.state
     longest = timedelta(hours=max(run.lasts for run in runs))
-    lost = [row for row in world.rows if is_promised(row, world.scope, longest) and not world.target[row]]
+    lost = [row for row in world.rows if is_promised(row, world.settings, longest) and not world.target[row]]
     assert lost == []
 
 
@@ -264,11 +265,11 @@ def test_a_row_is_settled_an_hour_after_it_was_processed() -> None:
 
 
 NOW = datetime(2024, 3, 20, 9, tzinfo=UTC)
-SCOPE = ReplicationSettings(START, 5, UTC)
+SETTINGS = ReplicationSettings(START, 5, UTC)
 
 
 def asked(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
-    date_ranges = delivered.to_read(SCOPE, NOW.date(), processed_before=settled(NOW))
+    date_ranges = delivered.ranges_to_read(SETTINGS, NOW.date(), processed_before=settled(NOW))
     return [
         (
             str(date_range.window),
@@ -315,7 +316,7 @@ def test_a_longer_look_back_reads_the_added_days_whole() -> None:
 
 def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) -> list[str]:
     """The parts in words: `<` backwards, `~` history."""
-    date_ranges = delivered.to_read(SCOPE, last, newest_first=newest_first)
+    date_ranges = delivered.ranges_to_read(SETTINGS, last, newest_first=newest_first)
     return [
         f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_history}" for date_range in date_ranges
     ]
@@ -355,9 +356,9 @@ def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> 
     almost = DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 17), front))
     assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
     last = DateRange(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
-    assert almost.with_range(last, datetime(2024, 3, 17, tzinfo=UTC), SCOPE) == DeliveredDays(front)
+    assert almost.with_range(last, datetime(2024, 3, 17, tzinfo=UTC), SETTINGS) == DeliveredDays(front)
     before = DateRange(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
-    after = almost.with_range(before, datetime(2024, 3, 17, tzinfo=UTC), SCOPE)
+    after = almost.with_range(before, datetime(2024, 3, 17, tzinfo=UTC), SETTINGS)
     assert after == DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 16), front))
 
 
@@ -365,11 +366,11 @@ def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
     front = datetime(2024, 6, 29, 9, tzinfo=UTC)
     halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), front))
     some = DateRange(Window(START, date(2024, 5, 8)))
-    assert halfway.with_range(some, datetime(2024, 5, 9, tzinfo=UTC), SCOPE) == DeliveredDays(
+    assert halfway.with_range(some, datetime(2024, 5, 9, tzinfo=UTC), SETTINGS) == DeliveredDays(
         datetime(2024, 5, 9, tzinfo=UTC), halfway.ahead
     )
     all_of_it = DateRange(Window(START, date(2024, 5, 9)))
-    assert halfway.with_range(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SCOPE) == DeliveredDays(front)
+    assert halfway.with_range(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SETTINGS) == DeliveredDays(front)
 
 
 def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
@@ -386,12 +387,12 @@ def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
 def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
     before, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
     date_range = DateRange(Window(START, date(2024, 6, 29)), ProcessingTimeFilter(None, front))
-    assert sorted(DeliveredDays().with_range(date_range, front, SCOPE).ingested) == [
+    assert sorted(DeliveredDays().with_range(date_range, front, SETTINGS).ingested) == [
         date(2024, 6, day) for day in range(24, 30)
     ]
     days = {START + timedelta(days=number): front for number in range(121)}
     halfway = DeliveredDays(before, NewestFirstBlock(date(2024, 6, 28), front), days)
-    after = halfway.with_range(DateRange(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SCOPE)
+    after = halfway.with_range(DateRange(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SETTINGS)
     assert sorted(day for day in after.ingested if day >= date(2024, 6, 20)) == [
         date(2024, 6, day) for day in range(24, 30)
     ]
@@ -416,7 +417,7 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
 
 def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
     date_range = DateRange(Window(START, date(2024, 3, 2)))
-    delivered = DeliveredDays().with_range(date_range, datetime(2024, 3, 3, tzinfo=UTC), SCOPE)
+    delivered = DeliveredDays().with_range(date_range, datetime(2024, 3, 3, tzinfo=UTC), SETTINGS)
     state: dict[str, Any] = {}
     write_bookmark(state, DeliveredDays(), delivered)
     assert state == {"replication_key": "event_time", "replication_key_value": "2024-03-03T00:00:00+00:00"}
@@ -437,3 +438,34 @@ def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
 def test_a_state_that_holds_something_else_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         read_bookmark(broken)
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(9000, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_a_bookmark_reads_back_as_written(instant: datetime) -> None:
+    assert parse_bookmark(bookmark_text(instant)) == instant.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-16T00:00:00+00:00",
+        "2024-01-16T00:00:00Z",
+        "2024-01-16T00:00:00",
+        "2024-01-16",
+        "2024-01-15T16:00:00-08:00",
+    ],
+)
+def test_a_bookmark_is_understood_in_all_spellings(text: str) -> None:
+    assert bookmark_text(parse_bookmark(text)) == "2024-01-16T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "1705363200", "2024-13-01", "0001-01-01T00:00:00+23:00"])
+def test_what_is_no_bookmark_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no date-time"):
+        parse_bookmark(text)
+
+
+def test_a_bookmark_needs_a_zone() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        bookmark_text(datetime(2024, 1, 16))  # noqa: DTZ001
+    assert bookmark_text(datetime(2024, 1, 16, tzinfo=timezone(timedelta(hours=1)))) == "2024-01-15T23:00:00+00:00"

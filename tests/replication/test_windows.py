@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
+from tap_mixpanel_stream.replication.state import bookmark_text
 from tap_mixpanel_stream.replication.windows import (
     LARGE,
     MIB,
@@ -16,12 +17,10 @@ from tap_mixpanel_stream.replication.windows import (
     DateRange,
     Window,
     WindowPlanner,
-    bookmark_text,
     end_instant,
     first_day,
     last_day,
     next_days,
-    parse_bookmark,
 )
 
 ZONES = st.sampled_from(
@@ -65,8 +64,8 @@ def all_windows(
         done = flying.pop(0)
         size = int(bytes_a_day * done.window.days)
         if size > cut_from and done.window.days > 1:
-            planner.report(done, 0, was_cut=True)
-            planner.report_cut(size)
+            planner.report(done, 0, was_truncated=True)
+            planner.report_halves(size)
         else:
             planner.report(done, size)
 
@@ -112,7 +111,7 @@ def test_a_cut_window_shortens_the_next_ones() -> None:
         planner.report(following(planner), 0)
     cut = following(planner)
     assert cut.window.days == 32
-    planner.report(cut, 0, was_cut=True)
+    planner.report(cut, 0, was_truncated=True)
     assert following(planner).window.days == 16
 
 
@@ -129,8 +128,8 @@ def test_windows_do_not_grow_again_to_where_they_were_cut(a_day: int, cut_from: 
 def test_passing_trouble_with_a_small_window_leaves_no_mark() -> None:
     planner = plan_of(date(2022, 1, 1), date(2024, 12, 31))
     following(planner)
-    planner.report(following(planner), 0, was_cut=True)
-    planner.report_cut(3 * MIB)
+    planner.report(following(planner), 0, was_truncated=True)
+    planner.report_halves(3 * MIB)
     assert len(all_windows(planner, 500_000)) <= 40
 
 
@@ -160,7 +159,7 @@ def test_a_late_report_of_a_short_cut_window_counts() -> None:
     planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
     first, second = following(planner), following(planner)
     planner.report(second, 0)
-    planner.report(first, 0, was_cut=True)
+    planner.report(first, 0, was_truncated=True)
     assert following(planner).window.days == 1
 
 
@@ -219,7 +218,7 @@ def test_a_day_cannot_be_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "size", "was_cut", "expected"),
+    ("days", "size", "was_truncated", "expected"),
     [
         (1, 0, False, 2),
         (64, MIB, False, 90),
@@ -236,9 +235,9 @@ def test_a_day_cannot_be_split() -> None:
     ],
 )
 def test_windows_grow_towards_the_aim_and_halve_when_large_or_cut(
-    days: int, size: int, *, was_cut: bool, expected: int
+    days: int, size: int, *, was_truncated: bool, expected: int
 ) -> None:
-    assert next_days(days, size, was_cut=was_cut) == expected
+    assert next_days(days, size, was_truncated=was_truncated) == expected
 
 
 @given(start=DAYS, runs=st.lists(MOMENTS, min_size=1, max_size=6), lookback=st.integers(0, 10), zone=ZONES)
@@ -307,34 +306,3 @@ def test_a_run_ends_today_in_the_projects_zone_and_never_later() -> None:
     assert last_day(None, now, los_angeles) == date(2024, 1, 15)
     assert last_day(date(2024, 2, 1), now, UTC) == date(2024, 1, 16)
     assert last_day(date(2024, 1, 2), now, UTC) == date(2024, 1, 2)
-
-
-@given(st.datetimes(datetime(1900, 1, 1), datetime(9000, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_a_bookmark_reads_back_as_written(instant: datetime) -> None:
-    assert parse_bookmark(bookmark_text(instant)) == instant.replace(microsecond=0)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "2024-01-16T00:00:00+00:00",
-        "2024-01-16T00:00:00Z",
-        "2024-01-16T00:00:00",
-        "2024-01-16",
-        "2024-01-15T16:00:00-08:00",
-    ],
-)
-def test_a_bookmark_is_understood_in_all_spellings(text: str) -> None:
-    assert bookmark_text(parse_bookmark(text)) == "2024-01-16T00:00:00+00:00"
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "1705363200", "2024-13-01", "0001-01-01T00:00:00+23:00"])
-def test_what_is_no_bookmark_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no date-time"):
-        parse_bookmark(text)
-
-
-def test_a_bookmark_needs_a_zone() -> None:
-    with pytest.raises(ValueError, match="zone"):
-        bookmark_text(datetime(2024, 1, 16))  # noqa: DTZ001
-    assert bookmark_text(datetime(2024, 1, 16, tzinfo=timezone(timedelta(hours=1)))) == "2024-01-15T23:00:00+00:00"

@@ -155,14 +155,14 @@ def _read(project: str, days: int, window_days: int | None) -> Asked:
         }
         with _in_this_process():
             tap = TapMixpanelStream(config=config, catalog=catalog_of("events", raw=True))
-            tap.clock = clock
+            tap.run.clock = clock
             clock.all_answered = lambda: (
-                len(emulator.requests) == tap.quota.requests and all(seen.status for seen in emulator.requests)
+                len(emulator.requests) == tap.run.quota.requests and all(seen.status for seen in emulator.requests)
             )
             tap.sync_all()
-            tap.client.close()
+            tap.run.client.close()
         spans = [_days_of(seen.query) for seen in emulator.requests]
-    return Asked(tap.quota.requests, tap.quota.waited / 3600, max(spans) * bytes_a_day(project))
+    return Asked(tap.run.quota.requests, tap.run.quota.waited / 3600, max(spans) * bytes_a_day(project))
 
 
 def _project(project: str, days: int) -> FixedProject:

@@ -1,152 +1,81 @@
-"""One run: the selected streams one after another, and how the run ends.
-
-A failure of one stream leaves the others to be read. What would stop them as well ends the run at once: a signal, a
-target that is gone, a disk that takes no more, and credentials that Mixpanel refuses before it has answered anything.
-"""
+"""What one run shares: settings, clock, quota, client, stdout and logger."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
-from .delivery.batches import BatchFileError
-from .delivery.spool import SpoolError
-from .delivery.stdout import SIGNAL_BASE, Interrupted, StdoutError, TargetGoneError
-from .mixpanel.errors import MixpanelError, Refused
-from .settings import SettingsError
-from .streams.base import DiskError, StreamError
-from .streams.progress import counted
+from .delivery.record_writer import LineWriter
+from .delivery.stdout import Stdout
+from .mixpanel.client import Client
+from .mixpanel.clock import Clock
+from .mixpanel.quota import Quota
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Sequence
 
-    from .mixpanel.clock import Clock
-    from .streams.base import MixpanelStream
-
-ENDS_THE_RUN = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileError)
-"""Failures that would meet every other stream, too."""
-
-
-class StreamsFailedError(Exception):
-    """Some streams failed, each of which the log has told of. The message has a line for each."""
-
-
-# Errors whose message is all that a user needs.
-USER_FACING_ERRORS = (
-    SettingsError,
-    StreamError,
-    MixpanelError,
-    SpoolError,
-    BatchFileError,
-    StdoutError,
-    TargetGoneError,
-    StreamsFailedError,
-)
+    from .mixpanel.regions import Hosts
+    from .settings import Settings
 
 
 class Run:
-    """Reads streams, and counts how that went.
+    """What the streams of one run share.
 
     Attributes:
-        done: The streams that were read to their end.
-        failed: Those that were not, each with its error's line.
+        settings: The checked settings. Discovery needs none, and sets none.
+        clock: The run's clock.
+        stdout: The one way to stdout.
+        lines: Writes the SDK's messages to stdout.
+        log: The tap's logger.
+        state_source: How messages call the state.
     """
 
-    def __init__(self, streams: Sequence[MixpanelStream], clock: Clock, log: logging.Logger) -> None:
-        """Reads nothing yet.
+    settings: Settings
+
+    def __init__(self, program: str, log: logging.Logger, state_source: str) -> None:
+        """Send nothing yet.
 
         Args:
-            streams: The streams, in the order in which to read them.
-            clock: The run's clock.
-            log: Where lines go to.
+            program: Name and version, as requests introduce themselves if `user_agent` is absent.
+            log: The tap's logger.
+            state_source: How messages call the state.
         """
-        self._streams = streams
-        self._clock = clock
-        self._log = log
-        self._began = clock.monotonic()
-        self.done: list[str] = []
-        self.failed: dict[str, str] = {}
+        self._program = program
+        self.log = log
+        self.clock = Clock()
+        self.stdout = Stdout()
+        self.lines = LineWriter(self.stdout)
+        self.state_source = state_source
 
-    def read(self, go_on: Callable[[], None]) -> None:
-        """Read all streams.
+    @functools.cached_property
+    def quota(self) -> Quota:
+        """The accounts of this run's requests."""
+        settings = self.settings
+        return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
 
-        Args:
-            go_on: Called after a failure, before the next stream is read.
+    @functools.cached_property
+    def client(self) -> Client:
+        """The client for the project's region."""
+        return self.client_at(self.settings.hosts)
 
-        Raises:
-            StreamsFailedError: All others were read.
-            Exception: What ended the run at once.
-        """
-        for stream in self._streams:
-            try:
-                stream.sync()
-            except Exception as error:
-                if self._ends_the_run(error):
-                    raise
-                self.failed[stream.name] = _line(error, stream.name)
-                self._log.error("%s", self.failed[stream.name], extra={"stream_name": stream.name})
-                self._log.debug("where it happened", exc_info=True)
-                go_on()
-            else:
-                self.done.append(stream.name)
-        if self.failed:
-            raise StreamsFailedError("\n".join(self.failed.values()))
-
-    def _ends_the_run(self, error: Exception) -> bool:
-        # Once Mixpanel has answered anything, it is one stream that these credentials cannot read.
-        is_let_in = self.done or any(stream.progress.chunks for stream in self._streams)
-        is_shut_out = isinstance(error, Refused) and error.kind == "credentials" and not is_let_in
-        return is_shut_out or isinstance(error, ENDS_THE_RUN)
-
-    def sum_up(self, exit_code: int, error: BaseException | None = None) -> None:
-        """Say in one last line how the run went, and why it failed: some callers show no other line, as Meltano does.
-
-        Args:
-            exit_code: The command's.
-            error: What the run ended with, if not well.
-        """
-        left = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
-        records = sum(stream.progress.records for stream in self._streams)
-        seconds = self._clock.monotonic() - self._began
-        streams = {"done": self.done, "failed": list(self.failed), "not finished": left}
-        told = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
-        self._log.info(
-            "run: streams %s; %s in %.0f s; exit code %d%s",
-            ", ".join(told),
-            counted(records, "record"),
-            seconds,
-            exit_code,
-            f": {reason_of(error)}" if error else "",
-            extra={
-                "streams_done": self.done,
-                "streams_failed": list(self.failed),
-                "streams_not_finished": left,
-                "records": records,
-                "seconds": round(seconds, 1),
-                "exit_code": exit_code,
-            },
+    def client_at(self, hosts: Hosts) -> Client:
+        """Make a client for a region."""
+        settings = self.settings
+        return Client(
+            hosts,
+            settings.auth,
+            self.quota,
+            self.clock,
+            request_timeout=settings.request_timeout,
+            user_agent=settings.user_agent or self._program,
+            workspace_id=settings.workspace_id,
+            zone=settings.zone,
         )
 
-
-def tell(error: BaseException, log: logging.Logger) -> int:
-    """Say in one line why the command ends, and return its exit code."""
-    if isinstance(error, Interrupted):
-        log.warning("%s; the next run reads again what the state does not cover", reason_of(error))
-        return SIGNAL_BASE + error.signal
-    if not isinstance(error, StreamsFailedError):
-        log.error("%s", reason_of(error))
-        log.debug("where it happened", exc_info=error)
-    return 1
-
-
-def reason_of(error: BaseException) -> str:
-    """Return why a run ended, in one line; of several streams that failed, the first one's."""
-    if isinstance(error, Interrupted):
-        return f"interrupted by {error.signal.name}"
-    return _line(error).partition("\n")[0]
-
-
-def _line(error: BaseException, stream: str = "") -> str:
-    telling = isinstance(error, USER_FACING_ERRORS)
-    text = str(error) if telling else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows where)"
-    return text if text.startswith(stream) else f"{stream}: {text}"
+    def renew(self) -> None:
+        """Make everything ready for the next stream, after one that failed and may have stopped all requests."""
+        self.lines.discard()
+        self.client.close()
+        del self.client
+        self.clock = self.clock.renewed()
+        self.quota.wait_with(self.clock)

@@ -11,8 +11,9 @@ from .settings import SettingsError, closest_stream
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from singer_sdk import Tap
+
     from .streams.base import MixpanelStream
-    from .tap import TapMixpanelStream
 
 
 def read_catalog(content: Mapping[str, Any]) -> Catalog:
@@ -48,7 +49,7 @@ def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, An
         stream.selected_by_default = stream.name in wanted
 
 
-def check_selection(tap: TapMixpanelStream) -> None:
+def check_selection(tap: Tap) -> None:
     """Check that a run has something to read, and knows what the catalog selects.
 
     Raises:

@@ -419,6 +419,7 @@ class Settings:
 
     auth: Auth
     region: str
+    raw: bool
     hosts: Hosts
     other_regions: Mapping[str, Hosts]
     project_timezone: ZoneInfo | None

@@ -18,14 +18,11 @@ from singer_sdk import Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.tap_base import CliTestOptionValue
 
-from .delivery.stdout import Interrupted, Stdout
+from .delivery.stdout import Interrupted
 from .environment import PREFIX, read_environment, variable_of
 from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
-from .mixpanel.client import Client
-from .mixpanel.clock import Clock
-from .mixpanel.quota import Quota
 from .records.shapes import shapes_for
-from .run import Run, tell
+from .run import Run
 from .selection import check_selection, read_catalog, select_by_default
 from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, closest_stream, groups_in, prepare
 from .stream_maps import make_mapper
@@ -35,14 +32,13 @@ from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
 from .streams.groups import GroupProfilesStream
 from .streams.profiles import ProfilesStream
-from .streams.record_writer import LineWriter
+from .sync import Sync, tell
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk.plugin_base import _ConfigInput
 
-    from .mixpanel.regions import Hosts
     from .streams.base import MixpanelStream
 
 
@@ -54,8 +50,7 @@ class TapMixpanelStream(Tap):
 
     def __init__(self, **options: Any) -> None:
         # Before the SDK sets up the signal handlers, which need it.
-        self.stdout = Stdout()
-        self.clock = Clock()
+        self.run = Run(f"{self.name}/{self.plugin_version}", self.logger, options.pop("state_source", "--state"))
         # By setting, the variable that gave it.
         self._variables: dict[str, str] = {}
         if options.pop("parse_env_config", False):
@@ -64,10 +59,7 @@ class TapMixpanelStream(Tap):
             options["config"] = {**(options.get("config") or {}), **found}
         if isinstance(options.get("catalog"), dict):
             options["catalog"] = read_catalog(options["catalog"])
-        # How messages call the state.
-        self.state_source: str = options.pop("state_source", "--state")
-        self.lines = LineWriter(self.stdout)
-        super().__init__(message_writer=self.lines, **options)
+        super().__init__(message_writer=self.run.lines, **options)
         if options.get("validate_config", True):
             check_selection(self)
             for stream in self.selected_streams:
@@ -83,12 +75,12 @@ class TapMixpanelStream(Tap):
         """
         shapes = shapes_for(raw=bool(self.config.get("raw")))
         streams: list[MixpanelStream] = [
-            EventsStream(self, shapes.events),
-            ProfilesStream(self, shapes.profiles),
-            CohortsStream(self),
-            CohortMembersStream(self),
-            AnnotationsStream(self),
-            FunnelsStream(self),
+            EventsStream(self, self.run, shapes.events),
+            ProfilesStream(self, self.run, shapes.profiles),
+            CohortsStream(self, self.run),
+            CohortMembersStream(self, self.run),
+            AnnotationsStream(self, self.run),
+            FunnelsStream(self, self.run),
         ]
         try:
             groups = groups_in(self.config)
@@ -98,7 +90,7 @@ class TapMixpanelStream(Tap):
             # Most databases take names that differ in their case for one.
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
                 raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
-            streams.append(GroupProfilesStream(self, shapes.profiles, group))
+            streams.append(GroupProfilesStream(self, self.run, shapes.profiles, group))
         select_by_default(streams, self.config)
         return streams
 
@@ -121,26 +113,20 @@ class TapMixpanelStream(Tap):
         bookmarks = state.get("bookmarks", {})
         if state and "bookmarks" not in state:
             problem = "has no bookmarks: give it what stands under `value` in the last STATE message"
-            raise SettingsError([f"{self.state_source} {problem}"])
+            raise SettingsError([f"{self.run.state_source} {problem}"])
         if not isinstance(bookmarks, dict) or not all(isinstance(each, dict) for each in bookmarks.values()):
             problem = "its bookmarks are not what this tap writes: start without --state, from start_date"
-            raise SettingsError([f"{self.state_source}: {problem}"])
+            raise SettingsError([f"{self.run.state_source}: {problem}"])
         super().load_state(state)
 
     def state_warnings(self) -> list[str]:
         """What of the state a run does not use, a sentence for each stream that does not exist."""
         return [
-            f"{self.state_source}: there is no stream {name!r}, so its bookmark is not used: "
+            f"{self.run.state_source}: there is no stream {name!r}, so its bookmark is not used: "
             f"did you mean {closest_stream(name, self.streams)}?"
             for name in self.state.get("bookmarks", {})
             if name not in self.streams
         ]
-
-    @functools.cached_property
-    def settings(self) -> Settings:
-        """The checked settings."""
-        unread = [variable_of(name) for name in CREDENTIALS if not self.config.get(name)]
-        return Settings.read(self.config, [variable for variable in unread if os.environ.get(variable)])
 
     def _read_environment(self) -> dict[str, Any]:
         parse_environment_config({}, PREFIX)  # reads a `.env` file as the SDK does, and no setting
@@ -148,34 +134,9 @@ class TapMixpanelStream(Tap):
         return read_environment(os.environ, self.config_jsonschema)
 
     @functools.cached_property
-    def quota(self) -> Quota:
-        """The accounts of this run's requests, shared by all streams."""
-        settings = self.settings
-        return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
-
-    @functools.cached_property
-    def client(self) -> Client:
-        """The way to Mixpanel."""
-        return self.client_at(self.settings.hosts)
-
-    def client_at(self, hosts: Hosts) -> Client:
-        """Make a way to Mixpanel in a region."""
-        settings = self.settings
-        return Client(
-            hosts,
-            settings.auth,
-            self.quota,
-            self.clock,
-            request_timeout=settings.request_timeout,
-            user_agent=settings.user_agent or f"{self.name}/{self.plugin_version}",
-            workspace_id=settings.workspace_id,
-            zone=settings.zone,
-        )
-
-    @functools.cached_property
-    def run(self) -> Run:
-        """The run of the selected streams, which begins when it is first asked for."""
-        return Run(self.selected_streams, self.clock, self.logger)
+    def sync(self) -> Sync:
+        """The reading of the selected streams, which begins when it is first asked for."""
+        return Sync(self.selected_streams, self.run)
 
     def sync_all(self) -> None:  # type: ignore[misc] # the SDK's, which is final, ends with the first failure
         """Read the selected streams.
@@ -186,7 +147,7 @@ class TapMixpanelStream(Tap):
         """
         if self.state:
             self.state_writer.write_state(self.state)
-        self.run.read(self._go_on)
+        self.sync.read()
 
     def run_to_its_end(self) -> int:
         """Read the selected streams, tell how the run ended, and return the exit code."""
@@ -195,17 +156,9 @@ class TapMixpanelStream(Tap):
             self.sync_all()
         except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
             code, failure = tell(error, self.logger), error
-        self.client.close()
-        self.run.sum_up(code, failure)
+        self.run.client.close()
+        self.sync.sum_up(code, failure)
         return code
-
-    def _go_on(self) -> None:
-        """Make everything ready for the next stream, after one that failed and may have stopped all requests."""
-        self.lines.discard()
-        self.client.close()
-        del self.client
-        self.clock = self.clock.renewed()
-        self.quota.wait_with(self.clock)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all settings at once; in discovery only fill in the defaults."""
@@ -215,8 +168,11 @@ class TapMixpanelStream(Tap):
         with contextlib.nullcontext() if raise_errors else contextlib.suppress(SettingsError):
             check_fits(self._config, schema, self._variables)
         if raise_errors:
-            mask_secrets(self.settings.auth.secrets)
-            for warning in self.settings.warnings():
+            unread = [variable_of(name) for name in CREDENTIALS if not self._config.get(name)]
+            settings = Settings.read(self._config, [variable for variable in unread if os.environ.get(variable)])
+            self.run.settings = settings
+            mask_secrets(settings.auth.secrets)
+            for warning in settings.warnings():
                 self.logger.warning("%s", warning)
         return []
 
@@ -228,7 +184,7 @@ class TapMixpanelStream(Tap):
             signal.signal(signal.SIGHUP, self._handle_termination)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's
-        self.stdout.interrupt(signum)
+        self.run.stdout.interrupt(signum)
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
@@ -315,7 +271,14 @@ class TapMixpanelStream(Tap):
             if doctor:
                 from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
 
-                sys.exit(examine(tap))
+                sys.exit(
+                    examine(
+                        tap.run,
+                        tap.selected_streams,
+                        state_warnings=tap.state_warnings(),
+                        has_catalog=tap.input_catalog is not None,
+                    )
+                )
         sys.exit(tap.run_to_its_end())
 
 

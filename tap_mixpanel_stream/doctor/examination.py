@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ..mixpanel.client import Response
     from ..records.timezone_check import Judgement
     from ..replication.windows import DateRange
+    from ..run import Run
     from ..streams.base import MixpanelStream
-    from ..tap import TapMixpanelStream
 
 DAYS = 5
 """Days of events that are read, at the most."""
@@ -65,21 +65,26 @@ UNKNOWN_HERE = frozenset({"credentials", "access", "not_found"})
 Outcome = str | MixpanelError | StreamError
 
 
-def examine(tap: TapMixpanelStream) -> int:
+def examine(
+    run: Run, streams: Sequence[MixpanelStream], *, state_warnings: Sequence[str] = (), has_catalog: bool = False
+) -> int:
     """Try a configuration and write a report.
 
     Args:
-        tap: The tap of that configuration, which has asked nobody yet. It is less patient from now on.
+        run: The run of that configuration, which has asked nobody yet. It is less patient from now on.
+        streams: The selected streams, in the order of a run.
+        state_warnings: What of the state a run does not use, a sentence each.
+        has_catalog: Whether a catalog selects the streams.
 
     Returns:
         The exit code: 1 if a run would fail or date its events wrong, else 0.
     """
-    report = Report(tap.stdout, tap.settings.auth.secrets)
-    max_wait = timedelta(seconds=tap.settings.max_quota_wait)
+    report = Report(run.stdout, run.settings.auth.secrets)
+    max_wait = timedelta(seconds=run.settings.max_quota_wait)
     try:
-        _Examination(tap, report).run()
+        _Examination(run, streams, report, state_warnings, has_catalog=has_catalog).examine()
     except QuotaSpent as spent:
-        now = tap.clock.now()
+        now = run.clock.now()
         until = spent.until or now
         would = "wait" if until - now <= max_wait else "stop"
         report.problem(
@@ -87,24 +92,34 @@ def examine(tap: TapMixpanelStream) -> int:
             f"the project's queries of this hour are used up: ask again after {time_text(until)}. A run would {would}",
         )
     finally:
-        tap.client.close()
-    report.end(tap.quota.requests, tap.quota.hourly("data"))
+        run.client.close()
+    report.end(run.quota.requests, run.quota.hourly("data"))
     return 1 if report.problems else 0
 
 
 class _Examination:
     """One examination of one configuration."""
 
-    def __init__(self, tap: TapMixpanelStream, report: Report) -> None:
-        self._tap = tap
+    def __init__(
+        self,
+        run: Run,
+        streams: Sequence[MixpanelStream],
+        report: Report,
+        state_warnings: Sequence[str],
+        *,
+        has_catalog: bool,
+    ) -> None:
+        self._run = run
+        self._streams = streams
         self._report = report
-        self._settings = tap.settings
-        tap.settings = replace(tap.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
-        self._streams = tap.selected_streams
+        self._state_warnings = state_warnings
+        self._has_catalog = has_catalog
+        self._settings = run.settings
+        run.settings = replace(run.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
         self._given: list[str] = []
         self._not_in_plan: dict[str, Refused] = {}
 
-    def run(self) -> None:
+    def examine(self) -> None:
         """Check one thing after another, as far as the ones before allow it."""
         warnings = self._settings.warnings()
         for warning in warnings:
@@ -124,13 +139,13 @@ class _Examination:
 
     def _tell_of_state(self) -> None:
         """Report which state a run would go on from; a bookmark that stops a run has stopped us by now."""
-        for warning in self._tap.state_warnings():
+        for warning in self._state_warnings:
             self._report.warning("state", warning)
         bookmarks = [
             f"{stream.name} ({stream.bookmark_value or 'in part'})" for stream in self._streams if stream.state_before
         ]
         if bookmarks:
-            self._report.ok("state", f"{self._tap.state_source}: a run goes on from {', '.join(bookmarks)}")
+            self._report.ok("state", f"{self._run.state_source}: a run goes on from {', '.join(bookmarks)}")
 
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class _Examination:
 
     def _one_event(self, stream: EventsStream) -> str:
         last = self._range(stream)[1]
-        with self._tap.client.open(export_request(last, last, self._options(limit=1))) as response:
+        with self._run.client.open(export_request(last, last, self._options(limit=1))) as response:
             for _ in _body(response):
                 pass
         return "can be read"
@@ -180,14 +195,14 @@ class _Examination:
     def _home(self) -> str | None:
         """Ask the other regions; return the one that knows the project."""
         for region, hosts in self._settings.other_regions.items():
-            self._tap.client.close()
-            self._tap.client = self._tap.client_at(hosts)
+            self._run.client.close()
+            self._run.client = self._run.client_at(hosts)
             if _is_welcome(self._ask(self._streams[0])):
                 return region
         return None
 
     def _check_clock(self) -> None:
-        lead = self._tap.client.clock_lead
+        lead = self._run.client.clock_lead
         if lead is None:
             return
         if abs(lead) <= WRONG_CLOCK:
@@ -231,7 +246,11 @@ class _Examination:
                 self._report.ok("plan", f"includes {' and '.join(self._given)}")
             return
         # The others have a warning of their own.
-        failing = [name for name in self._not_in_plan if not isinstance(self._tap.streams[name], ReportStream)]
+        failing = [
+            stream.name
+            for stream in self._streams
+            if stream.name in self._not_in_plan and not isinstance(stream, ReportStream)
+        ]
         if not failing:
             return
         others = [stream.name for stream in self._streams if stream.name not in self._not_in_plan]
@@ -239,7 +258,7 @@ class _Examination:
         if others:
             how = (
                 f"deselect {' and '.join(failing)} in the catalog"
-                if self._tap.input_catalog
+                if self._has_catalog
                 else f"set streams to {json.dumps(others)}"
             )
             text += f": {how}"
@@ -253,7 +272,7 @@ class _Examination:
             self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
             return
         first, last = span(date_ranges).first, span(date_ranges).last
-        today = last_day(None, self._tap.clock.now(), self._settings.zone)
+        today = last_day(None, self._run.clock.now(), self._settings.zone)
         # A day that is not over shows less than it will hold.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
         timezone_check = TimezoneCheck()
@@ -277,10 +296,10 @@ class _Examination:
 
     def _look_at(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _Look:
         """Read one day, or the beginning of a very long one, through the shape that a run would use."""
-        clock, settings = self._tap.clock, self._settings
+        clock, settings = self._run.clock, self._settings
         request = export_request(day, day, self._options())
         bad_lines: list[BadLine] = []
-        converter = shapes_for(raw=bool(self._tap.config.get("raw"))).events(
+        converter = shapes_for(raw=settings.raw).events(
             envelope=record_envelope(stream.name, clock.now()),
             selected=stream.selected_columns,
             zone=settings.zone,
@@ -291,7 +310,7 @@ class _Examination:
         size, shaped, is_whole = 0, 0, True
         until = clock.monotonic() + SECONDS
         try:
-            with self._tap.client.open(request) as response:
+            with self._run.client.open(request) as response:
                 for block in _body(response):
                     lines = cutter.cut(block)
                     if size <= FIRST_BYTES:
@@ -371,7 +390,7 @@ class _Examination:
             requests: How many they are.
             can_go_on: Whether a run that has read what is most wanted ends well where the quota does.
         """
-        hourly, most = self._tap.quota.hourly("data"), self._settings.max_quota_wait
+        hourly, most = self._run.quota.hourly("data"), self._settings.max_quota_wait
         hours = (requests - 1) // hourly
         taken = f"{about(requests)} exports"
         if not hours:
@@ -415,7 +434,7 @@ class _Examination:
 
     @property
     def _retrying(self) -> Retrying:
-        return Retrying(self._tap.clock, RETRIES, self._tap.logger)
+        return Retrying(self._run.clock, RETRIES, self._run.log)
 
     def _options(self, limit: int | None = None) -> ExportOptions:
         settings = self._settings
@@ -424,7 +443,7 @@ class _Examination:
     def _range(self, stream: EventsStream) -> tuple[date, date]:
         settings = self._settings
         first = first_day(stream.delivered().before, stream.start_date(), settings.lookback_days, settings.zone)
-        return first, last_day(settings.end_date, self._tap.clock.now(), settings.zone)
+        return first, last_day(settings.end_date, self._run.clock.now(), settings.zone)
 
 
 @dataclass(frozen=True, slots=True)

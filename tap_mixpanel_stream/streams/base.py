@@ -16,18 +16,19 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
+from ..delivery.record_writer import NoValueError, decode_records, encode_record
 from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
 from ..records.envelope import BARE, Envelope, record_envelope
 from ..replication.state import MAX_CLOCK_LEAD, bookmark_text, parse_bookmark
 from ..replication.windows import DAY, Window, end_instant
 from ..settings import SettingsError
 from .progress import Progress
-from .record_writer import NoValueError, decode_records, encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.singerlib import Catalog, SchemaMessage
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from ..mixpanel.request import Api
     from ..records.reports import ReportSchema
     from ..records.shapes import EventShape, ProfileShape
+    from ..run import Run
     from ..settings import Settings
-    from ..tap import TapMixpanelStream
 
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -80,28 +81,28 @@ class MixpanelStream(Stream, abc.ABC):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
-    def __init__(self, tap: TapMixpanelStream, shape: EventShape | ProfileShape | ReportSchema, name: str) -> None:
+    def __init__(self, tap: Tap, run: Run, shape: EventShape | ProfileShape | ReportSchema, name: str) -> None:
         super().__init__(tap, schema=shape.schema, name=name)
         # A plain logger. From singer-sdk 0.55 on it is an adapter, which drops the fields that a log line gives.
         self._logger = tap.logger.getChild(name)
-        self._mixpanel_tap = tap
+        self.run = run
         self.primary_keys = list(shape.key_properties)
         self._columns = shape.columns
 
     @property
     def settings(self) -> Settings:
         """The checked settings."""
-        return self._mixpanel_tap.settings
+        return self.run.settings
 
     @property
     def client(self) -> Client:
         """The way to Mixpanel, one for all streams of a run."""
-        return self._mixpanel_tap.client
+        return self.run.client
 
     @property
     def clock(self) -> Clock:
         """The run's clock."""
-        return self._mixpanel_tap.clock
+        return self.run.clock
 
     @property
     def is_incremental(self) -> bool:
@@ -128,7 +129,7 @@ class MixpanelStream(Stream, abc.ABC):
             bookmark_from=self.bookmark_value,
             clock=self.clock,
             api=self.api,
-            quota=self._mixpanel_tap.quota,
+            quota=self.run.quota,
             log=self.logger,
         )
 
@@ -160,7 +161,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     def state_error(self, problem: str) -> SettingsError:
         """The error for a bookmark that cannot be used."""
-        return SettingsError([f"{self._mixpanel_tap.state_source}: the bookmark of {self.name} {problem}"])
+        return SettingsError([f"{self.run.state_source}: the bookmark of {self.name} {problem}"])
 
     def refuse_future(self, name: str, instant: dt.datetime | None) -> None:
         """Refuse an instant in the state after today: a run would read nothing until then.
@@ -191,7 +192,7 @@ class MixpanelStream(Stream, abc.ABC):
     @property
     def stdout(self) -> Stdout:
         """The one way to stdout."""
-        return self._mixpanel_tap.stdout
+        return self.run.stdout
 
     @abc.abstractmethod
     def chunks(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[SpooledChunk, Any]]]:
@@ -351,7 +352,7 @@ class MixpanelStream(Stream, abc.ABC):
                         self._write_record_message(record)
                         counter.increment()
                         yield record
-                self._mixpanel_tap.lines.flush()
+                self.run.lines.flush()
                 self._write_state_message()
                 return
             self._begin()
@@ -367,7 +368,7 @@ class MixpanelStream(Stream, abc.ABC):
                             for record in self._written(chunk.lines.lines()):
                                 counter.increment()
                                 yield record
-                            self._mixpanel_tap.lines.flush()
+                            self.run.lines.flush()
                         self._is_out(chunk, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)

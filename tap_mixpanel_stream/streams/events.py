@@ -34,11 +34,13 @@ from .base import EPOCH, DiskError, MixpanelStream, StreamError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
+    from singer_sdk import Tap
+
     from ..mixpanel.client import Response
     from ..mixpanel.decompression import ContentEncoding
     from ..records.envelope import Envelope
     from ..records.shapes import EventShape
-    from ..tap import TapMixpanelStream
+    from ..run import Run
 
 # The halves of a window that failed are tried again this often.
 RETRIES_OF_A_HALF = 1
@@ -132,8 +134,8 @@ class EventsStream(MixpanelStream):
     unit = "days"
     api = "data"
 
-    def __init__(self, tap: TapMixpanelStream, shape: EventShape) -> None:
-        super().__init__(tap, shape, self.name)
+    def __init__(self, tap: Tap, run: Run, shape: EventShape) -> None:
+        super().__init__(tap, run, shape, self.name)
         self._shape = shape
         self._timezone_check = TimezoneCheck()
         self._workers: Workers | None = None

@@ -8,9 +8,11 @@ from ..mixpanel.engage import EngageOptions
 from .profiles import ProfilesStream
 
 if TYPE_CHECKING:
+    from singer_sdk import Tap
+
     from ..records.shapes import ProfileShape
+    from ..run import Run
     from ..settings import Group
-    from ..tap import TapMixpanelStream
 
 
 class GroupProfilesStream(ProfilesStream):
@@ -19,8 +21,8 @@ class GroupProfilesStream(ProfilesStream):
     rank = 2
     narrowed_by = ("group_profiles", "workspace_id", "profiles_page_size")
 
-    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, group: Group) -> None:
-        super().__init__(tap, shape, group.name)
+    def __init__(self, tap: Tap, run: Run, shape: ProfileShape, group: Group) -> None:
+        super().__init__(tap, run, shape, group.name)
         self._data_group_id = group.data_group_id
 
     def which(self) -> EngageOptions:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
 
+    from singer_sdk import Tap
     from singer_sdk.singerlib import Catalog
 
     from ..mixpanel.engage import Page
     from ..records.envelope import Envelope
     from ..records.shapes import ProfileShape
-    from ..tap import TapMixpanelStream
+    from ..run import Run
 
 
 # In the state: when the run began that last read all profiles.
@@ -51,8 +52,8 @@ class ProfilesStream(MixpanelStream):
     )
     """The settings that the requests are made of."""
 
-    def __init__(self, tap: TapMixpanelStream, shape: ProfileShape, name: str = "profiles") -> None:
-        super().__init__(tap, shape, name)
+    def __init__(self, tap: Tap, run: Run, shape: ProfileShape, name: str = "profiles") -> None:
+        super().__init__(tap, run, shape, name)
         self._shape = shape
         if tap.config.get("profiles_incremental"):
             self.replication_key = "last_seen"

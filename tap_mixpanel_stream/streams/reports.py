@@ -20,9 +20,11 @@ from .base import DiskError, MixpanelStream, StreamError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from singer_sdk import Tap
+
     from ..records.envelope import Envelope
     from ..records.reports import ReportSchema, Row
-    from ..tap import TapMixpanelStream
+    from ..run import Run
 
 T = TypeVar("T")
 
@@ -64,8 +66,8 @@ class ReportStream(MixpanelStream):
     name: str
     shape: ClassVar[ReportSchema]
 
-    def __init__(self, tap: TapMixpanelStream) -> None:
-        super().__init__(tap, self.shape, self.name)
+    def __init__(self, tap: Tap, run: Run) -> None:
+        super().__init__(tap, run, self.shape, self.name)
         self._left_out: list[Refused] = []
         self._failures: list[MixpanelError] = []
         self._failed_in_a_row = 0

@@ -79,7 +79,12 @@ def examined(
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
-        tap.clock = clock or HurriedClock()
-        code = examine(tap)
+        tap.run.clock = clock or HurriedClock()
+        code = examine(
+            tap.run,
+            tap.selected_streams,
+            state_warnings=tap.state_warnings(),
+            has_catalog=catalog is not None,
+        )
         out.seek(0)
         return Examined(code, out.read())

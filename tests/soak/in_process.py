@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from tap_mixpanel_stream.run import USER_FACING_ERRORS
+from tap_mixpanel_stream.sync import USER_FACING_ERRORS
 from tap_mixpanel_stream.tap import TapMixpanelStream
 
 if TYPE_CHECKING:
@@ -71,16 +71,16 @@ def run_here(
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
-        tap.clock = clock
+        tap.run.clock = clock
         try:
             tap.sync_all()
         except USER_FACING_ERRORS as telling:
             error = str(telling)
         finally:
-            tap.client.close()
+            tap.run.client.close()
         out.seek(0)
         stdout = bytes(out.buffer.read())
-        result = Result(stdout, error, tap.quota.requests, tap.quota.waited, said)
+        result = Result(stdout, error, tap.run.quota.requests, tap.run.quota.waited, said)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")], (
         "a thread outlived the run"
     )

@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 from singer_sdk.singerlib import RecordMessage, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 
+from tap_mixpanel_stream.delivery.record_writer import WAITING, LineWriter, decode_records, encode_record
 from tap_mixpanel_stream.delivery.stdout import Stdout
-from tap_mixpanel_stream.streams.record_writer import WAITING, LineWriter, decode_records, encode_record
 
 leaves = st.one_of(
     st.none(),

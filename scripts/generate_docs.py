@@ -20,10 +20,23 @@ RENEW = "run `.venv/bin/python scripts/generate_docs.py` to renew it"
 
 About = dict[str, Any]
 
+# The settings in the README.
+COMMON = (
+    "project_id",
+    "service_account_username",
+    "service_account_secret",
+    "region",
+    "start_date",
+    "project_timezone",
+    "streams",
+    "raw",
+    "event_names",
+    "lookback_days",
+)
+
 # The pages of docs/ in the order of a reader's day, and the question that each answers.
 PAGES = {
     "Start": {
-        "index": "What is this tap, and who is it for?",
         "getting-started": "How do I get from a Mixpanel account to a load every night?",
         "meltano": "How do I run it with Meltano?",
         "settings": "Which settings are there, and how do they interact?",
@@ -121,20 +134,16 @@ def title(page: str) -> str:
 
 def navigation(sections: dict[str, dict[str, str]]) -> str:
     """The list of pages for MkDocs, in YAML."""
-    lines = []
+    lines = ["- index.md"]
     for section, of in sections.items():
         lines += [f"- {section}:", *(f"  - {page}.md" for page in of)]
     return "\n".join(lines) + "\n"
 
 
 def site_map(sections: dict[str, dict[str, str]]) -> str:
-    """The list of pages for people, in Markdown."""
-    lines = []
-    for section, of in sections.items():
-        lines += ["", f"### {section}", ""]
-        lines += [f"- [{title(page)}]({page}.md)" + (f": {text}" if text else "") for page, text in of.items()]
-        lines = [line for line in lines if "](index.md)" not in line]
-    return "\n".join(lines) + "\n\n"
+    """The list of pages for the README, in Markdown."""
+    of_all = [(page, text) for of in sections.values() for page, text in of.items()]
+    return "".join(f"- [{title(page)}](docs/{page}.md)" + (f": {text}" if text else "") + "\n" for page, text in of_all)
 
 
 def plain(value: object) -> str:
@@ -191,11 +200,10 @@ def files(told: About) -> dict[str, list[str]]:
     """What is to stand between the marks, by file."""
     there = {path.stem for path in (ROOT / "docs").glob("*.md")}
     return {
-        "README.md": [settings_table(own_settings(told))],
+        "README.md": [settings_table({name: own_settings(told)[name] for name in COMMON}), site_map(pages(there))],
         "meltano.yml": [indented(definition(told), 4)],
         "plugin.yml": [indented(definition(told), 2)],
         "docs/settings.md": [settings_table(own_settings(told)), settings_table(sdk_settings(told))],
-        "docs/index.md": [site_map(pages(there))],
         "mkdocs.yml": [navigation(pages(there))],
     }
 

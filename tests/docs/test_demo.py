@@ -1,4 +1,4 @@
-"""`make demo`: it shows what the README shows, and it would notice a loss."""
+"""`make demo`: it shows what docs/getting-started.md shows, and it would notice a loss."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def run_demo(output: Path, *options: str, commands: Path = COMMANDS) -> subproce
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def test_both_ends_agree_and_the_readme_shows_the_same(tmp_path: Path) -> None:
+def test_both_ends_agree_and_the_page_shows_the_same(tmp_path: Path) -> None:
     done = run_demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DIFFERENT" not in done.stdout
-    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## See it run\n")[1].split("\n## ")[0]
+    shown = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
     told = done.stdout.split("\nOne event")[0]
     [asking] = [line.strip() for line in done.stdout.splitlines() if "import duckdb" in line]
     asked = subprocess.run(asking, shell=True, cwd=Path.cwd(), capture_output=True, text=True, check=False)  # noqa: S602
@@ -28,7 +28,7 @@ def test_both_ends_agree_and_the_readme_shows_the_same(tmp_path: Path) -> None:
     assert "step" in asked.stdout
     # How long it took differs.
     told, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (told, shown))
-    assert told.strip() in shown, "the demo prints something else now: run `make demo` and copy it into the README"
+    assert told.strip() in shown, "the demo prints something else now: copy it into docs/getting-started.md"
 
 
 def test_a_record_lost_on_the_way_is_noticed(tmp_path: Path) -> None:

@@ -64,10 +64,3 @@ def test_every_answer_in_the_table_of_answers_is_explained_under_its_status() ->
             assert f"{rule.status[0] // 100}xx" in statuses
         else:
             assert statuses == "other"
-
-
-def test_the_readme_explains_nothing_that_the_page_does_not() -> None:
-    table = text_of("README.md").split("| the line says |")[1].split("\n\n")[0]
-    told = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
-    assert len(told) >= 5
-    assert [words for words in told if not any(words in known or known in words for known in explained(PAGE))] == []

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "meltano.yml", "plugin.yml", "docs/settings.md", "docs/index.md", "mkdocs.yml"]
-)
+@pytest.mark.parametrize("name", ["README.md", "meltano.yml", "plugin.yml", "docs/settings.md", "mkdocs.yml"])
 def test_settings_capabilities_and_pages_are_those_that_there_are(name: str, about: About) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert text == generate_docs.renewed(text, generate_docs.files(about)[name]), f"{name} is out of step: {RENEW}"
@@ -27,11 +25,6 @@ def test_settings_capabilities_and_pages_are_those_that_there_are(name: str, abo
 def test_every_setting_has_a_title_and_a_description(about: About) -> None:
     settings = about["settings"]["properties"].items()
     assert [name for name, spec in settings if not spec.get("title") or not spec.get("description")] == []
-
-
-def test_the_readme_names_the_settings_of_the_sdk(about: About) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [name for name in generate_docs.sdk_settings(about) if f"`{name}`" not in text] == []
 
 
 def test_the_example_of_secrets_knows_all_secrets_and_only_settings(about: About) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import subprocess
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.docs.programs import ROOT
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT
 from tests.harness import catalog_of, run_tap
 from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
 SMALL = ("cohorts", "cohort_members", "annotations", "funnels")
@@ -116,3 +121,22 @@ def test_the_group_shown_becomes_a_stream() -> None:
     [group] = examples("Group profiles")
     catalog = json.loads(run_tap(group, "--discover").well().stdout)
     assert group["group_profiles"][0]["name"] in {stream["tap_stream_id"] for stream in catalog["streams"]}
+
+
+def test_a_catalog_edited_as_shown_adds_the_cohorts(tmp_path: Path) -> None:
+    """The commands of the page, run as they stand."""
+    mark = "checked by test_a_catalog_edited_as_shown_adds_the_cohorts"
+    [script] = [block.text for block in pages.marked(PAGE, mark)]
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=2, profiles=2)
+    with Emulator(project) as emulator:
+        days = {"start_date": "2024-01-01", "end_date": "2024-01-02"}
+        (tmp_path / "config.json").write_text(json.dumps(emulator.settings | days))
+        subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=ENVIRONMENT | {"PATH": f"{COMMANDS}:{ENVIRONMENT['PATH']}"},
+            check=True,
+        )
+    messages = [json.loads(line) for line in (tmp_path / "messages.jsonl").read_bytes().splitlines()]
+    read = {message["stream"] for message in messages if message["type"] == "RECORD"}
+    assert read == {"events", "profiles", "cohorts", "cohort_members"}

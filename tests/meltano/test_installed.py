@@ -119,11 +119,9 @@ def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
 
 
 def test_the_definition_of_the_checkout_selects_the_same() -> None:
-    """plugin.yml and the checkout's meltano.yml carry one selection, and the README's command changes it."""
+    """plugin.yml and the checkout's meltano.yml carry one selection."""
     selections = [
         re.findall(r"^ *- '([^']*\.\*)'$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
         for name in ("meltano.yml", "plugin.yml")
     ]
     assert selections[0] == selections[1] != []
-    [in_readme] = re.findall(r"^meltano select .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert in_readme in BLOCKS["select"].splitlines()

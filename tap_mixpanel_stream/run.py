@@ -14,7 +14,7 @@ from .mixpanel.quota import Quota
 if TYPE_CHECKING:
     import logging
 
-    from .mixpanel.regions import Hosts
+    from .mixpanel.request import Hosts
     from .settings import Settings
 
 

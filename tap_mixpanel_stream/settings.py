@@ -26,7 +26,7 @@ from .delivery.rejected_lines import RejectedLinesError, check_path
 from .mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from .mixpanel.errors import Refused
 from .mixpanel.quota import HOURLY
-from .mixpanel.regions import REGIONS, Hosts
+from .mixpanel.request import REGIONS, Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -21,7 +21,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from .delivery.stdout import Interrupted
 from .environment import PREFIX, read_environment, variable_of
 from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
-from .records.shapes import shapes_for
+from .records import EventSchema, ProfileSchema
 from .run import Run
 from .selection import check_selection, read_catalog, select_by_default
 from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, closest_stream, groups_in, prepare
@@ -30,8 +30,7 @@ from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
-from .streams.groups import GroupProfilesStream
-from .streams.profiles import ProfilesStream
+from .streams.profiles import GroupProfilesStream, ProfilesStream
 from .sync import Sync, tell
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ class TapMixpanelStream(Tap):
         Raises:
             SettingsError: A group cannot be a stream.
         """
-        shapes = shapes_for(raw=bool(self.config.get("raw")))
+        raw = bool(self.config.get("raw"))
         streams: list[MixpanelStream] = [
-            EventsStream(self, self.run, shapes.events),
-            ProfilesStream(self, self.run, shapes.profiles),
+            EventsStream(self, self.run, EventSchema(raw)),
+            ProfilesStream(self, self.run, ProfileSchema(raw)),
             CohortsStream(self, self.run),
             CohortMembersStream(self, self.run),
             AnnotationsStream(self, self.run),
@@ -90,7 +89,7 @@ class TapMixpanelStream(Tap):
             # Most databases take names that differ in their case for one.
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
                 raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
-            streams.append(GroupProfilesStream(self, self.run, shapes.profiles, group))
+            streams.append(GroupProfilesStream(self, self.run, ProfileSchema(raw), group))
         select_by_default(streams, self.config)
         return streams
 

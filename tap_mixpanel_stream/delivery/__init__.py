@@ -1,4 +1,4 @@
-"""How a chunk of data gets out whole: collected, kept until it is known to be whole, copied out in order.
+"""Delivery: record lines are spooled until their window is known to be whole, then written to stdout or batch files.
 
-Nothing here knows HTTP or what a record looks like: blocks of whole lines come in, blocks of whole lines go out.
+This package knows neither HTTP nor records: blocks of whole lines come in, blocks of whole lines go out.
 """

@@ -1,4 +1,4 @@
-"""Batches: record lines as JSON-lines files in a storage, for targets that load files."""
+"""Batch files: record lines as JSON-lines files in a storage, for targets that load files."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
 
     Args:
         blocks: Record lines, in blocks of whole lines.
-        config: Where to, how many lines a file, packed or not.
+        config: The storage, the lines of a file and the compression.
         prefix: What the file names begin with, after the storage's own prefix.
 
     Yields:
         The URL of each file, once it is complete.
 
     Raises:
-        BatchFileError: The storage did not take it.
+        BatchFileError: The file could not be written.
     """
-    packed = config.encoding.compression != "none"
+    is_compressed = config.encoding.compression != "none"
     folder = UPath(config.storage.root, **config.storage.params).resolve()
     name_of_run = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
     for number, blocks_of_file in enumerate(_by_lines(blocks, config.batch_size), start=1):
-        name = f"{name_of_run}-{number}.json{'.gz' if packed else ''}"
+        name = f"{name_of_run}-{number}.json{'.gz' if is_compressed else ''}"
         with _new_file(folder, name) as file:
-            for piece in _packed(blocks_of_file) if packed else blocks_of_file:
+            for piece in _compress(blocks_of_file) if is_compressed else blocks_of_file:
                 file.write(piece)
         yield (folder / name).as_uri()
 
 
 @contextlib.contextmanager
 def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
-    """Open a file that has its name only when it is complete, and is gone where it does not come to that.
+    """Open a file that gets its name when it is complete, and is deleted after an error.
 
     The SDK's own way leaves a temporary file behind after an error or a signal, and a truncated one on a full disk.
     """
@@ -71,7 +71,7 @@ def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
                 yield file
     except OSError as error:
         raise BatchFileError(
-            f"batch_config: {folder} cannot be written ({error.strerror or error}): mend that, and run again"
+            f"batch_config: {folder} cannot be written ({error.strerror or error}): fix that, and run again"
         ) from None
 
 
@@ -90,15 +90,15 @@ def _renamed_when_complete(folder: Path, name: str) -> Iterator[IO[bytes]]:
         raise
 
 
-def _packed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    packer = compressobj(LEVEL, DEFLATED, GZIP)
+def _compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    compressor = compressobj(LEVEL, DEFLATED, GZIP)
     for block in blocks:
-        yield packer.compress(block)
-    yield packer.flush()
+        yield compressor.compress(block)
+    yield compressor.flush()
 
 
 def _by_lines(blocks: Iterable[bytes], most: int) -> Iterator[Iterator[bytes]]:
-    """Deal blocks of lines into groups of at most `most` lines."""
+    """Split blocks of lines into groups of at most `most` lines."""
     source = iter(blocks)
     rest = next(source, b"")
 

@@ -1,4 +1,4 @@
-"""Where lines that are no records are set aside: a file of the user's, which grows by whole chunks."""
+"""The file of `bad_lines_path`, to which the malformed lines of each chunk are appended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
+
+from .stdout import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +23,7 @@ def check_path(path: Path) -> None:
     """Refuse a path that cannot take rejected lines. Creates nothing.
 
     Raises:
-        AsideError: It cannot.
+        RejectedLinesError: It cannot.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK)
@@ -49,7 +51,7 @@ def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
         blocks: Lines, each with its line end.
 
     Raises:
-        AsideError: The file system did not take them, or the path is not a regular file.
+        RejectedLinesError: The file system did not take them, or the path is not a regular file.
     """
     try:
         # Not blocking: a pipe without a reader would wait for one.
@@ -78,17 +80,11 @@ def _append(file: int, blocks: Iterable[bytes]) -> None:
     size = os.fstat(file).st_size
     try:
         if size and os.pread(file, 1, size - 1) != b"\n":
-            _write_all(file, b"\n")
+            write_all(file, b"\n")
         for block in blocks:
-            _write_all(file, block)
+            write_all(file, block)
         os.fsync(file)
     except BaseException:
         # The lock keeps other taps out, so all that came since is this call's.
         os.ftruncate(file, size)
         raise
-
-
-def _write_all(file: int, block: bytes) -> None:
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(file, rest) :]

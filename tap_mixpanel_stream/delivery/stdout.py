@@ -1,4 +1,4 @@
-"""The one way to stdout: whole lines only, whatever interrupts the run."""
+"""Writes to stdout: whole lines only, whatever interrupts the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNAL_BASE = 128
 
 
 class Interrupted(SystemExit):
-    """A signal asked the run to end. Carries the exit code 128 + signal."""
+    """A signal ended the run. The exit code is 128 + signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(SIGNAL_BASE + number)
@@ -25,24 +25,27 @@ class Interrupted(SystemExit):
 
 
 class TargetGoneError(Exception):
-    """Whoever read our stdout does so no more."""
+    """The process that reads stdout has closed it."""
 
     def __init__(self) -> None:
         super().__init__("the target closed the pipe before the run was over; see the target's own log for the reason")
 
 
 class StdoutError(Exception):
-    """Our stdout takes no more, as a file on a full disk."""
+    """stdout cannot be written, as a file on a full disk."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"stdout cannot be written: {error.strerror}; its last line may be cut, its last STATE holds")
+        super().__init__(
+            f"stdout cannot be written: {error.strerror}; its last line may be truncated; "
+            "the last complete STATE is still valid"
+        )
 
 
 class Stdout:
-    """Writes blocks of whole lines, and lets no signal in between.
+    """Writes blocks of whole lines, which no signal interrupts.
 
-    A signal that comes in the middle of a block is held until the block is out, so that stdout always ends in a whole
-    line. A second one does not wait: the target may never read on.
+    A signal within a block is held until the block is written, so that stdout always ends in a whole line. A second
+    signal ends the process at once: the target may never read on.
     """
 
     def __init__(self) -> None:
@@ -50,10 +53,10 @@ class Stdout:
         self._held: int | None = None
 
     def interrupt(self, number: int) -> None:
-        """Take a signal: raise at once between blocks, after the block within one.
+        """Handle a signal: raise at once between blocks, or after the current block.
 
         Raises:
-            Interrupted: Now, if no block is being written.
+            Interrupted: At once, if no block is being written.
         """
         if not self._writing:
             raise Interrupted(number)
@@ -65,15 +68,15 @@ class Stdout:
         """Write whole lines to the last byte.
 
         Raises:
-            TargetGoneError: Nobody reads them.
+            TargetGoneError: The target has closed the pipe.
             StdoutError: They could not be written.
             Interrupted: A signal came while they were written.
         """
         self._writing = True
         try:
-            _write_all(lines)
+            _write_to_stdout(lines)
         except BrokenPipeError:
-            # The signal that has ended the target may be ours, too.
+            # The signal that ended the target may be on its way to this process, too.
             time.sleep(GRACE)
             if self._held is None:
                 raise TargetGoneError from None
@@ -85,7 +88,7 @@ class Stdout:
             raise Interrupted(self._held)
 
     def check_reader(self) -> None:
-        """Notice a target that is gone while there is nothing to write.
+        """Check that the target still reads, while there is nothing to write.
 
         Raises:
             TargetGoneError: The other end of the pipe is closed.
@@ -98,18 +101,23 @@ class Stdout:
                 raise TargetGoneError
 
 
-def _write_all(lines: bytes) -> None:
-    try:
-        descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):  # stdout is an object in memory, as when the SDK's own tests catch it
-        sys.stdout.write(lines.decode())
-        return
-    sys.stdout.flush()
-    # Past Python's buffer: after a broken pipe nothing must be left in it, or the interpreter trips over it at exit.
-    rest = memoryview(lines)
+def write_all(descriptor: int, block: bytes) -> None:
+    """Write a block to a file descriptor to the last byte."""
+    rest = memoryview(block)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Whoever shares our end of the pipe may have set it so that a full one does not wait.
+            # Another process that shares a pipe may have made it non-blocking.
             select.select([], [descriptor], [])
+
+
+def _write_to_stdout(lines: bytes) -> None:
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # stdout is an object in memory, as when the SDK's own tests capture it
+        sys.stdout.write(lines.decode())
+        return
+    sys.stdout.flush()
+    # Past Python's buffer: after a broken pipe nothing may be left in it, or the interpreter fails at exit.
+    write_all(descriptor, lines)

@@ -16,10 +16,10 @@ from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
 from ..mixpanel.export import ExportOptions, export_request
 from ..mixpanel.quota import time_text
 from ..mixpanel.retry import Retrying
-from ..records.envelope import record_envelope
+from ..records.converter import record_envelope
 from ..records.errors import BadLine, CutShort, LineTooLong
+from ..records.events import EventSchema
 from ..records.json_lines import LineCutter
-from ..records.shapes import shapes_for
 from ..records.timezone_check import LINES, TimezoneCheck
 from ..replication.state import DeliveredDays
 from ..replication.windows import LARGE, first_day, last_day, span
@@ -299,7 +299,7 @@ class _Examination:
         clock, settings = self._run.clock, self._settings
         request = export_request(day, day, self._options())
         bad_lines: list[BadLine] = []
-        converter = shapes_for(raw=settings.raw).events(
+        converter = EventSchema(raw=settings.raw).converter(
             envelope=record_envelope(stream.name, clock.now()),
             selected=stream.selected_columns,
             zone=settings.zone,

@@ -1,6 +1,6 @@
 """Annotations: the remarks that people put on their charts.
 
-Mixpanel's docs: they come from the app API, and all of them in one answer where no dates are asked for. The docs name
+Mixpanel's docs: they come from the app API, and all of them in one response where no dates are asked for. The docs name
 service accounts only; another connector sends OAuth tokens as well.
 """
 
@@ -27,15 +27,15 @@ class _Annotations(msgspec.Struct):
 
 
 def list_annotations(client: Client, retrying: Retrying, first: date | None = None) -> JsonResponse[list[bytes]]:
-    """All annotations of the project, each as it came.
+    """Fetch all annotations of the project.
 
     Args:
-        client: Whom to ask.
-        retrying: How often.
+        client: The client.
+        retrying: The retry loop.
         first: The first day to ask for; None for all annotations.
 
     Raises:
-        BrokenBody: The answer did not arrive whole, or is no list of annotations.
+        BrokenBody: The response did not arrive whole, or is no list of annotations.
         MixpanelError: As `Client.open`.
     """
     params = {"fromDate": first.isoformat()} if first else {}
@@ -44,6 +44,6 @@ def list_annotations(client: Client, retrying: Retrying, first: date | None = No
     return fetch(client, request, retrying, _annotations)
 
 
-def _annotations(body: bytes) -> list[bytes]:
+def _annotations(body: bytearray) -> list[bytes]:
     response, text = decode(body, _Annotations)
     return list(map(text, response.results))

@@ -1,4 +1,4 @@
-"""The three ways Mixpanel lets a program in. No `repr` in here shows a secret."""
+"""Mixpanel's three kinds of credentials. No `repr` of them shows a secret."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def basic(username: str, password: str) -> str:
-    """The value of a Basic `Authorization` header.
+    """Return the value of a Basic `Authorization` header.
 
     Encoded as UTF-8: `requests` would take ISO-8859-1, and fail on a secret that has none.
     """
@@ -24,14 +24,14 @@ def basic(username: str, password: str) -> str:
 
 
 def _forms(*texts: str) -> tuple[str, ...]:
-    """Texts, and how they look in an address."""
+    """Return texts, each as it is and as it looks in a URL."""
     return tuple(dict.fromkeys(form for text in texts for form in (text, quote(text, safe=""))))
 
 
 def _refuse_unless_clean(setting: str, value: str, *, also: str = "") -> None:
-    """Refuses what can only be a slip of copy and paste.
+    """Refuse a value that was copied incompletely.
 
-    Said here by name, since Mixpanel would answer a bare 401, and `requests` would show the secret in its own error.
+    The message names the setting: Mixpanel answers a bare 401, and an error of `requests` shows the secret.
     """
     if not value or any(character in also or character.isspace() or not character.isprintable() for character in value):
         problem = "is empty" if not value else "holds a blank, a line break or another character that cannot be in it"
@@ -58,7 +58,7 @@ class ServiceAccount(AuthBase):
         _refuse_unless_clean("service_account_secret", self.secret)
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Signs a request."""
+        """Sign a request."""
         r.headers["Authorization"] = basic(self.username, self.secret)
         return r
 
@@ -90,7 +90,7 @@ class ProjectSecret(AuthBase):
         _refuse_unless_clean("api_secret", self.secret, also=":")
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Signs a request."""
+        """Sign a request."""
         r.headers["Authorization"] = basic(self.secret, "")
         return r
 
@@ -121,7 +121,7 @@ class OAuthToken(AuthBase):
         _refuse_unless_clean("oauth_token", self.token)
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Signs a request."""
+        """Sign a request."""
         # Bytes, since a header given as text would be encoded as ISO-8859-1.
         r.headers["Authorization"] = f"Bearer {self.token}".encode()  # type: ignore[assignment]
         return r

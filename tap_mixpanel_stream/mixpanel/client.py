@@ -1,4 +1,4 @@
-"""Asking Mixpanel, one attempt at a time."""
+"""The HTTP client: one attempt at a request, within the quota."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .errors import (
     Transient,
     failure,
     hide,
-    shown,
+    printable,
 )
 from .framing import FramingError
 from .rate_limit import read_rate_limit
@@ -39,17 +39,16 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .decompression import ContentEncoding
     from .quota import Quota
-    from .regions import Hosts
-    from .request import Request
+    from .request import Hosts, Request
 
 _CONNECT_TIMEOUT = 10.0
-"""Seconds. A host that is there answers at once; only the answer itself may take minutes."""
+"""Seconds. A reachable host accepts a connection at once; only the response can take minutes."""
 
 _ERROR_BODY = 64 * 1024
-"""Bytes read of an answer that is an error."""
+"""Bytes of an error's body that are read."""
 
 _NOT_COUNTED = frozenset({401, 402, 429})
-"""Answers that Mixpanel does not count as requests."""
+"""Statuses of requests that Mixpanel does not count."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +58,8 @@ class Client:
 
     Attributes:
         clock: The run's clock.
-        quota: The run's account of requests.
-        clock_lead: How far our clock was ahead of Mixpanel's when it last answered; None while that is not known.
+        quota: The run's quota.
+        clock_lead: How far this machine's clock was ahead of Mixpanel's at the last response; None if unknown.
     """
 
     def __init__(
@@ -75,18 +74,18 @@ class Client:
         workspace_id: str | None = None,
         zone: tzinfo = UTC,
     ) -> None:
-        """Connects to nothing yet.
+        """Open no connection yet.
 
         Args:
-            hosts: The project's region's hosts.
+            hosts: The hosts of the project's region.
             auth: The credentials.
-            quota: The run's account of requests.
-            clock: The run's clock. Once it is stopped, everything in here is.
-            request_timeout: Seconds of silence allowed on a connection. An export can be silent for minutes before its
-                first byte (seen on the live API by others).
-            user_agent: Sent along.
+            quota: The run's quota.
+            clock: The run's clock, which also stops the client.
+            request_timeout: Read timeout in seconds. An export can be silent for minutes before its first byte (seen on
+                the live API by others).
+            user_agent: The `User-Agent` header.
             workspace_id: A data view, for the query API (Mixpanel's docs).
-            zone: The project's time zone, which decides what today is.
+            zone: The project's time zone, which determines today's date.
         """
         hide(auth.secrets)
         self._hosts = hosts
@@ -104,24 +103,24 @@ class Client:
             self._session.mount(scheme, Adapter(self._sockets))
 
     def open(self, request: Request) -> Response:
-        """Asks once, as soon as the quota allows it; a 429 is waited out and asked again.
+        """Send a request as soon as the quota allows it; send it again after a 429.
 
         Args:
-            request: What to ask.
+            request: The request.
 
         Returns:
-            An answer with status 200 whose body is still to be read. Use it in a `with` statement.
+            A response with status 200 whose body is not read yet. Use it in a `with` statement.
 
         Raises:
-            Transient: Worth another try, which is the caller's to make.
-            Refused: Asking again would not help.
-            SessionExpired: A profile query must start again.
+            Transient: The caller should retry.
+            Refused: A retry would not help.
+            SessionExpired: The profile query must start again from its first page.
             QuotaSpent: Waiting for quota would take too long.
             Stopped: `stop` was called.
         """
         while True:
             booked = self.quota.acquire(
-                request.what, request.api, counts=request.counts, reserve_seconds=request.reserve_seconds
+                request.what, request.api, counts=request.counts_toward_quota, reserve_seconds=request.reserve_seconds
             )
             requested_at = self.clock.now()
             response = self._send(request)
@@ -141,12 +140,12 @@ class Client:
             self.quota.told_to_wait(request.api, error.limit)
 
     def stop(self) -> None:
-        """Ends everything: waits end, connections end, and whoever used them gets `Stopped`. From any thread."""
+        """End all waits and connections: whoever uses them gets `Stopped`. Callable from any thread."""
         self.clock.stop()
         self._sockets.shut()
 
     def close(self) -> None:
-        """Lets idle connections go."""
+        """Close idle connections."""
         self._session.close()
 
     def _url(self, request: Request) -> str:
@@ -186,10 +185,10 @@ class Client:
             # `from None`: these errors carry the request, with its headers.
             if self.clock.stopped:
                 raise Stopped from None
-            raise self._no_answer(error, f"{request.what}: ", str(host)) from None
+            raise self._no_response(error, f"{request.what}: ", str(host)) from None
 
-    def _no_answer(self, error: Exception, what: str, host: str) -> MixpanelError:
-        """The error for a request that brought no answer."""
+    def _no_response(self, error: Exception, what: str, host: str) -> MixpanelError:
+        """Return the error for a request without a response."""
         causes = _causes(error)
         if authorities := _unusable_authorities():
             return Refused(f"{what}{authorities}")
@@ -209,7 +208,7 @@ class Client:
         elif isinstance(error, requests.ConnectTimeout):
             problem = f"no connection to {host} within {_CONNECT_TIMEOUT:.0f} s: check network and proxy"
         elif isinstance(error, requests.ReadTimeout):
-            problem = f"no answer from {host} within {self._timeout:.0f} s: raise request_timeout if need be"
+            problem = f"no response from {host} within {self._timeout:.0f} s: raise request_timeout if need be"
         elif any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
             problem = f"the name {host} was not found: check network, data_api_url and api_url"
         else:
@@ -217,7 +216,7 @@ class Client:
         return Transient(what + problem)
 
     def _failure(self, request: Request, response: requests.Response) -> MixpanelError:
-        """The error for an answer that is not the data."""
+        """Return the error for a response other than 200."""
         body, now = _beginning(response), self.clock.now()
         return failure(
             response.status_code,
@@ -232,10 +231,10 @@ class Client:
 
 
 class Response:
-    """An answer with status 200, open until its `with` statement ends.
+    """A response with status 200, open until its `with` statement ends.
 
     Attributes:
-        requested_at: When it was asked for, UTC.
+        requested_at: The instant of the request, UTC.
     """
 
     def __init__(self, response: requests.Response, what: str, requested_at: datetime, clock: Clock) -> None:
@@ -254,20 +253,20 @@ class Response:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._response.close()
 
     @property
     def received(self) -> int:
-        """Bytes of the body so far, as sent."""
+        """Bytes of the body received so far, as sent."""
         return self._counts.received
 
     @property
     def content_encoding(self) -> ContentEncoding:
-        """How the body is packed.
+        """The content encoding of the body.
 
         Raises:
-            Refused: In a way that was not asked for.
+            Refused: It is not one that the request accepts.
         """
         try:
             return content_encoding_of(self._response)
@@ -275,10 +274,10 @@ class Response:
             raise self.with_context(error) from None
 
     def blocks(self) -> Iterator[bytes]:
-        """Yields the body as sent, in blocks of at most 64 KiB; ends only if its framing did.
+        """Yield the body as sent, in blocks of at most 64 KiB.
 
         Raises:
-            BrokenBody: It did not; `with_context` says of what.
+            BrokenBody: The HTTP framing did not end; `with_context` adds the request to the message.
             Stopped: The client was stopped.
         """
         for block in as_sent(self._response, self._counts):
@@ -286,15 +285,15 @@ class Response:
             yield block
 
     def read(self, limit: int, *, remedy: str = "") -> bytearray:
-        """The whole body.
+        """Return the whole body, decompressed.
 
         Args:
-            limit: Unpacked bytes at the most.
-            remedy: What to do about an answer over the limit.
+            limit: The largest body allowed, in decompressed bytes.
+            remedy: What the user can do about a response over the limit.
 
         Raises:
-            BrokenBody: It did not arrive whole.
-            Refused: It is over the limit, or packed in a way that was not asked for.
+            BrokenBody: The body did not arrive whole.
+            Refused: The body is over the limit, or in a content encoding that the request does not accept.
             Stopped: The client was stopped.
         """
         try:
@@ -303,7 +302,7 @@ class Response:
             raise self.with_context(error) from None
 
     def with_context(self, error: BrokenBody | Refused) -> MixpanelError:
-        """What went wrong with the body, with what was asked for; `Stopped` where that is why."""
+        """Return a body error with the request in its message; `Stopped` where the client was stopped."""
         if self._clock.stopped:
             return Stopped()
         error.args = (f"{self._what}: {error}",)
@@ -311,18 +310,18 @@ class Response:
 
 
 class _Session(requests.Session):
-    """A session for which a redirect is an answer like any other.
+    """A session that does not follow redirects.
 
     No response sets a cookie (see `framing`), so it never changes and can be shared by threads.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """None: the parent would read the body, of any size, to prepare a request that is never sent."""
+        """Return None: the parent reads the body, of any size, to prepare a request that is never sent."""
         return None
 
 
 def _unusable_authorities() -> str | None:
-    """What is wrong with the file of certificates that the environment names; None where nothing is."""
+    """Return what is wrong with the CA bundle that the environment names; None if nothing is."""
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # in the order in which `requests` looks
     name = next((name for name in names if os.environ.get(name)), None)
     if name is None:
@@ -340,7 +339,7 @@ def _unusable_authorities() -> str | None:
 
 
 def _beginning(response: requests.Response) -> str:
-    """What can be read of an error's body. It need not be whole: the status says enough."""
+    """Return the beginning of an error's body. It need not be whole: the status says enough."""
     body = bytearray()
     try:
         for block in decompress(response):
@@ -353,19 +352,19 @@ def _beginning(response: requests.Response) -> str:
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """The innermost reason that was meant for people."""
+    """Return the innermost reason that a person can read."""
     for cause in reversed(causes):
         if isinstance(cause, FramingError):
-            return f"the answer is not valid HTTP: {cause}"
+            return f"the response is not valid HTTP: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
-            return shown(str(cause.strerror))
+            return printable(str(cause.strerror))
         if str(cause).startswith("Tunnel connection failed"):  # It goes on with a proxy's status and its words.
-            return shown(str(cause))
+            return printable(str(cause))
     return type(causes[-1]).__name__
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An error and all the errors inside it, the outermost first."""
+    """Return an error and all the errors inside it, the outermost first."""
     causes: list[BaseException] = []
     waiting: list[BaseException] = [error]
     while waiting:

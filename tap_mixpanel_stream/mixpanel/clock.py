@@ -1,4 +1,4 @@
-"""Time, and the one switch that ends all waiting."""
+"""The clock of a run, whose `stop` ends all waiting."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Clock:
         self._stopped = False
 
     def now(self) -> datetime:
-        """The time of day, UTC."""
+        """Return the current time, UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds from some moment on, never moved back."""
+        """Return the seconds of a clock that is never moved back."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Waits.
+        """Wait.
 
         Args:
             seconds: How long.
@@ -48,10 +48,10 @@ class Clock:
                 self.check()
 
     def check(self) -> None:
-        """Goes on unless `stop()` was called.
+        """Raise `Stopped` if `stop()` was called.
 
         Raises:
-            Stopped: It was.
+            Stopped: `stop()` was called.
         """
         if self._stopped:
             raise Stopped
@@ -62,25 +62,25 @@ class Clock:
         return self._stopped
 
     def renewed(self) -> Self:
-        """The same time, and a switch of its own that is not turned: what this one has stopped stays stopped."""
+        """Return a clock of the same time that is not stopped."""
         clock = copy.copy(self)
         clock._stopped = False  # noqa: SLF001 - a clock's own
         return clock
 
     def stop(self) -> None:
-        """Ends all waiting, now and later. May be called from any thread, and more than once."""
+        """End all waiting, now and later. Callable from any thread, and more than once."""
         self._stopped = True
         with self._woken:
             self._woken.notify_all()
 
 
 def clock_lead(date: str | None, asked: datetime, answered: datetime) -> timedelta | None:
-    """How far our clock is ahead of a server's, by the `Date` of its answer; negative where it is behind.
+    """Return how far this machine's clock is ahead of a server's, by the `Date` of a response; negative if behind.
 
     Args:
         date: The header, which knows whole seconds only.
-        asked: Our time when we asked, UTC.
-        answered: Our time when the answer began, UTC.
+        asked: This machine's time of the request, UTC.
+        answered: This machine's time when the response began, UTC.
 
     Returns:
         Zero where the date lies between the two, None where there is no date.

@@ -1,4 +1,4 @@
-"""Cohorts, and who is in them.
+"""Cohorts and their members.
 
 Mixpanel's docs: the list has every cohort of the project with its size; its members are a profile query that is
 narrowed to it. Both need a paid plan.
@@ -31,9 +31,9 @@ class Cohort:
 
     Attributes:
         id: Its number.
-        data_group_id: The group whose members it holds, as text; None for users.
+        data_group_id: The group of its members, as text; None for users.
         is_empty: Whether it had no members when Mixpanel last counted them.
-        text: All that the list says of it, as it came.
+        text: The JSON text of its entry in the list.
     """
 
     id: int
@@ -43,7 +43,7 @@ class Cohort:
 
 
 class _Listed(msgspec.Struct):
-    """What must be right for the members to be asked for."""
+    """The fields that a request for the members needs."""
 
     id: Id
     data_group_id: int | str | None = None
@@ -55,15 +55,15 @@ class _Member(msgspec.Struct, rename={"distinct_id": "$distinct_id"}):
 
 
 def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> JsonResponse[list[Cohort]]:
-    """All cohorts of the project, those that are not visible in reports included.
+    """Fetch the list of cohorts, including those that are not visible in reports.
 
     Args:
-        client: Whom to ask.
-        retrying: How often.
-        what: What the list is asked for, for messages.
+        client: The client.
+        retrying: The retry loop.
+        what: The name of the request, for messages.
 
     Raises:
-        BrokenBody: The answer did not arrive whole, or is no list of cohorts.
+        BrokenBody: The response did not arrive whole, or is no list of cohorts.
         MixpanelError: As `Client.open`.
     """
     return fetch(
@@ -71,7 +71,7 @@ def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> J
     )
 
 
-def _cohorts(body: bytes) -> list[Cohort]:
+def _cohorts(body: bytearray) -> list[Cohort]:
     listed, text = decode(body, list[msgspec.Raw])
     known, _ = decode(body, list[_Listed])
     return [
@@ -88,16 +88,16 @@ def _cohorts(body: bytes) -> list[Cohort]:
 def members(
     client: Client, cohort: Cohort, retrying: Retrying, *, page_size: int, log: logging.Logger | None = None
 ) -> Iterator[Page]:
-    """Yields all members of a cohort, with a profile and without, in the pages of one session.
+    """Yield all members of a cohort, with or without a profile, in the pages of one session.
 
     Nothing but the cohort narrows them: a member without `$last_seen`, or without any profile, is a member.
 
     Args:
-        client: Whom to ask.
+        client: The client.
         cohort: Whose members.
-        retrying: How often to ask for one page.
+        retrying: The retry loop of one page.
         page_size: Members a page, asked for.
-        log: Where a session that starts again is announced.
+        log: Logs a session that starts again.
 
     Raises:
         MixpanelError: As `engage.pages`.
@@ -114,9 +114,9 @@ def members(
 
 
 def distinct_id(profile: msgspec.Raw) -> bytes:
-    """The JSON text of a member's id as it came, `null` where there is none."""
+    """Return the JSON text of a member's id; `null` where it has none."""
     try:
-        member, text = decode(bytes(profile), _Member)
+        member, text = decode(bytearray(profile), _Member)
     except msgspec.MsgspecError:
         return b"null"
     return text(member.distinct_id)

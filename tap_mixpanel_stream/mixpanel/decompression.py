@@ -1,6 +1,6 @@
-"""Unpacking a body as it arrives, believed only up to a gzip trailer that is right.
+"""Decompresses a body while it arrives, and accepts it only with a correct gzip trailer.
 
-No HTTP in here: a worker process, which has the body handed on to it, needs no more than this.
+This module knows no HTTP: worker processes, which receive a body block by block, import it alone.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 ContentEncoding = Literal["gzip", "identity"]
 
 _BLOCK = 64 * 1024
-"""Unpacked bytes handed out at a time, so that a body which unpacks to a thousand times its size needs no more.
+"""Decompressed bytes yielded at a time, so that a body which expands a thousand times needs no more memory.
 
-What is made of a block is then small enough, too, for the C library to keep the memory from one block to the next. From
-128 KiB on it may give it back to the system each time, and the page faults cost more than the unpacking.
+The records of a block are then small enough, too, for the C library to keep the memory from one block to the next. From
+128 KiB on it may return the memory to the system each time, and the page faults cost more than the decompression.
 """
 
 _GZIP = 31
 """zlib's `wbits` for a gzip header and trailer, both checked."""
 
 MAX_EXPANSION_RATIO = 500
-"""How many times its size a body may unpack to. One character repeated makes up to 1032 times as much. Measured: events
-that differ in little but their ids make 10 to 90 times as much, the very same line again and again about 200."""
+"""How many times its size a body may expand to. Gzip reaches 1032 for one repeated character. Measured: events that
+differ in little but their ids expand 10 to 90 times, the same line repeated about 200 times."""
 
-_FROM = 96 * 1024 * 1024
-"""Unpacked bytes up to which that does not matter."""
+_UNCHECKED_BYTES = 96 * 1024 * 1024
+"""Decompressed bytes up to which the ratio is not checked."""
 
 
-class _Unpacker(Protocol):
-    """What both libraries' decompression objects can do."""
+class _Decompressor(Protocol):
+    """What the decompression objects of both libraries have."""
 
     eof: bool
     unconsumed_tail: bytes
@@ -46,7 +46,7 @@ class _Unpacker(Protocol):
 
 
 def _deflate_library() -> ModuleType:
-    """ISA-L, or zlib where a platform has no wheel for it: the same answers at a third of the speed."""
+    """Return ISA-L, or zlib, a third as fast, where a platform has no wheel for ISA-L."""
     try:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
@@ -57,27 +57,27 @@ _deflate = _deflate_library()
 
 
 def decompress(blocks: Iterable[bytes], content_encoding: ContentEncoding) -> Iterator[bytes]:
-    """Yields a body unpacked.
+    """Yield a decompressed body.
 
     Args:
-        blocks: The body as sent, which ends only where its framing did.
-        content_encoding: How it is packed.
+        blocks: The body as sent. It ends only where the HTTP framing ended.
+        content_encoding: The content encoding of the body.
 
     Yields:
         Blocks of 1 byte to 64 KiB.
 
     Raises:
-        BrokenBody: It is not whole gzip, or something follows it, or it unpacks to far more than any text of events or
-            profiles could, which may be meant to fill memory or disk.
+        BrokenBody: The body is not complete gzip, or something follows it, or it expands to far more than events or
+            profiles can, perhaps to fill memory or disk.
     """
-    return _gunzipped(blocks) if content_encoding == "gzip" else iter(blocks)
+    return _gunzip(blocks) if content_encoding == "gzip" else iter(blocks)
 
 
-def _gunzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpacks gzip members one after another, at most 64 KiB at a time."""
-    member: _Unpacker | None = None
+def _gunzip(compressed: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress gzip members one after another, at most 64 KiB at a time."""
+    member: _Decompressor | None = None
     members = came = made = 0
-    for received in packed:
+    for received in compressed:
         data = received
         came += len(received)
         while data:
@@ -87,11 +87,11 @@ def _gunzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
                 block = member.decompress(data, _BLOCK)
             except _deflate.error as error:
                 follows = ", and it follows a whole one" if members else ""
-                raise BrokenBody(f"the answer's gzip body is damaged ({error}){follows}") from None
+                raise BrokenBody(f"the response's gzip body is damaged ({error}){follows}") from None
             made += len(block)
-            if made > max(_FROM, MAX_EXPANSION_RATIO * came):
+            if made > max(_UNCHECKED_BYTES, MAX_EXPANSION_RATIO * came):
                 raise BrokenBody(
-                    f"the answer unpacks to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes so far made "
+                    f"the response expands to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes so far made "
                     f"{made}), as no events or profiles do: it may be meant to fill memory or disk"
                 )
             if block:
@@ -100,4 +100,4 @@ def _gunzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
             if member.eof:
                 data, member, members = member.unused_data, None, members + 1
     if member is not None or not members:
-        raise BrokenBody("the answer's gzip body stops before its end, although HTTP says that it is all there")
+        raise BrokenBody("the response's gzip body stops before its end, although HTTP says that it is all there")

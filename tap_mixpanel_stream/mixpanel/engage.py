@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..surrogates import masked, unmasked
-from .errors import BrokenBody, Refused, SessionExpired, shown
+from ..surrogates import decode_masked
+from .errors import BrokenBody, Refused, SessionExpired
+from .json_response import WrongShapeError, fetch
 from .request import Request
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .retry import Retrying
 
 _PAGE_LIMIT = 256 * 1024 * 1024
-"""Bytes of a page, unpacked, at the most. It is held in memory, and three times over if it has half surrogate pairs."""
+"""The largest page, in decompressed bytes. It is held in memory, three times if it has unpaired surrogates."""
 
 _SESSIONS = 4
 """Sessions read at the most, the first one included."""
@@ -40,7 +41,7 @@ _PAGES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class EngageOptions:
-    """Which profiles, and what of them; Mixpanel does the narrowing.
+    """The filters of a profile query, which Mixpanel applies.
 
     Attributes:
         where: A Mixpanel expression.
@@ -48,11 +49,11 @@ class EngageOptions:
         page_size: Profiles a page, asked for. Not documented; connectors use up to 50000.
         distinct_ids: Only these profiles; all of them if empty.
         cohort_id: Only this cohort's members.
-        include_all_users: Members without a profile come too. Mixpanel's docs: only with a cohort, and true by default.
+        include_all_users: Include members without a profile. Mixpanel's docs: only with a cohort, and true by default.
         behaviors: Mixpanel's list of behaviors, as a list or as JSON text.
         as_of_timestamp: Profiles as they were then, in unix seconds.
         data_group_id: Profiles of this group instead of users. A 64-bit number, as text so that no digit is lost.
-        narrowed_by: The settings that all of these come from, for messages.
+        narrowed_by: The settings that these options come from, for messages.
     """
 
     where: str | None = None
@@ -67,7 +68,7 @@ class EngageOptions:
     narrowed_by: tuple[str, ...] = ()
 
     def form(self, page: int = 0, session_id: str | None = None) -> dict[str, str]:
-        """The request's fields.
+        """Return the fields of a request's form.
 
         Args:
             page: The page's number, from 0.
@@ -96,14 +97,14 @@ class EngageOptions:
 
 
 def seen_since(instant: datetime, where: str | None = None) -> str:
-    """The expression for profiles seen at or after an instant, and for which another one holds.
+    """Return the `where` for profiles that were seen since an instant.
 
     `$last_seen` is text, UTC without an offset (Mixpanel's docs), and such texts are in the order of their instants. A
     profile without it does not match: to Mixpanel a comparison with what is not there is false.
 
     Args:
         instant: With its zone.
-        where: The other expression.
+        where: Another expression that the profiles must match.
     """
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     seen = f'properties["$last_seen"] >= "{text}"'
@@ -116,13 +117,13 @@ class Page:
 
     Attributes:
         number: From 0.
-        page_size: Profiles in a full page; None if the answer does not say.
-        total: Profiles in all pages; None if the answer does not say.
-        session_id: The session that later pages belong to; None if the answer does not say.
-        results: The profiles, as they came.
-        requested_at: When the page was asked for, UTC.
-        received: Bytes of the answer, as sent.
-        decompressed_bytes: Bytes of the answer, once unpacked.
+        page_size: Profiles in a full page; None if the response does not say.
+        total: Profiles in all pages; None if the response does not say.
+        session_id: The session that later pages belong to; None if the response does not say.
+        results: The JSON text of each profile.
+        requested_at: The instant of the request, UTC.
+        received: Bytes of the response, as sent.
+        decompressed_bytes: Bytes of the response, decompressed.
         missing: Profiles by which the session, which ends with this page, is short of its total.
     """
 
@@ -145,7 +146,7 @@ class Page:
 
 
 class _Engage(msgspec.Struct):
-    """The answer's shape, as far as it matters here."""
+    """The fields of a response that are read."""
 
     results: list[msgspec.Raw]
     page: int | None = None
@@ -162,18 +163,18 @@ def pages(
     what: str = "profiles",
     log: logging.Logger | None = None,
 ) -> Iterator[Page]:
-    """Yields all pages in order, each of them whole.
+    """Yield all pages in order, each of them whole.
 
     If the session expires, or ends before its total, the pages are read again from the first. Those at the beginning
     that came before, and are still the same, are not yielded again. The page by which a session ends before its total
     is yielded only if a second session ends after the same number of profiles.
 
     Args:
-        client: Whom to ask.
-        options: What to ask for.
-        retrying: How often to ask for one page.
+        client: The client.
+        options: The filters.
+        retrying: The retry loop of one page.
         what: The stream's name, for messages.
-        log: Where a session that starts again is announced.
+        log: Logs a session that starts again.
 
     Raises:
         BrokenBody: A page did not arrive whole, the session ended before its total, or it goes on far beyond it.
@@ -223,9 +224,9 @@ class _Session:
         """Send nothing yet.
 
         Args:
-            client: Whom to ask.
-            options: What to ask for.
-            retrying: How often to ask for one page.
+            client: The client.
+            options: The filters.
+            retrying: The retry loop of one page.
             what: The stream's name, for messages.
             short_count: The `count` at which a session before this one ended before its total.
         """
@@ -290,9 +291,28 @@ class _Session:
             form=self._options.form(number, self._session_id),
             narrowed_by=self._options.narrowed_by,
             # Whether the pages of one session count is disputed: expect that they do not, and obey 429 where they do.
-            counts=number == 0,
+            counts_toward_quota=number == 0,
         )
-        page = self._retrying(_Attempt(self._client, request, number))
+        response = fetch(
+            self._client,
+            request,
+            self._retrying,
+            lambda body: read_page(body, number),
+            mismatch="the response is not a page of profiles",
+            limit=_PAGE_LIMIT,
+            remedy="lower profiles_page_size, or name the profile_properties needed",
+        )
+        content = response.content
+        page = Page(
+            number=number,
+            page_size=content.page_size,
+            total=content.total,
+            session_id=None if content.session_id is None else str(content.session_id),
+            results=content.results,
+            requested_at=response.requested_at,
+            received=response.received,
+            decompressed_bytes=response.decompressed_bytes,
+        )
         self._number = number
         self.count += len(page.results)
         if self._total is None:
@@ -328,62 +348,16 @@ def _tolerance(total: int) -> int:
     return max(total // 100, min(10, total // 10))
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """Fetches one page, anew with each call."""
-
-    client: Client
-    request: Request
-    number: int
-
-    def __call__(self) -> Page:
-        with self.client.open(self.request) as response:
-            body = response.read(_PAGE_LIMIT, remedy="lower profiles_page_size, or name the profile_properties needed")
-        return parsed(body, self.request.what, self.number, response.requested_at, response.received)
-
-
-def parsed(body: bytearray, what: str, number: int, requested_at: datetime, received: int) -> Page:
-    """A page from an answer's body, without looking into the profiles.
+def read_page(body: bytearray, number: int) -> _Engage:
+    """Decode a page, but not the profiles in it.
 
     Raises:
-        BrokenBody: It is no such answer.
+        WrongShapeError: It is another page.
+        msgspec.MsgspecError: It is not a page.
     """
-    try:
-        engage = _decoded(body)
-    except RecursionError:
-        raise BrokenBody(f"{what}: the answer is no page of profiles: it is nested too deep") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        beginning = body[:4096]
-        # What is about people stays out of the log.
-        said = (
-            "its JSON is cut or damaged" if b'"results"' in beginning else shown(beginning.decode("utf-8", "replace"))
-        )
-        raise BrokenBody(f"{what}: the answer is no page of profiles: {said or 'it is empty'}") from None
-    if engage.page not in {None, number} or (engage.page_size is not None and engage.page_size < 1):
-        raise BrokenBody(
-            f"{what}: the answer is not the page that was asked for: "
-            + shown(f"page {engage.page}, page_size {engage.page_size}")
-        )
-    return Page(
-        number=number,
-        page_size=engage.page_size,
-        total=engage.total,
-        session_id=None if engage.session_id is None else str(engage.session_id),
-        results=engage.results,
-        requested_at=requested_at,
-        received=received,
-        decompressed_bytes=len(body),
-    )
-
-
-def _decoded(body: bytearray) -> _Engage:
-    try:
-        return msgspec.json.decode(body, type=_Engage)
-    except msgspec.DecodeError:
-        without_halves = masked(body)
-        if without_halves is None:
-            raise
-    text, mark = without_halves
-    engage = msgspec.json.decode(text, type=_Engage)
-    engage.results = [msgspec.Raw(unmasked(bytes(result), mark)) for result in engage.results]
-    return engage
+    page, restore = decode_masked(msgspec.json.Decoder(_Engage).decode, body)
+    if page.page not in {None, number} or (page.page_size is not None and page.page_size < 1):
+        raise WrongShapeError(f"it is not the requested page: page {page.page}, page_size {page.page_size}")
+    if restore:
+        page.results = [msgspec.Raw(restore(bytes(result))) for result in page.results]
+    return page

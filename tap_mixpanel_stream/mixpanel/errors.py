@@ -1,16 +1,16 @@
-"""What can go wrong between Mixpanel and us, and the one table that says what an answer means.
+"""The errors of this package, and the one table of what a response means.
 
     MixpanelError              one line: what happened, and what to do about it
-    ├── Refused                a lasting answer: asking again would not help
-    │   └── TooLarge           the answer is larger than is held in memory
-    ├── Transient              worth another try: no connection, silence, 5xx, a garbled answer
-    │   └── BrokenBody         the answer began well and did not arrive whole
+    ├── Refused                a permanent failure: a retry would not help
+    │   └── TooLarge           the response is too large to hold in memory
+    ├── Transient              worth a retry: no connection, silence, 5xx, a malformed response
+    │   └── BrokenBody         the response did not arrive whole
     ├── TooManyRequests        429: Mixpanel wants us to wait
     ├── SessionExpired         a profile query must start again from its first page
     ├── QuotaSpent             waiting for quota would take longer than max_quota_wait
-    └── Stopped                we were told to stop
+    └── Stopped                the client was stopped
 
-Every one of them can be pickled, so a worker process can hand its failure over.
+All of them can be pickled, as worker processes need.
 """
 
 # ruff: noqa: N818 -- they are named by what happened, and all of them end in MixpanelError.
@@ -45,18 +45,18 @@ _READ_FOR_IT = 4096
 
 
 class MixpanelError(Exception):
-    """What all errors in here have in common: a message of one line that names the remedy."""
+    """The base of all errors here. The message is one line and names the remedy."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
 
     def add(self, note: str) -> None:
-        """Puts a note behind the message, such as how often it was tried."""
+        """Append a note to the message, such as the number of tries."""
         self.args = (f"{self} ({note})",)
 
 
 class Refused(MixpanelError):
-    """A lasting answer: asking again would not help.
+    """A permanent failure: a retry would not help.
 
     Attributes:
         kind: What to look at.
@@ -70,14 +70,14 @@ class Refused(MixpanelError):
 
 
 class TooLarge(Refused):
-    """The answer is larger than is held in memory."""
+    """The response is too large to hold in memory."""
 
 
 class Transient(MixpanelError):
-    """A failure worth another try.
+    """A failure worth a retry.
 
     Attributes:
-        status: The HTTP status, None where there was no answer.
+        status: The HTTP status, None where there was no response.
     """
 
     def __init__(self, message: str = "", *, status: int | None = None) -> None:
@@ -86,14 +86,14 @@ class Transient(MixpanelError):
 
 
 class BrokenBody(Transient):
-    """The answer began well and did not arrive whole: not a byte of it may be believed."""
+    """The response did not arrive whole: none of it may be delivered."""
 
 
 class TooManyRequests(MixpanelError):
     """Mixpanel answered 429.
 
     Attributes:
-        limit: What the answer says about the rate limit.
+        limit: What the response says about the rate limit.
     """
 
     def __init__(self, message: str = "", *, limit: RateLimit | None = None) -> None:
@@ -102,7 +102,7 @@ class TooManyRequests(MixpanelError):
 
 
 class SessionExpired(MixpanelError):
-    """The paging session of a profile query is gone: start again from page 0."""
+    """The session of a profile query has expired: start again from page 0."""
 
 
 class QuotaSpent(MixpanelError):
@@ -118,14 +118,14 @@ class QuotaSpent(MixpanelError):
 
 
 class Stopped(MixpanelError):
-    """`stop()` was called: whatever waited gives up."""
+    """`stop()` was called."""
 
     def __init__(self, message: str = "stopped") -> None:
         super().__init__(message)
 
 
 class Action(Enum):
-    """What to do about an answer that is not the data."""
+    """What to do about a response other than 200."""
 
     REFUSE = "refuse"
     RETRY = "retry"
@@ -135,7 +135,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table: an answer, and what it means.
+    """One row of the table: a response, and what it means.
 
     Attributes:
         status: The statuses it is about.
@@ -168,7 +168,7 @@ TABLE: tuple[Rule, ...] = (
         "",
         "other",
         Action.REFUSE,
-        "the answer leads to {host}, and credentials go to no other address: "
+        "the response redirects to {host}, and credentials go to no other address: "
         "check region, data_api_url, api_url and any proxy in between",
     ),
     Rule(_only(400), "unable to authenticate", "credentials", Action.REFUSE, _CREDENTIALS),
@@ -232,8 +232,8 @@ TABLE: tuple[Rule, ...] = (
     Rule(_only(429), "", "other", Action.WAIT, "too many requests"),
     Rule(range(400, 500), "", "other", Action.REFUSE, "the request was not accepted"),
     Rule(range(500, 600), "", "other", Action.RETRY, "trouble on Mixpanel's side or in between"),
-    # A 204 or 206 to a request for everything is no whole answer.
-    Rule(range(1000), "", "other", Action.RETRY, "an answer that makes no sense here"),
+    # A 204 or 206 is not a complete response.
+    Rule(range(1000), "", "other", Action.RETRY, "an unexpected status"),
 )
 
 _TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -244,11 +244,11 @@ _hidden: list[re.Pattern[str]] = []
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """Have `shown` write `***` in place of these secrets, and of the passwords of proxies, in any form."""
+    """Have `printable` write `***` in place of these secrets, and of the passwords of proxies, in any form."""
     _hidden[:] = [pattern_of(secrets)]
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return text from a server or proxy as a message may repeat it. No such text is shown or logged in another way.
 
     It is on one line, without control characters and secrets, and at most 200 characters long.
@@ -278,11 +278,11 @@ def redirect_host(location: str | None) -> str | None:
         host = urlsplit(location or "").hostname
     except ValueError:
         return None
-    return shown(host) if host else None
+    return printable(host) if host else None
 
 
 def rule_for(status: int, body: str) -> Rule:
-    """The table's row for an answer other than 200."""
+    """Return the first row of the table for a response other than 200."""
     text = body.lower()
     return next(rule for rule in TABLE if status in rule.status and rule.text in text)
 
@@ -298,16 +298,16 @@ def failure(
     limit: RateLimit | None = None,
     today: date | None = None,
 ) -> MixpanelError:
-    """Return the error that an answer other than 200 stands for.
+    """Return the error for a response other than 200.
 
     Args:
         status: The HTTP status.
         body: The body's text, as much of it as could be read.
-        what: What was asked for, such as `events 2024-01-01..2024-01-07`.
+        what: The name of the request, such as `events 2024-01-01..2024-01-07`.
         settings: The names of the settings that hold the credentials.
         narrowed_by: The names of the settings that the request was made of.
         location: The `Location` header.
-        limit: What the answer says about the rate limit.
+        limit: What the response says about the rate limit.
         today: The project's today, from which the plan's history is counted.
     """
     rule = rule_for(status, body)
@@ -317,7 +317,7 @@ def failure(
         narrowed_by=_either(narrowed_by) or _NO_SETTING,
         first_day=_first_day(body, today),
     )
-    said = shown(body)
+    said = printable(body)
     message = f"{what}: Mixpanel answered {status}, {remedy}" + (f". It said: {said}" if said else "")
     if rule.action is Action.WAIT:
         return TooManyRequests(message, limit=limit)
@@ -333,7 +333,7 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 def _first_day(body: str, today: date | None) -> str:
-    """The first day that the plan's history holds, by the number of days that Mixpanel names."""
+    """Return the first day of the plan's history, by the number of days that Mixpanel names."""
     days = _HISTORY.search(body)
     if days is None or today is None:
         return "the first day of it"

@@ -61,7 +61,7 @@ class SlowError(TimeoutError):
 class Response(http.client.HTTPResponse):
     """A response within the limits. Its connection serves no other request.
 
-    What a server sends past the end of a response can then not be taken for the answer to another request.
+    What a server sends past the end of a response can then not be taken for the response to another request.
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:

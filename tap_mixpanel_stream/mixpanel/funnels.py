@@ -29,7 +29,7 @@ class Funnel:
 
     Attributes:
         id: Its number.
-        name: The JSON text of its name, as it came.
+        name: The JSON text of its name.
     """
 
     id: int
@@ -51,20 +51,20 @@ class _Days(msgspec.Struct):
 
 
 def list_funnels(client: Client, retrying: Retrying) -> JsonResponse[list[Funnel]]:
-    """All saved funnels of the project.
+    """Fetch the list of saved funnels.
 
     Args:
-        client: Whom to ask.
-        retrying: How often.
+        client: The client.
+        retrying: The retry loop.
 
     Raises:
-        BrokenBody: The answer did not arrive whole, or is no list of funnels.
+        BrokenBody: The response did not arrive whole, or is no list of funnels.
         MixpanelError: As `Client.open`.
     """
     return fetch(client, Request(what="funnels", api="query", path="funnels/list"), retrying, _funnels)
 
 
-def _funnels(body: bytes) -> list[Funnel]:
+def _funnels(body: bytearray) -> list[Funnel]:
     listed, text = decode(body, list[_Listed])
     return [Funnel(each.funnel_id, text(each.name)) for each in listed]
 
@@ -72,17 +72,17 @@ def _funnels(body: bytes) -> list[Funnel]:
 def funnel_days(
     client: Client, funnel: Funnel, first: date, last: date, retrying: Retrying
 ) -> JsonResponse[dict[date, bytes]]:
-    """Fetch what a funnel says of each day, as it came; its sum over all days is left out.
+    """Fetch the numbers of a funnel for each day; the sum over all days is dropped.
 
     Args:
-        client: Whom to ask.
-        funnel: Which one.
+        client: The client.
+        funnel: The funnel.
         first: The first day.
         last: The last day.
-        retrying: How often.
+        retrying: The retry loop.
 
     Raises:
-        BrokenBody: The answer did not arrive whole, is not by day, has no days, or lacks some that it announces.
+        BrokenBody: The response did not arrive whole, is not by day, has no days, or lacks some that it announces.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -100,7 +100,7 @@ def funnel_days(
     return fetch(client, request, retrying, _days)
 
 
-def _days(body: bytes) -> dict[date, bytes]:
+def _days(body: bytearray) -> dict[date, bytes]:
     response, text = decode(body, _Days)
     days = {_day(name): text(value) for name, value in response.data.items() if name != _OVERALL}
     announced = response.meta.dates if response.meta else None

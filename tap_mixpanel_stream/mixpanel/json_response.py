@@ -1,7 +1,7 @@
-"""An answer that is one JSON text: read whole, and believed only if it is what was asked for.
+"""A response that is one JSON text: read whole, and used only if it is what was requested.
 
-A list of cohorts is small, but a cut list is as wrong as a cut export. So it is decoded to its end and looked at before
-anything of it is used, and what does not fit is asked for again like any other broken answer.
+A truncated list of cohorts is as wrong as a truncated export. So a response is decoded to its end and checked before
+any of it is used; one that does not fit is requested again, as any other broken response.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import msgspec
 
-from ..surrogates import masked, unmasked
-from .errors import BrokenBody, shown
+from ..surrogates import decode_masked
+from .errors import BrokenBody, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,26 +25,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LIMIT = 64 * 1024 * 1024
-"""Bytes of a document, unpacked, that are held in memory at the most."""
+"""The largest response that is held in memory, in decompressed bytes."""
 
+_BEGINNING = 4096
+"""Bytes of a response that a message may repeat."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """The number of something in Mixpanel, which messages repeat. JSON allows thousands of digits."""
 
 
 class WrongShapeError(ValueError):
-    """JSON, but not what was asked for; the message says why."""
+    """The response is JSON, but not what was requested; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonResponse(Generic[T]):
-    """What an answer says.
+    """A decoded response.
 
     Attributes:
-        content: What `read` made of it.
-        requested_at: When it was asked for, UTC.
-        received: Bytes of the answer, as sent.
-        decompressed_bytes: Bytes of the answer, once unpacked.
+        content: The result of `read`.
+        requested_at: The instant of the request, UTC.
+        received: Bytes of the response, as sent.
+        decompressed_bytes: Bytes of the response, decompressed.
     """
 
     content: T
@@ -53,64 +55,76 @@ class JsonResponse(Generic[T]):
     decompressed_bytes: int
 
 
-def fetch(client: Client, request: Request, retrying: Retrying, read: Callable[[bytes], T]) -> JsonResponse[T]:
-    """Asks until the answer is whole and fits, as often as allowed.
+def fetch(
+    client: Client,
+    request: Request,
+    retrying: Retrying,
+    read: Callable[[bytearray], T],
+    *,
+    mismatch: str = "the response is not what was requested",
+    limit: int = _LIMIT,
+    remedy: str = "",
+) -> JsonResponse[T]:
+    """Send a request until the response is whole and fits, and return it decoded.
 
     Args:
-        client: Whom to ask.
-        request: What to ask.
-        retrying: How often.
-        read: Makes something of the body; raises `WrongShapeError` or one of msgspec's errors where it does not fit.
+        client: The client.
+        request: The request.
+        retrying: The retry loop.
+        read: Decodes the body; raises `WrongShapeError` or an error of msgspec where the body does not fit.
+        mismatch: What a message says where the response does not fit.
+        limit: The largest body allowed, in decompressed bytes.
+        remedy: What the user can do about a response over the limit.
 
     Raises:
-        BrokenBody: It did not arrive whole, or did not fit.
+        BrokenBody: The response did not arrive whole, or did not fit.
         MixpanelError: As `Client.open`.
     """
 
     def attempt() -> JsonResponse[T]:
         with client.open(request) as response:
-            body = bytes(response.read(_LIMIT))
+            body = response.read(limit, remedy=remedy)
         try:
-            # The decoder looks at no text that it steps over.
-            body.decode()
             content = read(body)
         except (WrongShapeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BrokenBody(f"{request.what}: the answer is not what was asked for: {_said(body, error)}") from None
+            raise BrokenBody(f"{request.what}: {mismatch}: {_problem(body, error)}") from None
         return JsonResponse(content, response.requested_at, response.received, len(body))
 
     return retrying(attempt)
 
 
-def decode(body: bytes, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], bytes]]:
-    r"""A document, and what gives back the text of a value in it as it came.
-
-    Half surrogate pairs (`\ud83d` alone) are taken in values that are left undecoded.
+def decode(body: bytearray, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], bytes]]:
+    r"""Decode a response, which may have unpaired surrogates (`\ud83d` alone) in undecoded values.
 
     Args:
-        body: The document, which is UTF-8.
-        shape: Its shape, with `msgspec.Raw` for values to leave undecoded.
+        body: The response.
+        shape: The type to decode into, with `msgspec.Raw` for values to leave undecoded.
+
+    Returns:
+        The content, and a function that returns the JSON text of an undecoded value in it.
 
     Raises:
-        msgspec.MsgspecError: It has another shape.
+        msgspec.MsgspecError: The response has another shape.
+        UnicodeDecodeError: It is not UTF-8, which the decoder does not check in undecoded values.
     """
-    try:
-        return msgspec.json.decode(body, type=shape), bytes
-    except msgspec.DecodeError:
-        without_halves = masked(body)
-        if without_halves is None:
-            raise
-    text, mark = without_halves
-    return msgspec.json.decode(text, type=shape), lambda value: unmasked(bytes(value), mark)
+    body.decode()
+    content, restore = decode_masked(msgspec.json.Decoder(shape).decode, body)
+    return content, lambda value: restore(bytes(value)) if restore else bytes(value)
 
 
-def _said(body: bytes, error: Exception) -> str:
-    """What is wrong with a body, without what it says about people."""
-    if not body:
-        return "it is empty"
-    if body.lstrip().startswith(b"<"):
-        return shown(body[:4096].decode("utf-8", "replace"))
+def _problem(body: bytearray, error: Exception) -> str:
+    """Return what is wrong with a response, without personal data that it may hold."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, WrongShapeError):
+        return printable(str(error))
+    beginning = body[:_BEGINNING].decode("utf-8", "replace")
+    if beginning.lstrip().startswith("<") or not {"{", "["} & set(beginning):
+        return printable(beginning) or "it is empty"
     try:
-        parsed = msgspec.json.decode(body)
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw] | list[msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "its JSON is cut or damaged"
-    return shown(body.decode() if isinstance(parsed, dict) and "error" in parsed else str(error))
+    if isinstance(members, dict) and "error" in members:
+        return printable(bytes(members["error"]).decode("utf-8", "replace"))
+    return printable(str(error))

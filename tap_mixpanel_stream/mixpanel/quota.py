@@ -1,4 +1,4 @@
-"""Mixpanel's rate limits, kept before it has to refuse.
+"""The quota: keeps to Mixpanel's rate limits so that requests are not refused.
 
 Mixpanel's docs: 60 requests in a rolling hour for the raw export, and 60 for the query API, for a project. The export
 takes 3 a second. What others use of the same project's quota is not visible to us, so a 429 can come all the same.
@@ -92,12 +92,12 @@ class _Account:
             self.in_pace.popleft()
 
     def left(self, now: float) -> int:
-        """Requests that may still go out now, by what we know of the hour."""
+        """Return the number of requests that may still go out now."""
         self.forget(now)
         return 0 if now < self.hour_full_until else max(0, self.hourly - len(self.in_hour))
 
     def hour_wait(self, now: float, requests: int = 1) -> float:
-        """Seconds until so many further requests of the hour can all have gone out; 0 or less for none."""
+        """Return the seconds until so many further requests can have gone out; 0 or less for none."""
         self.forget(now)
         if not self.is_limited or requests < 1:
             return 0.0
@@ -111,7 +111,7 @@ class _Account:
         return wait
 
     def pace_wait(self, now: float) -> float:
-        """Seconds to wait for the limit of a second; 0 or less for none."""
+        """Return the seconds to wait for the limit of a second; 0 or less for none."""
         if self.pace is None or len(self.in_pace) < self.pace.requests:
             return 0.0
         return self.in_pace[-self.pace.requests] + self.pace.seconds - now
@@ -171,27 +171,27 @@ class Quota:
         return max(0.0, self._waiting_until - self._clock.monotonic())
 
     def wait_with(self, clock: Clock) -> None:
-        """Go on with another clock of the same time, after all waiting has ended."""
+        """Wait with another clock of the same time from now on."""
         self._waited -= self.waiting
         self._waiting_until = 0.0
         self._clock = clock
 
     def hourly(self, api: Api) -> int:
-        """Requests that an API may be asked in an hour, by what is known by now."""
+        """Return an API's requests an hour, as far as known."""
         return self._accounts[api].hourly
 
     def left(self, api: Api) -> int | None:
-        """Requests that may still go out now, by what is known of the hour; None for an API without such a limit."""
+        """Return the number of requests that may still go out now; None for an API without an hourly limit."""
         account = self._accounts[api]
         with self._lock:
             return account.left(self._clock.monotonic()) if account.is_limited else None
 
     def counted(self, api: Api) -> int:
-        """Requests so far that count toward the hour."""
+        """Return the number of requests so far that count toward the quota."""
         return self._accounts[api].counted
 
     def wait_ahead(self, api: Api, requests: int) -> float:
-        """Seconds of waiting until so many further requests can have gone out, a wait that is going on included."""
+        """Return the seconds until so many further requests can have gone out, including a wait that is going on."""
         account = self._accounts[api]
         with self._lock:
             now = self._clock.monotonic()
@@ -231,7 +231,7 @@ class Quota:
             self._clock.sleep(pause)
 
     def refund(self, api: Api, booked: float | None) -> None:
-        """Take a request off the hour that Mixpanel does not count: one that it answered 401, 402 or 429.
+        """Give back the quota of a request that Mixpanel does not count: one that it answered 401, 402 or 429.
 
         Args:
             api: The API that was asked.
@@ -244,7 +244,7 @@ class Quota:
                 account.counted -= 1
 
     def learn(self, api: Api, limit: RateLimit) -> None:
-        """Take over what an answer says about the rate limit."""
+        """Take over what a response says about the rate limit."""
         account = self._accounts[api]
         with self._lock:
             account.told = limit.hourly or account.told
@@ -267,7 +267,7 @@ class Quota:
 
         Args:
             api: The API that was asked.
-            limit: What the answer says.
+            limit: What the response says.
         """
         account = self._accounts[api]
         with self._lock:
@@ -323,7 +323,7 @@ class Quota:
 
 
 def _quota_wait(account: _Account, now: float, *, counts: bool) -> tuple[float, str]:
-    """Seconds to wait for quota, and why; 0 or less for none."""
+    """Return the seconds to wait for quota, and why; 0 or less for none."""
     blocked = account.blocked_until - now
     hour = account.hour_wait(now) if counts else 0.0
     if max(blocked, hour) <= _NO_TIME:

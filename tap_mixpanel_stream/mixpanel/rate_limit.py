@@ -1,10 +1,10 @@
-"""What Mixpanel says about the rate limit, in the headers of an answer and in the text of a 429.
+"""The rate limit that a response states, in its headers and in the text of a 429.
 
     RateLimit-Policy: "project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests"
     RateLimit: "project";r=0;t=3600, "project-concurrency";r=3
 
 `q` is the limit, `w` its window in seconds, `r` what is left, `t` the seconds until there is room. The headers can come
-with good answers, too (seen on the live API by others).
+with a 200, too (seen on the live API by others).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LONGEST_WAIT = 1e9
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What an answer says about the rate limit; None for what it does not say.
+    """The rate limit that a response states; None for what it does not state.
 
     Attributes:
         hourly: Requests that the project may make in an hour.
@@ -49,11 +49,11 @@ class RateLimit:
 
 
 def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -> RateLimit:
-    """Read the headers of any answer, and the text of a 429.
+    """Read the rate limit from the headers of a response, and from the text of a 429.
 
     Args:
-        headers: The answer's headers, looked up in any case of letters.
-        now: The time of day, for a `Retry-After` that is a date.
+        headers: The headers of the response, which ignore case.
+        now: The current time, for a `Retry-After` that is a date.
         body: The text of a 429.
     """
     policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
@@ -82,7 +82,7 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a `Retry-After` header, which holds seconds or an HTTP date; None if it holds neither."""
+    """Return the seconds of a `Retry-After` header, which holds seconds or an HTTP date; None if it holds neither."""
     if header is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header.strip(), re.ASCII):
@@ -97,7 +97,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
 
 
 def _items(header: str) -> dict[str, dict[str, int]]:
-    """The items of a header by name, each with its parameters that are numbers."""
+    """Return the items of a header by name, each with its numeric parameters."""
     return {
         name: {key: int(value) for key, value in _PARAMETER.findall(parameters)}
         for name, parameters in _ITEM.findall(header)

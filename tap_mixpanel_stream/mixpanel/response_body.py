@@ -1,8 +1,7 @@
-"""An answer's body, believed only once it has arrived whole.
+"""The body of a response, which is accepted only if it arrived whole.
 
-Truncated exports come with HTTP 200 (seen on the live API by others), and the libraries below say little: urllib3 takes
-no offence at a gzip body that stops early inside well-formed chunks. So the body is read as it was sent, unpacked by
-`decompression`, and ends well only if
+Truncated exports come with HTTP 200 (seen on the live API by others), and urllib3 accepts a gzip body that ends early
+inside well-formed chunks. So the body is read as it was sent, decompressed by `decompression`, and is whole only if
 
 * the HTTP framing ended: the last chunk was seen, or `Content-Length` was reached,
 * each gzip member had its trailer, with the right checksum and length, and
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from . import decompression
-from .errors import BrokenBody, Refused, TooLarge, shown
+from .errors import BrokenBody, Refused, TooLarge, printable
 from .framing import PACE, FramingError, SlowError
 
 if TYPE_CHECKING:
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     import requests
 
 _READ = 64 * 1024
-"""Bytes asked of the connection at a time."""
+"""Bytes read from the connection at a time."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """How much of a body has come so far.
+    """How much of a body has been read.
 
     Attributes:
         received: Bytes as sent.
@@ -42,24 +41,24 @@ class Counts:
 
 
 def decompress(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
-    """Yields a body unpacked, in blocks of 1 byte to 64 KiB.
+    """Yield a decompressed body, in blocks of 1 byte to 64 KiB.
 
     Args:
-        response: An answer that was asked for with `stream=True` and not read yet.
-        counts: Kept up to date while the body comes.
+        response: A response of a request with `stream=True`, not read yet.
+        counts: Updated while the body is read.
 
     Raises:
-        BrokenBody: The body did not arrive whole, or cannot be told whole from cut.
-        Refused: It is packed in a way that was not asked for.
+        BrokenBody: The body did not arrive whole, or does not show whether it did.
+        Refused: The content encoding is not one that the request accepts.
     """
     yield from decompression.decompress(as_sent(response, counts or Counts()), content_encoding_of(response))
 
 
 def content_encoding_of(response: requests.Response) -> decompression.ContentEncoding:
-    """How a body is packed.
+    """Return the content encoding of a body.
 
     Raises:
-        Refused: In a way that was not asked for.
+        Refused: It is not one that the request accepts.
     """
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     if coding in {"gzip", "x-gzip"}:
@@ -67,7 +66,8 @@ def content_encoding_of(response: requests.Response) -> decompression.ContentEnc
     if coding in {"", "identity"}:
         return "identity"
     raise Refused(
-        f"the answer is packed as {shown(coding)!r} and only gzip was asked for: check any proxy in between",
+        f"the response has the content encoding {printable(coding)!r}, and the request accepts only gzip: "
+        "check any proxy in between",
         status=response.status_code,
     )
 
@@ -80,13 +80,13 @@ def read_all(
     remedy: str = "",
     check: Callable[[], None] | None = None,
 ) -> bytearray:
-    """A whole body, for answers that are small or have to be held as one.
+    """Return a whole body, of a response that is held in memory.
 
     Args:
         response: As for `decompress`.
-        limit: Unpacked bytes at the most.
+        limit: The largest body allowed, in decompressed bytes.
         counts: As for `decompress`.
-        remedy: What to do about an answer over the limit.
+        remedy: What the user can do about a response over the limit.
         check: Called for each block; may raise to end it.
 
     Raises:
@@ -101,18 +101,18 @@ def read_all(
         body += block
         if len(body) > limit:
             raise TooLarge(
-                f"the answer is larger than {limit} bytes" + (f": {remedy}" if remedy else ""),
+                f"the response is larger than {limit} bytes" + (f": {remedy}" if remedy else ""),
                 status=response.status_code,
             )
-    return body  # As it is: a copy would double the memory that a large answer takes.
+    return body  # Not a copy, which would double the memory.
 
 
 def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
-    """Yields a body as it was sent, until its framing has ended.
+    """Yield a body as it was sent, until the HTTP framing ends.
 
     Args:
-        response: An answer that was asked for with `stream=True` and not read yet.
-        counts: Kept up to date while the body comes.
+        response: A response of a request with `stream=True`, not read yet.
+        counts: Updated while the body is read.
 
     Yields:
         Blocks of 1 byte to 64 KiB.
@@ -123,11 +123,11 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
     raw = response.raw
     coding = response.headers.get("Transfer-Encoding")
     if coding is not None and coding.strip().lower() != "chunked":
-        # The libraries below do not agree on what to make of it.
-        raise BrokenBody(f"the answer's framing is not understood: Transfer-Encoding {shown(coding)!r}")
+        # requests, urllib3 and http.client read such a body differently.
+        raise BrokenBody(f"the response's framing is not understood: Transfer-Encoding {printable(coding)!r}")
     if coding is None and raw.length_remaining is None:
         raise BrokenBody(
-            "the answer has neither a length nor chunks, so nothing shows where it ends: "
+            "the response has neither a length nor chunks, so nothing shows where it ends: "
             "most likely a proxy in between has taken them away; let it pass HTTP/1.1, or go around it with NO_PROXY"
         )
     while True:
@@ -140,12 +140,12 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
         counts.received += len(block)
         yield block
     if coding is None and raw.length_remaining != 0:
-        raise BrokenBody(f"the answer ended after {counts.received} bytes, and Content-Length says otherwise")
+        raise BrokenBody(f"the response ended after {counts.received} bytes, and Content-Length says otherwise")
 
 
 def _reason(error: Exception, received: int) -> str:
-    """What broke a body, in words."""
-    after = f"after {received} bytes of the answer"
+    """Return the reason why a body did not arrive whole."""
+    after = f"after {received} bytes of the response"
     causes = [error, error.__cause__, error.__context__, *error.args]
     if any(isinstance(cause, SlowError) for cause in causes):
         return f"less than {PACE} bytes a second {after}, for longer than request_timeout"
@@ -153,10 +153,10 @@ def _reason(error: Exception, received: int) -> str:
         return f"silence {after}, for longer than request_timeout"
     framing = next((cause for cause in causes if isinstance(cause, FramingError)), None)
     if framing is not None:
-        return f"the answer's framing broke {after}: {framing}"
+        return f"the response's framing broke {after}: {framing}"
     if any(isinstance(cause, IncompleteRead) for cause in causes):
         return f"the connection ended {after}, which was not all of it"
     broke = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
     if broke is not None:
-        return f"the connection broke {after}: {shown(str(broke.strerror))}"
+        return f"the connection broke {after}: {printable(str(broke.strerror))}"
     return f"the connection broke {after}: {type(error).__name__}"

@@ -1,4 +1,7 @@
-"""Trying again, where trying again helps."""
+"""The retry loop, the only one of this package.
+
+A 429 is a wait, not a failure: `Client.open` waits. An expired profile session is read again by `engage.pages`.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each further try; the last one is kept."""
+"""Seconds before each retry; the last one repeats."""
 
 _JITTER = 0.2
 """Pauses vary by this share either way, so that threads which failed together do not come back together."""
 
 
 def pause(retry: int, vary: Callable[[], float] = random.random) -> float:
-    """Seconds to wait before a try.
+    """Return the seconds to wait before a retry.
 
     Args:
-        retry: 1 before the second try, and so on.
-        vary: A number from 0 to 1, taken anew each time.
+        retry: The number of the retry, from 1.
+        vary: Returns a random number from 0 to 1.
     """
     return _PAUSES[min(retry, len(_PAUSES)) - 1] * (1 + _JITTER * (2 * vary() - 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """How often to try, and what to wait with.
+    """Retries an attempt.
 
     Attributes:
-        clock: What to wait with.
-        max_retries: Tries after the first one.
-        log: Where each failed try leaves a line.
+        clock: The clock to wait with.
+        max_retries: Retries after the first try.
+        log: Logs each failed try.
     """
 
     clock: Clock
@@ -50,13 +53,13 @@ class Retrying:
     )
 
     def __call__(self, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns, as soon as it does.
+        """Call `attempt` until it succeeds, and return its result.
 
         Args:
-            attempt: Called again from its beginning whenever it raises `Transient`; its message says what failed.
+            attempt: Called again after each `Transient`.
 
         Raises:
-            Transient: The last try's error, which then says how many there were.
+            Transient: The error of the last try, with the number of tries.
             MixpanelError: Any other error, at once.
         """
         for retry in range(1, self.max_retries + 1):

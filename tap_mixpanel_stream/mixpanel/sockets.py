@@ -1,6 +1,6 @@
-"""Connections that another thread can end.
+"""Connections that another thread can close.
 
-A thread that waits for Mixpanel's first byte, perhaps for minutes, looks at no flag. Shutting its socket down wakes it.
+A thread that waits for Mixpanel's first byte, perhaps for minutes, checks no flag. Shutting its socket down wakes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POOLED = 100
 
 
 def _kept_alive() -> list[tuple[int, int, int]]:
-    """Socket options: ask a silent other side after a minute whether it is still there, and every 15 s from then on.
+    """Return the socket options of TCP keep-alive: a probe after a minute of silence, then every 15 s.
 
     An export may be silent for minutes. Routers on the way forget connections without traffic, after about six minutes
     in some clouds, and without a word: what was asked for would never come.
@@ -41,7 +41,7 @@ def _kept_alive() -> list[tuple[int, int, int]]:
 
 
 class Sockets:
-    """The sockets in use, as long as somebody else holds on to them."""
+    """The sockets in use, by weak references."""
 
     def __init__(self) -> None:
         # The lock can be taken again by its holder, so that `shut` may come from a signal handler at any moment.
@@ -50,19 +50,19 @@ class Sockets:
         self._shut = False
 
     def add(self, used: socket.socket) -> None:
-        """Takes a socket in; one that comes too late is shut down at once."""
+        """Register a socket; shut it down at once after `shut`."""
         with self._lock:
             self._open.add(used)
             if self._shut:
                 _shut_down(used)
 
     def discard(self, used: socket.socket) -> None:
-        """Forgets a socket."""
+        """Forget a socket."""
         with self._lock:
             self._open.discard(used)
 
     def shut(self) -> None:
-        """Ends all traffic, now and later: whoever reads or writes finds the connection ended."""
+        """Shut down all sockets, now and later: their readers and writers find the connection closed."""
         with self._lock:
             self._shut = True
             for used in list(self._open):
@@ -76,13 +76,13 @@ def _shut_down(used: socket.socket) -> None:
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, with every socket taken in by `Sockets`."""
+    """The adapter of `requests`, which registers every socket with `Sockets`."""
 
     def __init__(self, sockets: Sockets) -> None:
-        """Like its parent.
+        """Make an adapter.
 
         Args:
-            sockets: Where sockets are taken in.
+            sockets: Registers the sockets.
         """
         self._pools = _pools(sockets)
         super().__init__(pool_maxsize=_POOLED)
@@ -97,7 +97,7 @@ class Adapter(HTTPAdapter):
         return manager
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """The credentials in a proxy's address, encoded as UTF-8; the parent's ISO-8859-1 lacks most characters."""
+        """Return the credentials of a proxy, encoded as UTF-8; the parent's ISO-8859-1 lacks most characters."""
         username, password = get_auth_from_url(proxy)
         return {"Proxy-Authorization": basic(username, password)} if username else {}
 
@@ -108,7 +108,7 @@ class Adapter(HTTPAdapter):
 
 
 def _pools(sockets: Sockets) -> dict[str, Any]:
-    """urllib3's pools, by scheme, of connections whose sockets are taken in."""
+    """Return urllib3's pools by scheme, of connections whose sockets are registered."""
 
     class Plain(HTTPConnection):
         response_class = Response
@@ -149,6 +149,6 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
 
 
 def _plain_socket(used: Any) -> socket.socket:
-    """The socket of a connection; TLS through a proxy that speaks TLS itself wraps it once more."""
+    """Return the socket of a connection; TLS through a TLS proxy wraps it twice."""
     inner: socket.socket = used if isinstance(used, socket.socket) else used.socket
     return inner

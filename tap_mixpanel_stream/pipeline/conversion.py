@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from ..delivery.spooled_chunk import SpooledChunk
     from ..mixpanel.decompression import ContentEncoding
-    from ..records.envelope import Envelope
+    from ..records.converter import Envelope
     from ..records.errors import BadLine
-    from ..records.shapes import EventShape
+    from ..records.events import EventSchema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Conversion:
     r"""How the body of an export becomes record lines.
 
     Attributes:
-        shape: As it came, or normalized.
+        schema: The schema of the records.
         envelope: What stands around each record.
         selected: The columns wanted; None for all.
         zone: The zone whose wall clock the project stores.
@@ -39,7 +39,7 @@ class Conversion:
         counts_days: Count the events by day.
     """
 
-    shape: EventShape
+    schema: EventSchema
     envelope: Envelope
     selected: frozenset[str] | None
     zone: ZoneInfo
@@ -72,7 +72,7 @@ class Conversion:
             chunk.first_rejected = chunk.first_rejected or bad.number
             chunk.rejected += 1
 
-        converter = self.shape(
+        converter = self.schema.converter(
             envelope=self.envelope,
             selected=self.selected,
             zone=self.zone,

@@ -1,29 +1,28 @@
-"""What a record is: Mixpanel's bytes in, the bytes of Singer records out.
+"""Records: the bytes of Mixpanel's responses in, the bytes of Singer records out.
 
-    lines       bytes as they arrive        ->  whole lines
-    events      a body of event lines       ->  records, bad lines, the signs of a cut
-    profiles    the results of a page       ->  records, bad profiles
-    normalized_events, normalized_profiles      Mixpanel's own keys as columns
-    raw         an event or profile as it came
-    flat        anything else: documented fields as columns, the others in one object
-    members     a JSON object with its values left as they came
-    event_time  `time`, whatever it came as ->  UTC
-    event_tally   lines of events           ->  their names, and how many each day has
-    zone_check  some events' times          ->  whether the zone they are read with is theirs
-    insert_id   an event without `$insert_id` -> an id that is the same on every run
-    envelope    what stands around a record in a RECORD line
-    shapes      raw or normalized: the one place that looks
-    errors      what can be wrong with a body
+    schemas         the columns and the key of a stream
+    converter       what all converters share, and the envelope of a RECORD message
+    events          events, normalized or raw: the hot path
+    json_lines      a body of event lines: whole lines, malformed lines, truncation
+    profiles        profiles, normalized or raw
+    reports         lists and reports: documented fields as columns, the others in one object
+    json_objects    a JSON object read into members with undecoded values
+    event_time      `time` in any form -> an instant in UTC
+    insert_id       an event without `$insert_id` -> an id that is the same in every run
+    event_tally     the names of events, and how many there are by day
+    timezone_check  a sample of events -> whether `project_timezone` is right
+    errors          what can be wrong with a body
 
-Nothing in here knows HTTP, Singer's SDK or windows.
+This package imports neither HTTP nor Singer's SDK, and knows no windows.
 """
 
 from __future__ import annotations
 
-from .envelope import BARE, Envelope, record_envelope
+from .converter import BARE, Envelope, record_envelope
 from .errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+from .events import EventSchema
 from .json_lines import LineCutter
-from .shapes import EventShape, ProfileShape, Shapes, shapes_for
+from .profiles import ProfileSchema
 
 __all__ = [
     "BARE",
@@ -32,11 +31,9 @@ __all__ = [
     "BadProfile",
     "CutShort",
     "Envelope",
-    "EventShape",
+    "EventSchema",
     "LineCutter",
     "LineTooLong",
-    "ProfileShape",
-    "Shapes",
+    "ProfileSchema",
     "record_envelope",
-    "shapes_for",
 ]

@@ -1,48 +1,108 @@
-"""What all converters share: the columns they are to write, and how finished records become lines."""
+"""What all converters share: the envelope of a RECORD message, and the step from finished records to lines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from .nul import without_nul
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .envelope import Envelope
+    from datetime import datetime
+
+    from .schemas import RecordSchema
+
+_NUL = b"\\u0000"
+# An escaped backslash is matched and kept: `\\u0000` is a backslash and five characters, not a NUL.
+_BACKSLASH_OR_NUL = re.compile(rb"(\\\\)|\\u0000")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    r"""The bytes before and after a record in its line.
+
+    Attributes:
+        head: The bytes before the record.
+        tail: The bytes after it, with `\n` at the end.
+    """
+
+    head: bytes
+    tail: bytes
+
+    def around(self, records: bytes) -> bytes:
+        r"""Put records into their envelopes.
+
+        Args:
+            records: JSON texts, each ended by `\n`; may be empty.
+        """
+        if not records:
+            return b""
+        return b"".join((self.head, records[:-1].replace(b"\n", self.tail + self.head), self.tail))
+
+
+BARE = Envelope(b"", b"\n")
+"""The record alone on its line: for batch files, and for records that the SDK maps."""
+
+
+def record_envelope(stream: str, time_extracted: datetime, version: int | None = None) -> Envelope:
+    """Return the envelope of a stream's RECORD messages.
+
+    Args:
+        stream: The stream's name.
+        time_extracted: The instant of the request, with its zone.
+        version: The table version, where the target is to delete older rows.
+
+    Raises:
+        ValueError: `time_extracted` has no zone.
+    """
+    if time_extracted.tzinfo is None:
+        raise ValueError("time_extracted needs a time zone")
+    after = {"time_extracted": time_extracted.astimezone(UTC).isoformat()}
+    versioned = after if version is None else {"version": version, **after}
+    return Envelope(
+        head=b'{"type":"RECORD","stream":%b,"record":' % json.dumps(stream).encode(),
+        tail=b",%b\n" % json.dumps(versioned, separators=(",", ":"))[1:].encode(),
+    )
 
 
 class Converter:
-    r"""Converts what Mixpanel sends into the records of one stream.
+    r"""Converts Mixpanel's response bodies into the record lines of one stream.
 
     Args:
-        envelope: what stands around each record.
-        selected: the columns wanted; None for all.
-        strip_nul: take `\u0000` out of the strings of records.
+        schema: The schema of the records.
+        envelope: The bytes around each record.
+        selected: The selected columns; None for all.
+        strip_nul: Remove `\u0000` from the strings of records.
 
     Attributes:
-        schema: the JSON schema of a record.
-        key_properties: the columns that tell records apart; empty where none do.
-        columns: the schema's columns, in order.
-        records: records made.
-        nuls: `\u0000` taken out.
+        records: Records made.
+        nuls: `\u0000` removed.
     """
 
-    schema: ClassVar[dict[str, Any]]
-    key_properties: ClassVar[tuple[str, ...]]
-    columns: ClassVar[tuple[str, ...]]
-
-    def __init__(self, *, envelope: Envelope, selected: frozenset[str] | None = None, strip_nul: bool = False) -> None:
+    def __init__(
+        self,
+        schema: RecordSchema,
+        *,
+        envelope: Envelope,
+        selected: frozenset[str] | None = None,
+        strip_nul: bool = False,
+    ) -> None:
         self.records = 0
         self.nuls = 0
+        self._schema = schema
         self._envelope = envelope
-        self._left_out = frozenset() if selected is None else frozenset(self.columns) - selected
+        self._deselected = frozenset() if selected is None else frozenset(schema.columns) - selected
         self._strip_nul = strip_nul
 
-    def _finished(self, records: bytes) -> bytes:
+    def _to_lines(self, records: bytes) -> bytes:
         r"""Put records, each ended by `\n`, into their envelopes."""
-        # JSON lets a raw carriage return stand between tokens only, where a space means the same. To a target that
-        # reads text it would end the line.
+        # JSON allows a carriage return only between tokens, where a space means the same. A target that reads text
+        # would end the line there.
         lines = self._envelope.around(records.replace(b"\r", b" "))
-        if self._strip_nul:
-            lines, nuls = without_nul(lines)
-            self.nuls += nuls
+        # Searching for one byte first is ten times as fast as searching for six.
+        if self._strip_nul and b"\\" in lines and _NUL in lines:
+            stripped = _BACKSLASH_OR_NUL.sub(rb"\1", lines)
+            self.nuls += (len(lines) - len(stripped)) // len(_NUL)
+            return stripped
         return lines

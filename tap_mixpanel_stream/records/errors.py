@@ -1,13 +1,13 @@
 """What can be wrong with a body.
 
     BadBody
-    ├── BadLine       one line is no event: `bad_lines` decides
-    ├── CutShort      the body stopped before its end: none of it may be delivered
-    ├── LineTooLong   no end of line in sight
-    ├── BadProfile    one result of a page is no profile
-    └── BadRow        one entry of a list is no record
+    ├── BadLine       a line is not an event: `bad_lines` decides
+    ├── CutShort      the body was truncated: none of it may be delivered
+    ├── LineTooLong   a line is longer than any event
+    ├── BadProfile    a result of a page is not a profile
+    └── BadRow        an entry of a list is not a record
 
-Each message is one line of printable text, whatever the body held, and each error can cross a process boundary.
+Each message is one line of printable text, and each error can be pickled.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SHOWN_BYTES = 80
 """How much of a line a message shows."""
 
 
-def shown(line: bytes) -> str:
-    """The start of `line`, quoted, on one line, with nothing in it that a terminal would obey.
+def excerpt(line: bytes) -> str:
+    """Return the start of a line, quoted and without control characters; its size alone unless LOGLEVEL is DEBUG.
 
-    Its size alone unless LOGLEVEL is DEBUG: ids and properties of people belong in no log that nobody asked for.
+    A log does not repeat ids and properties of people unless the user asks for it.
     """
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         return f"{len(line)} bytes, of which LOGLEVEL=DEBUG shows the first"
@@ -34,17 +34,17 @@ def _quoted(line: bytes) -> str:
 
 
 class BadBody(Exception):  # noqa: N818  # These are named after what they are about.
-    """What Mixpanel sent is not what it says it is."""
+    """A response body is malformed."""
 
 
 class BadLine(BadBody):
     """A line that is not an event.
 
     Attributes:
-        number: the line's place in the body, from 1.
-        reason: what is wrong with it.
-        line: the line as it came, without its newline.
-        parses: whether it is a whole JSON text all the same. A line that is not can be the mark of a cut.
+        number: The line's place in the body, from 1.
+        reason: What is wrong with it.
+        line: The line as it came, without its newline.
+        parses: Whether it is a complete JSON text. A line that is not can be where the body was truncated.
     """
 
     def __init__(self, number: int, reason: str, line: bytes, parses: bool) -> None:
@@ -55,15 +55,15 @@ class BadLine(BadBody):
         self.parses = parses
 
     def __str__(self) -> str:
-        return f"line {self.number} is no event: {self.reason}: {shown(self.line)}"
+        return f"line {self.number} is no event: {self.reason}: {excerpt(self.line)}"
 
 
 class CutShort(BadBody):
-    """The body is not whole: Mixpanel said so in a line of its own, or the last line breaks off.
+    """The body was truncated: a line of Mixpanel's says so, or the last line is incomplete.
 
     Attributes:
-        number: the line's place in the body, from 1.
-        seen: the line as it came, without its newline.
+        number: The line's place in the body, from 1.
+        seen: The line as it came, without its newline.
     """
 
     def __init__(self, number: int, seen: bytes) -> None:
@@ -72,16 +72,16 @@ class CutShort(BadBody):
         self.seen = seen
 
     def __str__(self) -> str:
-        # Mixpanel's own words are no event's.
-        told = shown(self.seen) if self.seen.startswith(b'{"event"') else _quoted(self.seen)
-        return f"the body was cut short at line {self.number}: {told}"
+        # A message of Mixpanel's holds no personal data.
+        text = excerpt(self.seen) if self.seen.startswith(b'{"event"') else _quoted(self.seen)
+        return f"the body was cut short at line {self.number}: {text}"
 
 
 class LineTooLong(BadBody):
     """A line is longer than any event can be.
 
     Attributes:
-        longest: the bytes allowed.
+        longest: The bytes allowed.
     """
 
     def __init__(self, longest: int) -> None:
@@ -96,9 +96,9 @@ class BadProfile(BadBody):
     """A result of a page is not a profile.
 
     Attributes:
-        index: its place among the results that were converted so far, from 0.
-        reason: what is wrong with it.
-        result: the result as it came.
+        index: Its place among the results that were converted so far, from 0.
+        reason: What is wrong with it.
+        result: The result as it came.
     """
 
     def __init__(self, index: int, reason: str, result: bytes) -> None:
@@ -108,16 +108,16 @@ class BadProfile(BadBody):
         self.result = result
 
     def __str__(self) -> str:
-        return f"result {self.index} is no profile: {self.reason}: {shown(self.result)}"
+        return f"result {self.index} is no profile: {self.reason}: {excerpt(self.result)}"
 
 
 class BadRow(BadBody):
     """An entry of a list is not a record.
 
     Attributes:
-        index: its place in the list, from 0.
-        reason: what is wrong with it.
-        row: the entry as it came.
+        index: Its place in the list, from 0.
+        reason: What is wrong with it.
+        row: The entry as it came.
     """
 
     def __init__(self, index: int, reason: str, row: bytes) -> None:
@@ -127,4 +127,4 @@ class BadRow(BadBody):
         self.row = row
 
     def __str__(self) -> str:
-        return f"entry {self.index} is no record: {self.reason}: {shown(self.row)}"
+        return f"entry {self.index} is no record: {self.reason}: {excerpt(self.row)}"

@@ -1,4 +1,4 @@
-"""`time`, whatever it came as, as an instant in UTC.
+"""`time` in any form -> an instant in UTC.
 
 Mixpanel writes seconds, milliseconds where asked to, and in projects from before 2023 the wall clock of the project's
 zone as if it were UTC. The events of such a project need that zone: a wall clock is then put back to UTC. In the hour
@@ -50,14 +50,14 @@ _FRACTIONS = ["", *(f".{milliseconds:03}" for milliseconds in range(1, 1000))]
 
 
 class UnusableTime(NotARecord):
-    """A `time` that is no instant; the message says why."""
+    """A `time` that is not an instant; the message says why."""
 
 
 def instant_text(instant: int) -> str:
     """Spell an instant the one way this tap writes it.
 
     Args:
-        instant: milliseconds since 1970 in UTC, within the years 1 to 9999.
+        instant: Milliseconds since 1970 in UTC, within the years 1 to 9999.
 
     Returns:
         Such as `2024-01-15T14:20:00+00:00`, with `.123` behind the seconds where they are not whole.
@@ -73,13 +73,13 @@ def _until_minute(hour: int) -> str:
 
 
 def stored_day(value: bytes) -> int:
-    """The day that the stored clock shows, in days since 1970.
+    """Return the day that the stored wall clock shows, in days since 1970.
 
     Args:
-        value: the JSON text of `time`.
+        value: The JSON text of `time`.
 
     Raises:
-        UnusableTime: it is no number and no text of one.
+        UnusableTime: It is no number and no text of one.
     """
     return _milliseconds(value) // _DAY
 
@@ -88,7 +88,7 @@ class EventClock:
     """Reads the `time` of the events of one project.
 
     Args:
-        zone: the zone whose wall clock the project stores; None for UTC.
+        zone: The zone whose wall clock the project stores; None for UTC.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
@@ -117,7 +117,7 @@ class EventClock:
         return instant
 
     def _offset(self, zone: ZoneInfo, wall: int, others: Members) -> int:
-        """Milliseconds the zone was ahead of UTC when its clock showed this."""
+        """Return the milliseconds that the zone was ahead of UTC when its clock showed this."""
         clock = _EPOCH + wall * _MILLISECOND
         first, second = (_offset_at(zone, clock, fold) // _MILLISECOND for fold in (0, 1))
         if first <= second:
@@ -135,7 +135,7 @@ class EventClock:
 
 @lru_cache(_KEPT)
 def _steady_offset(zone: ZoneInfo, quarter: int) -> int | None:
-    """Milliseconds the zone was ahead of UTC throughout a quarter of an hour of its clock.
+    """Return the milliseconds that a zone was ahead of UTC throughout a quarter of an hour of its clock.
 
     None where the clock changes in it, or shows some of it twice or not at all.
     """
@@ -179,7 +179,7 @@ def _number_in(members: Members, key: str) -> Fraction | None:
 
 
 def _number(value: bytes) -> Fraction | None:
-    """The number that a JSON text is or spells, exactly; None where it is none.
+    """Return the exact number that a JSON text is or spells; None where it is not a number.
 
     What is too large or too small for any clock comes back as a number that is so as well, not digit by digit.
     """

@@ -1,280 +1,206 @@
-"""A body of events, one a line: which lines are events, which are not, and whether the body is whole.
+"""Events, the hot path: a block of lines in, a block of records out.
 
-A block of lines is converted at once. Where that fails, because one of its lines is no event or an unusual one, the
-block is converted line by line, which tells what is wrong with which line. The records are the same.
+    {"event":"Sign Up","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i1","$city":"Zürich"}}
+
+becomes
+
+    {"event_name":"Sign Up","event_time":"2024-01-15T14:20:00+00:00","distinct_id":"u1","insert_id":"i1",
+     "properties":{"$city":"Zürich"}}
+
+The decoder turns a block of lines into `_Event`s. It checks the JSON of every value and keeps the value's bytes
+(`msgspec.Raw`). `_records` takes the keys that become columns out of the properties. The encoder writes the records:
+keys may be spelled anew, values are copied. No Python code runs for a property that is not a column.
+
+With `raw`, lines are checked and copied.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
-from .converter import Converter
-from .errors import BadLine, CutShort
-from .event_time import EventClock
-from .json_objects import NotARecord, read_members, whole_or_masked
+from .event_time import instant_text
+from .insert_id import stable_insert_id
+from .json_lines import BLANK, Converted, LineConverter
+from .json_objects import (
+    EMPTY,
+    NULL,
+    Members,
+    NotARecord,
+    as_string,
+    encode,
+    encode_lines,
+    event_name,
+    is_string,
+    object_in,
+    read_members,
+    read_string,
+    without,
+)
+from .schemas import INSTANT, OPEN_OBJECT, STRING, JsonSchema, RecordSchema
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from zoneinfo import ZoneInfo
+# --- Normalized events -----------------------------------------------------------------------------------------------
 
-    from .envelope import Envelope
-    from .event_tally import EventTally
-
-BLANK = b" \t\r"
-"""What JSON takes for space, within a line."""
-
-_OPENING_BRACE, _CLOSING_BRACE = b"{}"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SENTINEL = b"terminated early"
-_AROUND = BLANK + b"\"']."
-_ERROR_OBJECT = re.compile(rb'\s*\{\s*"error"\s*:')
-_LIKE_AN_EVENT = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
-
-
-class Converted(NamedTuple):
-    r"""What became of a block.
-
-    Attributes:
-        events: How many events there are.
-        records: Their records, each ended by `\n`.
-        times: The `time` of each, null where there is none; empty where they are not counted.
-    """
-
-    events: int
-    records: bytes
-    times: list[msgspec.Raw]
+_NORMALIZED_COLUMNS: dict[str, JsonSchema] = {
+    "event_name": STRING,
+    "event_time": INSTANT,
+    "distinct_id": STRING,
+    "insert_id": STRING,
+    "properties": OPEN_OBJECT,
+}
 
 
-class EventConverter(Converter, ABC):
-    r"""Converts one body, block by block. See `Converter`.
+class _Event(msgspec.Struct, gc=False):
+    """An event as Mixpanel sends it. The last of a duplicate key wins; other top-level keys are dropped."""
 
-    Args:
-        zone: the zone whose wall clock the project stores; None for UTC.
-        on_bad_line: is told of each line that is no event; raises, or sets it aside.
-        counts: counts the events that become records; None where nobody asks.
+    event: msgspec.Raw
+    properties: Members
 
-    Attributes:
-        lines: lines seen, blank ones and bad ones too.
-    """
 
-    def __init__(
-        self,
-        *,
-        envelope: Envelope,
-        selected: frozenset[str] | None = None,
-        zone: ZoneInfo | None = None,
-        strip_nul: bool = False,
-        on_bad_line: Callable[[BadLine], None],
-        counts: EventTally | None = None,
-    ) -> None:
-        super().__init__(envelope=envelope, selected=selected, strip_nul=strip_nul)
-        self.lines = 0
-        self._clock = EventClock(zone)
-        self._on_bad_line = on_bad_line
-        self._counts = counts
-        self._started = False
-        # The last line that did not parse, and how many blank lines came since: it may turn out to be the body's last.
-        self._unparsed: BadLine | None = None
-        self._blank_since = 0
-        # The first line that has nothing of an event, and whether another one has.
-        self._stranger: BadLine | None = None
-        self._like_events = False
+class _Record(msgspec.Struct, gc=False):
+    """A record. A column that is `UNSET` is not written."""
 
-    def convert(self, block: bytes) -> bytes:
-        r"""Convert whole lines.
+    event_name: msgspec.Raw | msgspec.UnsetType
+    event_time: str | msgspec.UnsetType
+    distinct_id: msgspec.Raw | msgspec.UnsetType
+    insert_id: msgspec.Raw | msgspec.UnsetType
+    properties: Members | msgspec.UnsetType
 
-        Args:
-            block: lines, each ended by `\n`; may be empty.
 
-        Returns:
-            A record in its envelope for each line that is an event.
+_read_events = msgspec.json.Decoder(_Event).decode_lines
 
-        Raises:
-            CutShort: Mixpanel says that it broke off.
-            ValueError: the block ends within a line.
-            Exception: whatever `on_bad_line` raises.
-        """
-        block = self._past_byte_order_mark(block)
-        if not block:
-            return b""
-        if not block.endswith(b"\n"):
-            raise ValueError("a block is made of whole lines")
-        records = self._records_at_once(block)
-        if records is None:
-            records = b"".join(map(self._convert_line, block[:-1].split(b"\n")))
-        return self._finished(records)
 
-    def finish(self, rest: bytes) -> bytes:
-        """Convert the line without a newline at the end of the body, and judge whether the body is whole.
+class NormalizedEvents(LineConverter):
+    """Moves `time`, `distinct_id` and `$insert_id` from the properties into columns. See `EventSchema.converter`."""
 
-        Args:
-            rest: what stood after the last newline; may be empty.
-
-        Raises:
-            CutShort: the last line, with its newline or without, is no JSON, which is what a cut leaves; or no line has
-                anything of an event, so that it is some message instead. Both hold where bad lines are set aside too.
-            Exception: whatever `on_bad_line` raises.
-        """
-        rest = self._past_byte_order_mark(rest)
-        if rest.strip(BLANK) and not is_json(rest):
-            raise CutShort(self.lines + 1, rest)
-        records = self._convert_line(rest) if rest else b""
-        last = self._unparsed
-        if last is not None and last.number + self._blank_since == self.lines:
-            raise CutShort(last.number, last.line)
-        if self._stranger is not None and not self.records and not self._like_events:
-            raise CutShort(self._stranger.number, self._stranger.line)
-        return self._finished(records)
-
-    @abstractmethod
     def _convert_block(self, block: bytes) -> Converted:
-        """Make the records of lines of valid UTF-8.
+        events = _read_events(block)
+        times = [event.properties.get("time", NULL) for event in events] if self._counts else []
+        return Converted(len(events), encode_lines(self._records(events)), times)
 
-        Returns:
-            What holds if there are as many events as lines, one on each.
-
-        Raises:
-            NotARecord: one of them is JSON, and no event.
-            msgspec.DecodeError: one is no event, or an event that only `_convert_event` takes.
-            RecursionError: one is nested deeper than Python follows.
-        """
-
-    @abstractmethod
     def _convert_event(self, line: bytes) -> bytes:
-        """Make the record of any one line of valid UTF-8 that is not blank.
+        members = read_members(line)
+        [record] = self._records([_Event(event_name(members), object_in(members, "properties"))])
+        return encode(record)
+
+    def _records(self, events: list[_Event]) -> list[_Record]:
+        """Make the records of events. The properties that become columns are removed from the events.
 
         Raises:
-            NotARecord: it is JSON, and no event.
-            msgspec.DecodeError: it is no JSON object.
-            RecursionError: it is nested deeper than Python follows.
+            NotARecord: A name is not a string, or an event has no usable time.
         """
+        records = []
+        for event in events:
+            name, properties = event.event, event.properties
+            if not is_string(name):
+                raise NotARecord("`event` is no string")
+            time = properties.pop("time", None)
+            if time is None:
+                raise NotARecord("`time` is missing")
+            instant = self._clock.instant(bytes(time), properties)
+            distinct_id = as_string(properties.pop("distinct_id", NULL))
+            insert_id = as_string(properties.pop("$insert_id", NULL))
+            if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
+                insert_id = _made_insert_id(name, instant, distinct_id, properties.copy())
+            records.append(_Record(name, instant_text(instant), distinct_id, insert_id, properties))
+        for column in self._deselected:
+            for record in records:
+                setattr(record, column, msgspec.UNSET)
+        return records
 
-    def _records_at_once(self, block: bytes) -> bytes | None:
-        """Make the records of a block, or None where it has to be read line by line."""
-        if not is_utf8(block):
-            return None
-        try:
-            converted = self._convert_block(block)
-        except (NotARecord, msgspec.DecodeError, RecursionError):
-            return None
-        if not _is_one_a_line(converted.events, block):
-            return None
+
+def _has_only_nuls(string: msgspec.Raw) -> bool:
+    """Return whether a string is empty once its NULs are removed."""
+    return not bytes(string).replace(b"\\u0000", b"").strip(b'"')
+
+
+def _made_insert_id(name: msgspec.Raw, instant: int, distinct_id: msgspec.Raw, properties: Members) -> msgspec.Raw:
+    identity = as_string(properties.pop("$distinct_id_before_identity", NULL))
+    if identity is EMPTY:
+        identity = distinct_id
+    return msgspec.Raw(b'"%b"' % stable_insert_id(read_string(name), instant, read_string(identity), properties))
+
+
+# --- Raw events ------------------------------------------------------------------------------------------------------
+
+_RAW_COLUMNS: dict[str, JsonSchema] = {"event": STRING, "properties": OPEN_OBJECT}
+
+
+class _AnyObject(msgspec.Struct, gc=False):
+    """An object whose members are not read."""
+
+
+class _RawEvent(msgspec.Struct, gc=False):
+    """The least that makes a line an event."""
+
+    event: str
+    properties: _AnyObject | None = None
+
+
+class _Time(msgspec.Struct, gc=False):
+    """Properties of which only the time is read."""
+
+    time: msgspec.Raw = NULL
+
+
+class _TimedRawEvent(msgspec.Struct, gc=False):
+    """A raw event that is counted by day."""
+
+    event: str
+    properties: _Time | None = None
+
+
+_read_raw_events = msgspec.json.Decoder(_RawEvent).decode_lines
+_read_timed_raw_events = msgspec.json.Decoder(_TimedRawEvent).decode_lines
+
+
+class RawEvents(LineConverter):
+    """Checks each line and copies it. See `EventSchema.converter`."""
+
+    def _convert_block(self, block: bytes) -> Converted:
+        times: list[msgspec.Raw] = []
         if self._counts:
-            self._counts.add(block, converted.times)
-        self.lines += converted.events
-        self.records += converted.events
-        return converted.records
-
-    def _convert_line(self, line: bytes) -> bytes:
-        """Convert one line, whatever it holds: its record, or nothing."""
-        self.lines += 1
-        if not line.strip(BLANK):
-            self._blank_since += 1
-            return b""
-        try:
-            if not line.isascii():
-                line.decode()
-            record = whole_or_masked(self._counted, line)
-        except UnicodeDecodeError as error:
-            self._bad_line(line, f"not UTF-8 at byte {error.start + 1}", parses=False)
-        except NotARecord as error:
-            self._bad_line(line, str(error), parses=True)
-        except (msgspec.DecodeError, RecursionError) as error:
-            self._bad_line(line, _why_not_json(line, error), parses=is_json(line))
+            events = _read_timed_raw_events(block)
+            times = [event.properties.time if event.properties else NULL for event in events]
+            count = len(events)
         else:
-            self.records += 1
-            return record + b"\n"
-        return b""
+            count = len(_read_raw_events(block))
+        if self._deselected:
+            lines = block[:-1].split(b"\n")
+            block = b"".join(without(self._deselected, read_members(line)) + b"\n" for line in lines)
+        return Converted(count, block, times)
 
-    def _counted(self, line: bytes) -> bytes:
-        record = self._convert_event(line)
-        if self._counts:
-            self._counts.add_line(line)
-        return record
-
-    def _bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
-        begins_object = line.lstrip(BLANK).startswith(b"{")
-        said = line.lower()
-        says_so = _SENTINEL in said if not begins_object else not parses and said.rstrip(_AROUND).endswith(_SENTINEL)
-        keys = _keys(line) if parses and begins_object else frozenset()
-        if says_so or _ERROR_OBJECT.match(line) or ("error" in keys and "event" not in keys):
-            raise CutShort(self.lines, line)
-        bad = BadLine(self.lines, reason, line, parses)
-        if _LIKE_AN_EVENT.match(line) or keys & {"event", "properties"}:
-            self._like_events = True
-        else:
-            self._stranger = self._stranger or bad
-        if not parses:
-            self._unparsed, self._blank_since = bad, 0
-        self._on_bad_line(bad)
-
-    def _past_byte_order_mark(self, start: bytes) -> bytes:
-        if self._started or not start:
-            return start
-        self._started = True
-        return start.removeprefix(_BYTE_ORDER_MARK)
+    def _convert_event(self, line: bytes) -> bytes:
+        members = read_members(line)
+        event_name(members)
+        object_in(members, "properties")
+        return without(self._deselected, members) if self._deselected else line.strip(BLANK)
 
 
-def _is_one_a_line(events: int, block: bytes) -> bool:
-    """Whether as many events as were read from `block` are one on each of its lines.
+@dataclass(frozen=True)
+class EventSchema(RecordSchema):
+    """The schema of events.
 
-    The decoder takes a block for a run of JSON texts, which could span lines, or share one. They do neither if they are
-    as many as the lines, and each line starts with `{` and ends with `}`: no JSON text has a newline between `}` and
-    `{`, since inside of one a comma must come between. So each newline divides two events, each line has one at least,
-    and with as many events as lines none has two.
+    Attributes:
+        raw: Events as Mixpanel sends them, instead of normalized ones.
     """
-    find = block.find
-    last = len(block) - 1
-    if block[0] != _OPENING_BRACE or block[last - 1] != _CLOSING_BRACE:
-        return False
-    lines = 1
-    newline = find(b"\n")
-    while newline < last:
-        if block[newline - 1] != _CLOSING_BRACE or block[newline + 1] != _OPENING_BRACE:
-            return False
-        lines += 1
-        newline = find(b"\n", newline + 1)
-    return lines == events
 
+    raw: bool = False
 
-def is_utf8(text: bytes) -> bool:
-    """Whether `text` is valid UTF-8, which no decoder checks in the values that it steps over."""
-    if not text.isascii():
-        try:
-            text.decode()
-        except UnicodeDecodeError:
-            return False
-    return True
+    @property
+    def key_properties(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The columns that identify an event; raw events have no key."""
+        return () if self.raw else ("event_name", "event_time", "insert_id")
 
+    @property
+    def column_schemas(self) -> dict[str, JsonSchema]:
+        """The JSON schema of each column, in order."""
+        return _RAW_COLUMNS if self.raw else _NORMALIZED_COLUMNS
 
-def is_json(line: bytes) -> bool:
-    """Whether `line` is a whole JSON text; `NaN` passes, because no cut leaves it."""
-    try:
-        json.loads(line.decode(), parse_int=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _keys(line: bytes) -> frozenset[str]:
-    """The keys of a JSON object; none of one that is nested too deep."""
-    try:
-        return frozenset(read_members(line))
-    except (msgspec.DecodeError, RecursionError):
-        return frozenset()
-
-
-def _why_not_json(line: bytes, error: Exception) -> str:
-    """Say what keeps `line` from being the JSON object it should be."""
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    if not is_json(line):
-        return f"no JSON: {error}"
-    if isinstance(error, msgspec.ValidationError):
-        return "no JSON object"
-    return "NaN or Infinity, which JSON does not have"
+    @property
+    def converter(self) -> partial[LineConverter]:
+        """Makes the converter of one response body, from the arguments of `LineConverter`."""
+        kind: type[LineConverter] = RawEvents if self.raw else NormalizedEvents
+        return partial(kind, self)

@@ -33,10 +33,10 @@ def stable_insert_id(event: str, instant: int, identity: str, others: Mapping[st
     a length says where a name ends, and a JSON text where it ends itself, before a comma that is not inside of it.
 
     Args:
-        event: the event's name.
-        instant: when it happened, in milliseconds since 1970 in UTC.
-        identity: who did it, under the name before identities were merged.
-        others: its other properties.
+        event: The event's name.
+        instant: When it happened, in milliseconds since 1970 in UTC.
+        identity: Who did it, under the name before identities were merged.
+        others: Its other properties.
 
     Returns:
         The text of a UUID of version 5.

@@ -1,22 +1,15 @@
-"""A JSON object as its members, each value the text that it came as."""
+"""JSON objects read down to their members, whose values stay the bytes that Mixpanel sent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
-
-from ..surrogates import masked, unmasked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Members = dict[str, msgspec.Raw]
 
 read_members = msgspec.json.Decoder(Members).decode
-"""Reads an object down to its members and steps over their values. Of a key given twice the last wins.
+"""Reads an object into its members and leaves their values undecoded. The last of a duplicate key wins.
 
-The whole text is checked all the same, but for UTF-8 in the values: numbers, escapes and control characters too.
+The decoder checks the whole text, values included, for everything but UTF-8.
 """
 
 read_string = msgspec.json.Decoder(str).decode
@@ -24,7 +17,7 @@ read_string = msgspec.json.Decoder(str).decode
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 encode_lines = _encoder.encode_lines
-"""Write structs, dictionaries and strings as JSON, `msgspec.Raw` in them byte for byte as it came."""
+"""Write structs, dictionaries and strings as JSON. A `msgspec.Raw` in them is copied byte for byte."""
 
 NULL = msgspec.Raw(b"null")
 EMPTY = msgspec.Raw(b'""')
@@ -32,34 +25,18 @@ _QUOTE = ord('"')
 
 
 class NotARecord(ValueError):  # noqa: N818  # The errors of this package are named after what they are about.
-    """JSON, but not of the event or profile it should be; the message says why."""
-
-
-def whole_or_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
-    """Convert a text that the decoder may refuse for half a surrogate pair alone.
-
-    Raises:
-        msgspec.DecodeError: it has another reason.
-    """
-    try:
-        return convert(text)
-    except msgspec.DecodeError:
-        without_halves = masked(text)
-        if without_halves is None:
-            raise
-    text, mark = without_halves
-    return unmasked(convert(text), mark)
+    """The text is JSON, but not an event or profile; the message says why."""
 
 
 def is_string(value: msgspec.Raw) -> bool:
-    """Whether a value is a string."""
+    """Return whether a value is a string."""
     return bytes(value)[0] == _QUOTE
 
 
 def as_string(value: msgspec.Raw) -> msgspec.Raw:
-    """A value as a string: a string as it is, null as `EMPTY`, anything else as its JSON text.
+    """Return a value as a string: a string unchanged, null as `EMPTY`, anything else as its JSON text.
 
-    An empty string is `EMPTY` itself.
+    An empty string becomes the object `EMPTY`.
     """
     text = bytes(value)
     if text[0] == _QUOTE:
@@ -68,10 +45,10 @@ def as_string(value: msgspec.Raw) -> msgspec.Raw:
 
 
 def event_name(members: Members) -> msgspec.Raw:
-    """The name of an event.
+    """Return the name of an event.
 
     Raises:
-        NotARecord: there is none, or it is no string.
+        NotARecord: The name is missing or not a string.
     """
     name = members.get("event", NULL)
     if not is_string(name):
@@ -80,10 +57,10 @@ def event_name(members: Members) -> msgspec.Raw:
 
 
 def object_in(members: Members, key: str) -> Members:
-    """The members of a member that is an object; none for null or no such member.
+    """Return the members of a member that is an object; none where the member is null or missing.
 
     Raises:
-        NotARecord: it is anything else.
+        NotARecord: The member is neither an object nor null.
     """
     value = members.get(key, NULL)
     if bytes(value) == b"null":
@@ -91,3 +68,8 @@ def object_in(members: Members, key: str) -> Members:
     if not bytes(value).startswith(b"{"):
         raise NotARecord(f"`{key}` is no object")
     return read_members(value)
+
+
+def without(keys: frozenset[str], members: Members) -> bytes:
+    """Return an object as JSON, without some of its members."""
+    return encode({key: value for key, value in members.items() if key not in keys})

@@ -1,55 +1,75 @@
-"""Pages of profiles: each result a record, or a bad profile."""
+"""Profiles: the results of a page in, records out.
+
+    {"$distinct_id":"u1","$properties":{"$last_seen":"2024-01-15T14:20:00","$city":"Zürich"}}
+
+becomes
+
+    {"distinct_id":"u1","last_seen":"2024-01-15T14:20:00","properties":{"$city":"Zürich"}}
+
+With `raw`, results are checked and copied.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..surrogates import convert_masked
 from .converter import Converter
 from .errors import BadProfile
-from .json_objects import NotARecord, whole_or_masked
+from .json_objects import NULL, Members, NotARecord, as_string, encode, is_string, object_in, read_members, without
+from .schemas import OPEN_OBJECT, STRING, STRING_OR_INTEGER, STRING_OR_NULL, JsonSchema, RecordSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .envelope import Envelope
+_NORMALIZED_COLUMNS: dict[str, JsonSchema] = {
+    "distinct_id": STRING,
+    "last_seen": STRING_OR_NULL,
+    "properties": OPEN_OBJECT,
+}
+_RAW_COLUMNS: dict[str, JsonSchema] = {"$distinct_id": STRING_OR_INTEGER, "$properties": OPEN_OBJECT}
+_RENAMED = {"distinct_id": "$distinct_id", "properties": "$properties"}
 
 
 class ProfileConverter(Converter, ABC):
-    """Converts the results of pages. See `Converter`.
+    r"""Converts the results of pages.
+
+    Args:
+        schema: The schema of the records.
+        envelope: The bytes around each record.
+        selected: The selected columns; None for all.
+        strip_nul: Remove `\u0000` from the strings of records.
 
     Attributes:
-        needs: the properties that columns are made of; they must come even where only others are asked for.
-        results: results seen.
+        results: Results read, malformed ones included.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, *, envelope: Envelope, selected: frozenset[str] | None = None, strip_nul: bool = False) -> None:
-        super().__init__(envelope=envelope, selected=selected, strip_nul=strip_nul)
-        self.results = 0
+    results = 0
 
     def convert(self, results: Sequence[msgspec.Raw | bytes], on_bad_profile: Callable[[BadProfile], None]) -> bytes:
-        """Convert a page's results.
+        """Convert some results of a page.
 
         Args:
-            results: the JSON text of each.
-            on_bad_profile: is told of each result that is no profile; raises, or sets it aside.
+            results: The JSON text of each.
+            on_bad_profile: Called with each malformed profile; raises to end the conversion.
 
         Returns:
-            A line for each profile: a record in its envelope.
+            A record in its envelope for each profile.
 
         Raises:
-            BadProfile: one of them is no profile, and `on_bad_profile` raises it.
+            BadProfile: A result is not a profile, and `on_bad_profile` raises the error.
         """
         records = []
         for index, result in enumerate(map(bytes, results), start=self.results):
             try:
                 if not result.isascii():
                     result.decode()
-                records.append(whole_or_masked(self._record, result))
+                records.append(convert_masked(self._record, result))
             except UnicodeDecodeError as error:
                 on_bad_profile(BadProfile(index, f"not UTF-8 at byte {error.start + 1}", result))
             except NotARecord as error:
@@ -60,15 +80,119 @@ class ProfileConverter(Converter, ABC):
                 on_bad_profile(BadProfile(index, f"no JSON object: {error}", result))
         self.results += len(results)
         self.records += len(records)
-        # A page may be laid out over lines. As with carriage returns, a space means the same.
-        return self._finished(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
+        # A page may be laid out over several lines. Between tokens a space means the same as a newline.
+        return self._to_lines(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
 
     @abstractmethod
     def _record(self, result: bytes) -> bytes:
         """Make the record of one result of valid UTF-8, without its envelope.
 
         Raises:
-            NotARecord: it is JSON, and no profile.
-            msgspec.DecodeError: it is not a JSON object.
-            RecursionError: it is nested deeper than Python follows.
+            NotARecord: The result is JSON, but not a profile.
+            msgspec.DecodeError: The result is not a JSON object.
+            RecursionError: The result is nested too deeply for Python.
         """
+
+
+class _Profile(msgspec.Struct, gc=False, rename=_RENAMED):
+    """A profile as Mixpanel sends it."""
+
+    distinct_id: msgspec.Raw
+    properties: Members
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A record. A column that is `UNSET` is not written."""
+
+    distinct_id: msgspec.Raw | msgspec.UnsetType
+    last_seen: msgspec.Raw | msgspec.UnsetType
+    properties: Members | msgspec.UnsetType
+
+
+_read_profile = msgspec.json.Decoder(_Profile).decode
+
+
+class NormalizedProfiles(ProfileConverter):
+    """Moves `$last_seen` from the properties into a column. See `ProfileSchema.converter`."""
+
+    def _record(self, result: bytes) -> bytes:
+        try:
+            profile = _read_profile(result)
+            key, properties = profile.distinct_id, profile.properties
+        except msgspec.DecodeError:
+            # It may still be a profile: without properties, or with a duplicate key.
+            members = read_members(result)
+            key, properties = members.get("$distinct_id", NULL), object_in(members, "$properties")
+        if bytes(key) == b"null":
+            raise NotARecord("`$distinct_id` is missing")
+        last_seen = properties.pop("$last_seen", NULL)
+        record = _Record(
+            distinct_id=as_string(key),
+            last_seen=NULL if bytes(last_seen) == b"null" else as_string(last_seen),
+            properties=properties,
+        )
+        for column in self._deselected:
+            setattr(record, column, msgspec.UNSET)
+        return encode(record)
+
+
+class _AnyObject(msgspec.Struct, gc=False):
+    """An object whose members are not read."""
+
+
+class _RawProfile(msgspec.Struct, gc=False, rename=_RENAMED):
+    """The least that makes a result a profile."""
+
+    distinct_id: str | int
+    properties: _AnyObject | None = None
+
+
+_check_profile = msgspec.json.Decoder(_RawProfile).decode
+
+
+class RawProfiles(ProfileConverter):
+    """Checks each result and copies it. See `ProfileSchema.converter`."""
+
+    def _record(self, result: bytes) -> bytes:
+        try:
+            _check_profile(result)
+        except msgspec.DecodeError:
+            # It may still be a profile: the last of a duplicate key wins.
+            members = read_members(result)
+            key = members.get("$distinct_id", NULL)
+            if not is_string(key) and not bytes(key).removeprefix(b"-").isdigit():
+                raise NotARecord("`$distinct_id` is no string and no integer") from None
+            object_in(members, "$properties")
+        return without(self._deselected, read_members(result)) if self._deselected else result.strip()
+
+
+@dataclass(frozen=True)
+class ProfileSchema(RecordSchema):
+    """The schema of profiles, of users and of groups.
+
+    Attributes:
+        raw: Profiles as Mixpanel sends them, instead of normalized ones.
+    """
+
+    raw: bool = False
+
+    @property
+    def key_properties(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The column that identifies a profile."""
+        return ("$distinct_id",) if self.raw else ("distinct_id",)
+
+    @property
+    def column_schemas(self) -> dict[str, JsonSchema]:
+        """The JSON schema of each column, in order."""
+        return _RAW_COLUMNS if self.raw else _NORMALIZED_COLUMNS
+
+    @property
+    def column_properties(self) -> tuple[str, ...]:
+        """The properties that become columns: a request for some properties must include them."""
+        return () if self.raw else ("$last_seen",)
+
+    @property
+    def converter(self) -> partial[ProfileConverter]:
+        """Makes the converter of a page, from the arguments of `ProfileConverter`."""
+        kind: type[ProfileConverter] = RawProfiles if self.raw else NormalizedProfiles
+        return partial(kind, self)

@@ -1,29 +1,30 @@
-"""Flat records: documented fields as columns, and one open object for all others.
+"""Records of reports and lists: documented fields as columns, and one open object for all others.
 
-Cohorts, annotations and funnels come in small answers, so this converts record by record. What a column's type does not
-fit goes to the open object as well, and the column is null: nothing is lost, and no target refuses the record.
+Cohorts, annotations and funnels come in small responses, so this converts record by record. A value that does not fit
+the type of its column goes to the open object, and the column is null: nothing is lost, and every target accepts the
+record.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..surrogates import convert_masked
+from .converter import Converter
 from .errors import BadRow
-from .json_objects import NULL, Members, NotARecord, as_string, encode, read_members, whole_or_masked
-from .nul import without_nul
-from .schemas import OPEN_OBJECT, STRING, record_schema
+from .json_objects import NULL, Members, NotARecord, as_string, encode, read_members, without
+from .schemas import OPEN_OBJECT, STRING, JsonSchema, RecordSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .envelope import Envelope
-
 OTHER = "other"
-"""The column of all fields that have none."""
+"""The column of all fields without a column of their own."""
 
 _is_integer = re.compile(rb"-?\d+").fullmatch
 
@@ -34,20 +35,20 @@ def _is_string(value: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column may hold, besides null.
+    """The values of a column, besides null.
 
     Attributes:
-        schema: Its JSON schema.
-        takes: Whether a JSON text fits it.
-        as_text: Whether it is written as a string, whatever it came as.
+        schema: The JSON schema.
+        accepts: Returns whether a JSON text fits the column.
+        as_text: Whether every value is written as a string.
     """
 
-    schema: dict[str, Any]
-    takes: Callable[[bytes], object]
+    schema: JsonSchema
+    accepts: Callable[[bytes], object]
     as_text: bool = False
 
-    def nullable(self) -> dict[str, Any]:
-        """The schema where null is allowed."""
+    def nullable(self) -> JsonSchema:
+        """Return the schema with null allowed."""
         return {**self.schema, "type": [self.schema["type"], "null"]}
 
 
@@ -64,26 +65,26 @@ OBJECTS = Column(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a record is made of.
+    """The source of a record.
 
     Attributes:
-        text: The JSON text of an object, as it came.
-        known: The JSON texts of fields that did not come in it; they win over fields of the same name that did.
+        text: The JSON text of an object in the response.
+        known: The JSON texts of further fields, by name. They win over fields of the same name in `text`.
     """
 
     text: bytes = b"{}"
     known: Mapping[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSchema:
-    """What a stream's records are, and who makes them.
+@dataclass(frozen=True)
+class ReportSchema(RecordSchema):
+    """The schema of a report's or list's records.
 
     Attributes:
         fields: The documented fields, in order.
-        key_properties: Those that tell records apart.
-        lifted: Fields that are objects, whose own fields become columns: `user_id` of `user`.
-        is_open: Whether further fields can come, so that there is a column for them.
+        key_properties: The columns that identify a record.
+        lifted: Fields that are objects and whose fields become columns: `user_id` of `user`.
+        is_open: Whether further fields can come, which need a column.
     """
 
     fields: Mapping[str, Column]
@@ -92,93 +93,67 @@ class ReportSchema:
     is_open: bool = True
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The schema's columns, in order."""
-        return (*self.fields, OTHER) if self.is_open else tuple(self.fields)
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema of a record."""
+    def column_schemas(self) -> dict[str, JsonSchema]:
+        """The JSON schema of each column, in order."""
         columns = {
             name: column.schema if name in self.key_properties else column.nullable()
             for name, column in self.fields.items()
         }
-        return record_schema(self.key_properties, columns | ({OTHER: OPEN_OBJECT} if self.is_open else {}))
+        return columns | ({OTHER: OPEN_OBJECT} if self.is_open else {})
 
-    def converter(
-        self, *, envelope: Envelope, selected: frozenset[str] | None = None, strip_nul: bool = False
-    ) -> FlatRecords:
-        r"""Make the converter of a stream's rows.
-
-        Args:
-            envelope: What stands around each record.
-            selected: The columns wanted; None for all.
-            strip_nul: Take `\u0000` out of the strings of records.
-        """
-        wanted = frozenset(self.columns) if selected is None else selected
-        return FlatRecords(self, envelope, wanted, strip_nul=strip_nul)
+    @property
+    def converter(self) -> partial[ReportConverter]:
+        """Makes the converter of a report, from the arguments of `Converter`."""
+        return partial(ReportConverter, self)
 
 
-class FlatRecords:
-    r"""Converts rows. See `ReportSchema.converter`.
+class ReportConverter(Converter):
+    """Converts the rows of a report or list. See `ReportSchema.converter`."""
 
-    Attributes:
-        records: Records made.
-        nuls: `\u0000` taken out.
-    """
-
-    def __init__(self, shape: ReportSchema, envelope: Envelope, selected: frozenset[str], *, strip_nul: bool) -> None:
-        self.records = 0
-        self.nuls = 0
-        self._shape = shape
-        self._envelope = envelope
-        self._selected = selected
-        self._strip_nul = strip_nul
+    _schema: ReportSchema
 
     def convert(self, rows: Sequence[Row]) -> bytes:
-        """Turn rows into as many lines, each a record in its envelope.
+        """Convert rows into as many records, each in its envelope.
 
         Raises:
-            BadRow: One of them is none. All of them are refused.
+            BadRow: One of them is malformed; the others are not converted either.
         """
-        lines = self._envelope.around(b"".join(self._line(index, row) for index, row in enumerate(rows)))
+        lines = self._to_lines(b"".join(self._line(index, row) for index, row in enumerate(rows)))
         self.records += len(rows)
-        if self._strip_nul:
-            lines, nuls = without_nul(lines)
-            self.nuls += nuls
         return lines
 
     def _line(self, index: int, row: Row) -> bytes:
         try:
-            record = whole_or_masked(lambda text: self._record(text, row.known), row.text)
+            record = convert_masked(lambda text: self._record(text, row.known), row.text)
         except NotARecord as error:
             raise BadRow(index, str(error), row.text) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRow(index, f"no JSON object: {error}", row.text) from None
-        # JSON lets a raw end of line stand between tokens only, where a space is the same.
-        return record.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+        # A row may be laid out over several lines. Between tokens a space means the same as a newline.
+        return record.replace(b"\n", b" ") + b"\n"
 
     def _record(self, text: bytes, known: Mapping[str, bytes]) -> bytes:
         members = self._flat(text) | {name: msgspec.Raw(value) for name, value in known.items()}
         record: Members = {}
         other: Members = {}
-        for name, column in self._shape.fields.items():
+        for name, column in self._schema.fields.items():
             value = members.pop(name, NULL)
-            if not column.takes(bytes(value)):
-                if name in self._shape.key_properties:
+            if not column.accepts(bytes(value)):
+                if name in self._schema.key_properties:
                     raise NotARecord(f"`{name}` is missing, or of another type")
                 if bytes(value) != b"null":
                     other[name] = value
                 record[name] = NULL
             else:
                 record[name] = as_string(value) if column.as_text else value
-        record[OTHER] = msgspec.Raw(encode(other | members))
-        return encode({name: value for name, value in record.items() if name in self._selected})
+        if self._schema.is_open:
+            record[OTHER] = msgspec.Raw(encode(other | members))
+        return without(self._deselected, record)
 
     def _flat(self, text: bytes) -> Members:
-        """The members of an object, those of the lifted ones among them."""
+        """Return the members of an object, with those of the lifted ones."""
         members = read_members(text)
-        for name in self._shape.lifted:
+        for name in self._schema.lifted:
             lifted = members.pop(name, NULL)
             if bytes(lifted).startswith(b"{"):
                 members |= {f"{name}_{key}": value for key, value in read_members(lifted).items()}

@@ -228,7 +228,7 @@ class TimezoneCheck:
 
 
 def stored_days(lines: Iterable[bytes]) -> set[date]:
-    """The days that the clock stored in some lines shows; lines that show none count for nothing."""
+    """Return the days of the stored wall clock in some lines; lines without a time are ignored."""
     days = set()
     for line in lines:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
@@ -245,7 +245,7 @@ def offset_text(offset: timedelta) -> str:
 
 
 def _shown_by(line: bytes) -> tuple[int | None, int] | None:
-    """What one line shows.
+    """Return what one line shows of the offset.
 
     Returns:
         How many quarters of an hour `time` is ahead of the receipt, None for no such number, and the receipt in ms; or
@@ -270,7 +270,7 @@ def _shown_by(line: bytes) -> tuple[int | None, int] | None:
 
 
 def _seen_by_mixpanel(times: _Times) -> tuple[int, bool]:
-    """When Mixpanel received an event, or else processed it, in ms; and whether it is the receipt."""
+    """Return when Mixpanel received an event, or else processed it, in ms; and whether it is the receipt."""
     try:
         return _utc.instant(bytes(times.received)), True
     except UnusableTime:

@@ -23,7 +23,7 @@ class AnnotationsStream(ReportStream):
     chunk_name = "answer"
     unit = "annotations"
     api = "app"
-    shape = ReportSchema(
+    record_schema = ReportSchema(
         {
             "id": INTEGER,
             "date": TEXT,

@@ -18,7 +18,7 @@ from singer_sdk.singerlib import RecordMessage
 from ..delivery.batches import batch_files
 from ..delivery.record_writer import NoValueError, decode_records, encode_record
 from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
-from ..records.envelope import BARE, Envelope, record_envelope
+from ..records.converter import BARE, Envelope, record_envelope
 from ..replication.state import MAX_CLOCK_LEAD, bookmark_text, parse_bookmark
 from ..replication.windows import DAY, Window, end_instant
 from ..settings import SettingsError
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
     from ..mixpanel.request import Api
-    from ..records.reports import ReportSchema
-    from ..records.shapes import EventShape, ProfileShape
+    from ..records.schemas import RecordSchema
     from ..run import Run
     from ..settings import Settings
 
@@ -81,13 +80,13 @@ class MixpanelStream(Stream, abc.ABC):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
 
-    def __init__(self, tap: Tap, run: Run, shape: EventShape | ProfileShape | ReportSchema, name: str) -> None:
-        super().__init__(tap, schema=shape.schema, name=name)
+    def __init__(self, tap: Tap, run: Run, schema: RecordSchema, name: str) -> None:
+        super().__init__(tap, schema=schema.schema, name=name)
         # A plain logger. From singer-sdk 0.55 on it is an adapter, which drops the fields that a log line gives.
         self._logger = tap.logger.getChild(name)
         self.run = run
-        self.primary_keys = list(shape.key_properties)
-        self._columns = shape.columns
+        self.primary_keys = list(schema.key_properties)
+        self._columns = schema.columns
 
     @property
     def settings(self) -> Settings:

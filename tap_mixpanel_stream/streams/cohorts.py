@@ -34,7 +34,7 @@ class CohortsStream(ReportStream):
     name = "cohorts"
     chunk_name = "answer"
     unit = "cohorts"
-    shape = ReportSchema(
+    record_schema = ReportSchema(
         {
             "id": INTEGER,
             "name": TEXT,
@@ -66,7 +66,7 @@ class CohortMembersStream(ReportStream):
     chunk_name = "page"
     unit = "members"
     # A table that is all key cannot be updated by some targets: target-duckdb 0.8.0 fails on it.
-    shape = ReportSchema(
+    record_schema = ReportSchema(
         {"cohort_id": INTEGER, "distinct_id": ID_TEXT, "data_group_id": ID_TEXT},
         ("cohort_id", "distinct_id"),
         is_open=False,

@@ -22,7 +22,7 @@ from ..pipeline.conversion import Conversion
 from ..pipeline.conversion_lock import ConversionLock
 from ..pipeline.prefetch import prefetch
 from ..pipeline.workers import WorkerLostError, Workers
-from ..records.envelope import BARE
+from ..records.converter import BARE
 from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.timezone_check import LINES, TimezoneCheck, stored_days
 from ..replication.row_counts import RowCounts
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from ..mixpanel.client import Response
     from ..mixpanel.decompression import ContentEncoding
-    from ..records.envelope import Envelope
-    from ..records.shapes import EventShape
+    from ..records.converter import Envelope
+    from ..records.events import EventSchema
     from ..run import Run
 
 # The halves of a window that failed are tried again this often.
@@ -134,9 +134,9 @@ class EventsStream(MixpanelStream):
     unit = "days"
     api = "data"
 
-    def __init__(self, tap: Tap, run: Run, shape: EventShape) -> None:
-        super().__init__(tap, run, shape, self.name)
-        self._shape = shape
+    def __init__(self, tap: Tap, run: Run, schema: EventSchema) -> None:
+        super().__init__(tap, run, schema, self.name)
+        self._record_schema = schema
         self._timezone_check = TimezoneCheck()
         self._workers: Workers | None = None
         self._conversion_lock = ConversionLock()
@@ -476,7 +476,7 @@ class EventsStream(MixpanelStream):
     def _conversion(self, envelope: Envelope, response: Response, date_range: DateRange) -> Conversion:
         settings = self.settings
         return Conversion(
-            shape=self._shape,
+            schema=self._record_schema,
             envelope=envelope,
             selected=self.selected_columns,
             zone=settings.zone,

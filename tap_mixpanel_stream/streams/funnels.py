@@ -40,7 +40,7 @@ class FunnelsStream(ReportStream):
     chunk_name = "window"
     unit = "days"
     replication_key = "date"
-    shape = ReportSchema(
+    record_schema = ReportSchema(
         {
             "funnel_id": INTEGER,
             "date": DAY,

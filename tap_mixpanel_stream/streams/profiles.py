@@ -13,7 +13,7 @@ from ..delivery.spooled_chunk import SpooledChunk
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
 from ..pipeline.sequence import Step, prefetch_pages
-from ..records.envelope import BARE
+from ..records.converter import BARE
 from ..records.errors import BadProfile
 from ..replication.state import SETTLING, bookmark_text
 from .base import DiskError, MixpanelStream, StreamError
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from ..mixpanel.engage import Page
-    from ..records.envelope import Envelope
-    from ..records.shapes import ProfileShape
+    from ..records.converter import Envelope
+    from ..records.profiles import ProfileSchema
     from ..run import Run
+    from ..settings import Group
 
 
 # In the state: when the run began that last read all profiles.
@@ -52,9 +53,9 @@ class ProfilesStream(MixpanelStream):
     )
     """The settings that the requests are made of."""
 
-    def __init__(self, tap: Tap, run: Run, shape: ProfileShape, name: str = "profiles") -> None:
-        super().__init__(tap, run, shape, name)
-        self._shape = shape
+    def __init__(self, tap: Tap, run: Run, schema: ProfileSchema, name: str = "profiles") -> None:
+        super().__init__(tap, run, schema, name)
+        self._record_schema = schema
         if tap.config.get("profiles_incremental"):
             self.replication_key = "last_seen"
 
@@ -132,8 +133,8 @@ class ProfilesStream(MixpanelStream):
             as_of = int(self.clock.now().timestamp())
         return EngageOptions(
             where=settings.profiles_where,
-            # What the shape makes columns of must come, whatever else was asked for.
-            output_properties=tuple(dict.fromkeys([*wanted, *self._shape.needs])) if wanted else (),
+            # The properties that become columns must come, whatever else is asked for.
+            output_properties=tuple(dict.fromkeys([*wanted, *self._record_schema.column_properties])) if wanted else (),
             distinct_ids=tuple(settings.distinct_ids),
             cohort_id=settings.cohort_id,
             include_all_users=settings.include_all_users,
@@ -190,7 +191,7 @@ class ProfilesStream(MixpanelStream):
                     chunk.first_rejected = bad.index
                 chunk.rejected += 1
 
-            converter = self._shape(
+            converter = self._record_schema.converter(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:
@@ -205,3 +206,18 @@ class ProfilesStream(MixpanelStream):
             chunk.records, chunk.nuls = converter.records, converter.nuls
             unless_whole.pop_all()
         return chunk
+
+
+class GroupProfilesStream(ProfilesStream):
+    """All profiles of one group, such as companies, with the columns of user profiles."""
+
+    rank = 2
+    narrowed_by = ("group_profiles", "workspace_id", "profiles_page_size")
+
+    def __init__(self, tap: Tap, run: Run, schema: ProfileSchema, group: Group) -> None:
+        super().__init__(tap, run, schema, group.name)
+        self._data_group_id = group.data_group_id
+
+    def which(self) -> EngageOptions:
+        """Return the options for the whole group; the settings that narrow users do not apply."""
+        return EngageOptions(data_group_id=self._data_group_id)

@@ -13,7 +13,7 @@ from ..delivery.spooled_chunk import SpooledChunk
 from ..mixpanel.errors import MixpanelError, Refused, Transient
 from ..mixpanel.retry import Retrying
 from ..pipeline.sequence import Step, prefetch_pages
-from ..records.envelope import BARE
+from ..records.converter import BARE
 from ..records.errors import BadRow
 from .base import DiskError, MixpanelStream, StreamError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from singer_sdk import Tap
 
-    from ..records.envelope import Envelope
+    from ..records.converter import Envelope
     from ..records.reports import ReportSchema, Row
     from ..run import Run
 
@@ -64,10 +64,10 @@ class ReportStream(MixpanelStream):
 
     selected_by_default = False
     name: str
-    shape: ClassVar[ReportSchema]
+    record_schema: ClassVar[ReportSchema]
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        super().__init__(tap, run, self.shape, self.name)
+        super().__init__(tap, run, self.record_schema, self.name)
         self._left_out: list[Refused] = []
         self._failures: list[MixpanelError] = []
         self._failed_in_a_row = 0
@@ -172,7 +172,7 @@ class ReportStream(MixpanelStream):
         with contextlib.ExitStack() as unless_whole:
             chunk = SpooledChunk(extent=rows.extent, received=rows.received, decompressed_bytes=rows.decompressed_bytes)
             unless_whole.callback(chunk.close)
-            converter = self.shape.converter(
+            converter = self.record_schema.converter(
                 envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
             )
             try:

@@ -26,7 +26,7 @@ from tap_mixpanel_stream.emulator import (
     Quota,
     SyntheticProject,
 )
-from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tap_mixpanel_stream.mixpanel.request import Hosts
 from tests.doctor.examined import examined
 from tests.harness import ENVIRONMENT, catalog_of, command, run_tap
 from tests.mixpanel.fake_clock import FakeClock

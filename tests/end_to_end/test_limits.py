@@ -73,7 +73,7 @@ def test_decompression_bombs_among_the_events_end_in_a_line_and_take_little_memo
 ) -> None:
     bombs = [Fault("export", None, "bomb", value=1 << 40)]
     run, peak = measured(bombs, more, only_raw_events)
-    assert_stopped(run, "events 2024-01-01", "unpacks to more than 500 times its size")
+    assert_stopped(run, "events 2024-01-01", "expands to more than 500 times its size")
     assert peak < 128
 
 
@@ -86,7 +86,7 @@ def test_a_line_without_an_end_ends_in_a_line_and_takes_little_memory(only_raw_e
 
 def test_a_page_without_an_end_ends_in_a_line_and_takes_what_a_page_may(only_profiles: dict[str, Any]) -> None:
     run, peak = measured([Fault("engage", None, "bomb", value=1 << 40)], {"raw": False}, only_profiles)
-    assert_stopped(run, "profiles page 0", "unpacks to more than 500 times its size")
+    assert_stopped(run, "profiles page 0", "expands to more than 500 times its size")
     assert peak < 400
 
 

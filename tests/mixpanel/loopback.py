@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
-from tap_mixpanel_stream.mixpanel.regions import Hosts
+from tap_mixpanel_stream.mixpanel.request import Hosts
 
 if TYPE_CHECKING:
     import ssl

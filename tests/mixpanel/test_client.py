@@ -21,8 +21,7 @@ from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused, Stopped, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.mixpanel.regions import Hosts
-from tap_mixpanel_stream.mixpanel.request import Request
+from tap_mixpanel_stream.mixpanel.request import Hosts, Request
 from tests.mixpanel.fake_clock import START, FakeClock
 from tests.mixpanel.loopback import Script, Server, answer, begins, gzip_in_chunks, packed, silent
 
@@ -263,7 +262,7 @@ def test_a_broken_body_says_what_was_asked_for(connect: Connect) -> None:
 @pytest.mark.parametrize(
     ("script", "close", "words"),
     [
-        (silent, False, "no answer from 127.0.0.1 within 0 s: raise request_timeout"),
+        (silent, False, "no response from 127.0.0.1 within 0 s: raise request_timeout"),
         (b"", True, "the connection to 127.0.0.1 failed"),
         (b"garbage\r\n\r\n", True, "the connection to 127.0.0.1 failed"),
     ],

@@ -12,11 +12,10 @@ import pytest
 from tap_mixpanel_stream.mixpanel import engage
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
-from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages, parsed
+from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages, read_page
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, SessionExpired, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
-from tests.mixpanel.fake_clock import START
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
 
 if TYPE_CHECKING:
@@ -335,7 +334,7 @@ def test_a_page_is_held_in_memory_as_often_as_is_said(half: str, times: int) -> 
     body = bytearray(f'{{"page":0,"page_size":9,"session_id":"s","results":[{results}]}}'.encode())
     tracemalloc.start()
     try:
-        found = parsed(body, "profiles page 0", 0, START, 0)
+        found = read_page(body, 0)
         peak = len(body) + tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -18,7 +18,7 @@ from tap_mixpanel_stream.mixpanel.errors import (
     Transient,
     failure,
     hide,
-    shown,
+    printable,
 )
 from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
 
@@ -121,7 +121,7 @@ def test_a_message_is_one_short_line_without_control_characters_and_secrets() ->
 def test_a_redirect_shows_a_host_and_nothing_else(location: str | None, host: str) -> None:
     """A host is shown on one line, cut short; a `Location` that cannot be read is not an error of ours."""
     message = str(error_for(302, location=location))
-    assert f"the answer leads to {host}, and credentials" in message
+    assert f"the response redirects to {host}, and credentials" in message
     assert message.isprintable()
 
 
@@ -129,16 +129,16 @@ def test_a_page_is_searched_for_text_quickly() -> None:
     """Removing tags takes no time that grows with the square of what a server sends."""
     begin = time.monotonic()
     for text in ("<" * 65_536, "<style" * 10_000, "<a" * 30_000):
-        assert shown(text) == ""
+        assert printable(text) == ""
     assert time.monotonic() - begin < 3
 
 
 def test_what_is_shown_is_at_most_200_characters() -> None:
-    assert len(shown("ä" * 201)) == 200
-    assert shown("ä" * 200) == "ä" * 200
-    assert shown("") == ""
-    assert shown("<a><b></b>") == ""
-    assert shown("[" * 100_000) == "[" * 199 + "…"
+    assert len(printable("ä" * 201)) == 200
+    assert printable("ä" * 200) == "ä" * 200
+    assert printable("") == ""
+    assert printable("<a><b></b>") == ""
+    assert printable("[" * 100_000) == "[" * 199 + "…"
 
 
 @pytest.mark.parametrize(

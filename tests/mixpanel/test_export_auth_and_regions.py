@@ -10,7 +10,7 @@ import requests
 from tap_mixpanel_stream.mixpanel.auth import Auth, OAuthToken, ProjectSecret, ServiceAccount
 from tap_mixpanel_stream.mixpanel.errors import Refused
 from tap_mixpanel_stream.mixpanel.export import ExportOptions, ProcessingTimeFilter, export_request
-from tap_mixpanel_stream.mixpanel.regions import REGIONS, Hosts
+from tap_mixpanel_stream.mixpanel.request import REGIONS, Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_an_export_asks_for_its_days_and_nothing_more() -> None:
     assert (request.method, request.api, request.path) == ("GET", "data", "export")
     assert request.params == {"from_date": "2024-01-01", "to_date": "2024-01-07"}
     assert request.what == "events 2024-01-01..2024-01-07"
-    assert request.counts
+    assert request.counts_toward_quota
 
 
 def test_an_export_passes_on_what_narrows_it() -> None:

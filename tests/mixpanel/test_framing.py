@@ -13,8 +13,7 @@ from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, MixpanelError, Refused, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.mixpanel.regions import Hosts
-from tap_mixpanel_stream.mixpanel.request import Request
+from tap_mixpanel_stream.mixpanel.request import Hosts, Request
 from tests.mixpanel.fake_clock import START, FakeClock
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
 
@@ -67,16 +66,16 @@ def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.
 
 HELD = {
     "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "not valid HTTP: it has more headers"),
-    "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no answer from 127.0.0.1 within"),
+    "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no response from 127.0.0.1 within"),
     "headers, fast": (
         endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 900 + b"\r\n"),
         "not valid HTTP: it has more headers",
     ),
-    "headers, a byte at a time": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.3), "no answer from 127.0.0.1 within"),
-    "the first line, a byte at a time": (endless(b"HTTP/1.1 200 ", b"x", 0.3), "no answer from 127.0.0.1 within"),
+    "headers, a byte at a time": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.3), "no response from 127.0.0.1 within"),
+    "the first line, a byte at a time": (endless(b"HTTP/1.1 200 ", b"x", 0.3), "no response from 127.0.0.1 within"),
     "trailers, fast": (
         endless(CHUNKED + b"0\r\n", b"X: x\r\n" * 999),
-        "framing broke after 0 bytes of the answer: it has more",
+        "framing broke after 0 bytes of the response: it has more",
     ),
     "trailers, slowly": (endless(CHUNKED + b"0\r\n", b"X: x\r\n", 0.3), "for longer than request_timeout"),
     "a trailer, a byte at a time": (
@@ -188,7 +187,7 @@ def test_two_lengths_are_a_broken_answer(connect: Connect, lengths: tuple[str, .
     with Server(f"HTTP/1.1 200 OK\r\n{head}\r\nabcde".encode()) as server:
         error = error_of(connect(server))
     assert type(error) is Transient
-    assert "the answer is not valid HTTP: Content-Length is given twice or is not a number" in str(error)
+    assert "the response is not valid HTTP: Content-Length is given twice or is not a number" in str(error)
 
 
 def test_a_malformed_header_is_a_broken_answer(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

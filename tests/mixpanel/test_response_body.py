@@ -127,7 +127,7 @@ def test_a_framing_that_nobody_agrees_on_is_broken(ask: Ask) -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd"])
 def test_a_packing_that_was_not_asked_for_is_refused(ask: Ask, encoding: str) -> None:
-    with pytest.raises(Refused, match="only gzip was asked for"):
+    with pytest.raises(Refused, match="accepts only gzip"):
         read_all(ask(answer(b"x", headers=[f"Content-Encoding: {encoding}"])), 10**9)
 
 
@@ -142,12 +142,12 @@ def test_a_reset_inside_a_body_is_said_in_words(ask: Ask) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         taken.close()
 
-    with pytest.raises(BrokenBody, match=r"connection broke after \d+ bytes of the answer: Connection reset by peer"):
+    with pytest.raises(BrokenBody, match=r"connection broke after \d+ bytes of the response: Connection reset by peer"):
         read_all(ask(reset), 10**9)
 
 
 def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decompression, "_FROM", 200_000_000)
+    monkeypatch.setattr(decompression, "_UNCHECKED_BYTES", 200_000_000)
     bomb = gzip_in_chunks(packed(b"\0" * 100_000_000))
     response = ask(bomb)
     tracemalloc.start()
@@ -163,7 +163,7 @@ def test_blocks_are_small_however_far_a_body_unpacks(ask: Ask, deflate: str, mon
 
 
 def test_a_body_out_of_all_proportion_is_given_up(ask: Ask, deflate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decompression, "_FROM", 1_000_000)
+    monkeypatch.setattr(decompression, "_UNCHECKED_BYTES", 1_000_000)
     line = b'{"event":"A","properties":{"time":1704067200,"padding":"%b"}}\n'
     made = 0
     with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes so far made \d+\)"):
@@ -173,7 +173,7 @@ def test_a_body_out_of_all_proportion_is_given_up(ask: Ask, deflate: str, monkey
 
 
 def test_events_that_are_all_alike_are_in_proportion(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decompression, "_FROM", 1_000_000)
+    monkeypatch.setattr(decompression, "_UNCHECKED_BYTES", 1_000_000)
     alike = LINES[:1000] * 10_000
     assert len(alike) > 150 * len(packed(alike))
     assert sum(map(len, decompress(ask(gzip_in_chunks(packed(alike)))))) == len(alike)

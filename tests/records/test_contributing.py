@@ -12,10 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 CONVERT = """
-from tap_mixpanel_stream.records import BARE, shapes_for
-events = shapes_for(raw=False).events
+from tap_mixpanel_stream.records import BARE, EventSchema
+events = EventSchema(raw=False)
 line = b'{"event":"A","properties":{"time":0,"distinct_id":"u","$insert_id":"i","$city":"Bern","a":1}}\\n'
-print(events.columns, events(envelope=BARE, on_bad_line=print).convert(line).decode())
+print(events.columns, events.converter(envelope=BARE, on_bad_line=print).convert(line).decode())
 """
 
 

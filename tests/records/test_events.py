@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, LineCutter, shapes_for
+from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, EventSchema, LineCutter
 from tap_mixpanel_stream.records.event_tally import EventTally
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
@@ -54,7 +54,7 @@ def convert(
 ) -> Run:
     bad: list[BadLine] = []
     cutter = LineCutter()
-    converter = shapes_for(raw).events(
+    converter = EventSchema(raw).converter(
         envelope=ENVELOPE, selected=selected, zone=zone, strip_nul=strip_nul, on_bad_line=bad.append
     )
     edges = [0, *sorted(min(place, len(body)) for place in chunks), len(body)]
@@ -377,11 +377,11 @@ def test_what_is_told_of_a_bad_line_may_raise(raw: bool) -> None:
     def refuse(bad: BadLine) -> None:
         raise RefusedError from bad
 
-    converter = shapes_for(raw).events(envelope=BARE, on_bad_line=refuse)
+    converter = EventSchema(raw).converter(envelope=BARE, on_bad_line=refuse)
     with pytest.raises(RefusedError):
         converter.convert(USUAL + b"\nx\n")
     with pytest.raises(BadLine, match="line 2 is no event: `event` is missing"):
-        shapes_for(raw).events(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
+        EventSchema(raw).converter(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
 
 
 def _raise(bad: BadLine) -> None:
@@ -527,7 +527,7 @@ def test_an_empty_body_is_whole(raw: bool) -> None:
 
 def test_a_block_ends_with_a_newline() -> None:
     with pytest.raises(ValueError, match="whole lines"):
-        shapes_for(raw=True).events(envelope=BARE, on_bad_line=_raise).convert(USUAL)
+        EventSchema(raw=True).converter(envelope=BARE, on_bad_line=_raise).convert(USUAL)
 
 
 # --- bytes that are not text as everyone reads it
@@ -604,7 +604,7 @@ def test_numbers_of_any_length_pass_as_they_came() -> None:
 @pytest.mark.parametrize("line", [USUAL, USUAL.replace(b'"u1"', b"12"), USUAL.replace(b'"$insert_id":"i1",', b"")])
 @pytest.mark.parametrize("left_out", range(32))
 def test_columns_not_selected_are_left_out_of_normalized_records(line: bytes, left_out: int) -> None:
-    columns = shapes_for(raw=False).events.columns
+    columns = EventSchema(raw=False).columns
     selected = frozenset(column for place, column in enumerate(columns) if not left_out >> place & 1)
     everything = reference.normalized(line)
     record = reference.parsed(one(line, selected=selected))
@@ -753,10 +753,10 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
     """Both shapes collect the same, and their records stay as they are."""
     body = b"\n".join([*lines, USUAL, b""])
     for raw in (False, True):
-        shape = shapes_for(raw).events
+        schema = EventSchema(raw)
         counts = EventTally(set(), {})
-        plain = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
-        converter = shape(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, counts=counts)
+        plain = schema.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
+        converter = schema.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, counts=counts)
         assert converter.convert(body) == plain.convert(body)
         names: set[str] = set()
         days: Counter[int] = Counter()

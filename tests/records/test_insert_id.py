@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from tap_mixpanel_stream.records import BARE, BadLine, shapes_for
+from tap_mixpanel_stream.records import BARE, BadLine, EventSchema
 from tap_mixpanel_stream.records.insert_id import NAMESPACE, stable_insert_id
 from tests.records.reference import parsed
 
@@ -14,7 +14,7 @@ def refuse(bad: BadLine) -> None:
 
 
 def record_of(line: str) -> dict[str, object]:
-    converter = shapes_for(raw=False).events(envelope=BARE, on_bad_line=refuse)
+    converter = EventSchema(raw=False).converter(envelope=BARE, on_bad_line=refuse)
     return parsed(converter.convert(line.encode() + b"\n").removesuffix(b"\n"))
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tap_mixpanel_stream.records import BARE, BadProfile, Envelope, shapes_for
+from tap_mixpanel_stream.records import BARE, BadProfile, Envelope, ProfileSchema
 from tests.records import reference
 from tests.records.lines_of_events import spaces, strings, texts, values
 
@@ -20,7 +20,7 @@ def refuse(bad: BadProfile) -> None:
 
 
 def convert(*results: str | bytes, raw: bool = False, selected: frozenset[str] | None = None) -> list[bytes]:
-    converter = shapes_for(raw).profiles(envelope=BARE, selected=selected)
+    converter = ProfileSchema(raw).converter(envelope=BARE, selected=selected)
     out = converter.convert([result.encode() if isinstance(result, str) else result for result in results], refuse)
     assert converter.records == len(results)
     return out.split(b"\n")[:-1]
@@ -66,7 +66,7 @@ def test_results_are_taken_undecoded_from_a_page() -> None:
     page = msgspec.json.decode(f'{{"page":0,"results":[{USUAL}, {USUAL}]}}', type=Page)
     envelope = Envelope(b"<", b">\n")
     for raw, record in ((False, USUAL_RECORD), (True, USUAL)):
-        converter = shapes_for(raw).profiles(envelope=envelope)
+        converter = ProfileSchema(raw).converter(envelope=envelope)
         assert converter.convert(page.results, refuse) == f"<{record}>\n<{record}>\n".encode()
         assert converter.convert([], refuse) == b""
         assert converter.records == 2
@@ -123,7 +123,7 @@ def test_what_is_no_profile_is_named_by_its_place(result: bytes, reason: str, ra
 
 
 def test_what_is_no_profile_is_named_by_its_place_also_where_a_page_is_converted_in_slices() -> None:
-    converter = shapes_for(raw=False).profiles(envelope=BARE)
+    converter = ProfileSchema(raw=False).converter(envelope=BARE)
     converter.convert([USUAL.encode()] * 3, refuse)
     with pytest.raises(BadProfile, match="result 4 is no profile"):
         converter.convert([USUAL.encode(), b"{}"], refuse)
@@ -132,7 +132,7 @@ def test_what_is_no_profile_is_named_by_its_place_also_where_a_page_is_converted
 @pytest.mark.parametrize("raw", [False, True])
 def test_bad_profiles_can_be_set_aside(raw: bool) -> None:
     """The others become records; the place of a bad one counts all results."""
-    converter = shapes_for(raw).profiles(envelope=BARE)
+    converter = ProfileSchema(raw).converter(envelope=BARE)
     bad: list[BadProfile] = []
     out = converter.convert([b"{}", USUAL.encode(), b'{"$distinct_id":"\xff"}'], bad.append)
     out += converter.convert([b"null"], bad.append)
@@ -161,7 +161,7 @@ def test_a_page_laid_out_over_lines_is_one_record_a_line() -> None:
 
 def test_nuls_are_taken_out_and_counted() -> None:
     for raw in (False, True):
-        converter = shapes_for(raw).profiles(envelope=BARE, strip_nul=True)
+        converter = ProfileSchema(raw).converter(envelope=BARE, strip_nul=True)
         out = converter.convert([USUAL.replace("a@", "\\u0000a\\\\u0000@").encode()], refuse)
         assert converter.nuls == 1
         assert b'"a\\\\u0000@example.com"' in out
@@ -169,7 +169,7 @@ def test_nuls_are_taken_out_and_counted() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_columns_not_selected_are_left_out(raw: bool) -> None:
-    columns = shapes_for(raw).profiles.columns
+    columns = ProfileSchema(raw).columns
     (everything,) = convert(USUAL, raw=raw)
     for count in range(len(columns) + 1):
         for selected in combinations(columns, count):

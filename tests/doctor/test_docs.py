@@ -1,4 +1,4 @@
-"""What docs/doctor.md and docs/time-zones.md show is what the tap says. `pytest --renew` writes it anew."""
+"""What docs/errors.md and docs/time-zones.md show is what the tap says. `pytest --renew` writes it anew."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_doctors_page_shows_what_the_doctor_says(monkeypatch: pytest.MonkeyP
             ("third", {"region": "eu", "project_timezone": "Europe/Berlin"}),
         ):
             told = examined(config | more).text
-            page = shown("doctor.md", mark, told, renew=renew)
+            page = shown("errors.md", mark, told, renew=renew)
             assert unpacked_only(told) == unpacked_only(page), "run pytest with --renew"
 
 

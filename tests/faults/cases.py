@@ -1,4 +1,4 @@
-"""One fault at one request, or at all from one on, and what the tap made of it, in a word of docs/faults.md."""
+"""One fault at one request, or at all from one on, and what the tap made of it, in a word of docs/errors.md."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Case:
         assert "\n" not in error
         if self.kind == "export":
             assert _bookmark(state) == (str(FIRST + dt.timedelta(days=self.number - 1)) if whole else None)
-        return f"stops: {error}"
+        return f"fails: {error}"
 
     def _went_on(self, parts: list[list[bytes]], records: Counter[bytes], asked: Counter[str], result: Result) -> str:
         held = Counter(record for part in parts for record in part)
@@ -129,10 +129,10 @@ class Case:
         if self.set_aside:
             assert (tries, more.total(), len(self.set_aside)) == (0, 0, 1)
             assert any(warning.endswith(": 1") for warning in result.warnings), "it is said at the end"
-            return "set aside"
+            return "written to the file"
         if missing.total() > more.total():
             assert not more, "what came is what is there"
-            return "not noticed"
+            return "undetected"
         assert missing or not more, "nothing comes twice"
         struck = len(parts) - self.number + 1
         assert missing.total() == more.total() <= struck, "at most the lines that were struck differ"
@@ -140,9 +140,9 @@ class Case:
             return "delivered"
         assert (tries, missing.total()) == (1, 0)
         if result.waited:
-            return "waited out"
+            return "waits"
         assert any(warning.startswith(self.place) for warning in result.warnings), "what was tried again is said"
-        return "tried again"
+        return "retried"
 
 
 def emulator(*faults: Fault) -> Emulator:

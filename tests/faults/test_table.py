@@ -1,4 +1,4 @@
-"""docs/faults.md says of each fault what the tap makes of it: here it is seen to be so."""
+"""docs/errors.md says of each fault what the tap makes of it: here it is seen to be so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.cases import Case
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-PAGE = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 SENTINELS = ["terminated early", "export terminated early", "[terminated early]"]
 DOES_NOT_STRIKE = "—"
 # They take seconds, and what they do has nothing to do with the shape of records.
@@ -73,8 +73,8 @@ def cases(how: str, *, without: Collection[str] = ()) -> list[tuple[str, str, st
 
 
 def is_so(said: str, outcome: str) -> bool:
-    words = re.fullmatch(r"stops: `(.+)`", said)
-    return (outcome.startswith("stops: ") and words[1] in outcome) if words else outcome == said
+    words = re.fullmatch(r"fails: `(.+)`", said)
+    return (outcome.startswith("fails: ") and words[1] in outcome) if words else outcome == said
 
 
 def test_the_page_has_all_faults_and_says_what_they_are() -> None:
@@ -123,7 +123,7 @@ def test_a_fault_at_all_requests_does_what_the_page_says(kind: str, name: str, s
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_retry_after_is_waited_out_in_both_forms(kind: str, form: str, seed: int) -> None:
     case = Case("status:429", kind, seed, value=form, extra={"max_quota_wait": 4})
-    assert case.once() == "waited out"
+    assert case.once() == "waits"
 
 
 @pytest.mark.seeds(1)

@@ -75,7 +75,12 @@ class Response(http.client.HTTPResponse):
         Raises:
             FramingError: It is malformed or too large, or there are several lengths.
         """
-        super().begin()
+        try:
+            super().begin()
+        except http.client.HTTPException as error:
+            if type(error) is http.client.HTTPException:  # All others have a class of their own.
+                raise FramingError("it has more than 100 headers") from None
+            raise
         try:
             assert_header_parsing(self.headers)
         except HeaderParsingError:
@@ -164,8 +169,10 @@ class _Source(io.RawIOBase):
             raise FramingError("it has more headers or trailers, or more text with an error, than 64 KiB")
         begin = time.monotonic()
         self._socket.settimeout(max(self._seconds, 0.001))
+        view = memoryview(buffer)
         try:
-            count = self._socket.recv_into(buffer)
+            # Never past the limit: how much a server may send must not depend on how the bytes arrive.
+            count = self._socket.recv_into(view, int(min(len(view), self._bytes)))
         except TimeoutError:
             if self._seconds < self._patience / 2:
                 raise SlowError from None

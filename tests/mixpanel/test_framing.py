@@ -71,6 +71,13 @@ HELD = {
         endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 900 + b"\r\n"),
         "not valid HTTP: it has more headers",
     ),
+    "short headers, fast": (endless(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 999), "it has more than 100 headers"),
+    "headers, a byte below the limit and then many": (
+        endless(
+            b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"x" * 900 + b"\r\n") * 72 + b"X: " + b"x" * 353, b"\r\nX: y" * 9000, 0.3
+        ),
+        "not valid HTTP: it has more headers",
+    ),
     "headers, a byte at a time": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.3), "no response from 127.0.0.1 within"),
     "the first line, a byte at a time": (endless(b"HTTP/1.1 200 ", b"x", 0.3), "no response from 127.0.0.1 within"),
     "trailers, fast": (

@@ -82,8 +82,8 @@ def serving(profiles: int = 0, zone: str = "UTC", layout: str = USUAL) -> Iterat
             cast("Any", server.stdin).close()
 
 
-class _Coded:
-    """A body as it goes out; see `tap_mixpanel_stream.emulator.wire.Coded`."""
+class _EncodedBody:
+    """A body as it goes out; see `tap_mixpanel_stream.emulator.response_writer.EncodedBody`."""
 
     coding: str | None
     pieces: Iterator[bytes]
@@ -107,14 +107,14 @@ class Ready:
         self._seconds, self._milliseconds = (History(in_ms=in_ms, zone=zone, layout=layout) for in_ms in (False, True))
         _ = self._seconds.days, self._milliseconds.days
 
-    def get(self, key: tuple[Any, ...]) -> _Coded | None:
+    def get(self, key: tuple[Any, ...]) -> _EncodedBody | None:
         """Return the body for a request, by whether it takes gzip, and its parameters."""
         query = dict(key[1:])
         if "limit" in query:
             return None
         history = self._milliseconds if query.get("time_in_ms") == "true" else self._seconds
         first, last = (date.fromisoformat(query[name]) for name in ("from_date", "to_date"))
-        return _Coded(history, first, last, gzip=key[0])
+        return _EncodedBody(history, first, last, gzip=key[0])
 
     def keep(self, key: tuple[Any, ...], body: object) -> None:
         """Keep nothing more."""

@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from .engage import Paging
+from .engage_endpoint import Paging
 from .faults import NAMES, Fault
 from .history import SyntheticProject
 from .plan import PLANS
-from .quota import Quota
+from .rate_limits import Quota
 from .server import Emulator
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
         help="what goes wrong at which request, such as export:3:gzip-cut; KIND is export, engage, cohorts, "
         "annotations or funnels, NUMBER is a request of it, some with commas between, or * for every one, AT is how "
-        "much of the answer goes out before (0.5); repeatable",
+        "much of the response goes out before (0.5); repeatable",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Who may ask: the three kinds of credentials Mixpanel takes."""
+"""The three kinds of credentials that Mixpanel accepts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .refusal import Refusal, not_a_member, not_authenticated
+from .error_responses import Refusal, not_a_member, not_authenticated
 
 if TYPE_CHECKING:
-    from .refusal import Api
+    from .error_responses import Api
 
 
 @dataclass(frozen=True)

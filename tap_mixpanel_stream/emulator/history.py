@@ -26,7 +26,7 @@ _CONTEXTS = 1024
 # Letters of randomness in each row: its $insert_id, and enough more for gzip to find as little in it as in real rows.
 _RANDOM = 16 + 64
 
-# One row in so many is sent twice, as by a client that missed the answer.
+# One row in so many is sent twice, as by a client that missed the response.
 _RESENT = 211
 # A device is anonymous for part of a spell, for one user in seven, then merged into the user.
 _SPELL = 10 * _DAY

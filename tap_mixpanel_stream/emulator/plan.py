@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from .refusal import Refusal
+from .error_responses import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .refusal import Api
+    from .error_responses import Api
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from .body_faults import HTML
 from .credentials import Credentials
-from .damage import HTML
-from .engage import SESSION_EXPIRED, Engage, Paging, without_fields
-from .export import Export, read_day
+from .engage_endpoint import SESSION_EXPIRED, Engage, Paging, without_fields
+from .error_responses import JSON, Refusal, not_authenticated
+from .export_endpoint import Export, read_day
+from .incoming_request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
 from .plan import Plan
-from .quota import Account, Quota, retry_after
-from .refusal import JSON, Refusal, not_authenticated
-from .request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
-from .wire import Answer, Coded, HungUpError, Wire
+from .rate_limits import Account, Quota, retry_after
+from .response_writer import EncodedBody, HungUpError, Response, ResponseWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .faults import Fault
     from .project import Project
-    from .quota import Headers
+    from .rate_limits import Headers
 
 _LARGEST_QUESTION = 16 << 20
 
@@ -52,7 +52,7 @@ class Emulator:
         session_seconds: How long an engage session lives after its last use.
         largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
         data_views: By `workspace_id`, the expression that a profile must match to be seen through that data view.
-        funnel_overall: Whether a funnel's answer has `$overall`, the sum of its days.
+        funnel_overall: Whether a funnel's response has `$overall`, the sum of its days.
         paging: How the pages of engage differ from the documented ones.
         level: The gzip level.
         cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
@@ -176,7 +176,7 @@ class Emulator:
         self.plan.check(seen.api, seen.parameters, today, has_days=seen.has_days)
 
     def place(self, seen: SeenRequest) -> AbstractContextManager[Headers]:
-        """Return a place for the request among the running ones, with headers for its answer."""
+        """Return a place for the request among the running ones, with headers for its response."""
         if seen.kind in {"annotations", "unknown"}:
             # The app API has limits of its own, which nobody was seen to meet.
             return nullcontext(())
@@ -184,8 +184,8 @@ class Emulator:
         counted = not later or (self._quota is not None and self._quota.count_pages)
         return self._accounts[seen.kind == "export"].request(counted=counted)
 
-    def answer(self, seen: SeenRequest) -> Answer:
-        """Answer a request, once it is let in.
+    def respond(self, seen: SeenRequest) -> Response:
+        """Response a request, once it is let in.
 
         Raises:
             Refusal: It asks for what there is not.
@@ -196,7 +196,7 @@ class Emulator:
         if seen.kind == "export":
             now = self.now()
             export = Export.read(seen.parameters, now.astimezone(self.project.zone).date())
-            return Answer(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
+            return Response(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
         value = {
             "engage": self._engage,
             "cohorts": self._cohorts,
@@ -204,24 +204,24 @@ class Emulator:
             "funnels": self._funnels,
         }[seen.kind](seen)
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        return Answer(200, JSON, lambda: iter([body]))
+        return Response(200, JSON, lambda: iter([body]))
 
     def _engage(self, seen: SeenRequest) -> object:
         parameters = seen.parameters
         workspace_id = parameters.pop("workspace_id", None)
         parameters.pop("project_id", None)
-        answer = self.engage.answer(parameters, self.now(), workspace_id)
+        response = self.engage.respond(parameters, self.now(), workspace_id)
         for fault in self.faults_of(seen):
             if fault.name == "short-page":
-                results = cast("list[object]", answer["results"])
-                answer["results"] = results[: int(len(results) * fault.at)]
+                results = cast("list[object]", response["results"])
+                response["results"] = results[: int(len(results) * fault.at)]
             if fault.name == "wrong-page":
-                answer["page"] = int(parameters.get("page", 0)) + 1
+                response["page"] = int(parameters.get("page", 0)) + 1
             if fault.name == "bare-page":
-                answer = without_fields(answer)
-        return answer
+                response = without_fields(response)
+        return response
 
-    def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
+    def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - the signature of a handler
         return [{"project_id": int(self.credentials.project_id), **cohort} for cohort in self.project.cohorts()]
 
     def _annotations(self, seen: SeenRequest) -> object:
@@ -276,14 +276,14 @@ class _Cache:
 
     def __init__(self, size: int) -> None:
         self._left = self.room = size
-        self._bodies: OrderedDict[tuple[object, ...], Coded] = OrderedDict()
+        self._bodies: OrderedDict[tuple[object, ...], EncodedBody] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[object, ...]) -> Coded | None:
+    def get(self, key: tuple[object, ...]) -> EncodedBody | None:
         with self._lock:
             return self._bodies.get(key)
 
-    def keep(self, key: tuple[object, ...], body: Coded) -> None:
+    def keep(self, key: tuple[object, ...], body: EncodedBody) -> None:
         with self._lock:
             if key in self._bodies:
                 return
@@ -331,36 +331,36 @@ class _Server(socketserver.TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads a request and has it answered."""
+    """Reads a request and sends the response."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        self._answer()
+        self._respond()
 
     def do_POST(self) -> None:
-        self._answer()
+        self._respond()
 
     def version_string(self) -> str:
         """Name the emulator in the header `Server`: nobody shall take it for Mixpanel."""
         return "tap-mixpanel-emulator"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Date the answers by the emulator's clock."""
+        """Date responses by the emulator's clock."""
         return super().date_time_string(self.server.emulator.now().timestamp() if timestamp is None else timestamp)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Say nothing: `Emulator.requests` knows it all."""
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         emulator = self.server.emulator
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(min(size, _LARGEST_QUESTION))
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = emulator.see(self.command, self.path, headers)
-        wire = Wire(
+        writer = ResponseWriter(
             connection=self.connection,
             send_head=partial(self._send_head, seen),
             takes_gzip="gzip" in headers.get("accept-encoding", ""),
@@ -373,13 +373,15 @@ class _Handler(BaseHTTPRequestHandler):
         seen.faults = tuple(fault.name for fault in faults)
         try:
             seen.form = read_body(body, headers.get("content-type", ""))
-            self._unless_stopped(emulator, seen, wire, faults)
+            self._unless_stopped(emulator, seen, writer, faults)
         except HungUpError:
             self.close_connection = True
         except Refusal as refusal:
-            wire.send(_refused(refusal, seen), [])
+            writer.send(_refused(refusal, seen), [])
 
-    def _unless_stopped(self, emulator: Emulator, seen: SeenRequest, wire: Wire, faults: list[Fault]) -> None:
+    def _unless_stopped(
+        self, emulator: Emulator, seen: SeenRequest, writer: ResponseWriter, faults: list[Fault]
+    ) -> None:
         for fault in faults:
             if fault.name == "refuse":
                 raise HungUpError
@@ -387,27 +389,27 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(b"this is no HTTP\r\n\r\n")
                 raise HungUpError
             if fault.name == "silence":
-                wire.pause(fault.seconds())
+                writer.pause(fault.seconds())
             if fault.name == "session-expired":
                 emulator.engage.forget(seen.parameters.get("session_id", ""))
                 raise Refusal(400, SESSION_EXPIRED)
-            status = _status_answer(fault, seen, emulator.credentials.project_id)
+            status = _status_response(fault, seen, emulator.credentials.project_id)
             if status is not None:
-                wire.send(status, [])
+                writer.send(status, [])
                 return
         emulator.check_credentials(seen)
         emulator.check_plan(seen)
         with emulator.place(seen) as headers:
-            answer = replace(emulator.answer(seen), headers=headers)
-            if not emulator.cache.room or faults or not answer.streamed:
-                wire.send(answer, faults)
+            response = replace(emulator.respond(seen), headers=headers)
+            if not emulator.cache.room or faults or not response.streamed:
+                writer.send(response, faults)
                 return
-            key = (wire.takes_gzip, *sorted(seen.parameters.items()))
+            key = (writer.takes_gzip, *sorted(seen.parameters.items()))
             coded = emulator.cache.get(key)
             if coded is None:
-                wire.send(answer, faults, partial(emulator.cache.keep, key), emulator.cache.room)
+                writer.send(response, faults, partial(emulator.cache.keep, key), emulator.cache.room)
             else:
-                wire.send_kept(answer, coded)
+                writer.send_kept(response, coded)
 
     def _send_head(self, seen: SeenRequest, status: int, headers: list[tuple[str, str]]) -> None:
         seen.status = status
@@ -420,15 +422,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def _refused(refusal: Refusal, seen: SeenRequest) -> Answer:
+def _refused(refusal: Refusal, seen: SeenRequest) -> Response:
     body = refusal.body(seen.api, seen.path)
-    return Answer(refusal.status, refusal.content_type, lambda: iter([body]), headers=refusal.headers)
+    return Response(refusal.status, refusal.content_type, lambda: iter([body]), headers=refusal.headers)
 
 
-def _status_answer(fault: Fault, seen: SeenRequest, project_id: str) -> Answer | None:
-    """Return the answer of a fault that is all status."""
+def _status_response(fault: Fault, seen: SeenRequest, project_id: str) -> Response | None:
+    """Return the response of a fault that is only a status."""
     if fault.name == "redirect":
-        return Answer(302, "text/html", lambda: iter([b""]), headers=(("Location", str(fault.value)),))
+        return Response(302, "text/html", lambda: iter([b""]), headers=(("Location", str(fault.value)),))
     name, _, status = fault.name.partition(":")
     if name != "status":
         return None
@@ -457,4 +459,4 @@ def _status_answer(fault: Fault, seen: SeenRequest, project_id: str) -> Answer |
         form = fault.value if fault.value in {"seconds", "date"} else None
         return _refused(Refusal(number, texts[status], retry_after(cast("Any", form), 1)), seen)
     body = {500: b"Internal Server Error\n", 503: b"Service Unavailable\n"}.get(number, HTML)
-    return Answer(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))
+    return Response(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))

@@ -1,6 +1,6 @@
 """The raw export: its parameters, and the lines it sends.
 
-The answer is text, one JSON object a line, in no documented order, with no count, no checksum and no end marker:
+The response is text, one JSON object a line, in no documented order, with no count, no checksum and no end marker:
 whether it is whole, only the framing, gzip's trailer and the last line can tell. `from_date` and `to_date` are days of
 event time in the project's zone, both inclusive. There is no cursor.
 """
@@ -13,14 +13,14 @@ from datetime import date, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .engage import read_where
-from .refusal import Refusal
+from .engage_endpoint import read_where
+from .error_responses import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .expressions import Predicate
     from .project import Project
-    from .where import Predicate
 
 _MOST_ROWS = 100_000
 # A larger `time` is in milliseconds.

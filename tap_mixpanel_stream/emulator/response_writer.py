@@ -1,4 +1,4 @@
-"""How a body goes over the connection: gzip, framing, and the faults of both."""
+"""Sends a body: gzip, framing, and the faults of both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .damage import Body, compressed, damaged_gzip, damaged_text, length
+from .body_faults import Body, compressed, damaged_gzip, damaged_text, length
 
 if TYPE_CHECKING:
     import threading
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SMALL = 1400
 
 _GZIP_FAULTS = frozenset({"gzip-cut", "gzip-trailer", "gzip-no-trailer", "gzip-garbage", "bomb"})
-_WIRE_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall", "trickle"})
+_TRANSFER_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall", "trickle"})
 # Bodies that nobody could hold.
 _ENDLESS = frozenset({"bomb", "endless-line"})
 # How many pieces a body that trickles comes in.
@@ -32,7 +32,7 @@ class HungUpError(ConnectionError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What goes out.
 
     Attributes:
@@ -51,8 +51,8 @@ class Answer:
 
 
 @dataclass
-class Wire:
-    """One connection, at the moment of answering.
+class ResponseWriter:
+    """One connection, while a response is sent.
 
     Attributes:
         connection: The socket.
@@ -61,7 +61,7 @@ class Wire:
         takes_chunks: Whether it speaks HTTP/1.1.
         level: The gzip level.
         closing: Set when the emulator closes.
-        hang_up: Has the connection closed after this answer.
+        hang_up: Has the connection closed after this response.
     """
 
     connection: socket.socket
@@ -73,7 +73,7 @@ class Wire:
     hang_up: Callable[[], None]
 
     def pause(self, seconds: float) -> None:
-        """Be silent.
+        """Pause.
 
         Raises:
             HungUpError: The emulator closes meanwhile.
@@ -82,25 +82,25 @@ class Wire:
             raise HungUpError
 
     def send(
-        self, answer: Answer, faults: list[Fault], keep: Callable[[Coded], None] | None = None, room: int = 0
+        self, response: Response, faults: list[Fault], keep: Callable[[EncodedBody], None] | None = None, room: int = 0
     ) -> None:
-        """Send an answer.
+        """Send an response.
 
         Args:
-            answer: The answer.
+            response: The response.
             faults: What goes wrong with it.
             keep: Told a chunked body as it was coded, for the cache; only where nothing goes wrong.
             room: How large the body may be for that.
 
         Raises:
-            ConnectionError: The connection ended before the answer.
+            ConnectionError: The connection ended before the response.
         """
         names = {fault.name for fault in faults}
         if "content-type" in names:
-            answer = replace(answer, content_type="text/html; charset=ISO-8859-1")
+            response = replace(response, content_type="text/html; charset=ISO-8859-1")
         if names & _ENDLESS:
-            answer = replace(answer, streamed=True)
-        text = self._while_open(damaged_text(self._while_open(answer.body), faults))
+            response = replace(response, streamed=True)
+        text = self._while_open(damaged_text(self._while_open(response.body), faults))
         body, small = _measured(text, once=not faults)
         coding = "br" if "encoding" in names else None
         # A fault of gzip needs gzip, also where Mixpanel would not have used it.
@@ -108,11 +108,11 @@ class Wire:
             coding = "gzip"
             plain = body
             body = damaged_gzip(lambda: compressed(plain, self.level), faults)
-        wire_fault = next((fault for fault in faults if fault.name in _WIRE_FAULTS), None)
-        if wire_fault is not None:
-            self._send_badly(answer, coding, body, wire_fault)
-        elif answer.streamed and not small and self.takes_chunks:
-            self._head(answer, coding, ("Transfer-Encoding", "chunked"))
+        transfer_fault = next((fault for fault in faults if fault.name in _TRANSFER_FAULTS), None)
+        if transfer_fault is not None:
+            self._send_badly(response, coding, body, transfer_fault)
+        elif response.streamed and not small and self.takes_chunks:
+            self._head(response, coding, ("Transfer-Encoding", "chunked"))
             pieces: list[bytes] = []
             for piece in body():
                 self._chunk(piece)
@@ -121,20 +121,20 @@ class Wire:
                     pieces.append(piece)
                 else:
                     pieces.clear()
-            # Before the answer ends: the next request may come at once.
+            # Before the response ends: the next request may come at once.
             if keep is not None and room >= 0:
-                keep(Coded(coding, pieces))
+                keep(EncodedBody(coding, pieces))
             self.connection.sendall(b"0\r\n\r\n")
-        elif answer.streamed and not small:
-            self._unframed(answer, coding, body)
+        elif response.streamed and not small:
+            self._unframed(response, coding, body)
         else:
             whole = b"".join(body())
-            self._head(answer, coding, ("Content-Length", str(len(whole))))
+            self._head(response, coding, ("Content-Length", str(len(whole))))
             self.connection.sendall(whole)
 
-    def send_kept(self, answer: Answer, coded: Coded) -> None:
+    def send_kept(self, response: Response, coded: EncodedBody) -> None:
         """Send a body as it was coded before."""
-        self._head(answer, coded.coding, ("Transfer-Encoding", "chunked"))
+        self._head(response, coded.coding, ("Transfer-Encoding", "chunked"))
         for piece in coded.pieces:
             self._chunk(piece)
         self.connection.sendall(b"0\r\n\r\n")
@@ -160,25 +160,25 @@ class Wire:
 
         return blocks
 
-    def _head(self, answer: Answer, coding: str | None, *framing: tuple[str, str]) -> None:
-        headers = [("Content-Type", answer.content_type), *answer.headers, *framing]
+    def _head(self, response: Response, coding: str | None, *framing: tuple[str, str]) -> None:
+        headers = [("Content-Type", response.content_type), *response.headers, *framing]
         if coding is not None:
             headers.append(("Content-Encoding", coding))
-        self.send_head(answer.status, headers)
+        self.send_head(response.status, headers)
 
     def _chunk(self, piece: bytes) -> None:
         # An empty chunk would be the last one.
         if piece:
             self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
 
-    def _unframed(self, answer: Answer, coding: str | None, body: Body) -> None:
+    def _unframed(self, response: Response, coding: str | None, body: Body) -> None:
         self.hang_up()
-        self._head(answer, coding, ("Connection", "close"))
+        self._head(response, coding, ("Connection", "close"))
         for piece in body():
             self.connection.sendall(piece)
 
-    def _trickle(self, answer: Answer, coding: str | None, body: Body, fault: Fault) -> None:
-        self._head(answer, coding, ("Transfer-Encoding", "chunked"))
+    def _trickle(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
+        self._head(response, coding, ("Transfer-Encoding", "chunked"))
         size = 1 + length(body) // _PIECES
         for block in body():
             for start in range(0, len(block), size):
@@ -186,22 +186,22 @@ class Wire:
                 self.pause(fault.seconds() / _PIECES)
         self.connection.sendall(b"0\r\n\r\n")
 
-    def _send_badly(self, answer: Answer, coding: str | None, body: Body, fault: Fault) -> None:
+    def _send_badly(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
         if fault.name == "no-framing":
-            self._unframed(answer, coding, body)
+            self._unframed(response, coding, body)
             return
         if fault.name == "trickle":
-            self._trickle(answer, coding, body, fault)
+            self._trickle(response, coding, body, fault)
             return
         total = length(body)
         # Not before the first byte, and not after the last: there it would be another fault.
         before = max(1, int(total * fault.at))
         if fault.name == "length-short":
             before = min(before, total)
-            self._head(answer, coding, ("Content-Length", str(total + 1)))
+            self._head(response, coding, ("Content-Length", str(total + 1)))
             send: Callable[[bytes], None] = self.connection.sendall
         else:
-            self._head(answer, coding, ("Transfer-Encoding", "chunked"))
+            self._head(response, coding, ("Transfer-Encoding", "chunked"))
             send = self._chunk
         for piece in body():
             if 0 < before <= len(piece):
@@ -222,7 +222,7 @@ class Wire:
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedBody:
     """A body as it went out: its coding and its pieces."""
 
     coding: str | None

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from .refusal import Refusal
+from .error_responses import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .refusal import Api
+    from .error_responses import Api
 
 _FORM = "application/x-www-form-urlencoded"
 _PROJECT = frozenset({"project_id"})

@@ -1,4 +1,4 @@
-"""Profiles, a page at a time: what the query API's `engage` answers."""
+"""Profiles, a page at a time: the query API's `engage`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from .refusal import Refusal
-from .where import BadExpressionError, Predicate, compile_where
+from .error_responses import Refusal
+from .expressions import BadExpressionError, Predicate, compile_where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _MOST_SESSIONS = 64
 
 @dataclass(frozen=True)
 class Paging:
-    """How answers differ from the documented ones, in ways that were seen on the live API or cannot be ruled out.
+    """How responses differ from the documented ones, in ways seen on the live API or not ruled out.
 
     Attributes:
         fields: The pages that have `page_size`, `total` and `session_id`: every one, the first alone, or none, where
@@ -45,10 +45,10 @@ class Paging:
     has_new_session_ids: bool = False
 
 
-def without_fields(answer: Mapping[str, object]) -> dict[str, object]:
-    """Return a page's answer without what it need not have; a first page keeps its session."""
-    left_out = {"page_size", "total"} if answer["page"] == 0 else {"page_size", "total", "session_id"}
-    return {key: value for key, value in answer.items() if key not in left_out}
+def without_fields(response: Mapping[str, object]) -> dict[str, object]:
+    """Return a page without the fields that it may lack; a first page keeps its session."""
+    left_out = {"page_size", "total"} if response["page"] == 0 else {"page_size", "total", "session_id"}
+    return {key: value for key, value in response.items() if key not in left_out}
 
 
 @dataclass
@@ -79,16 +79,16 @@ class _Session:
 class Engage:
     """Answers queries for profiles.
 
-    The first answer opens a session; a further page needs its `session_id` and the same parameters. A session that is
+    The first response opens a session; a further page needs its `session_id` and the same parameters. A session that is
     unknown, expired or was opened with other parameters gets 400, `request for page in uncached query for params`.
 
     Args:
         project: Where the profiles are.
         session_seconds: How long a session lives after it was last used.
-        largest_page: A larger `page_size` is lowered to this; the answer says what it used.
+        largest_page: A larger `page_size` is lowered to this; the response says what it used.
         data_views: What a profile must match to be seen through a data view, as an expression by `workspace_id`; a
             project without data views looks at no `workspace_id`.
-        paging: How its answers differ from the documented ones.
+        paging: How its responses differ from the documented ones.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Engage:
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
-    def answer(self, form: Mapping[str, str], now: datetime, workspace_id: str | None = None) -> dict[str, object]:
-        """Answer one request.
+    def respond(self, form: Mapping[str, str], now: datetime, workspace_id: str | None = None) -> dict[str, object]:
+        """Return the response of one request.
 
         Args:
             form: The parameters.
@@ -137,7 +137,7 @@ class Engage:
             ]
         if page and self._paging.has_new_session_ids:
             name = self._remember(session)
-        answer: dict[str, object] = {
+        response: dict[str, object] = {
             "page": page,
             "page_size": session.page_size,
             "session_id": name,
@@ -146,7 +146,7 @@ class Engage:
             "results": results,
         }
         has_fields = self._paging.fields == "every" or (self._paging.fields == "first" and page == 0)
-        return answer if has_fields else without_fields(answer)
+        return response if has_fields else without_fields(response)
 
     def _place(self, page: int, session: _Session) -> int:
         """Return the page to give for the one that was asked for."""

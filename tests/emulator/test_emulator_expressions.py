@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_mixpanel_stream.emulator.where import BadExpressionError, compile_where
+from tap_mixpanel_stream.emulator.expressions import BadExpressionError, compile_where
 
 ROW: dict[str, dict[str, object]] = {
     "properties": {

@@ -1,4 +1,4 @@
-"""How often and how many at once: Mixpanel's limits, which hold for a whole project."""
+"""Mixpanel's rate limits, which apply to a whole project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
-from .refusal import Refusal
+from .error_responses import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class Quota:
         query_concurrent: Queries in progress at once.
         period: The length of the "hour" in seconds, so that tests need not wait for one.
         retry_after: The form of the `Retry-After` header; None leaves it out, as Mixpanel often does.
-        rate_headers: Whether all answers have the headers `RateLimit` and `RateLimit-Policy`.
+        rate_headers: Whether all responses have the headers `RateLimit` and `RateLimit-Policy`.
         count_pages: Whether the later pages of one engage session are counted. Mostly they are not.
         seconds: The clock that times the hour and the second, for tests that turn it.
     """
@@ -71,13 +71,13 @@ class Account:
 
     @contextmanager
     def request(self, *, counted: bool = True) -> Iterator[Headers]:
-        """Hold a place among the running requests, from the question to the answer's last byte.
+        """Hold a place among the running requests, from the request to the last byte of the response.
 
         Args:
             counted: Whether it counts in the hour.
 
         Yields:
-            Headers for the answer.
+            Headers for the response.
 
         Raises:
             Refusal: 429, past a limit.

@@ -1,4 +1,4 @@
-"""Mixpanel's expressions, as `where` takes them.
+"""Mixpanel's `where` expressions.
 
     properties["x"]  user["x"]  behaviors["x"]      what the row holds
     event["$time"]                                  when the event happened, in an export

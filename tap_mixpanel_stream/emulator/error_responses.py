@@ -1,4 +1,4 @@
-"""How the emulator says no: an answer's status, words and form, which differ from API to API."""
+"""Error responses: their status, text and form, which differ from API to API."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake of the emulator
-    """An answer other than 200, with Mixpanel's words for it.
+class Refusal(Exception):  # noqa: N818 - a response, not an error of the emulator
+    """A response other than 200, with Mixpanel's text.
 
     Attributes:
         status: The HTTP status.

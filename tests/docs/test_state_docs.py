@@ -54,7 +54,7 @@ def test_the_links_at_the_top_lead_to_the_sections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "settings"), [("What it says", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})]
+    ("title", "settings"), [("What the state says", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})]
 )
 def test_the_state_shown_is_that_of_the_first_run_and_leads_to_the_days_of_the_second(
     title: str, settings: dict[str, str]

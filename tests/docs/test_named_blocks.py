@@ -16,7 +16,15 @@ KNOWN = {
         "half a character: config.json",
     },
     "docs/meltano.md": {
-        *("emulator", "run against the emulator", "first steps", "doctor", "settings", "in another project"),
+        *(
+            "emulator",
+            "run against the emulator",
+            "first steps",
+            "doctor",
+            "settings",
+            "list of settings",
+            "in another project",
+        ),
         *("select", "job and schedule", "state", "set back", "full refresh"),
         *("backfill.sh", "several at once", "go on from the last shard"),
     },

@@ -78,6 +78,16 @@ def test_settings_arrive_as_what_they_are(project: Project) -> None:
     assert all(record["copy"] == record["insert_id"] for record in records)
 
 
+def test_a_mistyped_variable_is_missing_from_the_list(project: Project) -> None:
+    """Meltano passes known settings only, and lists the variable that each value comes from."""
+    with Emulator(MIXPANEL) as emulator:
+        project.fill_in(emulator.settings | DAYS | {"regon": "eu"})
+        project.shell("meltano test tap-mixpanel-stream").well()
+    listed = project.shell(BLOCKS["list of settings"]).well()
+    assert "from the TAP_MIXPANEL_STREAM_START_DATE variable in `.env`" in listed
+    assert "REGON" not in listed
+
+
 def test_what_is_selected_is_all_that_comes(project: Project) -> None:
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)

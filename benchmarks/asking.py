@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, Quota as MixpanelsQuota
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.replication.windows import DateRange, Window, WindowPlanner
-from tap_mixpanel_stream.settings import SCHEMA
+from tap_mixpanel_stream.settings.schema import SCHEMA
 from tap_mixpanel_stream.tap import TapMixpanelStream
 from tests.mixpanel.fake_clock import FakeClock
 

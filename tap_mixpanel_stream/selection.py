@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk.singerlib import Catalog
 
-from .settings import SettingsError, closest_stream
+from .settings import SettingsError
+from .settings.errors import suggested_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ def read_catalog(content: Mapping[str, Any]) -> Catalog:
     Raises:
         SettingsError: It is not a Singer catalog.
     """
+    if not isinstance(content.get("streams"), list):
+        raise SettingsError(["--catalog is not a Singer catalog, which has a list `streams`: discover it again"])
     try:
         return Catalog.from_dict(dict(content))
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -42,9 +45,7 @@ def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, An
         raise SettingsError(['setting streams takes a JSON array of strings, such as ["events", "profiles"]'])
     unknown = [name for name in map(str, wanted) if name not in names]
     if unknown:
-        raise SettingsError(
-            [f"streams: unknown stream {name}: did you mean {closest_stream(name, names)}?" for name in unknown]
-        )
+        raise SettingsError([f"streams: unknown stream {name}: {suggested_stream(name, names)}" for name in unknown])
     for stream in streams:
         stream.selected_by_default = stream.name in wanted
 

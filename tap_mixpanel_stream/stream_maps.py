@@ -12,7 +12,8 @@ from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper
 from singer_sdk.singerlib import Schema
 
-from .settings import SettingsError, closest_stream
+from .settings import SettingsError
+from .settings.errors import suggested_stream
 from .streams.base import StreamError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def make_mapper(
 def _check_source(key: str, rules: object, streams: Mapping[str, MixpanelStream]) -> None:
     source = rules.get(MAPPER_SOURCE_OPTION, key) if isinstance(rules, dict) else key
     if not source.startswith("__") and not fnmatch.filter(streams, source):
-        raise SettingsError([f"stream_maps: unknown stream {source}: did you mean {closest_stream(source, streams)}?"])
+        raise SettingsError([f"stream_maps: unknown stream {source}: {suggested_stream(source, streams)}"])
     if source.startswith("__") and not (source == "__else__" and (rules is None or rules == NULL_STRING)):
         raise SettingsError([f"stream_maps: {source}: the one option beside streams is __else__, with null"])
 

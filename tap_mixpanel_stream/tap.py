@@ -16,15 +16,19 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 import click
 from singer_sdk import Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.plugin_base import _ConfigInput
 from singer_sdk.tap_base import CliTestOptionValue
 
 from .delivery.stdout import Interrupted
-from .environment import PREFIX, read_environment, variable_of
 from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
 from .records import EventSchema, ProfileSchema
 from .run import Run
 from .selection import check_selection, read_catalog, select_by_default
-from .settings import CREDENTIALS, SCHEMA, Settings, SettingsError, check_fits, closest_stream, groups_in, prepare
+from .settings import Settings, SettingsError
+from .settings.environment import PREFIX, read_environment, variable_of
+from .settings.errors import suggested_stream
+from .settings.schema import SCHEMA
+from .settings.validation import CREDENTIALS, find_misfits, groups_in, prepare
 from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
@@ -35,8 +39,6 @@ from .sync import Sync, tell
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from singer_sdk.plugin_base import _ConfigInput
 
     from .streams.base import MixpanelStream
 
@@ -63,6 +65,8 @@ class TapMixpanelStream(Tap):
             check_selection(self)
             for stream in self.selected_streams:
                 stream.check_start()
+                if self.config.get("batch_config"):
+                    stream.check_batches()
             for warning in self.state_warnings():
                 self.logger.warning("%s", warning)
 
@@ -122,7 +126,7 @@ class TapMixpanelStream(Tap):
         """What of the state a run does not use, a sentence for each stream that does not exist."""
         return [
             f"{self.run.state_source}: there is no stream {name!r}, so its bookmark is not used: "
-            f"did you mean {closest_stream(name, self.streams)}?"
+            f"{suggested_stream(name, self.streams)}"
             for name in self.state.get("bookmarks", {})
             if name not in self.streams
         ]
@@ -164,11 +168,11 @@ class TapMixpanelStream(Tap):
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         prepare(self._config)
-        with contextlib.nullcontext() if raise_errors else contextlib.suppress(SettingsError):
-            check_fits(self._config, schema, self._variables)
+        misfits = find_misfits(self._config, schema, self._variables)
         if raise_errors:
-            unread = [variable_of(name) for name in CREDENTIALS if not self._config.get(name)]
-            settings = Settings.read(self._config, [variable for variable in unread if os.environ.get(variable)])
+            credentials = [variable_of(name) for name in CREDENTIALS if not self._config.get(name)]
+            unread = [variable for variable in credentials if os.environ.get(variable)]
+            settings = Settings.read(self._config, misfits, unread)
             self.run.settings = settings
             mask_secrets(settings.auth.secrets)
             for warning in settings.warnings():
@@ -186,24 +190,27 @@ class TapMixpanelStream(Tap):
         self.run.stdout.interrupt(signum)
 
     @classmethod
-    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+    def cb_config(
+        cls,
+        ctx: click.Context,  # noqa: ARG003 - the SDK's
+        param: click.Option,  # noqa: ARG003 - the SDK's
+        value: tuple[str, ...],
+    ) -> _ConfigInput:
         """Read the configuration files.
 
         Raises:
             SettingsError: One of them cannot be read.
         """
-        try:
-            config = super().cb_config(ctx, param, value)
-        except OSError as error:
-            raise SettingsError([f"--config: {error}"]) from None
-        except (TypeError, ValueError) as error:
-            files = ", ".join(each for each in value if each != "ENV")
-            # Decoders raise subclasses of these; merging what is not an object raises these themselves.
-            is_json = type(error) in {TypeError, ValueError}
-            problem = "is not a JSON object" if is_json else f"is not JSON: {error}"
-            raise SettingsError([f"--config {files} {problem}"]) from None
-        _refuse_as_rejected_lines(config.config.get("bad_lines_path"), value)
-        return config
+        config: dict[str, Any] = {}
+        for path in value:
+            if path != "ENV":
+                try:
+                    with Path(path).open(encoding="utf-8") as file:
+                        config |= _json_object("--config", file) or {}
+                except OSError as error:
+                    raise SettingsError([f"--config: {error}"]) from None
+        _refuse_as_rejected_lines(config.get("bad_lines_path"), value)
+        return _ConfigInput(config=config, parse_env="ENV" in value)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -299,7 +306,8 @@ def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
         )
         raise SettingsError([f"{name} {problem}"])
     if not isinstance(content, dict):
-        raise SettingsError([f"{name} is {'not a JSON object' if text.strip() else 'empty'}"])
+        problem = "is not a JSON object" if text.strip() else "is empty"
+        raise SettingsError([f"{name} {problem}"])
     return content
 
 

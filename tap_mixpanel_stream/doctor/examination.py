@@ -6,9 +6,11 @@ import functools
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from ..delivery.spool import left_to_others
 from ..mixpanel.decompression import decompress
@@ -115,7 +117,7 @@ class _Examination:
         self._state_warnings = state_warnings
         self._has_catalog = has_catalog
         self._settings = run.settings
-        run.settings = replace(run.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
+        run.settings = structs.replace(run.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
         self._given: list[str] = []
         self._not_in_plan: dict[str, Refused] = {}
 

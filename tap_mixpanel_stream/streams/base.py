@@ -211,12 +211,33 @@ class MixpanelStream(Stream, abc.ABC):
     def check_start(self) -> None:
         """Refuse at start-up what only a selected stream needs; raise SettingsError."""
 
+    def check_batches(self) -> None:
+        """Refuse at start-up what batch files cannot do.
+
+        Raises:
+            SettingsError: `batch_config` is used with a setting that it excludes.
+        """
+        if len(self.stream_maps) > 1:
+            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
+        is_removed = isinstance(self.stream_maps[0], RemoveRecordTransform)
+        if self.is_versioned and self.settings.emit_activate_version_messages and not is_removed:
+            problem = (
+                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
+                "bring: use it or batch_config, not both"
+            )
+            raise SettingsError([problem])
+
     # --- Tables that are delivered whole -----------------------------------------------------------------------------
 
     @property
     def refreshes(self) -> bool:
         """Whether this run delivers the whole table, so that a row which it does not bring is no more."""
         return self.replication_method == "FULL_TABLE"
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether ACTIVATE_VERSION messages, if wanted, make a version of its table, which its records carry."""
+        return self.refreshes
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
@@ -263,7 +284,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     def _begin(self) -> None:
         self.started_at = self.clock.now()
-        wanted = self.config.get("emit_activate_version_messages")
+        wanted = self.settings.emit_activate_version_messages
         # The rows of a run that delivers but a part belong to the table that the last whole one has made.
         # In milliseconds: two small runs begin within a second, and a target drops the rows of lower versions only.
         refreshed = self.refreshed_at if wanted else None
@@ -378,17 +399,9 @@ class MixpanelStream(Stream, abc.ABC):
         context: Context | None = None,  # noqa: ARG002 - the SDK's
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
-        if len(self.stream_maps) > 1:
-            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         self._begin()
-        if self._stream_version is not None:
-            problem = (
-                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
-                "bring: use it or batch_config, not both"
-            )
-            raise SettingsError([problem])
         in_blocks = self.takes_block_route
         with (
             self.get_record_counter() as counter,

@@ -90,7 +90,7 @@ class CohortMembersStream(ReportStream):
         if not isinstance(finished, list) or not isinstance(version, int | None):
             raise self.state_error(f"is broken: {FINISHED} is not a list, or {VERSION} not an integer")
         # A target would drop their rows if they have no version, and the others do.
-        return [] if version is None and self.config.get("emit_activate_version_messages") else finished
+        return [] if version is None and self.settings.emit_activate_version_messages else finished
 
     @property
     def refreshed_at(self) -> dt.datetime | None:

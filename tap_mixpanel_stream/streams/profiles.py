@@ -86,6 +86,9 @@ class ProfilesStream(MixpanelStream):
         """Whether this run asks for all profiles."""
         return self.since is None
 
+    is_versioned = True
+    """A run that reads a part of the profiles adds it to the table of the last full refresh."""
+
     @property
     def refreshed_at(self) -> dt.datetime | None:
         """When the run began that last read all profiles."""

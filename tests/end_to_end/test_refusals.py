@@ -138,9 +138,17 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], sa
 
 
 def test_several_mistakes_are_told_at_once() -> None:
-    run = run_tap(GOOD | {"project_timezone": "X", "end_date": "2020-01-01", "bad_lines": "skip"})
+    wrong = {
+        "project_timezone": "X",
+        "end_date": "2020-01-01",
+        "bad_lines": "skip",
+        "window_days": 0,
+        "lookback_day": 1,
+    }
+    run = run_tap(GOOD | wrong)
     assert len(run.errors) == 1
-    assert all(name in run.errors[0] for name in ("project_timezone", "end_date", "bad_lines_path"))
+    told = ("project_timezone", "end_date", "bad_lines_path", "setting window_days", "unknown setting lookback_day")
+    assert all(words in run.errors[0] for words in told)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +157,8 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("--config", "{", "file.json is not JSON"),
         ("--config", None, "--config"),
         ("--config", "[1]", "file.json is not a JSON object"),
+        ("--config", "[]", "file.json is not a JSON object"),
+        ("--config", "null", "file.json is not a JSON object"),
         ("--config", '["abc"]', "file.json is not a JSON object"),
         ("--state", "[]", "file.json is not a JSON object"),
         ("--state", "{", "file.json is not JSON"),
@@ -171,6 +181,7 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("--state", "\n", "file.json is empty: the last run left no state"),
         ("--catalog", "", "file.json is empty"),
         ("--catalog", "{", "file.json is not JSON"),
+        ("--catalog", '{"foo": 1}', "has a list `streams`"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_its_option(

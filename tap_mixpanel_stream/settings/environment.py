@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from .settings import SettingsError, can_show, closest, expected, kind_of
+from .errors import LIST_SETTINGS, SettingsError, can_show, expected, kind_of, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,9 @@ def read_environment(environment: Mapping[str, str], schema: Mapping[str, Any]) 
                 shown = f" ({text!r})" if can_show(text, spec) else ""
                 problems.append(f"{variable} cannot be read{shown}: set it to {expected(spec)}")
         elif variable.startswith(PREFIX) and not _is_foreign(variable, schema):
-            problems.append(f"unknown variable {variable}: did you mean {closest(variable, known)}?")
+            names = [name.upper() for name in schema["properties"]]
+            remedy = suggestion(variable.removeprefix(PREFIX), names, LIST_SETTINGS, prefix=PREFIX)
+            problems.append(f"unknown variable {variable}: {remedy}")
     if problems:
         raise SettingsError(problems)
     return settings

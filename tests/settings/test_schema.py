@@ -1,0 +1,85 @@
+"""The JSON schema follows from one list of typed settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tap_mixpanel_stream.settings.errors import expected
+from tap_mixpanel_stream.settings.schema import Configuration, json_schema
+
+PROPERTIES: dict[str, dict[str, Any]] = json_schema()["properties"]
+
+
+def test_each_setting_has_a_title_and_a_description() -> None:
+    """The tables and plugin definitions are made of them."""
+    assert all(spec["title"] and spec["description"] for spec in PROPERTIES.values())
+
+
+def test_unknown_settings_do_not_fit() -> None:
+    """A misspelt setting must not pass for an absent one."""
+    assert json_schema()["additionalProperties"] is False
+
+
+def test_every_setting_may_be_null_and_absent() -> None:
+    """The SDK fills in the defaults; Meltano sets null."""
+    assert all("null" in spec["type"] for spec in PROPERTIES.values())
+    assert "required" not in json_schema()
+
+
+def test_only_credentials_are_secret() -> None:
+    """Secret settings are marked for Meltano and for the SDK."""
+    secrets = {name for name, spec in PROPERTIES.items() if spec.get("secret") and spec.get("writeOnly")}
+    assert secrets == {"service_account_username", "service_account_secret", "oauth_token", "api_secret"}
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("region", {"type": ["string", "null"], "enum": ["us", "eu", "in"], "default": "us"}),
+        ("lookback_days", {"type": ["integer", "null"], "minimum": 0, "default": 5}),
+        ("worker_processes", {"type": ["integer", "null"], "minimum": 1, "maximum": 64}),
+        ("raw", {"type": ["boolean", "null"], "default": False}),
+        ("start_date", {"type": ["string", "null"], "examples": ["2024-01-15"]}),
+        ("project_timezone", {"type": ["string", "null"], "examples": ["Europe/Berlin"]}),
+        ("bad_lines_path", {"type": ["string", "null"]}),
+        ("behaviors", {"type": ["array", "null"], "items": {"type": "object"}}),
+        (
+            "event_names",
+            {"type": ["array", "null"], "items": {"type": "string"}, "examples": [["Signed up", "Purchase"]]},
+        ),
+        (
+            "group_profiles",
+            {
+                "type": ["array", "null"],
+                "items": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "data_group_id": {"type": "string"}},
+                    "required": ["name", "data_group_id"],
+                    "additionalProperties": False,
+                },
+                "examples": [[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
+            },
+        ),
+    ],
+)
+def test_the_schema_says_what_the_type_says(name: str, spec: dict[str, Any]) -> None:
+    """Types, limits, allowed values and defaults are written once, in the typed class."""
+    found = {key: value for key, value in PROPERTIES[name].items() if key not in {"title", "description"}}
+    assert found == spec
+
+
+def test_an_empty_configuration_has_the_schemas_defaults() -> None:
+    """What the schema states as a default is what the typed settings hold."""
+    settings = msgspec.structs.asdict(Configuration())
+    defaults = {name: spec["default"] for name, spec in PROPERTIES.items() if "default" in spec}
+    assert {name: settings[name] for name in defaults} == defaults
+    assert all(not value for name, value in settings.items() if name not in defaults)
+
+
+def test_an_error_can_say_what_each_setting_takes() -> None:
+    """The words for a refused value come from the schema."""
+    assert all(expected(spec) for spec in PROPERTIES.values())
+    assert expected(PROPERTIES["bad_lines"]) == "one of fail, skip"

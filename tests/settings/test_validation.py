@@ -1,0 +1,80 @@
+"""What is refused before the first request, all of it at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.settings import Settings, SettingsError
+from tap_mixpanel_stream.settings.schema import json_schema
+from tap_mixpanel_stream.settings.validation import find_misfits, prepare
+
+GOOD = {"project_id": "1", "service_account_username": "user", "service_account_secret": "s3cr3t"}
+
+
+def read(**given: Any) -> Settings:
+    config: dict[str, Any] = GOOD | given
+    prepare(config)
+    return Settings.read(config, find_misfits(config, json_schema()))
+
+
+def problems(**given: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read(**given)
+    return str(caught.value).split("; ")
+
+
+def test_values_are_typed() -> None:
+    """Dates, zones, paths and groups are no text any more."""
+    groups = [{"name": "companies", "data_group_id": "7"}]
+    settings = read(
+        start_date="2024-01-15T23:30:00Z", project_timezone="Europe/Berlin", group_profiles=groups, window_days=3.0
+    )
+    assert settings.start_date == dt.date(2024, 1, 16)
+    assert settings.zone.key == "Europe/Berlin"
+    assert [(group.name, group.data_group_id) for group in settings.group_profiles] == [("companies", "7")]
+    assert type(settings.window_days) is int
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["region", "backfill", "incremental_by", "bad_lines", "start_date", "window_days", "raw", "event_names", "api_url"],
+)
+def test_an_empty_setting_counts_as_absent(name: str) -> None:
+    """Meltano and shells hand on a setting that was left empty as an empty string."""
+    assert getattr(read(**{name: ""}), name) == getattr(read(), name)
+
+
+def test_wrong_types_and_wrong_combinations_are_told_together() -> None:
+    """A value that does not fit the schema hides no other problem."""
+    found = problems(window_days="three", lookback_day=3, end_date="soon", bad_lines="skip")
+    assert [line.split(":")[0] for line in found[:2]] == ["setting window_days", "unknown setting lookback_day"]
+    assert "end_date 'soon'" in found[2]
+    assert "bad_lines_path" in found[3]
+
+
+def test_a_value_that_does_not_fit_leads_to_no_second_complaint() -> None:
+    """Checks that need the value are left out: nobody wants to read that a wrong project_id is missing."""
+    [problem] = problems(project_id=True)
+    assert problem.startswith("setting project_id")
+    [problem] = problems(include_all_users=True, cohort_id="x")
+    assert problem.startswith("setting cohort_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lookback_day", "did you mean lookback_days?"),
+        ("ZZZQQQ", "`tap-mixpanel-stream --about` lists the settings"),
+    ],
+)
+def test_a_name_is_suggested_only_if_it_is_near(name: str, says: str) -> None:
+    """Any name is closest to some setting."""
+    assert problems(**{name: 1}) == [f"unknown setting {name}: {says}"]
+
+
+def test_settings_show_no_secret() -> None:
+    """They may end up in a traceback."""
+    assert "s3cr3t" not in repr(read())

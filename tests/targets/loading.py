@@ -285,7 +285,7 @@ def _value(column: str, value: str | None, reading: Reading) -> str | None:
 def _instant(text: str) -> str:
     """An instant as the tap spells it; those of a column without a zone are UTC."""
     moment = dt.datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
 
 

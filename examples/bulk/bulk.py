@@ -1,0 +1,98 @@
+"""Load Mixpanel into a warehouse by batch files: the tap writes them, the warehouse's own loader reads them.
+
+    python examples/bulk/bulk.py duckdb warehouse.duckdb --state state.json --config config.json
+
+Each STATE message ends a transaction: the files before it are upserted by key and committed, then the state is saved,
+then the files are deleted. After a kill the next run continues from the saved state and upserts the same rows again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+ENCODING = {"format": "jsonl", "compression": "gzip"}
+
+
+@dataclass
+class Table:
+    """A stream, its columns with their kinds, its key, and the batch files that wait for the next commit."""
+
+    name: str
+    columns: dict[str, str]
+    key: list[str]
+    files: list[Path] = field(default_factory=list)
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """Return the kind of a column: date, date-time, integer, number, boolean, json or string."""
+    types = {schema["type"]} if isinstance(schema["type"], str) else {*schema["type"]} - {"null"}
+    kind = "json" if types & {"object", "array"} else "string" if len(types) > 1 else types.pop()
+    return str(schema.get("format", kind))
+
+
+def save(path: Path, content: object) -> None:
+    """Replace a JSON file. After a crash it is the old one or the new one."""
+    with (partial := Path(f"{path}.partial")).open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load(messages: Any, warehouse: Any, state: Path) -> None:
+    """Load the batch files that the tap's messages announce, and save its state after each commit."""
+    tables: dict[str, Table] = {}
+    for message in map(json.loads, messages):
+        if message["type"] == "SCHEMA":
+            if not message["key_properties"]:
+                sys.exit(f"{message['stream']} has no key to upsert by: set raw to false")
+            columns = {name: kind_of(schema) for name, schema in message["schema"]["properties"].items()}
+            tables[message["stream"]] = Table(message["stream"], columns, message["key_properties"])
+        elif message["type"] == "BATCH":
+            tables[message["stream"]].files += [Path(unquote(urlsplit(url).path)) for url in message["manifest"]]
+        elif message["type"] == "STATE":
+            warehouse.load([table for table in tables.values() if table.files])
+            save(state, message["value"])
+            for table in tables.values():
+                while table.files:
+                    table.files.pop().unlink()
+
+
+def main() -> int:
+    """Run the tap, load what it writes, and return its exit code."""
+    parser = argparse.ArgumentParser(description="Load Mixpanel by batch files. Further options go to the tap.")
+    parser.add_argument("warehouse", choices=["duckdb", "postgres", "clickhouse"])
+    parser.add_argument("destination", help="file of the database, connection string, or URL")
+    parser.add_argument("--state", type=Path, required=True, help="file; batch files go to the folder STATE.batches")
+    options, tap_options = parser.parse_known_args()
+    folder = Path(f"{options.state}.batches").resolve()
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another run to end
+        for left in folder.glob("*.json.gz*"):  # by a run that was killed
+            left.unlink()
+        warehouse = importlib.import_module(f"into_{options.warehouse}").Warehouse(options.destination)
+        batches = {"encoding": ENCODING, "storage": {"root": folder.as_uri()}, "batch_size": 100_000}
+        save(folder / "config.json", {"batch_config": batches, **warehouse.tap_settings})
+        command = ["tap-mixpanel-stream", *tap_options, f"--config={folder / 'config.json'}"]
+        command += [f"--state={options.state}"] * options.state.exists()
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as tap, contextlib.ExitStack() as stack:
+            stack.callback(tap.terminate)  # does nothing once the tap has ended
+            load(tap.stdout, warehouse, options.state)
+            tap.wait()
+    return tap.returncode if tap.returncode >= 0 else 128 - tap.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

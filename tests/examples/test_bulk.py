@@ -1,0 +1,307 @@
+"""examples/bulk: batch files into DuckDB, PostgreSQL and ClickHouse, and the state only after their commit."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.targets.loading import KEYS, PAGE, DuckDB, Postgres
+from tests.targets.postgresql import PASSWORD
+from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Source, event, rows_found
+from tests.targets.test_targets import newest, same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from tests.targets.postgresql import Server
+    from tests.targets.source import Row
+
+    Settings = Mapping[str, Any]
+
+PROGRAM = str(ROOT / "examples" / "bulk" / "bulk.py")
+STREAMS = ("events", "profiles")
+READINGS = {"duckdb": Reading(doubles=True), "postgres": Reading(without_nul=True)}
+
+# Runs a program and lists the lines of its folder that it reaches. The process kills itself before the line PLACE, when
+# it reaches it for the Nth time.
+TRACED = """
+import collections, os, runpy, signal, sys
+listing, place, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.argv = sys.argv[4:]
+folder, seen = os.path.dirname(sys.argv[0]), collections.Counter()
+def trace(frame, kind, _):
+    if not frame.f_code.co_filename.startswith(folder):
+        return None
+    if kind == "line" and frame.f_code.co_name in ("load", "save", "_upsert", "_run"):
+        line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        seen[line] += 1
+        if line == place and seen[line] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return trace
+sys.path.insert(0, folder)
+sys.settrace(trace)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    open(listing, "w").write("\\n".join(seen))
+"""
+
+
+class Bulk:
+    """A warehouse that examples/bulk loads into, and a folder with the state.
+
+    Args:
+        name: The warehouse, as the command line names it.
+        python: A Python that has the warehouse's client.
+        folder: Where configuration and state are.
+        destination: Where the command loads into.
+        rows: Returns the rows of a stream.
+    """
+
+    def __init__(
+        self, name: str, python: Path, folder: Path, destination: str, rows: Callable[[str], Iterable[Row]]
+    ) -> None:
+        self.name = name
+        self.python = python
+        self.folder = folder
+        self.destination = destination
+        self.rows = rows
+        self.state = folder / "state.json"
+        self.reading = READINGS[name]
+
+    @property
+    def bookmark(self) -> str | None:
+        """The bookmark of the events in the saved state."""
+        state = json.loads(self.state.read_text())
+        bookmark: str | None = state["bookmarks"]["events"].get("replication_key_value")
+        return bookmark
+
+    @property
+    def files(self) -> list[str]:
+        """The batch files that are left."""
+        return [file.name for file in self.folder.glob("state.json.batches/*.gz*")]
+
+    def start(self, settings: Settings, *, within: Iterable[str] = (), **options: Any) -> subprocess.Popen[str]:
+        """Start a load."""
+        config = self.folder / "config.json"
+        config.write_text(json.dumps(dict(settings)))
+        secrets = {"PGPASSWORD": PASSWORD}
+        command = [str(self.python), *within, PROGRAM, self.name, self.destination]
+        return subprocess.Popen(
+            [*command, f"--state={self.state}", "--config", str(config)],
+            env=ENVIRONMENT | secrets | {"PATH": f"{COMMANDS}:{ENVIRONMENT['PATH']}"},
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def load(self, settings: Settings, *, within: Iterable[str] = ()) -> tuple[int, str]:
+        """Load to the end. Returns the exit code and what was said."""
+        with self.start(settings, within=within) as loading:
+            _, log = loading.communicate(timeout=120)
+        return loading.returncode, log
+
+    def holds(self, source: Source, streams: Iterable[str] = STREAMS) -> None:
+        """Fail unless the tables hold what Mixpanel has, each row once."""
+        for stream in streams:
+            expected = rows_found(source, stream, self.reading, raw=False)
+            same(self.rows(stream), newest(expected, KEYS[stream, False]))
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def bulk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bulk]:
+    """A warehouse with nothing in it."""
+    name = request.param
+    if name == "duckdb":
+        database = str(tmp_path / "warehouse.duckdb")
+        target = DuckDB("duckdb", tmp_path)
+        yield Bulk(name, installed(name, "python"), tmp_path, database, lambda each: target.rows(each, raw=False))
+    else:
+        server: Server = request.getfixturevalue("postgres")
+        url = "postgresql://{user}@{host}:{port}/{database}".format(**server.address)
+        database_rows = Postgres(name, tmp_path, server).rows
+        yield Bulk(name, installed(name, "python"), tmp_path, url, lambda each: database_rows(each, raw=False))
+
+
+def days(evening: dt.date, **settings: Any) -> dict[str, Any]:
+    return {"start_date": str(FIRST_DAY), "end_date": str(evening), **settings}
+
+
+def test_two_runs_load_every_value(bulk: Bulk) -> None:
+    """With a look-back, a late event, a merged identity and changed profiles in the second."""
+    source = Source.new()
+    for bookmark, evening in zip(BOOKMARKS, EVENINGS, strict=True):
+        with Emulator(source.project()) as emulator:
+            code, log = bulk.load(emulator.settings | days(evening))
+        assert code == 0, log
+        assert bulk.bookmark == bookmark
+        assert not bulk.files
+        bulk.holds(source)
+        source.change()
+
+
+def test_a_kill_before_any_line_loses_nothing(bulk: Bulk, tmp_path: Path) -> None:
+    """SIGKILL before a line of the second transaction, then a run to the end. The rows change each time."""
+    listing = tmp_path / "lines"
+    traced = ["-c", TRACED, str(listing)]
+    three_days = [FIRST_DAY + dt.timedelta(days=number) for number in range(3)]
+    # Without a look-back, which would read again what was lost.
+    range_of_days = days(three_days[-1], window_days=1, lookback_days=0)
+    lines = [""]
+    killed = 0
+    for number in itertools.count():
+        properties = f'"round":{number}'
+        events = {day: [event(day, f"{day} {n}", properties) for n in range(3)] for day in three_days}
+        profiles = [{"$distinct_id": f"user {n}", "$properties": {"round": number}} for n in range(3)]
+        with Emulator(FixedProject(events, profiles)) as emulator:
+            settings = emulator.settings | range_of_days
+            code, log = bulk.load(settings, within=[*traced, lines[number], "2"])
+            assert code in {0, -signal.SIGKILL}, log
+            if code:
+                killed += 1
+                code, log = bulk.load(settings)
+                assert code == 0, log
+        assert not bulk.files
+        for stream, count in (("events", 9), ("profiles", 3)):
+            rows = [row["properties"] for row in bulk.rows(stream)]
+            assert rows == count * [bulk.reading.json(f"{{{properties}}}")], lines[number]
+        bulk.state.unlink()
+        if not number:
+            lines += listing.read_text().split("\n")[::4]
+        elif number == len(lines) - 1:
+            break
+    assert killed > 4
+
+
+@pytest.mark.parametrize("whom", ["loader", "tap", "both"])
+def test_a_kill_at_any_time_loses_nothing(bulk: Bulk, whom: str) -> None:
+    """SIGKILL for the loader, the tap or both, after waits that spread over a run; then one run to the end."""
+    source = Source.new()
+    with Emulator(source.project()) as emulator:
+        settings = emulator.settings | days(EVENINGS[0], window_days=1)
+        began = time.monotonic()
+        code, log = bulk.load(settings)
+        assert code == 0, log
+        whole = time.monotonic() - began
+        bulk.state.unlink()
+        for part in (0.9, 0.5, 0.7):
+            with bulk.start(settings, start_new_session=True) as loading:
+                time.sleep(whole * part)
+                if whom == "both":
+                    os.killpg(loading.pid, signal.SIGKILL)
+                else:
+                    kill(loading.pid if whom == "loader" else child_of(loading.pid))
+                loading.communicate(timeout=60)
+            assert loading.returncode in ({0, 137} if whom == "tap" else {0, -signal.SIGKILL})
+        code, log = bulk.load(settings)
+    assert code == 0, log
+    assert bulk.bookmark == BOOKMARKS[0]
+    bulk.holds(source)
+
+
+def child_of(process: int) -> int | None:
+    """The tap that a loader runs; None if there is none."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return int(children[0]) if children else None
+    return None
+
+
+def kill(process: int | None) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if process is not None:
+            os.kill(process, signal.SIGKILL)
+
+
+def test_a_failed_tap_keeps_what_was_committed(bulk: Bulk) -> None:
+    """The exit code is the tap's, the state covers the committed windows, and the next run loads the rest."""
+    source = Source.new()
+    with Emulator(source.project(), faults=[Fault("export", 5, "status:402")]) as emulator:
+        settings = emulator.settings | days(EVENINGS[0], window_days=1, concurrent_exports=1)
+        code, log = bulk.load(settings)
+        assert code == 1, log
+        assert bulk.bookmark == "2024-01-05T00:00:00+00:00"
+        code, log = bulk.load(settings)
+    assert code == 0, log
+    bulk.holds(source)
+
+
+@pytest.mark.parametrize("bulk", ["duckdb", "postgres"], indirect=True)
+def test_a_failed_load_saves_no_state(bulk: Bulk) -> None:
+    """The warehouse refuses half of a character; the run fails, and once it is mended the next one loads everything."""
+    source = Source.new()
+    source.events[FIRST_DAY].append(event(FIRST_DAY, "half", r'"cut":"a\ud83d"'))
+    with Emulator(source.project()) as emulator:
+        code, log = bulk.load(emulator.settings | days(EVENINGS[0]))
+    assert code == 1
+    assert "surrogate" in log.lower()
+    assert not bulk.state.exists()
+    source.events[FIRST_DAY].pop()
+    source.found.clear()
+    with Emulator(source.project()) as emulator:
+        code, log = bulk.load(emulator.settings | days(EVENINGS[0]))
+    assert code == 0, log
+    assert not bulk.files
+    bulk.holds(source)
+
+
+@pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
+def test_malformed_events_go_to_their_file(bulk: Bulk, tmp_path: Path) -> None:
+    """`bad_lines_path` works as without batch files; what is left of an earlier run is deleted."""
+    good = event(FIRST_DAY, "good", '"a":1')
+    batches = tmp_path / "state.json.batches"
+    batches.mkdir()
+    (batches / ".left.json.gz.partial").touch()
+    (batches / "left.json.gz").touch()
+    with Emulator(FixedProject({FIRST_DAY: [good, b'{"event":"bad"}']})) as emulator:
+        bad_lines = tmp_path / "bad.jsonl"
+        code, log = bulk.load(emulator.settings | days(FIRST_DAY, bad_lines="skip", bad_lines_path=str(bad_lines)))
+    assert code == 0, log
+    assert [row["insert_id"] for row in bulk.rows("events")] == ["good"]
+    assert b"bad" in bad_lines.read_bytes()
+    assert not bulk.files
+
+
+@pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
+def test_raw_events_are_rejected(bulk: Bulk) -> None:
+    """They have no key, and nothing is loaded."""
+    with Emulator(Source.new().project()) as emulator:
+        code, log = bulk.load(emulator.settings | days(FIRST_DAY, raw=True))
+    assert code == 1
+    assert "events has no key to upsert by: set raw to false" in log
+    assert not bulk.state.exists()
+
+
+def test_the_example_stays_small() -> None:
+    """One file of at most a hundred lines reads the messages and saves the state."""
+    assert len(Path(PROGRAM).read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
+def test_the_command_of_the_page_loads(bulk: Bulk, tmp_path: Path) -> None:
+    """From the folder of the checkout, with a Python that has duckdb."""
+    source = Source.new()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    with Emulator(source.project()) as emulator:
+        (tmp_path / "config.json").write_text(json.dumps(emulator.settings | days(EVENINGS[0])))
+        path = f"{bulk.python.parent}:{COMMANDS}:{ENVIRONMENT['PATH']}"
+        shown = pages.named(PAGE)["bulk: shell"]
+        done = subprocess.run(
+            ["/bin/sh", "-ec", shown], cwd=tmp_path, env=ENVIRONMENT | {"PATH": path}, capture_output=True, check=False
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    assert bulk.bookmark == BOOKMARKS[0]
+    bulk.holds(source)

@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo
 
 import requests
 
-from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
+from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, decompress
-from tap_mixpanel_stream.pipeline.conversion import Conversion
+from tap_mixpanel_stream.pipeline.window import Conversion
 from tap_mixpanel_stream.records import EventSchema, LineCutter, record_envelope
 from tap_mixpanel_stream.records.json_lines import is_utf8
 
@@ -187,14 +187,13 @@ class _Bench:
         conversion = Conversion(
             schema=EventSchema(raw),
             envelope=_ENVELOPE,
-            selected=None,
+            columns=None,
             zone=ZoneInfo("UTC"),
             strip_nul=False,
             skip_bad_lines=False,
             content_encoding="gzip",
         )
-        chunk = SpooledChunk()
-        with self._answer() as answer:
+        with self._answer() as answer, SpooledChunk().filling() as chunk:
             conversion(as_sent(answer, Counts()), chunk)
         return chunk
 

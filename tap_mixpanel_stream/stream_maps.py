@@ -12,9 +12,9 @@ from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper
 from singer_sdk.singerlib import Schema
 
+from .pipeline.errors import StreamError
 from .settings import SettingsError
 from .settings.errors import suggested_stream
-from .streams.base import StreamError
 
 if TYPE_CHECKING:
     import logging

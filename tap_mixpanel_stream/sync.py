@@ -12,8 +12,8 @@ from .delivery.batches import BatchFileError
 from .delivery.spool import SpoolError
 from .delivery.stdout import SIGNAL_BASE, Interrupted, StdoutError, TargetGoneError
 from .mixpanel.errors import MixpanelError, Refused
+from .pipeline.errors import DiskError, StreamError
 from .settings import SettingsError
-from .streams.base import DiskError, StreamError
 from .streams.progress import counted
 
 if TYPE_CHECKING:

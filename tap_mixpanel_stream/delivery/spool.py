@@ -1,4 +1,4 @@
-"""The spool: where record lines wait until their window is known to be whole."""
+"""The spool: record lines wait in memory or in a temporary file until their window or page is known to be whole."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
-# A spool stays in memory up to this size. Many can wait at once (`concurrent_exports`), so it is kept small.
+# Bytes up to which a spool stays in memory. Many can wait at once (`concurrent_exports`), so it is kept small.
 IN_MEMORY = 1024 * 1024
 BLOCK = 256 * 1024
-# How much a spool grows before it looks again at what is left of the disk.
-LOOK_EVERY = 16 * 1024 * 1024
-# What is left of the disk to others: so much, or this share of a small one.
-LEFT_FREE = 1024 * 1024 * 1024
-LEFT_SHARE = 20
+# Bytes that a spool grows between two checks of the disk's free space.
+CHECK_EVERY = 16 * 1024 * 1024
+# Bytes of a disk that stay free, or this share of a small disk.
+RESERVED_BYTES = 1024 * 1024 * 1024
+RESERVED_SHARE = 20
 
 REMEDY = "free some space, point TMPDIR at a larger disk, or lower window_days or concurrent_exports"
 
@@ -29,62 +31,64 @@ class SpoolError(Exception):
 
 
 class Spool:
-    """Lines kept in memory while they are few, beyond that in a temporary file.
+    """Lines kept in memory while they are few, and in a temporary file once they are many.
 
     The file has no name in the file system (or loses it at once), only this process can read it, and it is gone when
-    the process ends, however it ends. It never takes the last of the disk: whatever Mixpanel sends, and however much of
-    it, others can go on.
+    the process ends, however it ends. It leaves some of the disk free, however much Mixpanel sends.
+
+    Attributes:
+        size: Bytes written.
     """
 
     def __init__(self, file: IO[bytes] | None = None) -> None:
         # Closed by `close`.
         self._file = file or tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, mode="w+b")  # noqa: SIM115
-        self._size = 0
-        self._look_at = LOOK_EVERY
+        self.size = 0
+        self._check_at = CHECK_EVERY
 
     @classmethod
     def in_file(cls, descriptor: int) -> Spool:
-        """Make a spool that writes into another one's file, from the `fileno` of that one."""
+        """Return a spool that writes into the file of another one, given by its `fileno`."""
         return cls(os.fdopen(descriptor, "wb"))
 
     def fileno(self) -> int:
-        """Return the descriptor of the file, which there is from now on however few the lines.
+        """Return the descriptor of the file; creates the file if the lines are still in memory.
 
         Raises:
-            SpoolError: The file system did not take it.
+            SpoolError: The file could not be created.
         """
-        with _telling_errors():
+        with _translate_errors():
             return self._file.fileno()
 
     def write(self, lines: bytes) -> None:
         """Append whole lines.
 
         Raises:
-            SpoolError: The file system did not take them, or is nearly full; the message says what to do.
+            SpoolError: The lines could not be written, or the disk is nearly full. The message says what to do.
         """
-        with _telling_errors():
+        with _translate_errors():
             self._file.write(lines)
-        self._size += len(lines)
-        if self._size >= self._look_at:
-            self._look_at = self._size + LOOK_EVERY
-            self._leave_room()
+        self.size += len(lines)
+        if self.size >= self._check_at:
+            self._check_at = self.size + CHECK_EVERY
+            self._check_free_space()
 
     def flush(self) -> None:
-        """Have all lines in the file.
+        """Write buffered lines to the file.
 
         Raises:
-            SpoolError: The file system did not take them; the message says what to do.
+            SpoolError: They could not be written. The message says what to do.
         """
-        with _telling_errors():
+        with _translate_errors():
             self._file.flush()
 
     def blocks(self) -> Iterator[bytes]:
         """Yield everything from the start, in blocks of whole lines.
 
         Raises:
-            SpoolError: The file system does not give them back.
+            SpoolError: The file could not be read.
         """
-        with _telling_errors():
+        with _translate_errors():
             self._file.seek(0)
             while block := self._file.read(BLOCK):
                 yield block if block.endswith(b"\n") else block + self._file.readline()
@@ -95,42 +99,143 @@ class Spool:
         Raises:
             SpoolError: As for `blocks`.
         """
-        with _telling_errors():
+        with _translate_errors():
             self._file.seek(0)
             yield from self._file
 
     def close(self) -> None:
-        """Let go of the lines."""
+        """Delete the lines."""
         with suppress(OSError):  # A full disk does not take what is still in a buffer, and nobody wants it any more.
             self._file.close()
 
-    def _leave_room(self) -> None:
-        with _telling_errors():
+    def _check_free_space(self) -> None:
+        with _translate_errors():
             disk = shutil.disk_usage(temporary_folder())
-        if disk.free < left_to_others(disk.total):
+        if disk.free < reserved_bytes(disk.total):
             raise SpoolError(
-                f"{self._size / 1e6:,.0f} MB have come, and the disk of {_folder()} is nearly full, with "
+                f"{self.size / 1e6:,.0f} MB have come, and the disk of {_folder()} is nearly full, with "
                 f"{disk.free / 1e6:,.0f} MB left: {REMEDY}"
             )
 
 
-def left_to_others(total: int) -> int:
-    """Say how many bytes of a disk of `total` stay free."""
-    return min(LEFT_FREE, total // LEFT_SHARE)
+@dataclass
+class SpooledChunk:
+    r"""The records of one window or page on their way to stdout.
+
+    Attributes:
+        lines: The record lines.
+        rejected_lines: Malformed lines, as they came, each ended by a line feed.
+        records: Number of record lines.
+        what: What was requested, for messages.
+        rejected: Number of malformed lines.
+        first_rejected: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
+        first_reason: Why it was rejected.
+        nuls: Number of `\u0000` removed from strings.
+        extent: How much of its stream it covers: days of a window, profiles of a page.
+        received: Bytes of the response as sent.
+        decompressed_bytes: Bytes of the response, decompressed.
+        names: Names of events, if they are collected.
+        days: Events by day of the stored clock, in days since 1970, if they are counted.
+    """
+
+    lines: Spool = field(default_factory=Spool)
+    rejected_lines: Spool = field(default_factory=Spool)
+    records: int = 0
+    what: str = ""
+    rejected: int = 0
+    first_rejected: int = 0
+    first_reason: str = ""
+    nuls: int = 0
+    extent: int = 0
+    received: int = 0
+    decompressed_bytes: int = 0
+    names: set[str] = field(default_factory=set)
+    days: dict[int, int] = field(default_factory=dict)
+
+    @contextmanager
+    def filling(self) -> Iterator[Self]:
+        """Complete the chunk at the end, or close it if it cannot be filled.
+
+        Raises:
+            SpoolError: The chunk could not be kept.
+        """
+        try:
+            yield self
+            self.complete()
+        except BaseException:
+            self.close()
+            raise
+
+    def reject(self, line: bytes, place: int, reason: str) -> None:
+        """Add a malformed line.
+
+        Args:
+            line: The line with its line feed.
+            place: Its place in the response.
+            reason: What is wrong with it.
+
+        Raises:
+            SpoolError: It could not be kept.
+        """
+        self.rejected_lines.write(line)
+        if not self.rejected:
+            self.first_rejected, self.first_reason = place, reason
+        self.rejected += 1
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Return what a conversion counts, by the attributes' names."""
+        names = (
+            *("records", "rejected", "first_rejected", "first_reason", "nuls", "decompressed_bytes"),
+            *("names", "days"),
+        )
+        return {name: getattr(self, name) for name in names}
+
+    @counts.setter
+    def counts(self, counts: dict[str, Any]) -> None:
+        for name, count in counts.items():
+            setattr(self, name, count)
+
+    def complete(self) -> None:
+        """Write all buffered lines to the files.
+
+        Raises:
+            SpoolError: They could not be written.
+        """
+        self.lines.flush()
+        self.rejected_lines.flush()
+
+    def close(self) -> None:
+        """Delete the lines."""
+        self.lines.close()
+        self.rejected_lines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def reserved_bytes(total: int) -> int:
+    """Return how many bytes of a disk of `total` bytes stay free."""
+    return min(RESERVED_BYTES, total // RESERVED_SHARE)
 
 
 def temporary_folder() -> str:
-    """Find the folder where temporary files go.
+    """Return the folder for temporary files.
 
     Raises:
-        SpoolError: None can be used.
+        SpoolError: No folder can be used.
     """
-    with _telling_errors():
+    with _translate_errors():
         return tempfile.gettempdir()
 
 
 @contextmanager
-def _telling_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -142,5 +247,5 @@ def _telling_errors() -> Iterator[None]:
 def _folder() -> str:
     try:
         return f"the temporary folder {tempfile.gettempdir()}"
-    except OSError:  # None of those that there might be can be used.
+    except OSError:  # No folder can be used.
         return "a temporary folder"

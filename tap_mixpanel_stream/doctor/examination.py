@@ -12,20 +12,17 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from ..delivery.spool import left_to_others
-from ..mixpanel.decompression import decompress
-from ..mixpanel.errors import BrokenBody, MixpanelError, QuotaSpent, Refused
-from ..mixpanel.export import ExportOptions, export_request
+from ..delivery.spool import Spool, SpooledChunk, reserved_bytes
+from ..mixpanel.errors import MixpanelError, QuotaSpent, Refused
 from ..mixpanel.quota import time_text
 from ..mixpanel.retry import Retrying
+from ..pipeline.errors import StreamError
+from ..pipeline.window import WindowFetcher
 from ..records.converter import record_envelope
-from ..records.errors import BadLine, CutShort, LineTooLong
 from ..records.events import EventSchema
-from ..records.json_lines import LineCutter
 from ..records.timezone_check import LINES, TimezoneCheck
 from ..replication.state import DeliveredDays
-from ..replication.windows import LARGE, first_day, last_day, span
-from ..streams.base import StreamError
+from ..replication.windows import LARGE, DateRange, Window, first_day, last_day, span
 from ..streams.events import EventsStream
 from ..streams.profiles import ProfilesStream
 from ..streams.reports import NOT_IN_PLAN, ReportStream
@@ -33,11 +30,9 @@ from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from ..mixpanel.client import Response
     from ..records.timezone_check import Judgement
-    from ..replication.windows import DateRange
     from ..run import Run
     from ..streams.base import MixpanelStream
 
@@ -51,8 +46,8 @@ RETRIES = 1
 PATIENCE = 30
 """Seconds to wait for quota, instead of `max_quota_wait`: somebody waits for the report."""
 
-FIRST_BYTES = 1024 * 1024
-"""Bytes of a day in whose lines the time zone is looked for."""
+SAMPLE_LINES = 16 * LINES
+"""Lines of a day that show its time zone."""
 
 WRONG_CLOCK = timedelta(seconds=30)
 SECONDS_AN_HOUR = 3600
@@ -170,9 +165,7 @@ class _Examination:
 
     def _one_event(self, stream: EventsStream) -> str:
         last = self._range(stream)[1]
-        with self._run.client.open(export_request(last, last, self._options(limit=1))) as response:
-            for _ in _body(response):
-                pass
+        self._fetcher(stream).check_access(DateRange(Window(last, last)))
         return "can be read"
 
     def _is_let_in(self, outcome: Outcome) -> bool:
@@ -297,51 +290,35 @@ class _Examination:
             self._tell_of_run(date_ranges, [look.day for look in looks])
 
     def _look_at(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _Look:
-        """Read one day, or the beginning of a very long one, through the shape that a run would use."""
-        clock, settings = self._run.clock, self._settings
-        request = export_request(day, day, self._options())
-        bad_lines: list[BadLine] = []
-        converter = EventSchema(raw=settings.raw).converter(
-            envelope=record_envelope(stream.name, clock.now()),
-            selected=stream.selected_columns,
-            zone=settings.zone,
-            strip_nul=settings.strip_nul,
-            on_bad_line=bad_lines.append,
-        )
-        cutter = LineCutter()
-        size, shaped, is_whole = 0, 0, True
+        """Read one day, or the beginning of a very long one, as a run would, and keep none of it."""
+        clock = self._run.clock
         until = clock.monotonic() + SECONDS
-        try:
-            with self._run.client.open(request) as response:
-                for block in _body(response):
-                    lines = cutter.cut(block)
-                    if size <= FIRST_BYTES:
-                        timezone_check.look(lines.split(b"\n", LINES)[:-1])
-                    size += len(block)
-                    shaped += len(converter.convert(lines))
-                    if size > LARGE or clock.monotonic() > until:
-                        is_whole = False
-                        break
-                else:
-                    shaped += len(converter.finish(cutter.rest()))
-        except CutShort as error:
-            raise BrokenBody(f"{request.what}: the body was cut short at line {error.number}") from None
-        except LineTooLong as error:
-            raise StreamError(f"{request.what}: {error}") from None
-        seen = Day(day, converter.records, response.received, size, shaped, is_whole)
-        return _Look(seen, [f"{request.what}: line {bad.number} is no event: {bad.reason}" for bad in bad_lines])
+        is_whole = True
+
+        def is_enough(chunk: SpooledChunk) -> bool:
+            nonlocal is_whole
+            is_whole = chunk.decompressed_bytes <= LARGE and clock.monotonic() <= until
+            return not is_whole
+
+        date_range = DateRange(Window(day, day))
+        with SpooledChunk(_SizeOnly(), _SizeOnly()) as chunk:
+            timezone_check.look(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
+        seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
+        reason = f"events {day}: line {chunk.first_rejected} is no event: {chunk.first_reason}"
+        return _Look(seen, chunk.rejected, reason)
 
     def _tell_of_events(self, looks: Sequence[_Look], failure: Exception | None) -> None:
-        bad_lines = [bad for look in looks for bad in look.bad_lines]
+        bad_lines = sum(look.bad_lines for look in looks)
+        first_bad_line = next((look.first_bad_line for look in looks if look.bad_lines), "")
         events = sum(look.day.events for look in looks)
         days = ", ".join(str(look.day.date) for look in looks)
         if failure:
             self._report.problem("events", str(failure))
         elif bad_lines and self._settings.bad_lines == "fail":
-            self._report.problem("events", f"{bad_lines[0]}; bad_lines: skip sets such lines aside")
+            self._report.problem("events", f"{first_bad_line}; bad_lines: skip sets such lines aside")
         elif bad_lines:
             self._report.warning(
-                "events", f"{bad_lines[0]}; of {events:,} events read, {len(bad_lines):,} lines would be set aside so"
+                "events", f"{first_bad_line}; of {events:,} events read, {bad_lines:,} lines would be set aside so"
             )
         elif events:
             self._report.ok("events", f"{events:,} on the days looked at: {days}")
@@ -421,7 +398,7 @@ class _Examination:
         needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()
         disk = shutil.disk_usage(folder)
-        others = left_to_others(disk.total)
+        others = reserved_bytes(disk.total)
         if run.spooled <= disk.free - others:
             self._report.ok("disk", f"{needed} in the temporary folder for windows that wait to be written out")
             return
@@ -438,9 +415,17 @@ class _Examination:
     def _retrying(self) -> Retrying:
         return Retrying(self._run.clock, RETRIES, self._run.log)
 
-    def _options(self, limit: int | None = None) -> ExportOptions:
-        settings = self._settings
-        return ExportOptions(tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit)
+    def _fetcher(self, stream: EventsStream) -> WindowFetcher:
+        # Malformed lines are counted, and what the setting `bad_lines` makes of them is told.
+        settings = structs.replace(self._settings, bad_lines="skip")
+        return WindowFetcher(
+            self._run.client,
+            settings,
+            EventSchema(raw=settings.raw),
+            record_envelope(stream.name, self._run.clock.now()),
+            columns=stream.selected_columns,
+            log=self._run.log,
+        )
 
     def _range(self, stream: EventsStream) -> tuple[date, date]:
         settings = self._settings
@@ -454,18 +439,21 @@ class _Look:
 
     Attributes:
         day: Its size.
-        bad_lines: What is wrong with lines that are no events, without the lines themselves.
+        bad_lines: Number of malformed lines.
+        first_bad_line: What is wrong with the first one, without the line itself.
     """
 
     day: Day
-    bad_lines: list[str]
+    bad_lines: int
+    first_bad_line: str
 
 
-def _body(response: Response) -> Iterator[bytes]:
-    try:
-        yield from decompress(response.blocks(), response.content_encoding)
-    except BrokenBody as error:
-        raise response.with_context(error) from None
+class _SizeOnly(Spool):
+    """A spool that keeps nothing but the size."""
+
+    def write(self, lines: bytes) -> None:
+        """Count the bytes."""
+        self.size += len(lines)
 
 
 def _is_welcome(outcome: Outcome) -> bool:

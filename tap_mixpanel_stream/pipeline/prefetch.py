@@ -1,28 +1,32 @@
-"""Order: several workers fetch ahead, the results come out in the order of the jobs."""
+"""Fetch ahead in threads, and hand out the results in order: windows side by side, pages one after another."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future, TimeoutError as NotYetError
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# How often a waiting main thread looks around, in seconds.
+    from ..delivery.spool import SpooledChunk
+
+# Seconds between two polls of a waiting main thread.
 POLL_SECONDS = 0.5
-# How long all stopped workers together may take to end, in seconds. Their sockets are shut down by then.
+# Seconds that all stopped threads together may take to end. Their sockets are shut down by then.
 JOIN_TIMEOUT = 3.0
 
 
 class Closeable(Protocol):
-    """A result that holds something."""
+    """A result that holds resources."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release them."""
 
 
 J = TypeVar("J")
@@ -38,21 +42,21 @@ def prefetch(
     on_poll: Callable[[], None],
     stop: Callable[[], None],
 ) -> Iterator[Iterator[R]]:
-    """Work on jobs in threads, hand out the results in the order of the jobs.
+    """Do jobs in threads, and yield the results in the order of the jobs.
 
-    At most `ahead` results are in the making or waiting. The next job is taken as late as possible, so that it can
-    depend on the results so far. What goes wrong in a job surfaces when its turn comes. However the block is left, no
-    thread and no result outlives it.
+    At most `ahead` jobs are under way or finished and waiting. The next job is taken as late as possible, so that it
+    can depend on the results so far. An error in a job is raised in its place in the order. However the block is left,
+    no thread and no result outlives it.
 
     Args:
-        jobs: What to do. Advanced by the calling thread only.
+        jobs: The jobs. Advanced by the calling thread only.
         work: Does one job, in a thread of its own.
         ahead: How many jobs at once, at least 1.
-        on_poll: Called by the waiting thread every half second or so; may raise to end the wait.
-        stop: Makes the work that is under way end soon; called when the block is left early.
+        on_poll: Called by the waiting thread every half second; may raise to end the wait.
+        stop: Makes the jobs under way end soon; called when the block is left early.
 
     Yields:
-        The results. Whoever takes one closes it.
+        The results. The caller closes each.
     """
     under_way: deque[tuple[threading.Thread, Future[R]]] = deque()
 
@@ -63,7 +67,7 @@ def prefetch(
     def results() -> Iterator[R]:
         start_more()
         while under_way:
-            result = _await(under_way[0][1], on_poll)
+            result = _wait(under_way[0][1], on_poll)
             under_way.popleft()[0].join()
             start_more()  # before the result is written out: a slow target is no reason to fetch nothing
             yield result
@@ -80,6 +84,53 @@ def prefetch(
                 future.result().close()
 
 
+@dataclass
+class Page:
+    """One page, or the end of the pages.
+
+    Attributes:
+        chunk: Its records; None at the end.
+        delivered: The argument of `move_bookmark` once the chunk is out; None if it moves no bookmark.
+    """
+
+    chunk: SpooledChunk | None = None
+    delivered: object = None
+
+    def close(self) -> None:
+        """Close the chunk."""
+        if self.chunk:
+            self.chunk.close()
+
+
+@contextlib.contextmanager
+def prefetch_pages(
+    pages: Iterator[Page], *, on_poll: Callable[[], None], stop: Callable[[], None]
+) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
+    """Yield pages, of which each can be requested only after the one before it, and fetch the next one meanwhile.
+
+    Args:
+        pages: Fetches a page each time that it is advanced, in a thread other than the caller's.
+        on_poll: As for `prefetch`.
+        stop: As for `prefetch`.
+    """
+    ended = False
+
+    def fetch_next(_number: int) -> Page:
+        nonlocal ended
+        page = next(pages, None)
+        ended = page is None
+        return page or Page()
+
+    with prefetch(
+        itertools.takewhile(lambda _number: not ended, itertools.count()),
+        fetch_next,
+        ahead=1,
+        on_poll=on_poll,
+        stop=stop,
+    ) as fetched:
+        yield ((page.chunk, page.delivered) for page in fetched if page.chunk)
+
+
 def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]:
     future: Future[R] = Future()
 
@@ -89,17 +140,17 @@ def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that waits
             future.set_exception(error)
 
-    # A daemon: should a worker hang in a system call past the farewell, the process can still end.
+    # A daemon: the process can end even if the thread hangs in a system call for longer than `JOIN_TIMEOUT`.
     thread = threading.Thread(target=run, daemon=True, name=f"fetch {job}")
     thread.start()
     return thread, future
 
 
-def _await(future: Future[R], on_poll: Callable[[], None]) -> R:
+def _wait(future: Future[R], on_poll: Callable[[], None]) -> R:
     while True:
         try:
             return future.result(timeout=POLL_SECONDS)
         except NotYetError:
             if future.done():
-                raise  # the work itself ran into a time-out
+                raise  # the job itself ran into a time-out
             on_poll()

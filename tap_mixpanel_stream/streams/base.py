@@ -18,6 +18,7 @@ from singer_sdk.singerlib import RecordMessage
 from ..delivery.batches import batch_files
 from ..delivery.record_writer import NoValueError, decode_records, encode_record
 from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
+from ..pipeline.errors import DiskError, StreamError
 from ..records.converter import BARE, Envelope, record_envelope
 from ..replication.state import MAX_CLOCK_LEAD, bookmark_text, parse_bookmark
 from ..replication.windows import DAY, Window, end_instant
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.singerlib import Catalog, SchemaMessage
 
-    from ..delivery.spooled_chunk import SpooledChunk
+    from ..delivery.spool import SpooledChunk
     from ..delivery.stdout import Stdout
     from ..mixpanel.client import Client
     from ..mixpanel.clock import Clock
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
 
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-class StreamError(Exception):
-    """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
-
-
-class DiskError(StreamError):
-    """This machine's disk takes no more, or not what the stream has to write. No other stream can go on either."""
 
 
 class MixpanelStream(Stream, abc.ABC):
@@ -264,23 +257,6 @@ class MixpanelStream(Stream, abc.ABC):
 
     def complete(self) -> None:
         """Note in the state what only a complete run can say."""
-
-    def refuse_clock_ahead(self, what: str, setting: str) -> None:
-        """Refuse to go by this machine's clock where it is ahead of Mixpanel's: what comes in between would be missed.
-
-        Args:
-            what: What Mixpanel has just answered.
-            setting: The setting by which the stream goes by the clock.
-
-        Raises:
-            StreamError: It is, by more than there is room for.
-        """
-        lead = self.client.clock_lead
-        if lead is not None and lead > MAX_CLOCK_LEAD:
-            raise StreamError(
-                f"{what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
-                f"Mixpanel's: set it right, since {setting} goes by it"
-            )
 
     def _begin(self) -> None:
         self.started_at = self.clock.now()

@@ -8,15 +8,15 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
-from ..delivery.spool import SpoolError
-from ..delivery.spooled_chunk import SpooledChunk
+from ..delivery.spool import SpooledChunk
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
-from ..pipeline.sequence import Step, prefetch_pages
+from ..pipeline.errors import translate_errors
+from ..pipeline.prefetch import Page, prefetch_pages
+from ..pipeline.window import refuse_clock_ahead
 from ..records.converter import BARE
-from ..records.errors import BadProfile
 from ..replication.state import SETTLING, bookmark_text
-from .base import DiskError, MixpanelStream, StreamError
+from .base import MixpanelStream
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.singerlib import Catalog
 
-    from ..mixpanel.engage import Page
+    from ..mixpanel.engage import Page as ProfilePage
     from ..records.converter import Envelope
+    from ..records.errors import BadProfile
     from ..records.profiles import ProfileSchema
     from ..run import Run
     from ..settings import Group
@@ -149,65 +150,52 @@ class ProfilesStream(MixpanelStream):
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch the pages of one session, the next one while one is written."""
 
-        def steps() -> Iterator[Step]:
+        def converted() -> Iterator[Page]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
                 if self.is_incremental:
-                    self.refuse_clock_ahead(self.name, "profiles_incremental")
+                    refuse_clock_ahead(self.client, self.name, "profiles_incremental")
                 self.progress.total = page.total
                 self._missing = page.missing
-                yield Step(self._shaped(page, envelope))
+                yield Page(self._convert(page, envelope))
 
         if self.is_incremental:
             self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
-        with prefetch_pages(steps(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
+        with prefetch_pages(converted(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
         """Ask for one page of `count` profiles."""
-        return self._shaped(self.first_page(count), BARE)
+        return self._convert(self.first_page(count), BARE)
 
-    def first_page(self, size: int) -> Page:
+    def first_page(self, size: int) -> ProfilePage:
         """Ask for one page of `size` profiles; it says how many there are in all."""
         return next(self._pages(size))
 
-    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
+    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[ProfilePage]:
         options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=self.narrowed_by)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 
-    def _shaped(self, page: Page, envelope: Envelope) -> SpooledChunk:
-        with contextlib.ExitStack() as unless_whole:
-            chunk = SpooledChunk(
-                extent=len(page.results), received=page.received, decompressed_bytes=page.decompressed_bytes
-            )
-            chunk.what = f"{self.name} page {page.number}"
-            unless_whole.callback(chunk.close)
+    def _convert(self, page: ProfilePage, envelope: Envelope) -> SpooledChunk:
+        what = f"{self.name} page {page.number}"
 
-            def bad_profile(bad: BadProfile) -> None:
-                if self.settings.bad_lines != "skip":
-                    raise bad
-                # Between the parts of a JSON text a space is as good as a line end.
-                chunk.rejected_lines.write(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n")
-                if not chunk.rejected:
-                    chunk.first_rejected = bad.index
-                chunk.rejected += 1
+        def reject_profile(bad: BadProfile) -> None:
+            if self.settings.bad_lines != "skip":
+                raise bad
+            # Between the tokens of a JSON text a space is as good as a line end.
+            chunk.reject(bad.result.translate(LINE_ENDS_TO_SPACES) + b"\n", bad.index, bad.reason)
 
-            converter = self._record_schema.converter(
-                envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
-            )
-            try:
-                for start in range(0, len(page.results), RESULTS_AT_ONCE):
-                    chunk.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], bad_profile))
-                chunk.complete()
-            except BadProfile as error:
-                message = f"{self.name} page {page.number}: {error}; bad_lines: skip sets such profiles aside"
-                raise StreamError(message) from None
-            except SpoolError as error:
-                raise DiskError(f"{self.name} page {page.number}: {error}") from None
-            chunk.records, chunk.nuls = converter.records, converter.nuls
-            unless_whole.pop_all()
+        converter = self._record_schema.converter(
+            envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
+        )
+        with translate_errors(what), SpooledChunk(what=what).filling() as chunk:
+            for start in range(0, len(page.results), RESULTS_AT_ONCE):
+                chunk.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], reject_profile))
+        chunk.extent, chunk.received = len(page.results), page.received
+        chunk.decompressed_bytes = page.decompressed_bytes
+        chunk.records, chunk.nuls = converter.records, converter.nuls
         return chunk
 
 

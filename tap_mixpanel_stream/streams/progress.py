@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from ..delivery.spooled_chunk import SpooledChunk
+    from ..delivery.spool import SpooledChunk
     from ..mixpanel.clock import Clock
     from ..mixpanel.quota import Quota
     from ..mixpanel.request import Api

@@ -8,14 +8,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from ..delivery.spool import SpoolError
-from ..delivery.spooled_chunk import SpooledChunk
+from ..delivery.spool import SpooledChunk
 from ..mixpanel.errors import MixpanelError, Refused, Transient
 from ..mixpanel.retry import Retrying
-from ..pipeline.sequence import Step, prefetch_pages
+from ..pipeline.errors import StreamError, translate_errors
+from ..pipeline.prefetch import Page, prefetch_pages
 from ..records.converter import BARE
-from ..records.errors import BadRow
-from .base import DiskError, MixpanelStream, StreamError
+from .base import MixpanelStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,13 +87,13 @@ class ReportStream(MixpanelStream):
     @contextlib.contextmanager
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch answer by answer."""
-        source = self._steps(envelope)
+        source = self._pages(envelope)
         with prefetch_pages(source, on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
         """Ask for a few records."""
-        return next(self._steps(BARE, few=count), Step()).chunk or SpooledChunk()
+        return next(self._pages(BARE, few=count), Page()).chunk or SpooledChunk()
 
     @property
     def gap(self) -> str | None:
@@ -151,11 +150,11 @@ class ReportStream(MixpanelStream):
             told = "; ".join(map(str, self._failures))
             raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {told}")
 
-    def _steps(self, envelope: Envelope, few: int | None = None) -> Iterator[Step]:
+    def _pages(self, envelope: Envelope, few: int | None = None) -> Iterator[Page]:
         begun = False
         try:
             for rows in self.fetch(few):
-                yield Step(self._shaped(rows, envelope), rows.delivered)
+                yield Page(self._convert(rows, envelope), rows.delivered)
                 begun = True
             self._raise_failures()
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
@@ -168,20 +167,12 @@ class ReportStream(MixpanelStream):
                 raise
             self.log("%s. The stream stays empty", refused, level=logging.WARNING)
 
-    def _shaped(self, rows: Rows, envelope: Envelope) -> SpooledChunk:
-        with contextlib.ExitStack() as unless_whole:
-            chunk = SpooledChunk(extent=rows.extent, received=rows.received, decompressed_bytes=rows.decompressed_bytes)
-            unless_whole.callback(chunk.close)
-            converter = self.record_schema.converter(
-                envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
-            )
-            try:
-                chunk.lines.write(converter.convert(rows.rows))
-                chunk.complete()
-            except BadRow as error:
-                raise StreamError(f"{rows.what}: {error}") from None
-            except SpoolError as error:
-                raise DiskError(f"{rows.what}: {error}") from None
-            chunk.records, chunk.nuls = converter.records, converter.nuls
-            unless_whole.pop_all()
+    def _convert(self, rows: Rows, envelope: Envelope) -> SpooledChunk:
+        converter = self.record_schema.converter(
+            envelope=envelope, selected=self.selected_columns, strip_nul=self.settings.strip_nul
+        )
+        with translate_errors(rows.what), SpooledChunk(what=rows.what).filling() as chunk:
+            chunk.lines.write(converter.convert(rows.rows))
+        chunk.extent, chunk.received, chunk.decompressed_bytes = rows.extent, rows.received, rows.decompressed_bytes
+        chunk.records, chunk.nuls = converter.records, converter.nuls
         return chunk

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery import spool as spool_module
-from tap_mixpanel_stream.delivery.spool import Spool, SpoolError
+from tap_mixpanel_stream.delivery.spool import IN_MEMORY, Spool, SpooledChunk, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,7 @@ def test_a_spool_leaves_room_on_the_disk_to_others(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(total, total - free, free))
     spool = Spool()
     block = b"x" * (1024 * 1024 - 1) + b"\n"
-    for _ in range(spool_module.LOOK_EVERY // len(block) - 1):
+    for _ in range(spool_module.CHECK_EVERY // len(block) - 1):
         spool.write(block)
     if is_refused:
         with pytest.raises(SpoolError, match=r"17 MB have come, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):
@@ -134,3 +135,20 @@ def test_a_spool_leaves_room_on_the_disk_to_others(
     else:
         spool.write(block)
     spool.close()
+
+
+def test_a_chunk_is_complete_only_if_its_last_byte_has_room_too() -> None:
+    lines = b"x" * 1023 + b"\n"
+    block = lines * (IN_MEMORY // len(lines) + 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for the large block, and not for the line that then waits in a buffer.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(block), before[1]))
+    chunk = SpooledChunk()
+    try:
+        chunk.lines.write(block)
+        chunk.lines.write(lines)
+        with pytest.raises(SpoolError, match="TMPDIR"):
+            chunk.complete()
+        chunk.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

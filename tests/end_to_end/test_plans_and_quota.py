@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
+from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.emulator import PLANS, Emulator, Fault, FixedProject, Plan, Quota
 from tap_mixpanel_stream.mixpanel.quota import Pace, Quota as OurQuota
 from tap_mixpanel_stream.streams.progress import Progress

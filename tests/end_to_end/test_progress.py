@@ -15,7 +15,7 @@ import termios
 import time
 from typing import TYPE_CHECKING, Any
 
-from tap_mixpanel_stream.delivery.spooled_chunk import SpooledChunk
+from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.streams.progress import Progress

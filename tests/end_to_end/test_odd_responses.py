@@ -95,6 +95,16 @@ def test_an_empty_day_before_one_that_fails_is_left_to_the_next_run(
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
 
+def test_an_odd_empty_day_that_the_quota_leaves_is_left(only_events: dict[str, Any]) -> None:
+    """If the quota does not allow a second request, the day is the next run's."""
+    settings: dict[str, Any] = {"project_timezone": "UTC", "hourly_quota": 3, "max_quota_wait": 0}
+    done, asked = run(project(100, 100, 100), only_events, Fault("export", 2, "empty-body"), **settings)
+    assert done.exit_code == 1
+    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert len(done.records()) == 100
+    assert done.bookmark == "2024-01-02T00:00:00+00:00"
+
+
 def test_what_came_of_the_failing_window_after_an_empty_one_is_left_too(only_events: dict[str, Any]) -> None:
     """Its first half, delivered, would move the bookmark over the empty days."""
     faults = [Fault("export", 2, "empty-body"), Fault("export", 3, "reset"), Fault("export", 5, "status:401")]

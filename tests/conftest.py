@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.targets import postgresql
+from tests.targets import object_storage, postgresql
+from tests.targets.clickhouse import ClickHouse, clickhouse as clickhouse_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Without a limit of time for an example, which a busy machine would exceed. What holds in CI otherwise stays.
 settings.register_profile("untimed", deadline=None)
@@ -69,3 +71,24 @@ def postgres(_one_server: postgresql.Server) -> postgresql.Server:
     for sql in (f"DROP DATABASE IF EXISTS {postgresql.DATABASE}", f"CREATE DATABASE {postgresql.DATABASE}"):
         _one_server.run(sql, "postgres")
     return _one_server
+
+
+@pytest.fixture
+def clickhouse(tmp_path: Path) -> Iterator[ClickHouse]:
+    """A running ClickHouse with an empty database."""
+    with clickhouse_server(tmp_path / "clickhouse") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[object_storage.ObjectStorage]:
+    """A running S3 with an empty bucket."""
+    with object_storage.s3(tmp_path / "s3") as storage:
+        yield storage
+
+
+@pytest.fixture
+def gcs(tmp_path: Path) -> Iterator[object_storage.ObjectStorage]:
+    """A running GCS with an empty bucket."""
+    with object_storage.gcs(tmp_path / "gcs") as storage:
+        yield storage

@@ -6,13 +6,14 @@ import pytest
 
 from tests.docs import pages
 
-LOADERS = ("postgres", "duckdb", "jsonl", "csv")
+LOADERS = ("postgres", "duckdb", "jsonl", "csv", "clickhouse", "s3", "gcs")
 KNOWN = {
     "docs/targets.md": {
         *(f"{name}: {kind}" for name in LOADERS for kind in ("target.json", "meltano.yml")),
         *(f"{name}: query of {kind}" for name in LOADERS for kind in ("events", "raw events")),
-        *(f"{name}: {kind}" for name in ("postgres", "postgres-batch") for kind in ("config.json", "shell")),
+        *(f"{name}: {kind}" for name in ("postgres", "postgres-batch", "gcs") for kind in ("config.json", "shell")),
         *(f"postgres: {kind}" for kind in ("nightly", "crontab", "config.json for deleted profiles")),
+        "clickhouse: tables",
         "half a character: config.json",
         *(f"bulk: {kind}" for kind in ("shell", "other warehouses", "snowflake, not run", "bigquery, not run")),
     },

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PIPELINE = ("tap-mixpanel-stream", "target-jsonl")
 STATE_ID = "dev:tap-mixpanel-stream-to-target-jsonl"
-LOADERS = ("jsonl", "duckdb", "postgres", "csv")
+LOADERS = ("jsonl", "duckdb", "postgres", "csv", "clickhouse", "s3", "gcs")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.docs import pages
 from tests.docs.programs import ROOT, asked_days
 from tests.meltano.project import LOADERS, Project
 from tests.records import reference
-from tests.targets.loading import KEYS, PAGE, TARGETS, shown_settings
+from tests.targets.loading import KEYS, PAGE, S3, TARGETS, Target, new_target, shown_settings
 
 if TYPE_CHECKING:
     from tests.targets.postgresql import Server
@@ -30,24 +30,34 @@ def show_loader(project: Project, kind: str) -> None:
     project.add_loader(BLOCKS[f"{kind}: meltano.yml"])
 
 
+def use_own_server(project: Project, target: Target) -> dict[str, str]:
+    """Point a loader to the tests' own server, by the variables returned and, for S3, in its definition."""
+    if isinstance(target, S3):  # Meltano reads no variable for a setting inside another
+        region = "aws_region: eu-central-1\n"
+        own = f"{region}          aws_endpoint_override: {target.server.url}\n"
+        project.definition.write_text(project.definition.read_text().replace(region, own))
+        return {}
+    shown = shown_settings(f"{target.environment}: target.json")
+    prefix = f"TARGET_{target.environment.upper()}_"
+    return {f"{prefix}{key.upper()}": str(own) for key, own in target.settings().items() if shown.get(key) != own}
+
+
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_the_loader_shown_loads(name: str, project: Project, request: pytest.FixtureRequest) -> None:
-    kind = TARGETS[name].environment
-    server = request.getfixturevalue("postgres") if kind == "postgres" else None
-    target = TARGETS[name](name, project.folder, server)
+    target = new_target(name, request, project.folder)
+    kind = target.environment
     show_loader(project, kind)
+    target.prepare(raw=False)
     script = BLOCKS.get(f"{name}: shell", f"meltano run tap-mixpanel-stream target-{kind}")
     batches = project.folder / "batches"
     if "/var/tmp/" in script:  # noqa: S108 - a folder of the page
         batches.mkdir()
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-02"})
-        address: dict[str, Any] = server.address if server else {}
-        environment = {f"TARGET_{kind.upper()}_{key.upper()}": str(value) for key, value in address.items()}
-        project.shell(script.replace("/var/tmp/mixpanel-batches", str(batches)), environment).well()  # noqa: S108
+        script = script.replace("/var/tmp/mixpanel-batches", str(batches))  # noqa: S108
+        project.shell(script, {**target.environment_variables(), **use_own_server(project, target)}).well()
     held = list(MIXPANEL.lines(dt.date(2024, 1, 1), dt.date(2024, 1, 2), now=dt.datetime.now(dt.UTC)))
-    key = KEYS["events", False]
-    once = {tuple(record[column] for column in key) for record in map(reference.normalized, held)}
+    once = {tuple(record[column] for column in KEYS["events", False]) for record in map(reference.normalized, held)}
     assert len(list(target.rows("events", raw=False))) == len(once if target.updates else held)
     assert len(list(target.rows("profiles", raw=False))) == 7
     assert bool(list(batches.glob("*"))) == (name == "postgres-batch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import csv
 import datetime as dt
+import gzip
 import json
 import subprocess
 import sys
@@ -16,9 +17,13 @@ from tests.docs.programs import COMMANDS, ENVIRONMENT, installed
 from tests.targets.source import Reading, Row, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    import pytest
+
+    from tests.targets import clickhouse
+    from tests.targets.object_storage import ObjectStorage
     from tests.targets.postgresql import Server
 
 PAGE = "docs/targets.md"
@@ -76,10 +81,16 @@ class Target(abc.ABC):
     updates: ClassVar[bool]
     """Whether rows with a key are updated; appended otherwise."""
 
+    needs: ClassVar[str | None] = None
+    """The fixture that is its server."""
+
+    shapes: ClassVar[tuple[bool, ...]] = (False, True)
+    """The values of `raw` that it takes."""
+
     reading = Reading()
     """How it holds values."""
 
-    def __init__(self, name: str, folder: Path, server: Server | None = None) -> None:
+    def __init__(self, name: str, folder: Path, server: Any = None) -> None:
         self.name = name
         self.folder = folder
         self.server = server
@@ -92,6 +103,13 @@ class Target(abc.ABC):
         """What the tap needs for it: that of the page."""
         return shown_settings(f"{self.name}: config.json")
 
+    def key(self, stream: str, *, raw: bool) -> tuple[str, ...] | None:
+        """The columns by which its rows are updated; None where they are appended."""
+        return KEYS.get((stream, raw)) if self.updates else None
+
+    def prepare(self, *, raw: bool) -> None:  # noqa: B027 - most need nothing
+        """Create what must be there before the first run."""
+
     @abc.abstractmethod
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
         """What is in it of a stream: text columns, JSON columns in one spelling."""
@@ -99,6 +117,10 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Ask it what the page asks, and return the rows."""
+
+    def environment_variables(self) -> Mapping[str, str]:
+        """What it finds in its environment, besides."""
+        return {}
 
     def load(
         self,
@@ -115,6 +137,7 @@ class Target(abc.ABC):
             target_settings: In place of those of the page.
             environment: The target's, besides.
         """
+        self.prepare(raw=settings.get("raw", False))
         tap = [str(COMMANDS / "tap-mixpanel-stream"), f"--config={self._file('config.json', settings)}"]
         if state is not None:
             tap.append(f"--state={self._file('state.json', state)}")
@@ -129,7 +152,7 @@ class Target(abc.ABC):
                 stdin=source.stdout,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=ENVIRONMENT | dict(environment or {}),
+                env=ENVIRONMENT | dict(self.environment_variables()) | dict(environment or {}),
                 cwd=self.folder,
             ) as sink,
         ):
@@ -155,12 +178,7 @@ class JsonLines(Target):
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
         """The lines of all files."""
         for path in sorted((self.folder / "output").glob(f"{stream}-*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                record = self.reading.parse(line)
-                yield {
-                    column: spelled(record[column]) if column.endswith("properties") else _plain(record[column])
-                    for column in COLUMNS[stream, raw]
-                }
+            yield from _rows_of_lines(path.read_bytes(), COLUMNS[stream, raw], self.reading)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Ask DuckDB, in the folder where the files are."""
@@ -213,11 +231,12 @@ class Postgres(Target):
     environment = "postgres"
     program = "target-postgres"
     updates = True
+    needs = "postgres"
+    server: Server
     reading = Reading(without_nul=True)
 
     def settings(self) -> dict[str, Any]:
         """The page's, with the tests' own server."""
-        assert self.server
         return super().settings() | self.server.address
 
     def tap_settings(self) -> dict[str, Any]:
@@ -231,15 +250,101 @@ class Postgres(Target):
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
         """The rows of the table."""
-        assert self.server
         columns = ", ".join(f'"{column}"::text' for column in COLUMNS[stream, raw])
         query = f"SELECT {columns} FROM mixpanel.{stream}"  # noqa: S608 - our own names
         yield from (_row(row, self.reading) for row in self.server.rows(query))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Ask the database."""
-        assert self.server
         return self.server.rows(query)
+
+
+class ClickHouse(Target):
+    """shaped-target-clickhouse: updated by ReplacingMergeTree, in tables made before; raw records are appended."""
+
+    environment = "clickhouse"
+    program = "target-clickhouse"
+    updates = True
+    needs = "clickhouse"
+    reading = Reading(whole_seconds=True)
+    server: clickhouse.ClickHouse
+
+    def settings(self) -> dict[str, Any]:
+        """The page's, with the tests' own server."""
+        return super().settings() | self.server.address
+
+    def key(self, stream: str, *, raw: bool) -> tuple[str, ...] | None:
+        """None for raw records."""
+        return None if raw else super().key(stream, raw=raw)
+
+    def prepare(self, *, raw: bool) -> None:
+        """Make the tables of the page for normalized records."""
+        if not raw:
+            for statement in pages.named(PAGE)["clickhouse: tables"].split(";")[:-1]:
+                self.server.run(statement)
+
+    def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
+        """The rows of the table."""
+        # The target leaves the dollar of a column's name out.
+        columns = ", ".join(f'toString({column.removeprefix("$")}) AS "{column}"' for column in COLUMNS[stream, raw])
+        query = f"SELECT {columns} FROM {stream} {'' if raw else 'FINAL'}"  # noqa: S608 - our own names
+        yield from (_row(row, self.reading) for row in self.server.rows(query))
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask the database."""
+        return self.server.rows(query)
+
+
+class S3(Target):
+    """plinxore-target-s3: gzip'd JSON lines."""
+
+    environment = "s3"
+    program = "target-s3"
+    updates = False
+    needs = "s3"
+    server: ObjectStorage
+
+    def settings(self) -> dict[str, Any]:
+        """The page's, with the tests' own server."""
+        settings = super().settings()
+        settings["cloud_provider"]["aws"]["aws_endpoint_override"] = self.server.url
+        return settings
+
+    def environment_variables(self) -> Mapping[str, str]:
+        """The keys."""
+        return self.server.environment
+
+    def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
+        """The lines of all objects."""
+        for path in sorted(self.server.bucket.glob(f"mixpanel/{stream}/**/*.jsonl.gz")):
+            yield from _rows_of_lines(gzip.decompress(path.read_bytes()), COLUMNS[stream, raw], self.reading)
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask DuckDB, in the bucket's folder: its extension for S3 is not in a package."""
+        return list(asked_of_duckdb(query.replace("s3://lake", str(self.server.bucket)), self.folder))
+
+
+class Gcs(Target):
+    """target-gcs: JSON lines, with `properties` as text."""
+
+    environment = "gcs"
+    program = "target-gcs"
+    updates = False
+    needs = "gcs"
+    server: ObjectStorage
+
+    def environment_variables(self) -> Mapping[str, str]:
+        """Where the emulator is."""
+        return self.server.environment
+
+    def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
+        """The lines of all objects."""
+        for path in sorted(self.server.bucket.glob(f"mixpanel/{stream}_*.jsonl")):
+            yield from _rows_of_lines(path.read_bytes(), COLUMNS[stream, raw], self.reading)
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask DuckDB, in the bucket's folder: its extension for GCS is not in a package."""
+        return list(asked_of_duckdb(query.replace("gs://lake", str(self.server.bucket)), self.folder))
 
 
 TARGETS: dict[str, type[Target]] = {
@@ -248,7 +353,17 @@ TARGETS: dict[str, type[Target]] = {
     "duckdb": DuckDB,
     "jsonl": JsonLines,
     "csv": Csv,
+    "clickhouse": ClickHouse,
+    "s3": S3,
+    "gcs": Gcs,
 }
+
+
+def new_target(name: str, request: pytest.FixtureRequest, folder: Path) -> Target:
+    """Return a target with nothing in it, and start the server that it needs."""
+    target = TARGETS[name]
+    return target(name, folder, request.getfixturevalue(target.needs) if target.needs else None)
+
 
 _ASK = """
 import duckdb, json, sys
@@ -268,6 +383,18 @@ def asked_of_duckdb(query: str, folder: Path, database: str = ":memory:") -> Ite
     )
     assert done.returncode == 0, done.stderr
     yield from (json.loads(line) for line in done.stdout.split("\n")[:-1])
+
+
+def _rows_of_lines(lines: bytes, columns: Iterable[str], reading: Reading) -> Iterator[Row]:
+    for line in lines.splitlines():
+        record = reading.parse(line)
+        yield {column: _member(column, record[column], reading) for column in columns}
+
+
+def _member(column: str, value: Any, reading: Reading) -> str | None:
+    if column.endswith("properties"):  # an object, or its text
+        return reading.json(value) if isinstance(value, str) else spelled(value)
+    return _instant(value) if column == "event_time" else _plain(value)
 
 
 def _row(row: Mapping[str, str | None], reading: Reading) -> Row:

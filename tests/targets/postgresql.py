@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.docs.programs import ROOT
+from tests.targets.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,7 +102,7 @@ def running(packages: Path) -> Iterator[Server]:
             packages = folder
         programs = packages / PROGRAMS / "bin"
         _set_up(programs, folder, somebody)
-        server = Server(programs, _free_port())
+        server = Server(programs, free_port())
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]
         command = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(server.port), *options]
         with subprocess.Popen(command, **somebody) as process:
@@ -120,8 +120,3 @@ def _set_up(programs: Path, folder: Path, somebody: Mapping[str, Any]) -> None:
     where = ["-D", str(folder / "data"), "--encoding=UTF8", "--locale=C", "--no-sync"]
     access = [f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256"]
     subprocess.run([str(programs / "initdb"), *where, *access], check=True, stdout=subprocess.DEVNULL, **somebody)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -119,12 +120,14 @@ class Reading:
 
     Attributes:
         doubles: Numbers with a fraction or an exponent went through a double.
+        whole_seconds: Fractions of a second were cut off.
         without_nul: NULs were taken out of strings.
         empty: What an empty text of a column became.
         null: What a null of a column became.
     """
 
     doubles: bool = False
+    whole_seconds: bool = False
     without_nul: bool = False
     empty: str | None = ""
     null: str | None = None
@@ -134,6 +137,10 @@ class Reading:
         if value is None:
             return self.null
         return self._string(value) or self.empty
+
+    def instant(self, value: str) -> str:
+        """An instant as the target holds it."""
+        return re.sub(r"\.\d+", "", value) if self.whole_seconds else value
 
     def parse(self, text: str | bytes) -> Any:
         """A JSON text's value as the target holds it, each number as an exact fraction."""
@@ -186,6 +193,7 @@ def _event(line: bytes, reading: Reading) -> Row:
     assert isinstance(properties, dict)
     members = ",".join(f"{json.dumps(name)}:{text}" for name, text in properties.items())
     columns = {column: reading.text(str(value)) for column, value in record.items()}
+    columns["event_time"] = reading.instant(str(record["event_time"]))
     return {**columns, "properties": reading.json(f"{{{members}}}")}
 
 

@@ -1,4 +1,4 @@
-"""Five real targets, loaded twice in both shapes: what arrives is what Mixpanel holds, value by value."""
+"""Real targets, loaded twice in both shapes: what arrives is what Mixpanel holds, value by value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault
 from tests.docs import pages
-from tests.targets.loading import KEYS, PAGE, TARGETS, Target
+from tests.targets.loading import KEYS, PAGE, TARGETS, Target, new_target
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ STREAMS = ("events", "profiles")
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """A target with nothing in it."""
     name: str = request.param
-    server = request.getfixturevalue("postgres") if TARGETS[name].environment == "postgres" else None
-    return TARGETS[name](name, tmp_path, server)
+    return new_target(name, request, tmp_path)
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["normalized", "raw"])
@@ -41,7 +40,7 @@ def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: b
         assert state["bookmarks"]["events"]["replication_key_value"] == bookmark
         for stream in STREAMS:
             expected = rows_found(source, stream, target.reading, raw=raw)
-            key = KEYS.get((stream, raw)) if target.updates else None
+            key = target.key(stream, raw=raw)
             same(target.rows(stream, raw=raw), newest(expected, key) if key else expected)
         source.change()
     query = pages.named(PAGE)[f"{target.environment}: query of {'raw ' if raw else ''}events"]
@@ -63,8 +62,8 @@ def test_a_run_that_fails_and_the_next_one_load_all_of_it(target: Target) -> Non
         first = min(seen.query["from_date"] for seen in emulator.requests[asked:] if seen.kind == "export")
     assert first == "2024-01-04"
     expected = list(rows_found(source, "events", target.reading, raw=False))
-    if target.updates:
-        same(target.rows("events", raw=False), newest(expected, KEYS["events", False]))
+    if key := target.key("events", raw=False):
+        same(target.rows("events", raw=False), newest(expected, key))
     else:
         again = [row for row in expected if str(row["event_time"]).startswith("2024-01-04")]
         same(target.rows("events", raw=False), [*expected, *again])

@@ -28,6 +28,7 @@ class Run:
         lines: Writes the SDK's messages to stdout.
         log: The tap's logger.
         state_source: How messages call the state.
+        event_names: The names of the events read so far; None while no stream asks for them.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class Run:
         self.stdout = Stdout()
         self.lines = LineWriter(self.stdout)
         self.state_source = state_source
+        self.event_names: set[str] | None = None
 
     @functools.cached_property
     def quota(self) -> Quota:

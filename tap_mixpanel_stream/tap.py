@@ -32,8 +32,11 @@ from .settings.validation import CREDENTIALS, find_misfits, groups_in, prepare
 from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
+from .streams.event_counts import EventCountsStream
 from .streams.events import EventsStream
 from .streams.funnels import FunnelsStream
+from .streams.insights import InsightsStream
+from .streams.lexicon import LexiconSchemasStream
 from .streams.profiles import GroupProfilesStream, ProfilesStream
 from .sync import Sync, tell
 
@@ -84,6 +87,9 @@ class TapMixpanelStream(Tap):
             CohortMembersStream(self, self.run),
             AnnotationsStream(self, self.run),
             FunnelsStream(self, self.run),
+            EventCountsStream(self, self.run),
+            LexiconSchemasStream(self, self.run),
+            InsightsStream(self, self.run),
         ]
         try:
             groups = groups_in(self.config)

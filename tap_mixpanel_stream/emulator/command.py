@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from .engage_endpoint import Paging
-from .faults import NAMES, Fault
+from .faults import KINDS, NAMES, Fault
 from .history import SyntheticProject
 from .plan import PLANS
 from .rate_limits import Quota
@@ -116,9 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
-        help="what goes wrong at which request, such as export:3:gzip-cut; KIND is export, engage, cohorts, "
-        "annotations or funnels, NUMBER is a request of it, some with commas between, or * for every one, AT is how "
-        "much of the response goes out before (0.5); repeatable",
+        help=f"what goes wrong at which request, such as export:3:gzip-cut; KIND is one of {', '.join(KINDS)}, "
+        "NUMBER is a request of it, some with commas between, or * for every one, AT is how much of the response goes "
+        "out before (0.5); repeatable",
     )
     return parser
 

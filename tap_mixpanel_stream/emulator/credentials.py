@@ -35,13 +35,16 @@ class Credentials:
     project_secret: str = "emulated-project-secret"  # noqa: S105
     oauth_token: str = "emulated-oauth-token"  # noqa: S105
 
-    def check(self, authorization: str, project_id: str | None, api: Api) -> None:
+    def check(
+        self, authorization: str, project_id: str | None, api: Api, *, only_service_accounts: bool = False
+    ) -> None:
         """Let the request through, or raise.
 
         Args:
             authorization: The header's value; empty if absent.
             project_id: The project the request names, if it names one.
             api: The API that is asked. The app API does not take the project secret.
+            only_service_accounts: Whether it takes no token either.
 
         Raises:
             Refusal: 401 for bad credentials, 400 for a missing project, 403 for another one's; the export answers 400
@@ -51,7 +54,7 @@ class Credentials:
         scheme, _, rest = authorization.partition(" ")
         pair = _user_and_secret(rest) if scheme.lower() == "basic" else ("", "")
         service = pair == (self.username, self.secret)
-        token = scheme.lower() == "bearer" and rest.strip() == self.oauth_token
+        token = not only_service_accounts and scheme.lower() == "bearer" and rest.strip() == self.oauth_token
         project_secret = not app and pair == (self.project_secret, "")
         if not (service or token or project_secret):
             raise not_authenticated(api)

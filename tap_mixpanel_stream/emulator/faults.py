@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-KINDS = ("export", "engage", "cohorts", "annotations", "funnels")
+KINDS = ("export", "engage", "cohorts", "annotations", "funnels", "event_counts", "schemas", "insights")
 
 NAMES: Mapping[str, str] = {
     # What the text says.
@@ -103,7 +103,7 @@ class Fault:
     """One thing that goes wrong.
 
     Attributes:
-        kind: Which requests: export, engage, cohorts, annotations or funnels.
+        kind: Which requests, one of `KINDS`.
         number: At which of them, from 1; a collection for several, None for every one.
         name: What goes wrong, one of `NAMES`.
         at: How far into the body it strikes, from 0 to 1.

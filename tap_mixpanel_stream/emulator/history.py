@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from random import Random
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ _CAMPAIGNS = [
     ("facebook", "social", "retargeting"),
     ("", "", ""),
 ]
+# Saved Insights reports, by their numbers.
+_BY_DAY, _BY_CITY = 4001, 4002
 _PLANS = ["free", "pro", "team", "enterprise"]
 _EVENTS: list[tuple[int, str, dict[str, object]]] = [
     (26, "Page View", {"page": "/pricing", "title": "Preise & Pläne", "scroll": 0}),
@@ -317,6 +319,61 @@ class SyntheticProject:
             }
             day += timedelta(days=1)
         return days
+
+    def schemas(self) -> Sequence[Mapping[str, object]]:
+        """Return a schema for each event, and one for user profiles; one is hidden, another has no description."""
+        events = [
+            {
+                "entityType": "event",
+                "name": name,
+                "schemaJson": {
+                    **({"description": f"Somebody did this: {name}."} if number else {}),
+                    "properties": {
+                        key: {"type": _schema_type(value), "description": f"What {key} was."}
+                        for key, value in properties.items()
+                    },
+                    "metadata": {
+                        "com.mixpanel": {
+                            "tags": ["shop"],
+                            "hidden": name.startswith("$"),
+                            "contacts": ["ada@example.com"],
+                        }
+                    },
+                },
+            }
+            for number, (_, name, properties) in enumerate(_EVENTS)
+        ]
+        plan = {"type": "string", "description": "The plan paid for: one of free, pro, team, enterprise."}
+        return [*events, {"entityType": "profile", "name": "$user", "schemaJson": {"properties": {"plan": plan}}}]
+
+    def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:
+        """Return one of two reports over the first fortnight: events by day, and a breakdown without a time axis."""
+        days = [datetime.combine(self.first_day + timedelta(days=number), time(), self.zone) for number in range(14)]
+        rng = Random(f"{self.seed}/insights/{report}")  # noqa: S311
+        if report == _BY_DAY:
+            headers, series = ["$event"], _by_day(rng, days)
+        elif report == _BY_CITY:
+            cities = {city: {"all": rng.randrange(5000)} for city in ("$overall", "Zürich", "東京")}
+            headers, series = ["$metric", "$city"], {"Größte Städte": cities}
+        else:
+            return None
+        return {
+            "computed_at": now.isoformat(),
+            "date_range": {"from_date": days[0].isoformat(), "to_date": days[-1].isoformat()},
+            "headers": headers,
+            "series": series,
+        }
+
+
+def _by_day(rng: Random, days: Sequence[datetime]) -> dict[str, dict[str, Any]]:
+    """Return the series of a report of three events by day."""
+    return {name: {day.isoformat(): rng.randrange(500) for day in days} for _, name, _ in _EVENTS[:3]}
+
+
+def _schema_type(value: object) -> str:
+    """Return the JSON schema type of a property's example."""
+    types = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return types.get(type(value), "null")
 
 
 def _funnel_step(event: str, count: int, starting: int, seconds: int | None) -> dict[str, object]:

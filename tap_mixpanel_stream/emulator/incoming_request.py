@@ -67,12 +67,18 @@ _QUERY: Mapping[str, Endpoint] = {
     "cohorts/list": Endpoint("cohorts", _GET_OR_POST, _QUERY_API),
     "funnels": Endpoint("funnels", _GET, _QUERY_API | {"funnel_id", "from_date", "to_date", "unit"}),
     "funnels/list": Endpoint("funnels", _GET, _QUERY_API),
+    "events": Endpoint(
+        "event_counts", _GET, _QUERY_API | {"event", "type", "unit", "interval", "from_date", "to_date", "format"}
+    ),
+    "events/names": Endpoint("event_counts", _GET, _QUERY_API | {"type", "limit"}),
+    "insights": Endpoint("insights", _GET, _QUERY_API | {"bookmark_id"}),
 }
 """The query API, by the path under `/api/query/`, or under the older `/api/2.0/`."""
 
 _APP: Mapping[str, Endpoint] = {
     "annotations": Endpoint("annotations", _GET, frozenset({"fromDate", "toDate"})),
     "annotations/tags": Endpoint("annotations", _GET, frozenset()),
+    "schemas": Endpoint("schemas", _GET, frozenset()),
 }
 """The app API, by the path under `/api/app/projects/{project_id}/`."""
 
@@ -110,7 +116,7 @@ class SeenRequest:
 
     @property
     def kind(self) -> str:
-        """export, engage, cohorts, annotations or funnels; `unknown` for a path that Mixpanel does not have."""
+        """One of `faults.KINDS`; `unknown` for a path that Mixpanel does not have."""
         return self.endpoint.kind
 
     @property

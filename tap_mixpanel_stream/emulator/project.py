@@ -52,6 +52,12 @@ class Project(Protocol):
     def funnel_days(self, funnel: int, first: date, last: date) -> Mapping[str, object]:
         """Return a funnel's data, by day."""
 
+    def schemas(self) -> Sequence[Mapping[str, object]]:
+        """Return the Lexicon's schemas."""
+
+    def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:
+        """Return a saved Insights report; None if there is no such report."""
+
 
 class FixedProject:
     r"""Serves exactly the given lines and objects, broken ones included.
@@ -66,6 +72,8 @@ class FixedProject:
             whose `data_group_id` is not among `group_profiles` is a cohort of a deleted group.
         annotations: As the list shows them.
         funnels: Each with `funnel_id`, `name` and `days`, a mapping of `YYYY-MM-DD` to that day's object.
+        schemas: As the Lexicon lists them.
+        insights: The answers to saved Insights reports, by `bookmark_id`.
         zone: The zone of the project's days.
     """
 
@@ -78,6 +86,8 @@ class FixedProject:
         cohorts: Sequence[Mapping[str, object]] = (),
         annotations: Sequence[Mapping[str, object]] = (),
         funnels: Sequence[Mapping[str, object]] = (),
+        schemas: Sequence[Mapping[str, object]] = (),
+        insights: Mapping[int, Mapping[str, object]] | None = None,
         zone: str = "UTC",
     ) -> None:
         self.events = dict(events or {})
@@ -87,6 +97,8 @@ class FixedProject:
         self._cohorts = cohorts
         self._annotations = annotations
         self._funnels = funnels
+        self._schemas = schemas
+        self._insights = dict(insights or {})
 
     def lines(self, first: date, last: date, *, now: datetime, in_ms: bool = False) -> Iterator[bytes]:  # noqa: ARG002
         """Yield the given lines of these days, day by day."""
@@ -129,6 +141,14 @@ class FixedProject:
             if each["funnel_id"] == funnel and isinstance(days, dict):
                 return {day: data for day, data in days.items() if first.isoformat() <= day <= last.isoformat()}
         return {}
+
+    def schemas(self) -> Sequence[Mapping[str, object]]:
+        """Return the given schemas."""
+        return self._schemas
+
+    def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:  # noqa: ARG002
+        """Return the given answer."""
+        return self._insights.get(report)
 
 
 def _without(mapping: Mapping[str, object], key: str) -> dict[str, object]:

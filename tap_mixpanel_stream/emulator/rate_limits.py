@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +44,7 @@ class Quota:
         retry_after: The form of the `Retry-After` header; None leaves it out, as Mixpanel often does.
         rate_headers: Whether all responses have the headers `RateLimit` and `RateLimit-Policy`.
         count_pages: Whether the later pages of one engage session are counted. Mostly they are not.
+        lexicon_per_minute: Requests for the Lexicon in a minute.
         seconds: The clock that times the hour and the second, for tests that turn it.
     """
 
@@ -55,6 +56,7 @@ class Quota:
     retry_after: RetryAfter | None = None
     rate_headers: bool = False
     count_pages: bool = False
+    lexicon_per_minute: int = 5
     seconds: Callable[[], float] = time.monotonic
 
 
@@ -145,3 +147,17 @@ class Account:
         else:
             return f"{begin} {more}"
         return f"{begin}. This request exceeded the {exceeded}. {more}"
+
+
+class LexiconAccount(Account):
+    """What the Lexicon has seen of an organization lately: 5 requests a minute."""
+
+    def __init__(self, quota: Quota | None, project_id: str) -> None:
+        own = quota and replace(quota, hourly=quota.lexicon_per_minute, period=min(60.0, quota.period))
+        super().__init__(own, project_id, export=False)
+
+    def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:  # noqa: ARG002 - an account's signature
+        return "Rate limit exceeded: 5 requests per minute per organization"
+
+    def _headers(self) -> Headers:
+        return ()

@@ -22,7 +22,8 @@ from .error_responses import JSON, Refusal, not_authenticated
 from .export_endpoint import Export, read_day
 from .incoming_request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
 from .plan import Plan
-from .rate_limits import Account, Quota, retry_after
+from .rate_limits import Account, LexiconAccount, Quota, retry_after
+from .report_endpoints import event_counts, event_names, insights_report, lexicon
 from .response_writer import EncodedBody, HungUpError, Response, ResponseWriter
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Emulator:
         self._accounts = {
             export: Account(quota, self.credentials.project_id, export=export) for export in (True, False)
         }
+        self._lexicon_account = LexiconAccount(quota, self.credentials.project_id)
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server = _Server(self, port)
@@ -164,7 +166,8 @@ class Emulator:
             Refusal: Its credentials do not open the project that it names.
         """
         project_id = seen.path_project or seen.parameters.get("project_id")
-        self.credentials.check(seen.headers.get("authorization", ""), project_id, seen.api)
+        authorization, only_service_accounts = seen.headers.get("authorization", ""), seen.kind == "schemas"
+        self.credentials.check(authorization, project_id, seen.api, only_service_accounts=only_service_accounts)
 
     def check_plan(self, seen: SeenRequest) -> None:
         """Let a request through, or raise.
@@ -180,6 +183,8 @@ class Emulator:
         if seen.kind in {"annotations", "unknown"}:
             # The app API has limits of its own, which nobody was seen to meet.
             return nullcontext(())
+        if seen.kind == "schemas":
+            return self._lexicon_account.request()
         later = seen.kind == "engage" and self.engage.is_page(seen.parameters)
         counted = not later or (self._quota is not None and self._quota.count_pages)
         return self._accounts[seen.kind == "export"].request(counted=counted)
@@ -202,6 +207,9 @@ class Emulator:
             "cohorts": self._cohorts,
             "annotations": self._annotations,
             "funnels": self._funnels,
+            "event_counts": self._event_counts,
+            "schemas": self._lexicon,
+            "insights": self._insights,
         }[seen.kind](seen)
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
         return Response(200, JSON, lambda: iter([body]))
@@ -265,6 +273,16 @@ class Emulator:
             sums = {key: sum(each.get(key, 0) for each in analyses) for key in ("completion", "starting_amount")}
             overall = {"$overall": {"steps": [], "analysis": {**sums, "steps": 2, "worst": 1}}}
         return {"meta": {"dates": list(days)}, "data": {**days, **overall}}
+
+    def _event_counts(self, seen: SeenRequest) -> object:
+        answer = event_names if seen.path.rstrip("/").endswith("/names") else event_counts
+        return answer(seen.parameters, self.project, self.now())
+
+    def _lexicon(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
+        return lexicon(self.project)
+
+    def _insights(self, seen: SeenRequest) -> object:
+        return insights_report(seen.parameters, self.project, self.now())
 
     def faults_of(self, seen: SeenRequest) -> list[Fault]:
         """Return what goes wrong with a request."""

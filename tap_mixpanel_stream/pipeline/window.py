@@ -134,6 +134,7 @@ class WindowFetcher:
         log: logging.Logger,
         workers: Workers | None = None,
         row_counts: RowCounts | None = None,
+        collects_names: bool = False,
     ) -> None:
         """Prepare to fetch windows.
 
@@ -146,6 +147,7 @@ class WindowFetcher:
             log: Receives a line for each try that failed.
             workers: Worker processes; None to convert in the thread that fetches.
             row_counts: Says of which windows the events are counted by day; None for none.
+            collects_names: Whether to collect the names of the events.
         """
         self._client = client
         self._settings = settings
@@ -155,6 +157,7 @@ class WindowFetcher:
         self._log = log
         self._workers = workers
         self._row_counts = row_counts
+        self._collects_names = collects_names
         self._conversion_lock = ConversionLock()
 
     def fetch(self, planner: WindowPlanner, date_range: DateRange) -> FetchResult:
@@ -302,7 +305,7 @@ class WindowFetcher:
             strip_nul=settings.strip_nul,
             skip_bad_lines=settings.bad_lines == "skip",
             content_encoding=response.content_encoding,
-            collects_names=bool(settings.event_names),
+            collects_names=self._collects_names,
             counts_days=self._row_counts is not None and self._row_counts.needs(date_range.window),
         )
         sample = Sample(response.blocks(), conversion.content_encoding)

@@ -1,8 +1,8 @@
 """Records of reports and lists: documented fields as columns, and one open object for all others.
 
-Cohorts, annotations and funnels come in small responses, so this converts record by record. A value that does not fit
-the type of its column goes to the open object, and the column is null: nothing is lost, and every target accepts the
-record.
+Cohorts, funnels, event counts and the like come in small responses, so this converts record by record. A value that
+does not fit the type of its column goes to the open object, and the column is null: nothing is lost, and every target
+accepts the record.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ OTHER = "other"
 """The column of all fields without a column of their own."""
 
 _is_integer = re.compile(rb"-?\d+").fullmatch
+_is_number = re.compile(rb"-?\d[\d.eE+-]*").fullmatch
 
 
 def _is_string(value: bytes) -> bool:
@@ -53,6 +54,7 @@ class Column:
 
 
 INTEGER = Column({"type": "integer"}, _is_integer)
+NUMBER = Column({"type": "number"}, _is_number)
 TEXT = Column(STRING, _is_string)
 ID_TEXT = Column(STRING, lambda value: _is_string(value) or _is_integer(value), as_text=True)
 """An id that is a string or a number of up to 64 bits."""
@@ -61,6 +63,7 @@ OBJECTS = Column(
     {"type": "array", "items": {"type": ["object", "null"], "additionalProperties": True}},
     lambda value: value.startswith(b"["),
 )
+OBJECT = Column({"type": "object", "additionalProperties": True}, lambda value: value.startswith(b"{"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ class ReportSchema(RecordSchema):
         key_properties: The columns that identify a record.
         lifted: Fields that are objects and whose fields become columns: `user_id` of `user`.
         is_open: Whether further fields can come, which need a column.
+        renamed: The columns whose names differ from those of their fields, by field.
     """
 
     fields: Mapping[str, Column]
     key_properties: tuple[str, ...]
     lifted: tuple[str, ...] = ()
     is_open: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def column_schemas(self) -> dict[str, JsonSchema]:
@@ -159,4 +164,5 @@ class ReportConverter(Converter):
                 members |= {f"{name}_{key}": value for key, value in read_members(lifted).items()}
             elif bytes(lifted) != b"null":
                 members[name] = lifted
-        return members
+        renamed = self._schema.renamed
+        return {renamed.get(name, name): value for name, value in members.items()} if renamed else members

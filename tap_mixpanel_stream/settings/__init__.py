@@ -9,7 +9,7 @@ errors       what the message about a refused setting says
 from __future__ import annotations
 
 from .errors import SettingsError
-from .schema import Group
+from .schema import Group, InsightsReport
 from .validation import Settings
 
-__all__ = ["Group", "Settings", "SettingsError"]
+__all__ = ["Group", "InsightsReport", "Settings", "SettingsError"]

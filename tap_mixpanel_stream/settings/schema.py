@@ -38,6 +38,18 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_group_id: str
 
 
+class InsightsReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A saved Insights report.
+
+    Attributes:
+        name: What its records call it.
+        bookmark_id: Mixpanel's number for it.
+    """
+
+    name: str
+    bookmark_id: FromZero
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """The settings, in the order in which the documentation lists them."""
 
@@ -96,8 +108,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Start Date",
             description=(
-                "First day of events and funnels, a date or a date-time; needed for them. A date-time means the day"
-                " it falls on in the project's time zone."
+                "First day of events, funnels and event counts, a date or a date-time; needed for them. A date-time"
+                " means the day it falls on in the project's time zone."
             ),
             examples=["2024-01-15"],
         ),
@@ -107,7 +119,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="End Date",
             description=(
-                "Last day of events and funnels, inclusive. Today in the project's time zone if absent, never later."
+                "Last day of events, funnels and event counts, inclusive. Today in the project's time zone if absent,"
+                " never later."
             ),
             examples=["2024-01-31"],
         ),
@@ -170,7 +183,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     event_names: Annotated[
         list[str],
         Meta(
-            title="Event Names", description="Only these events; all if absent.", examples=[["Signed up", "Purchase"]]
+            title="Event Names",
+            description="Only these events, and counts of only these; all if absent.",
+            examples=[["Signed up", "Purchase"]],
         ),
     ] = []
     events_where: Annotated[
@@ -260,6 +275,17 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
                 " `data_group_id`, as text. What narrows user profiles leaves groups alone."
             ),
             examples=[[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
+        ),
+    ] = []
+    insights_reports: Annotated[
+        list[InsightsReport],
+        Meta(
+            title="Insights Reports",
+            description=(
+                "Saved Insights reports for the stream `insights`: a `name` of your choice, and the `bookmark_id` in "
+                "the report's address, `report-BOOKMARK_ID`."
+            ),
+            examples=[[{"name": "Weekly sign-ups", "bookmark_id": 12345}]],
         ),
     ] = []
     workspace_id: Annotated[

@@ -83,6 +83,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
         for profile_check in _PROFILE_CHECKS:
             check.take(profile_check, values)
         check.take(groups_in, values)
+        check.take(_insights_reports, values)
         bad_lines_path = check.take(_bad_lines_path, values)
         check.take(_batch_config, values)
         if check.problems or auth is None or hosts is None:
@@ -323,6 +324,13 @@ def groups_in(config: Mapping[str, Any]) -> list[Group]:
                 f"group_profiles: data_group_id {group.data_group_id!r} of {group.name} is no whole number"
             )
     return groups
+
+
+def _insights_reports(values: _Values) -> None:
+    ids = [report["bookmark_id"] for report in values["insights_reports"] or ()]
+    for number in ids:
+        if ids.count(number) > 1:
+            raise ValueError(f"insights_reports: bookmark_id {number} is there twice: keep one")
 
 
 def _bad_lines_path(values: _Values) -> Path | None:

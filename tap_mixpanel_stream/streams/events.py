@@ -187,6 +187,7 @@ class EventsStream(MixpanelStream):
             log=self.logger,
             workers=workers,
             row_counts=self._row_counts,
+            collects_names=bool(self.settings.event_names) or self.run.event_names is not None,
         )
 
     @contextlib.contextmanager
@@ -220,6 +221,8 @@ class EventsStream(MixpanelStream):
                     continue
                 for chunk, delivered in result.chunks:
                     self._names |= chunk.names
+                    if self.run.event_names is not None:
+                        self.run.event_names |= chunk.names
                     yield chunk, delivered
                 if isinstance(result.failure, QuotaSpent) and result.date_range.is_history:
                     unfinished = result.failure

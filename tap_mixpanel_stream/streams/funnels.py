@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.errors import TooLarge, Transient
 from ..mixpanel.funnels import funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
 from ..replication.state import bookmark_text, parse_bookmark
 from ..replication.windows import Window, end_instant, first_day, last_day
 from .base import EPOCH
-from .reports import ReportStream, Rows
+from .day_reports import DayReportStream
+from .reports import Rows
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..mixpanel.funnels import Funnel
+    from ..mixpanel.retry import Retrying
 
 BY_FUNNEL = "by_funnel"
 """In the state: the bookmark of each funnel, by its id."""
@@ -26,20 +26,11 @@ BY_FUNNEL = "by_funnel"
 FUNNEL_IDS = "funnel_ids"
 """In older states: the funnels that share the bookmark `replication_key_value`."""
 
-MOST_DAYS = 366
-"""Days of a request. Mixpanel's docs name no limit, and years in one request were seen to work."""
 
-FEW_DAYS = 60
-"""Days of a request that is retried as often as any. A longer one is tried twice and then halved."""
-
-
-class FunnelsStream(ReportStream):
+class FunnelsStream(DayReportStream):
     """Each saved funnel, day by day."""
 
     name = "funnels"
-    chunk_name = "window"
-    unit = "days"
-    replication_key = "date"
     record_schema = ReportSchema(
         {
             "funnel_id": INTEGER,
@@ -57,9 +48,6 @@ class FunnelsStream(ReportStream):
 
     _bookmarks: dict[int, dt.datetime] | None = None
     """By funnel, the instant before which its days are delivered; None until Mixpanel has listed the funnels."""
-
-    _days_at_once = MOST_DAYS
-    """Days of the next request. Once halved, it stays so for the rest of the run."""
 
     # --- The bookmarks -----------------------------------------------------------------------------------------------
 
@@ -130,7 +118,7 @@ class FunnelsStream(ReportStream):
         last = last_day(settings.end_date, self.clock.now(), settings.zone)
         if few is not None:
             for funnel in funnels[:1]:
-                yield self._window(funnel, Window(last, last))
+                yield self._window(funnel, Window(last, last), self.retrying)
             return
         bookmarks = self._keep_bookmarks(funnels)
         windows = []
@@ -156,28 +144,9 @@ class FunnelsStream(ReportStream):
         return dict(self._bookmarks)
 
     def _funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
-        """Fetch the days of a funnel, as many at a time as Mixpanel gives."""
-        first = window.first
-        while True:
-            days = min(self._days_at_once, (window.last - first).days + 1)
-            part = Window(first, first + dt.timedelta(days=days - 1))
-            try:
-                rows = self._window(funnel, part)
-            except (Transient, TooLarge) as error:
-                if days <= FEW_DAYS:
-                    raise
-                self._days_at_once = days // 2
-                self.log("%s. Asking for %d days at a time", error, self._days_at_once, level=logging.WARNING)
-                continue
-            yield rows
-            if part.last == window.last:
-                return
-            first = part.last + dt.timedelta(days=1)
+        return self.in_parts(window, lambda part, retrying: self._window(funnel, part, retrying))
 
-    def _window(self, funnel: Funnel, window: Window) -> Rows:
-        retrying = self.retrying
-        if window.days > FEW_DAYS:
-            retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
+    def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
         days = funnel_days(self.client, funnel, window.first, window.last, retrying)
         rows = [
             Row(text, {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name})

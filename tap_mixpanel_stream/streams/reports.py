@@ -64,6 +64,8 @@ class ReportStream(MixpanelStream):
     selected_by_default = False
     name: str
     record_schema: ClassVar[ReportSchema]
+    kinds_left_out: ClassVar[frozenset[str]] = LEFT_OUT
+    """The kinds of refusals by which one item, such as a cohort, is left out."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
         super().__init__(tap, run, self.record_schema, self.name)
@@ -100,7 +102,7 @@ class ReportStream(MixpanelStream):
         """Return why this run did not deliver the whole table, None if it did."""
         # The rows of a cohort whose group was deleted are gone for good.
         is_kept = any(refused.kind != "missing_group" for refused in self._left_out)
-        return "a cohort or funnel is left out" if is_kept else super().gap
+        return "a cohort, funnel or report is left out" if is_kept else super().gap
 
     @property
     def failed_items(self) -> int:
@@ -127,7 +129,7 @@ class ReportStream(MixpanelStream):
                 begun = True
                 yield response
         except Refused as refused:
-            if begun or refused.kind not in LEFT_OUT:
+            if begun or refused.kind not in self.kinds_left_out:
                 raise
             self.log("%s. The %s is left out", refused, what, level=logging.WARNING)
             self._left_out.append(refused)

@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "profile_properties": ["$email", "$last_seen", "plan"],
     "profiles_page_size": 100,
     "group_profiles": [{"name": "companies", "data_group_id": GROUP}],
+    "insights_reports": [{"name": "By day", "bookmark_id": 4001}, {"name": "By city", "bookmark_id": 4002}],
     "workspace_id": "42",
 }
 # Those that do not go together with others, for runs with profiles alone.
@@ -83,6 +84,8 @@ def recorded() -> list[Exchange]:
         run = run_tap(config, catalog=catalog).well()
         written = {message["stream"] for message in run.messages if message["type"] == "RECORD"}
         assert written == {stream["tap_stream_id"] for stream in catalog["streams"]}
+        by_listed_names = {name: value for name, value in config.items() if name != "event_names"}
+        assert run_tap(by_listed_names, catalog=catalog_of("event_counts")).well().records("event_counts")
         for settings in PROFILES:
             own = {**emulator.settings, "start_date": "2024-02-10", "end_date": "2024-02-14", **settings}
             assert run_tap(own, catalog=catalog_of("profiles")).well().records("profiles")
@@ -114,6 +117,11 @@ def _sent(recorded: list[Exchange], path: str, **form: str) -> requests.Prepared
         ("/funnels?", "funnel_id=", "funnel="),
         ("/funnels?", "unit=day", "unit=eon"),
         ("/annotations", "/projects/2526451/", "/projects/mine/"),
+        ("/events?", "unit=day", "unit=eon"),
+        ("/events?", "from_date=", "first_date="),
+        ("/events/names?", "type=general", "type=any"),
+        ("/insights?", "bookmark_id=", "report="),
+        ("/schemas", "/projects/2526451/", "/projects/mine/"),
     ],
 )
 def test_a_wrong_request_is_noticed(recorded: list[Exchange], path: str, old: str, new: str) -> None:
@@ -138,6 +146,10 @@ def test_a_wrong_form_is_noticed(recorded: list[Exchange], form: dict[str, str])
         ("/cohorts/list", lambda answer: {"cohorts": answer}),
         ("/funnels?", lambda answer: answer | {"data": {"2024-02-01": []}}),
         ("/annotations", lambda answer: answer | {"more": 1}),
+        ("/events?", lambda answer: answer | {"data": []}),
+        ("/events/names?", lambda answer: {"names": answer}),
+        ("/insights?", lambda answer: answer | {"series": []}),
+        ("/schemas", lambda answer: answer | {"results": [{"name": "A"}]}),
     ],
 )
 def test_a_wrong_answer_is_noticed(recorded: list[Exchange], path: str, change: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
-SMALL = ("cohorts", "cohort_members", "annotations", "funnels")
+SMALL = ("cohorts", "cohort_members", "annotations", "funnels", "event_counts", "lexicon_schemas", "insights")
 
 
 @cache
@@ -115,6 +115,16 @@ def test_the_behaviors_shown_find_who_bought_twice() -> None:
         result = run_here({**emulator.settings, **behaviors}, FakeClock(now), catalog=catalog_of("profiles"))
     assert result.error is None
     assert [name for name in ("once", "twice", "never") if f'"{name}"'.encode() in result.stdout] == ["twice"]
+
+
+def test_the_insights_report_shown_is_read() -> None:
+    """The configuration of the page reads its report."""
+    [shown] = examples("insights")
+    [report] = shown["insights_reports"]
+    answer = {"headers": ["$event"], "series": {"A": {"2024-01-01T00:00:00+00:00": 1}}}
+    with Emulator(FixedProject(insights={report["bookmark_id"]: answer})) as emulator:
+        run = run_tap({**emulator.settings, **shown, "start_date": "2024-01-01"}).well()
+    assert [record["report_name"] for record in run.records("insights")] == [report["name"]]
 
 
 def test_the_group_shown_becomes_a_stream() -> None:

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "project_timezone": "America/Los_Angeles",
     "window_days": 2,
     "group_profiles": [{"name": "companies", "data_group_id": GROUP}],
+    "insights_reports": [{"name": "By day", "bookmark_id": 4001}, {"name": "By city", "bookmark_id": 4002}],
 }
 # Made before 2023, so with a zone; with rows of 2020, which lack a time of receipt; and what was ingested lately is
 # not visible yet.
@@ -50,6 +51,9 @@ FAULTS = [
     Fault("cohorts", 1, "status:503"),
     Fault("annotations", 1, "chunk-cut"),
     Fault("funnels", 2, "status:429", value="seconds"),
+    Fault("event_counts", 1, "gzip-cut"),
+    Fault("schemas", 1, "status:504"),
+    Fault("insights", 1, "page-html"),
 ]
 PAGINGS = [
     Paging("every", beyond_end="refused"),
@@ -97,6 +101,19 @@ def assert_everything_came(emulator: Emulator, stdout: bytes) -> None:
     assert [row["date"] for row in records["annotations"]] == [row["date"] for row in PROJECT.annotations()]
     days = (LAST - FIRST).days + 1
     assert Counter(row["funnel_id"] for row in records["funnels"]) == {7509: days, 9070: days}
+    counted = Counter[str]()
+    for row in records["event_counts"]:
+        counted[row["event_name"]] += row["count"]
+    # What is the same event twice counts once.
+    told_apart = {
+        json.dumps([line["event"], *(line["properties"].get(name) for name in ("distinct_id", "time", "$insert_id"))])
+        for line in lines
+    }
+    assert counted == Counter(json.loads(event)[0] for event in told_apart)
+    assert {(row["entity_type"], row["name"]) for row in records["lexicon_schemas"]} == {
+        (schema["entityType"], schema["name"]) for schema in PROJECT.schemas()
+    }
+    assert Counter(row["report_id"] for row in records["insights"]) == {4001: 3 * 14, 4002: 3}
     # A stream that is new here needs a check of its own.
     assert {stream["tap_stream_id"] for stream in catalog()["streams"]} == records.keys()
 

@@ -88,7 +88,38 @@ FUNNELS: list[dict[str, Any]] = [
         },
     }
 ]
-OTHERS = ("cohorts", "cohort_members", "annotations", "funnels")
+SCHEMAS: list[dict[str, Any]] = [
+    {
+        "entityType": "event",
+        "name": "Signed up",
+        "schemaJson": {
+            "description": "Somebody made an account.",
+            "properties": {"method": {"type": "string", "description": "How they signed in."}},
+            "metadata": {"com.mixpanel": {"tags": ["core"], "hidden": False, "contacts": ["ada@example.com"]}},
+            "draft": True,
+        },
+        "customEventId": 7,
+    },
+    {"entityType": "profile", "name": "$user", "schemaJson": {}},
+]
+# As Mixpanel's documentation shows it, and a report without a time axis.
+INSIGHTS: dict[int, dict[str, Any]] = {
+    1: {
+        "computed_at": "2020-09-21T16:35:41.252314+00:00",
+        "date_range": {"from_date": "2020-08-31T00:00:00-07:00", "to_date": "2020-09-12T23:59:59.999000-07:00"},
+        "headers": ["$event"],
+        "series": {
+            "Logged in": {"2020-08-31T00:00:00-07:00": 9852, "2020-09-07T00:00:00-07:00": 4325},
+            "Viewed page": {"2020-08-31T00:00:00-07:00": 10246, "2020-09-07T00:00:00-07:00": 11432},
+        },
+    },
+    2: {"headers": ["$metric", "$city"], "series": {"Visits": {"$overall": {"all": 3}, "Zürich": {"all": 1.5}}}},
+}
+REPORTS = [{"name": "Log-ins", "bookmark_id": 1}, {"name": "Cities", "bookmark_id": 2}]
+OTHERS = (
+    *("cohorts", "cohort_members", "annotations", "funnels"),
+    *("event_counts", "lexicon_schemas", "insights"),
+)
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -109,10 +140,18 @@ def test_the_messages_are_what_they_were(raw: bool, renew: bool) -> None:
 def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not(raw: bool, renew: bool) -> None:
     groups: dict[str, list[dict[str, Any]]] = {"-1234567890123456789": []}
     project = FixedProject(
-        profiles=PROFILES, group_profiles=groups, cohorts=COHORTS, annotations=ANNOTATIONS, funnels=FUNNELS
+        {DAY: [event.encode() for event in EVENTS]},
+        PROFILES,
+        groups,
+        cohorts=COHORTS,
+        annotations=ANNOTATIONS,
+        funnels=FUNNELS,
+        schemas=SCHEMAS,
+        insights=INSIGHTS,
     )
     with Emulator(project, funnel_overall=True) as emulator:
         settings = emulator.settings | {"raw": raw, "start_date": "2024-01-15", "end_date": "2024-01-15"}
+        settings |= {"event_names": ["Signed up", "Purchase", "Never"], "insights_reports": REPORTS}
         run = run_tap(settings, catalog=catalog_of(*OTHERS, raw=raw)).well()
     check("messages-others.jsonl", timeless(run), renew)
 

@@ -1,0 +1,147 @@
+"""Mixpanel's own numbers of events, by name and day.
+
+Mixpanel's docs: `events` counts the events that it is given by name, day by day; `events/names` lists the most common
+names of the last 31 days, 255 at most. Both need a paid plan. A day is one of the project's. What is equal in name,
+`distinct_id`, `time` and `$insert_id` counts once.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+import msgspec
+
+from .json_response import WrongShapeError, decode, fetch
+from .request import Request, days_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .client import Client
+    from .json_response import JsonResponse
+    from .retry import Retrying
+
+MOST_NAMES = 255
+"""Names that `events/names` lists at most."""
+
+LONGEST_NAMES = 6000
+"""Bytes that the names may take in a URL. Servers commonly take URLs of up to 8 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events of one name a day has.
+
+    Attributes:
+        day: The day, in the project's time zone.
+        name: The JSON text of the events' name.
+        count: How many there are.
+    """
+
+    day: date
+    name: bytes
+    count: int
+
+
+class _Data(msgspec.Struct):
+    series: list[str]
+    values: dict[str, dict[str, int]]
+
+
+class _Counts(msgspec.Struct):
+    data: _Data
+
+
+def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[str]]:
+    """Fetch the most common names of the last 31 days.
+
+    Args:
+        client: The client.
+        retrying: The retry loop.
+
+    Raises:
+        BrokenBody: The response did not arrive whole, or is no list of names.
+        MixpanelError: As `Client.open`.
+    """
+    request = Request(
+        what="event_counts, the names of events",
+        api="query",
+        path="events/names",
+        params={"type": "general", "limit": str(MOST_NAMES)},
+    )
+    return fetch(client, request, retrying, lambda body: decode(body, list[str])[0])
+
+
+def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the names in as few batches as fit into URLs."""
+    batch: list[str] = []
+    size = 0
+    for name in names:
+        own = len(quote_plus(json.dumps(name) + ", "))
+        if batch and size + own > LONGEST_NAMES:
+            yield batch
+            batch, size = [], 0
+        batch.append(name)
+        size += own
+    if batch:
+        yield batch
+
+
+def count_events(
+    client: Client, names: Sequence[str], first: date, last: date, retrying: Retrying
+) -> JsonResponse[list[EventCount]]:
+    """Fetch the numbers of events with these names on each day. A day without any has none.
+
+    Args:
+        client: The client.
+        names: One of `name_batches`.
+        first: The first day.
+        last: The last day.
+        retrying: The retry loop.
+
+    Raises:
+        BrokenBody: The response did not arrive whole, or has days that were not asked for.
+        MixpanelError: As `Client.open`.
+    """
+    request = Request(
+        what=f"event_counts {days_text(first, last)}",
+        api="query",
+        path="events",
+        params={
+            "event": json.dumps(names),
+            "type": "general",
+            "unit": "day",
+            "from_date": first.isoformat(),
+            "to_date": last.isoformat(),
+        },
+        narrowed_by=("event_names", "start_date", "end_date"),
+    )
+    return fetch(client, request, retrying, lambda body: _counts(body, first, last))
+
+
+def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
+    response, text = decode(body, _Counts)
+    announced = set(response.data.series)
+    counts = []
+    for name, days in response.data.values.items():
+        # A name with half a surrogate pair was masked.
+        known = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
+        for day, count in days.items():
+            if day not in announced:
+                raise WrongShapeError(f"it has a number for {day!r}, which is not among its days")
+            counts.append(EventCount(_day(day, first, last), known, count))
+    return counts
+
+
+def _day(text: str, first: date, last: date) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise WrongShapeError(f"{text!r} is not a day") from None
+    if not first <= day <= last:
+        raise WrongShapeError(f"it has a number for {day}, which is not among the days asked for")
+    return day

@@ -1,0 +1,61 @@
+"""Reports by day: what funnels and event counts share."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import logging
+from typing import TYPE_CHECKING
+
+from ..mixpanel.errors import TooLarge, Transient
+from ..replication.windows import Window
+from .reports import ReportStream, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..mixpanel.retry import Retrying
+
+MOST_DAYS = 366
+"""Days of a request. Mixpanel's docs name no limit, and years in one request were seen to work."""
+
+FEW_DAYS = 60
+"""Days of a request that is retried as often as any. A longer one is tried twice and then halved."""
+
+
+class DayReportStream(ReportStream):
+    """A report that is read day by day, from `start_date` or a bookmark less the look-back."""
+
+    chunk_name = "window"
+    unit = "days"
+    replication_key = "date"
+
+    _days_at_once = MOST_DAYS
+    """Days of the next request. Once halved, it stays so for the rest of the run."""
+
+    def in_parts(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
+        """Fetch the days of a window, as many at a time as Mixpanel gives.
+
+        Args:
+            window: The days.
+            fetch: Fetches some of them.
+        """
+        first = window.first
+        while True:
+            days = min(self._days_at_once, (window.last - first).days + 1)
+            part = Window(first, first + dt.timedelta(days=days - 1))
+            retrying = self.retrying
+            if days > FEW_DAYS:
+                retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
+            try:
+                rows = fetch(part, retrying)
+            except (Transient, TooLarge) as error:
+                if days <= FEW_DAYS:
+                    raise
+                self._days_at_once = days // 2
+                self.log("%s. Asking for %d days at a time", error, self._days_at_once, level=logging.WARNING)
+                continue
+            yield rows
+            if part.last == window.last:
+                return
+            first = part.last + dt.timedelta(days=1)

@@ -1,0 +1,104 @@
+"""The event_counts stream: Mixpanel's own numbers of events, to compare with what was loaded."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..mixpanel.event_counts import count_events, list_event_names, name_batches
+from ..records.reports import DAY, INTEGER, TEXT, ReportSchema, Row
+from ..replication.state import bookmark_text
+from ..replication.windows import Window, end_instant, first_day, last_day
+from .day_reports import DayReportStream
+from .reports import Rows
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator, Sequence
+
+    from ..mixpanel.retry import Retrying
+
+
+class EventCountsStream(DayReportStream):
+    """How many events of each name Mixpanel counts on each day."""
+
+    name = "event_counts"
+    record_schema = ReportSchema(
+        {"date": DAY, "event_name": TEXT, "count": INTEGER},
+        ("date", "event_name"),
+        is_open=False,
+    )
+
+    # --- The bookmark ------------------------------------------------------------------------------------------------
+
+    def _bookmark(self) -> dt.datetime | None:
+        return self.instant_in_state("replication_key_value") if self.is_incremental else None
+
+    def move_bookmark(self, delivered: Any) -> None:
+        """Move the bookmark forward, never back: a window of the look-back ends before it."""
+        if self.is_incremental:
+            self.stream_state["replication_key"] = self.replication_key
+            self.stream_state["replication_key_value"] = bookmark_text(max(delivered, self._bookmark() or delivered))
+
+    def check_start(self) -> None:
+        """Reject a start without a first day, or from a bookmark that is broken or in the future.
+
+        This is before the first stream is read, so that the events stream knows that its names are needed.
+        """
+        self.run.event_names = set()
+        self.start_date()
+        self.refuse_future("replication_key_value", self._bookmark())
+
+    # --- The counts --------------------------------------------------------------------------------------------------
+
+    def fetch(self, few: int | None = None) -> Iterator[Rows]:
+        """Fetch the names, then the counts of all days."""
+        settings = self.settings
+        if settings.events_where:
+            self.log("events_where narrows the stream events only: the counts are those of all events")
+        names = self._names()
+        last = last_day(settings.end_date, self.clock.now(), settings.zone)
+        if few is not None:
+            yield self._window(names[:few], Window(last, last), self.retrying)
+            return
+        first = first_day(self._bookmark(), self.start_date(), settings.lookback_days, settings.zone)
+        if not names:
+            self.log("Mixpanel lists no event of the last 31 days: there is nothing to count", level=logging.WARNING)
+        elif first > last:
+            self.log("nothing to count: the first day, %s, comes after the last, %s", first, last)
+        else:
+            window = Window(first, last)
+            self.progress.total = window.days
+            yield from self.in_parts(window, lambda part, retrying: self._window(names, part, retrying))
+
+    def _names(self) -> Sequence[str]:
+        """Return the names to count: those that are set, or all that are known."""
+        if self.settings.event_names:
+            return self.settings.event_names
+        seen = self.run.event_names or set()
+        if not seen and self._bookmark() is None:
+            self.log(
+                "only events whose names Mixpanel lists, those of the last 31 days, are counted: to count all others, "
+                "read the stream events in the same run, or set event_names",
+                level=logging.WARNING,
+            )
+        return sorted({*list_event_names(self.client, self.retrying).content, *seen})
+
+    def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
+        """Fetch all counts of a window: without those of some names it would not be whole."""
+        fetched = [
+            count_events(self.client, batch, window.first, window.last, retrying) for batch in name_batches(names)
+        ]
+        rows = [
+            Row(known={"date": b'"%b"' % str(each.day).encode(), "event_name": each.name, "count": b"%d" % each.count})
+            for counts in fetched
+            for each in counts.content
+        ]
+        return Rows(
+            f"event_counts {window}",
+            rows,
+            sum(counts.received for counts in fetched),
+            sum(counts.decompressed_bytes for counts in fetched),
+            window.days,
+            end_instant(window, self.settings.zone, fetched[0].requested_at) if fetched else None,
+        )

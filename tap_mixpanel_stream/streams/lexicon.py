@@ -1,0 +1,49 @@
+"""The lexicon_schemas stream: the data dictionary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..mixpanel.auth import ServiceAccount
+from ..mixpanel.lexicon import list_schemas
+from ..records.reports import OBJECT, TEXT, ReportSchema, Row
+from ..settings import SettingsError
+from .reports import ReportStream, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class LexiconSchemasStream(ReportStream):
+    """What the Lexicon says of events, profiles and their properties, by one request to the app API."""
+
+    name = "lexicon_schemas"
+    chunk_name = "answer"
+    unit = "schemas"
+    api = "app"
+    record_schema = ReportSchema(
+        {"entity_type": TEXT, "name": TEXT, "description": TEXT, "properties": OBJECT, "metadata": OBJECT},
+        ("entity_type", "name"),
+        lifted=("schemaJson",),
+        renamed={
+            "entityType": "entity_type",
+            "schemaJson_description": "description",
+            "schemaJson_properties": "properties",
+            "schemaJson_metadata": "metadata",
+        },
+    )
+
+    def check_start(self) -> None:
+        """Reject credentials that Mixpanel does not take for the Lexicon."""
+        if not isinstance(self.settings.auth, ServiceAccount):
+            problem = (
+                "lexicon_schemas: Mixpanel gives the Lexicon to service accounts only: set service_account_username, "
+                f"service_account_secret and project_id in place of {self.settings.auth.settings}, or deselect it"
+            )
+            raise SettingsError([problem])
+
+    def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
+        """Fetch all schemas."""
+        listed = list_schemas(self.client, self.retrying)
+        rows = list(map(Row, listed.content))
+        yield Rows(self.name, rows, listed.received, listed.decompressed_bytes, len(rows))

@@ -1,0 +1,240 @@
+"""Mixpanel's own counts of events, from the emulator through the installed command."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Plan, SyntheticProject
+from tests.harness import Run, catalog_of, run_tap
+from tests.mixpanel.fake_clock import FakeClock
+from tests.soak.in_process import Result, run_here
+
+NOW = dt.datetime(2024, 6, 30, 9, 30, 15, tzinfo=dt.UTC)
+DAY = dt.date(2024, 6, 20)
+
+
+@cache
+def catalog(*others: str) -> dict[str, Any]:
+    return catalog_of("event_counts", *others)
+
+
+def event(name: str, number: int = 0, day: dt.date = DAY, **more: Any) -> bytes:
+    time = int(dt.datetime.combine(day, dt.time(12), dt.UTC).timestamp()) + number
+    properties = {"time": time, "distinct_id": f"u{number}", "$insert_id": f"i{number}", **more}
+    return json.dumps({"event": name, "properties": properties}).encode()
+
+
+def counts(run: Run | Result) -> dict[tuple[str, str], int]:
+    """The records by key, each of which comes once."""
+    messages = (json.loads(line) for line in run.stdout.splitlines())
+    records = [
+        message["record"] for message in messages if message["type"] == "RECORD" and message["stream"] == "event_counts"
+    ]
+    found = {(record["date"], record["event_name"]): record["count"] for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def asked(emulator: Emulator) -> list[dict[str, str]]:
+    """The queries for counts, without those for names."""
+    return [seen.query for seen in emulator.requests if seen.kind == "event_counts" and "event" in seen.query]
+
+
+def here(
+    project: FixedProject | SyntheticProject, *streams: str, now: dt.datetime = NOW, **more: Any
+) -> tuple[Result, list[dict[str, str]]]:
+    clock = FakeClock(now)
+    with Emulator(project, now=clock.now, faults=more.pop("faults", ())) as emulator:
+        state = more.pop("state", None)
+        settings = {**emulator.settings, "start_date": "2024-01-01", **more}
+        result = run_here(settings, clock, catalog=catalog(*streams), state=state)
+        return result, asked(emulator)
+
+
+def test_each_name_and_day_has_one_count() -> None:
+    """The counts are those of the events as Mixpanel tells them apart; a day without any has no record."""
+    twice = event("Größe", 1)
+    later = DAY + dt.timedelta(days=2)
+    project = FixedProject(
+        {
+            DAY: [twice, twice, event("Größe", 2), event("B", 1), event("B", 1, distinct_id="another")],
+            later: [event("B", 3, later)],
+        }
+    )
+    with Emulator(project, now=lambda: NOW) as emulator:
+        days = {"start_date": "2024-06-18", "end_date": "2024-06-29"}
+        run = run_tap(emulator.settings | days, catalog=catalog()).well()
+        [query] = asked(emulator)
+    assert counts(run) == {("2024-06-20", "Größe"): 2, ("2024-06-20", "B"): 2, ("2024-06-22", "B"): 1}
+    parameters = {name: query[name] for name in ("type", "unit", "from_date", "to_date")}
+    assert parameters == {"type": "general", "unit": "day", "from_date": "2024-06-18", "to_date": "2024-06-29"}
+    assert run.states[-1]["bookmarks"]["event_counts"] == {
+        "replication_key": "date",
+        "replication_key_value": "2024-06-30T00:00:00+00:00",
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
+def test_counts_are_those_of_the_events_loaded(zone: str) -> None:
+    """A run of both streams brings as many events as Mixpanel counts, on days of the project's own time zone."""
+    project = SyntheticProject(first_day=dt.date(2022, 6, 1), events_per_day=80, profiles=50, zone=zone)
+    with Emulator(project, now=lambda: dt.datetime(2022, 6, 10, 3, tzinfo=dt.UTC)) as emulator:
+        settings = emulator.settings | {"start_date": "2022-06-01", "end_date": "2022-06-08", "project_timezone": zone}
+        run = run_tap(settings, catalog=catalog("events")).well()
+    loaded: Counter[tuple[str, str]] = Counter()
+    keys = {(row["event_name"], row["event_time"], row["insert_id"]) for row in run.records()}
+    for name, time, _ in keys:
+        loaded[str(dt.datetime.fromisoformat(time).astimezone(project.zone).date()), name] += 1
+    assert counts(run) == loaded
+    assert {day for day, _ in loaded} == {f"2022-06-{day:02}" for day in range(1, 9)}
+
+
+def test_names_are_those_listed_and_those_seen() -> None:
+    """Names that Mixpanel lists no more are counted where the same run has read events with them."""
+    old = dt.date(2024, 2, 1)
+    project = FixedProject({old: [event("Old", 1, old), event("Both", 2, old)], DAY: [event("Both"), event("New")]})
+    alone, queries = here(project)
+    assert [json.loads(query["event"]) for query in queries] == [["Both", "New"]]
+    assert ("2024-02-01", "Old") not in counts(alone)
+    assert any("only events whose names Mixpanel lists" in warning for warning in alone.warnings)
+    together, queries = here(project, "events")
+    assert [json.loads(query["event"]) for query in queries] == [["Both", "New", "Old"]]
+    assert counts(together)["2024-02-01", "Old"] == 1
+    assert together.warnings == []
+
+
+def test_names_that_are_set_are_the_ones_counted() -> None:
+    """With `event_names` Mixpanel is not asked for names."""
+    with Emulator(FixedProject({DAY: [event("A"), event("B")]}), now=lambda: NOW) as emulator:
+        settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "event_names": ["B", "Never"]}
+        run = run_tap(settings, catalog=catalog()).well()
+        assert len(emulator.requests) == 1
+    assert counts(run) == {(str(DAY), "B"): 1}
+
+
+def test_many_names_take_as_few_requests_as_urls_allow() -> None:
+    """Long names are asked for in several requests, each of which a server takes, and all are counted."""
+    names = [f"Ereignis № {number:03} {'ü' * 20}" for number in range(255)]
+    project = FixedProject({DAY: [event(name) for name in names]})
+    result, queries = here(project, start_date="2024-06-01")
+    assert result.error is None
+    assert counts(result) == {(str(DAY), name): 1 for name in names}
+    assert sorted(name for query in queries for name in json.loads(query["event"])) == sorted(names)
+    sizes = [len(json.dumps(query["event"])) for query in queries]
+    assert len(queries) > 1
+    # The next name would not have fitted into any but the last.
+    assert min(sizes[:-1]) > 0.9 * max(sizes)
+
+
+def test_a_run_starts_at_the_bookmark_less_the_look_back() -> None:
+    """The days of the look-back are counted again, since events come late."""
+    project = SyntheticProject(first_day=dt.date(2024, 6, 1), events_per_day=20)
+    first, queries = here(project, start_date="2024-06-01")
+    assert [query["from_date"] for query in queries] == ["2024-06-01"]
+    assert first.state is not None
+    assert first.state["bookmarks"]["event_counts"]["replication_key_value"] == "2024-06-30T09:30:15+00:00"
+    second, queries = here(project, start_date="2024-06-01", state=first.state, now=NOW + dt.timedelta(days=2))
+    assert [(query["from_date"], query["to_date"]) for query in queries] == [("2024-06-25", "2024-07-02")]
+    # A window that ends before the bookmark does not move it back.
+    third, _ = here(project, start_date="2024-06-01", state=second.state, end_date="2024-06-28")
+    assert third.state == second.state
+
+
+def test_years_are_asked_for_a_year_at_a_time_or_in_halves() -> None:
+    """A long request that fails twice is halved, and no day is counted twice or left out."""
+    project = FixedProject({dt.date(2022, 3, 1): [event("A", 1, dt.date(2022, 3, 1))], DAY: [event("A")]})
+    expected = {("2022-03-01", "A"): 1, (str(DAY), "A"): 1}
+    result, queries = here(project, start_date="2022-01-01", event_names=["A"])
+    assert counts(result) == expected
+    assert [query["from_date"] for query in queries] == ["2022-01-01", "2023-01-02", "2024-01-03"]
+    faults = [Fault("event_counts", (1, 2), "status:504")]
+    result, queries = here(project, start_date="2022-01-01", event_names=["A"], faults=faults)
+    assert counts(result) == expected
+    assert len(queries) == 2 + 5
+    assert any(warning.endswith("Asking for 183 days at a time") for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "name", ["status:503", "status:400", "cut-json", "empty-body", "empty-object", "gzip-cut", "page-html", "reset"]
+)
+def test_a_failed_request_is_no_empty_day(name: str) -> None:
+    """Where one request of several fails, the stream fails: none of the days becomes empty, and no bookmark moves."""
+    names = [f"{number:03} {'ü' * 60}" for number in range(40)]
+    project = FixedProject({DAY: [event(name) for name in names]})
+    faults = [Fault("event_counts", range(3, 99), name)]
+    with Emulator(project, now=lambda: NOW, faults=faults) as emulator:
+        settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "max_retries": 1}
+        run = run_tap(settings, catalog=catalog())
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert error.startswith("event_counts 2024-06-20: ")
+    assert counts(run) == {}
+    assert run.states == []
+
+
+def test_an_answer_about_other_days_is_not_taken() -> None:
+    """Counts of days that were not asked for mean that the response is that to another request."""
+
+    project = FixedProject({DAY: [event("A")]})
+    with Emulator(project, now=lambda: NOW) as emulator:
+        answer = emulator._event_counts
+
+        def shifted(seen: Any) -> object:
+            told = json.dumps(answer(seen))
+            return json.loads(told.replace("2024-06-20", "2024-05-20"))
+
+        emulator._event_counts = shifted  # type: ignore[method-assign]
+        settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "event_names": ["A"]}
+        result = run_here(settings, FakeClock(NOW), catalog=catalog())
+    assert result.error is not None
+    assert "2024-05-20, which is not among the days asked for" in result.error
+    assert counts(result) == {}
+
+
+def test_a_project_without_names_moves_no_bookmark() -> None:
+    """Nothing can be counted without names, so no day is marked as counted."""
+    result, queries = here(FixedProject(), start_date="2024-06-01")
+    assert result.error is None
+    assert queries == []
+    assert any("there is nothing to count" in warning for warning in result.warnings)
+    assert result.state is not None
+    assert result.state["bookmarks"].get("event_counts", {}) == {}
+
+
+def test_a_plan_without_the_query_api_leaves_it_empty() -> None:
+    """The events come, and one warning says that the counts are not in the plan."""
+    with Emulator(FixedProject({DAY: [event("A")]}), now=lambda: NOW, plan=Plan(has_query_api=False)) as emulator:
+        days = {"start_date": str(DAY), "end_date": str(DAY)}
+        run = run_tap(emulator.settings | days, catalog=catalog("events")).well()
+    assert len(run.records()) == 1
+    assert counts(run) == {}
+    [problem] = run.problems
+    assert problem.endswith("The stream stays empty")
+
+
+def test_a_bookmark_in_the_future_is_refused() -> None:
+    """A state from another clock would leave all days uncounted."""
+    state = {"bookmarks": {"event_counts": {"replication_key_value": "2124-01-01T00:00:00+00:00"}}}
+    with Emulator(FixedProject()) as emulator:
+        run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(), state=state)
+        assert emulator.requests == []
+    assert run.exit_code == 1
+    assert "the bookmark of event_counts is in the future" in run.errors[0]
+
+
+def test_both_ways_give_the_same_counts() -> None:
+    """A stream map looks into each record and changes nothing else."""
+    project = FixedProject({DAY: [event("A"), event("B")]})
+    with Emulator(project, now=lambda: NOW) as emulator:
+        settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY)}
+        in_blocks = run_tap(settings, catalog=catalog()).well()
+        maps = {"stream_maps": {"event_counts": {"count": "record['count']"}}}
+        one_by_one = run_tap(settings | maps, catalog=catalog()).well()
+    assert counts(in_blocks) == counts(one_by_one) != {}
+    assert in_blocks.states == one_by_one.states

@@ -6,14 +6,15 @@ import csv
 import datetime as dt
 import json
 import re
+import shutil
 import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
-from tests.docs.pages import blocks
+from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
+from tests.docs.pages import marked
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.records.reference import normalized
 
@@ -173,7 +174,8 @@ def test_dbt_ends_in_an_error_where_a_rule_is_broken(loaded: Path, tmp_path: Pat
 
 
 def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:
-    scripts = [block.text for block in blocks(DOCS) if block.language == "sh"]
+    mark = "checked by test_the_commands_shown_lead_to_days"
+    scripts = [block.text for block in marked(DOCS, mark)]
     assert len(scripts) == 2
     project = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
@@ -188,6 +190,31 @@ def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:
     assert len(days) == 10
     keys = {key(record["event_name"], record["event_time"], record["insert_id"]) for record in map(normalized, lines)}
     assert sum(int(day["events"]) for day in days) == len(keys)
+
+
+def test_descriptions_from_the_lexicon_reach_the_docs(loaded: Path, tmp_path: Path) -> None:
+    """The commands of the page bring each event's and property's description into dbt's docs, whatever is in it."""
+    [script] = marked(DOCS, "checked by test_descriptions_from_the_lexicon_reach_the_docs")
+    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
+    schemas = {
+        "Sign-up": {"description": "They | signed up.\n{% enddocs %} {{ 1 + 1 }}"},
+        "Purchase": {"properties": {"total": {"type": "number", "description": "In €."}}},
+    }
+    project = FixedProject(
+        schemas=[{"entityType": "event", "name": name, "schemaJson": schema} for name, schema in schemas.items()]
+    )
+    (tmp_path / "target.json").write_text('{"path": "warehouse.duckdb", "default_target_schema": "mixpanel"}')
+    with Emulator(project) as emulator:
+        (tmp_path / "config.json").write_text(json.dumps(emulator.settings | {"streams": ["lexicon_schemas"]}))
+        shell("tap-mixpanel-stream --config config.json | target-duckdb --config target.json", tmp_path)
+    shutil.copytree(MODELS, tmp_path / "models")
+    shell(script.text, tmp_path / "models", MIXPANEL_DUCKDB=str(tmp_path / "warehouse.duckdb"))
+    manifest = json.loads((tmp_path / "models" / "target" / "manifest.json").read_text())
+    columns = manifest["nodes"]["model.mixpanel.events"]["columns"]
+    names, properties = columns["event_name"]["description"], columns["properties"]["description"]
+    assert "| Sign-up | They \\| signed up. &#123;% enddocs %} &#123;&#123; 1 + 1 }} |" in names
+    assert "| Purchase |  |" in names
+    assert "| Purchase | total | number | In €. |" in properties
 
 
 def test_what_the_page_installs_is_what_the_tests_run() -> None:

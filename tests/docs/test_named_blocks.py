@@ -24,7 +24,7 @@ KNOWN = {
             "first steps",
             "doctor",
             "settings",
-            "list of settings",
+            "mistyped variable",
             "in another project",
         ),
         *("select", "job and schedule", "state", "set back", "full refresh"),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
 NOW = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
 REFUSED = 4
-COPY, TABLES, JANUARY = re.findall(r"^(?:cp|airflow) .*$", section("Airflow"), re.MULTILINE)
+MIGRATE, FOLDER, COPY, TABLES, JANUARY = re.findall(r"^(?:airflow|mkdir|cp) .*$", section("Airflow"), re.MULTILINE)
 # What the scheduler would run the DAGs on, the first few of them.
 INTERVALS = """
 import json, mixpanel
@@ -84,7 +84,6 @@ class Airflow:
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Iterator[Airflow]:
     folder: Path = tmp_path_factory.mktemp("airflow")
-    (folder / "dags").mkdir()
     faults = [Fault("export", REFUSED, "status:403")]
     with Emulator(PROJECT, now=lambda: NOW, quota=Quota(), faults=faults) as emulator:
         variables = environment(folder, emulator, warehouse)
@@ -94,8 +93,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Iter
             "PATH": f"{orchestrator('airflow', 'airflow').parent}:{variables['PATH']}",
         }
         airflow = Airflow(variables, folder, emulator)
-        airflow.well(COPY)
-        airflow.well("airflow db migrate")
+        for command in (MIGRATE, FOLDER, COPY):
+            airflow.well(command)
         yield airflow
 
 

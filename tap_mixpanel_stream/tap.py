@@ -214,7 +214,7 @@ class TapMixpanelStream(Tap):
                     with Path(path).open(encoding="utf-8") as file:
                         config |= _json_object("--config", file) or {}
                 except OSError as error:
-                    raise SettingsError([f"--config: {error}"]) from None
+                    raise SettingsError([f"--config {path}: {error.strerror}"]) from None
         _refuse_as_rejected_lines(config.get("bad_lines_path"), value)
         return _ConfigInput(config=config, parse_env="ENV" in value)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from .state import parse_day, typed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -46,11 +48,12 @@ class RowCounts:
 
         Raises:
             ValueError: The state holds something else.
-            TypeError: Likewise.
-            AttributeError: Likewise.
         """
         first = date.fromordinal(max(1, last.toordinal() - lookback_days))
-        return cls(first, {date.fromisoformat(day): int(rows) for day, rows in state.get("rows", {}).items()})
+        before = typed(state.get("rows", {}), "rows", dict)
+        return cls(
+            first, {parse_day(day, "a day of rows"): typed(rows, f"rows.{day}", int) for day, rows in before.items()}
+        )
 
     def needs(self, window: Window) -> bool:
         """Return whether the rows of a window's days have to be counted."""

@@ -17,9 +17,10 @@ days twice and misses none.
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..mixpanel.export import ProcessingTimeFilter
 from .windows import DAY, MOMENT, DateRange, Window, first_day
@@ -39,6 +40,13 @@ NEWEST_FIRST_DAYS = 30
 
 FIRST_YEAR, LAST_YEAR = 1900, 9000
 """The years in which a bookmark can lie."""
+
+LONGEST_SHOWN = 100
+"""Characters of a broken entry that an error repeats."""
+
+_TYPES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer"}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,21 +233,20 @@ def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
 
     Raises:
         ValueError: The state holds something else.
-        TypeError: Likewise.
-        KeyError: Likewise.
     """
     before, ahead = state.get("replication_key_value"), state.get("ahead")
     ingested: dict[date, datetime] = {}
-    for entry in state.get("ingested") or ():
-        days = Window(date.fromisoformat(entry["from_date"]), date.fromisoformat(entry["to_date"]))
-        ingested |= dict.fromkeys(days.dates(), parse_bookmark(entry["before"]))
-    return DeliveredDays(
-        None if before is None else parse_bookmark(before),
-        None
-        if ahead is None
-        else NewestFirstBlock(date.fromisoformat(ahead["from_date"]), parse_bookmark(ahead["before"])),
-        ingested,
-    )
+    for entry in typed(state.get("ingested") or [], "ingested", list):
+        given = typed(entry, "an entry of ingested", dict).get
+        first = parse_day(given("from_date"), "ingested.from_date")
+        last = parse_day(given("to_date"), "ingested.to_date")
+        ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(given("before"), "ingested.before"))
+    block = None
+    if ahead is not None:
+        given = typed(ahead, "ahead", dict).get
+        first = parse_day(given("from_date"), "ahead.from_date")
+        block = NewestFirstBlock(first, parse_bookmark(given("before"), "ahead.before"))
+    return DeliveredDays(None if before is None else parse_bookmark(before), block, ingested)
 
 
 def write_bookmark(state: dict[str, Any], old: DeliveredDays, new: DeliveredDays) -> None:
@@ -279,20 +286,63 @@ def bookmark_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def parse_bookmark(text: str) -> datetime:
+def parse_bookmark(value: object, name: str = "replication_key_value") -> datetime:
     """Parse an instant of the state, as UTC; a time without a zone is taken as UTC.
+
+    Args:
+        value: What the state holds.
+        name: What the state calls it.
 
     Raises:
         ValueError: It is not an ISO 8601 date-time, or so near the ends of the calendar that a time zone or a look-back
             would lead out of it.
     """
     try:
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(typed(value, name, str))
         instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no date-time such as 2024-01-16T00:00:00+00:00") from None
+        raise ValueError(f"{name} is {shown(value)}, not a date-time such as 2024-01-16T00:00:00+00:00") from None
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
         raise ValueError(
-            f"{text!r} is not between the years {FIRST_YEAR} and {LAST_YEAR}: leave it out to read everything"
+            f"{name} is {shown(value)}, not between the years {FIRST_YEAR} and {LAST_YEAR}: "
+            "leave it out to read everything"
         )
     return instant
+
+
+def parse_day(value: object, name: str) -> date:
+    """Parse a day of the state.
+
+    Args:
+        value: What the state holds.
+        name: What the state calls it.
+
+    Raises:
+        ValueError: It is not an ISO 8601 date.
+    """
+    try:
+        return date.fromisoformat(typed(value, name, str))
+    except ValueError:
+        raise ValueError(f"{name} is {shown(value)}, not a date such as 2024-01-16") from None
+
+
+def typed(value: object, name: str, kind: type[T]) -> T:
+    """Return a value of the state that must be of a JSON type.
+
+    Args:
+        value: What the state holds.
+        name: What the state calls it.
+        kind: The type.
+
+    Raises:
+        ValueError: It is of another one.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}, not {_TYPES[kind]}")  # noqa: TRY004 - the state is text
+    return value
+
+
+def shown(value: object) -> str:
+    """Return a value of the state as the state spells it, or the beginning of a long one."""
+    text = "missing" if value is None else json.dumps(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"

@@ -147,8 +147,8 @@ class MixpanelStream(Stream, abc.ABC):
         if text is None:
             return None
         try:
-            return parse_bookmark(text)
-        except (TypeError, ValueError) as error:
+            return parse_bookmark(text, name)
+        except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
 
     def state_error(self, problem: str) -> SettingsError:

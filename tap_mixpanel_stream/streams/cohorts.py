@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import distinct_id, list_cohorts, members
 from ..records.reports import ID_TEXT, INTEGER, TEXT, ReportSchema, Row
+from ..replication.state import typed
 from .base import EPOCH
 from .reports import ReportStream, Rows
 
@@ -87,8 +88,11 @@ class CohortMembersStream(ReportStream):
             SettingsError: The state holds something else.
         """
         finished, version = self.state_before.get(FINISHED, []), self.state_before.get(VERSION)
-        if not isinstance(finished, list) or not isinstance(version, int | None):
-            raise self.state_error(f"is broken: {FINISHED} is not a list, or {VERSION} not an integer")
+        try:
+            typed(finished, FINISHED, list)
+            typed(0 if version is None else version, VERSION, int)
+        except ValueError as error:
+            raise self.state_error(f"is broken: {error}") from None
         # A target would drop their rows if they have no version, and the others do.
         return [] if version is None and self.settings.emit_activate_version_messages else finished
 

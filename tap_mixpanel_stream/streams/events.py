@@ -20,7 +20,6 @@ from ..records.timezone_check import TimezoneCheck
 from ..replication.row_counts import RowCounts
 from ..replication.state import DeliveredDays, ReplicationSettings, read_bookmark, settled, write_bookmark
 from ..replication.windows import MOMENT, DateRange, WindowPlanner, last_day, span
-from ..settings import SettingsError
 from .base import MixpanelStream
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class EventsStream(MixpanelStream):
             return DeliveredDays()
         try:
             return read_bookmark(self.state_before)
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
 
     def move_bookmark(self, delivered: DeliveredWindow) -> None:
@@ -94,8 +93,8 @@ class EventsStream(MixpanelStream):
         last = last_day(settings.end_date, self.clock.now(), settings.zone)
         try:
             return RowCounts.read(self.state_before, last, settings.lookback_days)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise SettingsError([f"--state: the bookmark of {self.name} is broken: {error}"]) from None
+        except ValueError as error:
+            raise self.state_error(f"is broken: {error}") from None
 
     @property
     def _is_filtered(self) -> bool:
@@ -104,6 +103,7 @@ class EventsStream(MixpanelStream):
     def check_start(self) -> None:
         """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
         self.start_date()
+        self._read_row_counts()
         delivered = self.delivered()
         self.refuse_future("replication_key_value", delivered.before)
         if delivered.ahead:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.funnels import funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
-from ..replication.state import bookmark_text, parse_bookmark
+from ..replication.state import bookmark_text, parse_bookmark, shown, typed
 from ..replication.windows import Window, end_instant, first_day, last_day
 from .base import EPOCH
 from .day_reports import DayReportStream
@@ -73,12 +73,15 @@ class FunnelsStream(DayReportStream):
             shared = self.instant_in_state("replication_key_value")
             known = self.state_before.get(FUNNEL_IDS, funnel_ids)
             if not isinstance(known, list | tuple):
-                raise self.state_error(f"is broken: {FUNNEL_IDS} is not a list")
+                raise self.state_error(f"is broken: {FUNNEL_IDS} is {shown(known)}, not a list")
             return {} if shared is None else dict.fromkeys(known, shared)
         try:
-            return {int(funnel): parse_bookmark(text) for funnel, text in by_funnel.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise self.state_error(f"is broken: {BY_FUNNEL}: {error}") from None
+            return {
+                _funnel_id(funnel): parse_bookmark(text, f"{BY_FUNNEL}.{funnel}")
+                for funnel, text in typed(by_funnel, BY_FUNNEL, dict).items()
+            }
+        except ValueError as error:
+            raise self.state_error(f"is broken: {error}") from None
 
     def move_bookmark(self, delivered: Any) -> None:
         """Move a funnel's bookmark forward, never back: a window of the look-back ends before it."""
@@ -161,3 +164,9 @@ class FunnelsStream(DayReportStream):
             window.days,
             delivered,
         )
+
+
+def _funnel_id(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{BY_FUNNEL} names a funnel {shown(text)}, not its number")
+    return int(text)

@@ -320,10 +320,10 @@ def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name()
         assert "start_date is missing: set it to the first day of funnels" in run.errors[0]
         for broken, says in (
             ({"replication_key_value": "soon"}, "the bookmark of funnels is broken"),
-            ({"funnel_ids": 7}, "funnel_ids is not a list"),
-            ({"by_funnel": [7]}, "the bookmark of funnels is broken: by_funnel"),
-            ({"by_funnel": {"seven": "2024-01-04T00:00:00+00:00"}}, "the bookmark of funnels is broken: by_funnel"),
-            ({"by_funnel": {"7": "soon"}}, "the bookmark of funnels is broken: by_funnel"),
+            ({"funnel_ids": 7}, "the bookmark of funnels is broken: funnel_ids is 7, not a list"),
+            ({"by_funnel": [7]}, "broken: by_funnel is [7], not an object"),
+            ({"by_funnel": {"seven": "2024-01-04T00:00:00+00:00"}}, 'by_funnel names a funnel "seven", not its number'),
+            ({"by_funnel": {"7": "soon"}}, 'by_funnel.7 is "soon", not a date-time such as'),
         ):
             settings = emulator.settings | {"start_date": "2024-01-01"}
             run = run_tap(settings, catalog=catalog(), state={"bookmarks": {"funnels": broken}})

@@ -74,6 +74,23 @@ def test_a_bookmark_in_the_future_is_refused(
     assert f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H}" in done.errors[0]
 
 
+@pytest.mark.parametrize(
+    ("stream", "bookmark", "says"),
+    [
+        ("events", {"ahead": {"from_date": 5}}, "ahead.from_date is 5, not a date such as"),
+        ("events", {"replication_key_value": PAST, "rows": [1]}, "rows is [1], not an object"),
+        ("profiles", {"replication_key_value": PAST, "full_refresh": 7}, "full_refresh is 7, not a date-time such as"),
+        ("cohort_members", {"finished": "all"}, 'finished is "all", not a list'),
+    ],
+)
+def test_a_broken_bookmark_is_refused_by_key_and_value(stream: str, bookmark: dict[str, Any], says: str) -> None:
+    """Before the first request, with what belongs there, and without Python's own words."""
+    done, requests = run({stream: bookmark}, stream, profiles_incremental=True)
+    assert (done.exit_code, requests, done.stdout) == (1, 0, b"")
+    assert len(done.errors) == 1
+    assert f"state.json: the bookmark of {stream} is broken: {says}" in done.errors[0]
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
 def test_a_bookmark_at_the_end_of_the_projects_day_is_taken(zone: str) -> None:
     """Somebody who writes the day that is read by now writes its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
+from tap_mixpanel_stream.replication.row_counts import RowCounts
 from tap_mixpanel_stream.replication.state import (
     SETTLING,
     DeliveredDays,
@@ -424,20 +426,43 @@ def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "says"),
     [
-        {"ingested": [{"from_date": "2024-03-02"}]},
-        {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-01", "before": "2024-03-03"}]},
-        {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-02", "before": "soon"}]},
-        {"ingested": "2024-03-02"},
-        {"ahead": {"from_date": "2024-03-02"}},
-        {"ahead": ["2024-03-02"]},
-        {"replication_key_value": 5},
+        ({"ingested": [{"from_date": "2024-03-02"}]}, "ingested.to_date is missing, not a date"),
+        (
+            {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-01", "before": "2024-03-03"}]},
+            "cannot end",
+        ),
+        (
+            {"ingested": [{"from_date": "2024-03-02", "to_date": "2024-03-02", "before": "soon"}]},
+            'ingested.before is "soon", not a date-time',
+        ),
+        ({"ingested": "2024-03-02"}, 'ingested is "2024-03-02", not a list'),
+        ({"ingested": ["2024-03-02"]}, 'an entry of ingested is "2024-03-02", not an object'),
+        ({"ahead": {"from_date": "2024-03-02"}}, "ahead.before is missing, not a date-time"),
+        ({"ahead": {"from_date": 20240302, "before": "2024-03-02"}}, "ahead.from_date is 20240302, not a date such as"),
+        ({"ahead": ["2024-03-02"]}, 'ahead is ["2024-03-02"], not an object'),
+        ({"replication_key_value": 5}, "replication_key_value is 5, not a date-time such as 2024-01-16T00:00:00+00:00"),
     ],
 )
-def test_a_state_that_holds_something_else_is_refused(broken: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
+def test_a_broken_state_is_refused_by_key_and_value(broken: dict[str, Any], says: str) -> None:
+    """The message names the key, what it holds, and what belongs there."""
+    with pytest.raises(ValueError, match=re.escape(says)):
         read_bookmark(broken)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], "rows is [], not an object"),
+        ({"today": 5}, 'a day of rows is "today", not a date such as 2024-01-16'),
+        ({"2024-03-02": "many"}, 'rows.2024-03-02 is "many", not an integer'),
+    ],
+)
+def test_broken_row_counts_are_refused_by_key_and_value(rows: object, says: str) -> None:
+    """Python's own words for it would name neither."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        RowCounts.read({"rows": rows}, date(2024, 3, 2), 5)
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(9000, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
@@ -461,7 +486,7 @@ def test_a_bookmark_is_understood_in_all_spellings(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "1705363200", "2024-13-01", "0001-01-01T00:00:00+23:00"])
 def test_what_is_no_bookmark_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no date-time"):
+    with pytest.raises(ValueError, match="not a date-time such as 2024-01-16T00:00:00"):
         parse_bookmark(text)
 
 

@@ -1,4 +1,4 @@
-"""What all streams share: complete chunks become messages, as blocks where possible, record by record where not."""
+"""What all streams share: how complete chunks become messages or batch files, and how a stream begins and ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import datetime as dt
 import functools
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -26,7 +26,7 @@ from ..settings import SettingsError
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from singer_sdk import Tap
@@ -46,32 +46,34 @@ if TYPE_CHECKING:
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
+T = TypeVar("T")
+
 
 class MixpanelStream(Stream, abc.ABC):
     """A stream whose records arrive in chunks: windows of events, pages of profiles, whole answers.
 
-    There are two ways for a chunk to stdout. The block route copies record lines as they were shaped. The SDK's own
-    way decodes them and takes each record through selection, stream maps and flattening; it is taken only where one of
+    A chunk reaches stdout in one of two ways. The block route copies record lines as they were spooled. The SDK's route
+    decodes them and takes each record through property selection, stream maps and flattening; it is used only if one of
     these has something to do. Records and state are the same on both.
     """
 
     chunk_name: str
-    """What a chunk of this stream is called in a log."""
+    """The log's word for a chunk of this stream."""
 
     rank: ClassVar[int] = 3
-    """Where a run reads it: streams of a lower rank come first, those of the same one by their names."""
+    """The order of a run: streams of a lower rank come first, those of the same rank by name."""
 
     unit: str
-    """What the extent of its chunks is counted in."""
+    """The unit of its chunks' extent."""
 
     api: Api = "query"
-    """The API that the stream asks, whose quota it uses."""
+    """The API that the stream uses, which has a quota of its own."""
 
     started_at: dt.datetime
     """The instant before the run's first request for this stream, UTC."""
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
-    """The shapes fit their schemas by construction. Conforming would turn `"false"` into true."""
+    """The records fit their schemas by construction. Conforming would turn `"false"` into true."""
 
     def __init__(self, tap: Tap, run: Run, schema: RecordSchema, name: str) -> None:
         super().__init__(tap, schema=schema.schema, name=name)
@@ -83,17 +85,17 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def settings(self) -> Settings:
-        """The checked settings."""
+        """Return the checked settings."""
         return self.run.settings
 
     @property
     def client(self) -> Client:
-        """The way to Mixpanel, one for all streams of a run."""
+        """Return the client, one for all streams of a run."""
         return self.run.client
 
     @property
     def clock(self) -> Clock:
-        """The run's clock."""
+        """Return the run's clock."""
         return self.run.clock
 
     @property
@@ -113,7 +115,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @functools.cached_property
     def progress(self) -> Progress:
-        """What is delivered so far."""
+        """Return the progress of the stream."""
         return Progress(
             stream=self.name,
             chunk_name=self.chunk_name,
@@ -127,18 +129,18 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def bookmark_value(self) -> str | None:
-        """The stream's bookmark as the state holds it now."""
+        """Return the stream's bookmark in the present state."""
         value: str | None = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
         return value
 
     @property
     def state_before(self) -> Mapping[str, Any]:
-        """What the state holds of this stream; nothing in a first run."""
+        """Return the stream's entry in the state; empty in a first run."""
         state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
         return state
 
     def instant_in_state(self, name: str) -> dt.datetime | None:
-        """An instant that an earlier run left in the state, None if it left none.
+        """Return an instant that an earlier run left in the state, None if it left none.
 
         Raises:
             SettingsError: The state holds something else.
@@ -152,7 +154,7 @@ class MixpanelStream(Stream, abc.ABC):
             raise self.state_error(f"is broken: {error}") from None
 
     def state_error(self, problem: str) -> SettingsError:
-        """The error for a bookmark that cannot be used."""
+        """Return the error for a bookmark that cannot be used."""
         return SettingsError([f"{self.run.state_source}: the bookmark of {self.name} {problem}"])
 
     def refuse_future(self, name: str, instant: dt.datetime | None) -> None:
@@ -177,13 +179,13 @@ class MixpanelStream(Stream, abc.ABC):
             )
 
     def on_poll(self) -> None:
-        """What the main thread does now and then while it waits; raise to end the wait."""
+        """Check the target and log progress while the main thread waits; raise to end the wait."""
         self.stdout.check_reader()
         self.progress.tick()
 
     @property
     def stdout(self) -> Stdout:
-        """The one way to stdout."""
+        """Return the only writer to stdout."""
         return self.run.stdout
 
     @abc.abstractmethod
@@ -194,7 +196,7 @@ class MixpanelStream(Stream, abc.ABC):
             envelope: What goes around each record.
 
         Returns:
-            The chunks in their order, each with what `move_bookmark` is told once it is out (None: it moves none).
+            The chunks in order, each with the argument of `move_bookmark` once it is out (None: no bookmark moves).
         """
 
     @abc.abstractmethod
@@ -202,7 +204,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Fetch about `count` bare records by the smallest request there is."""
 
     def check_start(self) -> None:
-        """Refuse at start-up what only a selected stream needs; raise SettingsError."""
+        """Check at start-up what only a selected stream needs; raise SettingsError."""
 
     def check_batches(self) -> None:
         """Refuse at start-up what batch files cannot do.
@@ -224,7 +226,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def refreshes(self) -> bool:
-        """Whether this run delivers the whole table, so that a row which it does not bring is no more."""
+        """Return whether this run delivers the whole table, so that rows which it does not bring were deleted."""
         return self.replication_method == "FULL_TABLE"
 
     @property
@@ -234,42 +236,42 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """When the run began that last delivered the whole table, be it this one; None if none did."""
+        """Return when the run began that last delivered the whole table, this one included; None if none did."""
         return self.started_at if self.refreshes else None
 
-    has_earlier_part = False
+    has_earlier_rows = False
     """Whether earlier runs have delivered a part of the table that this run completes."""
 
     @property
     def gap(self) -> str | None:
         """Return why this run did not deliver the whole table, None if it did."""
         # No records are more likely a failure than a table that lost all its rows at once.
-        return None if self.progress.records or self.has_earlier_part else "no records came"
+        return None if self.progress.records or self.has_earlier_rows else "no records came"
 
     @property
     def emit_activate_version_messages(self) -> bool:
-        """Never where the SDK would: before the first record.
+        """Return false: the SDK would send the message before the first record.
 
-        A target drops older rows as soon as it reads the message, and would lose what a run that fails does not bring
-        again. So the records carry the version, and the message follows when all of them are out.
+        A target drops older rows as soon as it reads the message, and would lose the rows that a failing run does not
+        deliver. So the records carry the version, and the message follows the last one.
         """
         return False
 
     def complete(self) -> None:
-        """Note in the state what only a complete run can say."""
+        """Write what only a complete run knows into the state."""
 
     def _begin(self) -> None:
         self.started_at = self.clock.now()
         wanted = self.settings.emit_activate_version_messages
-        # The rows of a run that delivers but a part belong to the table that the last whole one has made.
-        # In milliseconds: two small runs begin within a second, and a target drops the rows of lower versions only.
+        # The rows of a run that delivers a part of the table belong to the table of the last complete run.
+        # In milliseconds: two small runs can begin within a second, and a target drops rows of lower versions only.
         refreshed = self.refreshed_at if wanted else None
         self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
 
     def _end(self) -> None:
-        # Without any chunk there was nothing to ask for, or Mixpanel withheld it: that says nothing of the table.
-        asked = self.progress.chunks or self.has_earlier_part
-        if self._stream_version is not None and self.refreshes and asked:
+        # Without any chunk there was nothing to request, or Mixpanel withheld it: that says nothing about the table.
+        has_read = self.progress.chunks or self.has_earlier_rows
+        if self._stream_version is not None and self.refreshes and has_read:
             if self.gap:
                 text = "%s: ACTIVATE_VERSION is not sent, and the target keeps its rows"
                 self.log(text, self.gap, level=logging.WARNING)
@@ -279,7 +281,7 @@ class MixpanelStream(Stream, abc.ABC):
         self.state_manager.is_flushed = False
         self._write_state_message()
 
-    # --- What Singer is told -----------------------------------------------------------------------------------------
+    # --- SCHEMA and catalog ----------------------------------------------------------------------------------------
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Take selection and replication method from a catalog made for this record shape.
@@ -299,7 +301,7 @@ class MixpanelStream(Stream, abc.ABC):
         self._write_schema_message()
 
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Ask for no signpost: a bookmark comes from a complete window, never from a record."""
+        """Return no signpost: a bookmark comes from a complete window, never from a record."""
 
     def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:
         """Return the batch configuration; `--test` writes its records to stdout."""
@@ -312,24 +314,24 @@ class MixpanelStream(Stream, abc.ABC):
                 message.bookmark_properties = None
             yield message
 
-    # --- The two ways out --------------------------------------------------------------------------------------------
+    # --- Records and batches ------------------------------------------------------------------------------------------
 
     @property
     def takes_block_route(self) -> bool:
-        """Whether nothing has to look into the records."""
+        """Return whether records can be copied as they are."""
         maps = self.stream_maps
         untouched = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
         return untouched and not self._selects_inside
 
     @functools.cached_property
     def _selects_inside(self) -> bool:
-        """Whether a property inside a column is deselected; columns themselves are left out when they are shaped."""
+        """Return whether a property inside a column is deselected; the conversion leaves out whole columns itself."""
         column_depth = 2  # a breadcrumb is ("properties", column, …)
         return not all(selected or len(breadcrumb) <= column_depth for breadcrumb, selected in self.mask.items())
 
     @property
     def selected_columns(self) -> frozenset[str] | None:
-        """The columns to deliver, None for all of them."""
+        """Return the columns to deliver, None for all of them."""
         chosen = frozenset(column for column in self._columns if self.mask["properties", column])
         return None if len(chosen) == len(self._columns) else chosen
 
@@ -341,33 +343,15 @@ class MixpanelStream(Stream, abc.ABC):
     ) -> Generator[dict[str, Any], Any, Any]:
         if not write_messages:
             raise TypeError("batches are made from chunks")
-        with self.get_record_counter() as counter, self.get_sync_timer(), self._reporting():
-            if self.ABORT_AT_RECORD_COUNT is not None:
-                with self.sample(self.ABORT_AT_RECORD_COUNT) as chunk:
-                    for record in islice(decode_records(chunk.lines.lines()), self.ABORT_AT_RECORD_COUNT):
-                        self._write_record_message(record)
-                        counter.increment()
-                        yield record
-                self.run.lines.flush()
-                self._write_state_message()
-                return
-            self._begin()
-            in_blocks = self.takes_block_route
-            with self.progress, self.chunks(self._envelope() if in_blocks else BARE) as chunks:
-                for chunk, delivered in chunks:
-                    with chunk:
-                        if in_blocks:
-                            for block in chunk.lines.blocks():
-                                self.stdout.write(block)
-                            counter.increment(chunk.records)
-                        else:
-                            for record in self._written(chunk.lines.lines()):
-                                counter.increment()
-                                yield record
-                            self.run.lines.flush()
-                        self._is_out(chunk, delivered)
-            self._end()
-            self.progress.sum_up(self.bookmark_value)
+        if self.ABORT_AT_RECORD_COUNT is not None:
+            yield from self._write_sample(self.ABORT_AT_RECORD_COUNT)
+            return
+        self._begin()
+        if self.takes_block_route:
+            envelope = record_envelope(self.name, dt.datetime.now(tz=dt.UTC), self._stream_version)
+            yield from self._deliver(envelope, self._write_blocks)
+        else:
+            yield from self._deliver(BARE, self._write_records)
 
     def get_batches(
         self,
@@ -375,29 +359,70 @@ class MixpanelStream(Stream, abc.ABC):
         context: Context | None = None,  # noqa: ARG002 - the SDK's
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
+        if len(self.stream_maps) > 1:
+            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         self._begin()
-        in_blocks = self.takes_block_route
-        with (
-            self.get_record_counter() as counter,
-            self.get_sync_timer(),
-            self._reporting(),
-            self.progress,
-            self.chunks(BARE) as chunks,
-        ):
-            for chunk, delivered in chunks:
-                with chunk:
-                    blocks = chunk.lines.blocks() if in_blocks else self._mapped(chunk.lines.lines())
-                    for url in batch_files(blocks, batch_config, f"{self.tap_name}--{self.name}"):
-                        yield batch_config.encoding, [url]
-                    counter.increment(chunk.records)
-                    self._is_out(chunk, delivered)
+        if self._stream_version is not None:
+            problem = (
+                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
+                "bring: use it or batch_config, not both"
+            )
+            raise SettingsError([problem])
+        yield from self._deliver(BARE, functools.partial(self._write_batch_files, batch_config))
+
+    def _deliver(self, envelope: Envelope, write: Callable[[SpooledChunk], Iterable[T]]) -> Iterator[T]:
+        """Write chunk after chunk, and move the bookmark over each once it is out.
+
+        Args:
+            envelope: What goes around each record.
+            write: Writes a chunk, and yields what the SDK expects of it: records, or manifests of batch files.
+        """
+        with self.get_record_counter() as counter, self.get_sync_timer(), self._summarizing():
+            with self.progress, self.chunks(envelope) as chunks:
+                for chunk, delivered in chunks:
+                    with chunk:
+                        yield from write(chunk)
+                        counter.increment(chunk.records)
+                        self._finish_chunk(chunk, delivered)
             self._end()
             self.progress.sum_up(self.bookmark_value)
 
+    def _write_sample(self, count: int) -> Iterator[dict[str, Any]]:
+        """Write at most `count` records, and no bookmark."""
+        with self.get_record_counter() as counter, self.get_sync_timer(), self._summarizing():
+            with self.sample(count) as chunk:
+                for record in islice(decode_records(chunk.lines.lines()), count):
+                    self._write_record_message(record)
+                    counter.increment()
+                    yield record
+            self.run.lines.flush()
+            self._write_state_message()
+
+    def _write_blocks(self, chunk: SpooledChunk) -> Iterable[dict[str, Any]]:
+        """Copy record lines to stdout as they are; the SDK gets no record to look at."""
+        for block in chunk.lines.blocks():
+            self.stdout.write(block)
+        return ()
+
+    def _write_records(self, chunk: SpooledChunk) -> Iterator[dict[str, Any]]:
+        """Write record by record, through selection, stream maps and flattening."""
+        with self._translate_mapping_errors():
+            for record in decode_records(chunk.lines.lines()):
+                self._write_record_message(record)
+                yield record
+        self.run.lines.flush()
+
+    def _write_batch_files(
+        self, config: BatchConfig, chunk: SpooledChunk
+    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
+        blocks = chunk.lines.blocks() if self.takes_block_route else self._map_lines(chunk.lines.lines())
+        for url in batch_files(blocks, config, f"{self.tap_name}--{self.name}"):
+            yield config.encoding, [url]
+
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
-        if self._selects_inside:  # The search for what is deselected costs as much as all the rest.
+        if self._selects_inside:  # Removing deselected properties costs as much as all the rest.
             yield from super()._generate_record_messages(record)
             return
         for stream_map in self.stream_maps:
@@ -410,20 +435,14 @@ class MixpanelStream(Stream, abc.ABC):
                     time_extracted=dt.datetime.now(dt.UTC),
                 )
 
-    def _written(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        with self._telling_what_cannot_be_mapped():
-            for record in decode_records(lines):
-                self._write_record_message(record)
-                yield record
-
-    def _mapped(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        with self._telling_what_cannot_be_mapped():
+    def _map_lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        with self._translate_mapping_errors():
             for record in decode_records(lines):
                 for message in self._generate_record_messages(record):
                     yield encode_record(message.record) + b"\n"
 
     @contextlib.contextmanager
-    def _telling_what_cannot_be_mapped(self) -> Iterator[None]:
+    def _translate_mapping_errors(self) -> Iterator[None]:
         try:
             yield
         except RecursionError:
@@ -437,20 +456,16 @@ class MixpanelStream(Stream, abc.ABC):
                 "run without stream_maps and flattening, or leave the record out by a filter"
             ) from None
 
-    def _envelope(self) -> Envelope:
-        now = dt.datetime.now(tz=dt.UTC)
-        return record_envelope(self.name, time_extracted=now, version=self._stream_version)
-
-    def _is_out(self, chunk: SpooledChunk, delivered: Any) -> None:
-        """Book what has just been written to the last byte."""
+    def _finish_chunk(self, chunk: SpooledChunk, delivered: Any) -> None:
+        """Write rejected lines and the state, after the last byte of a chunk was written."""
         if chunk.rejected and self.settings.bad_lines_path:
-            # Before the bookmark moves over them: from then on nobody asks for these lines again.
+            # Before the bookmark moves: after that, these lines are not requested again.
             try:
                 write_rejected_lines(self.settings.bad_lines_path, chunk.rejected_lines.blocks())
             except RejectedLinesError as error:
                 raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
-            told = "%s: %d malformed, the first at place %d of the response, set aside"
-            self.log(told, chunk.what, chunk.rejected, chunk.first_rejected)
+            text = "%s: %d malformed, the first at place %d of the response, set aside"
+            self.log(text, chunk.what, chunk.rejected, chunk.first_rejected)
         if delivered is not None:
             self.move_bookmark(delivered)
         self.state_manager.is_flushed = False
@@ -458,8 +473,8 @@ class MixpanelStream(Stream, abc.ABC):
         self.progress.add(chunk)
 
     @contextlib.contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Say in the end, whether it is a good one or not, what an operator should look at."""
+    def _summarizing(self) -> Iterator[None]:
+        """Log at the end, also after an error, what an operator should look at."""
         progress = self.progress
         try:
             yield
@@ -471,7 +486,7 @@ class MixpanelStream(Stream, abc.ABC):
                 self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Note in the state what came with a chunk that is out. Only for streams that have bookmarks."""
+        """Write what a chunk delivered into the state. Only for streams that have bookmarks."""
         raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:

@@ -139,7 +139,7 @@ class CohortMembersStream(ReportStream):
                 continue
             yield from self._members(cohort, few)
         self._is_whole = True
-        self.has_earlier_part = bool(finished)
+        self.has_earlier_rows = bool(finished)
 
     def _members(self, cohort: Cohort, few: int | None) -> Iterator[Rows]:
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}

@@ -160,7 +160,7 @@ class ReportStream(MixpanelStream):
                 begun = True
             self._raise_failures()
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
-            for refused in () if begun or self.has_earlier_part else self._left_out:
+            for refused in () if begun or self.has_earlier_rows else self._left_out:
                 if refused.kind != "missing_group":
                     raise refused
         except Refused as refused:

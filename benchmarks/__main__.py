@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from . import asking, chart, comparison, fidelity, growth, page, stages
+from . import asking, chart, comparison, fidelity, growth, page, pipelines, stages
 from .circumstances import Circumstances
 from .data import History
 from .processes import RunFailedError
@@ -71,6 +71,7 @@ def _growth(_: Circumstances) -> str:
 
 _FULL: dict[str, Callable[[Circumstances], str]] = {
     "comparison": _comparison,
+    "pipelines": lambda _: page.pipelines(pipelines.measure(quick=False)),
     "fidelity": lambda _: page.fidelity(fidelity.check_all(quick=False)),
     "growth": _growth,
     "asking": lambda _: page.asking(asking.ask(quick=False)),
@@ -79,6 +80,7 @@ _FULL: dict[str, Callable[[Circumstances], str]] = {
 
 _QUICK: dict[str, Callable[[], str]] = {
     "comparison": lambda: page.comparison([comparison.measure(group) for group in comparison.groups(quick=True)]),
+    "pipelines": lambda: page.pipelines(pipelines.measure(quick=True)),
     "fidelity": lambda: page.fidelity(fidelity.check_all(quick=True)),
     "growth": lambda: page.growth(growth.grow(quick=True)),
     "asking": lambda: page.asking(asking.ask(quick=True)),

@@ -77,7 +77,9 @@ def _commit() -> str:
 
 
 def _version(command: list[str]) -> str:
+    if len(command) > 1:  # Python's isal, which does not say its version
+        return f"isal.igzip {importlib.metadata.version('isal')}"
     said = subprocess.run([*command, "--version"], check=False, capture_output=True, text=True)
     first = (said.stdout or said.stderr).strip().splitlines()[0]
     number = re.search(r"\d+(?:\.\d+)+", first)
-    return f"{Path(command[0]).name if len(command) == 1 else 'isal.igzip'} {number[0] if number else first}"
+    return f"{command[0]} {number[0] if number else first}"

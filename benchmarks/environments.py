@@ -35,7 +35,8 @@ def python_with(peer: str) -> Path:
     return python
 
 
-def version_of(peer: str) -> str:
-    """Return a peer's version, as its list pins it."""
-    lines = (PEERS / f"{peer}.txt").read_text().splitlines()
-    return next(line.removeprefix(f"{peer}==") for line in lines if line.startswith(f"{peer}=="))
+def version_of(package: str) -> str:
+    """Return a program's version, as a list of the programs or of the targets pins it."""
+    lists = [*PEERS.glob("*.txt"), *(ROOT / "tests").glob("targets-*.txt")]
+    lines = [line for path in lists for line in path.read_text().splitlines()]
+    return next(line.removeprefix(f"{package}==") for line in lines if line.startswith(f"{package}=="))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .comparison import Result
     from .fidelity import Differences
     from .growth import Growth, Step
+    from .pipelines import Load
     from .programs import Program
     from .stages import Stage
 
@@ -173,6 +174,24 @@ def fidelity(checked: Sequence[Differences]) -> str:
             ),
         ]
     )
+
+
+def pipelines(loads: Sequence[Load]) -> str:
+    """A table of whole pipelines."""
+    head = ["", "events a second", "time, s", "CPU of the tap, s", "CPU of the target or loader, s"]
+    rows = [
+        [load.pipeline.name, cell(f"did not run: {load.failure}")]
+        if load.failure
+        else [
+            load.pipeline.name,
+            f"{load.events / load.wall:,.0f}",
+            figure(load.wall),
+            figure(load.tap_cpu),
+            figure(load.loader_cpu) if load.pipeline.loader else "",
+        ]
+        for load in loads
+    ]
+    return table(head, rows)
 
 
 def _counts(found: Differences) -> tuple[int, ...]:

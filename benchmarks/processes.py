@@ -22,6 +22,9 @@ MIB = 1024 * 1024
 # Linux: the number of the clock that shows another process's CPU time is made from the process's own.
 _CPU_CLOCK = 2
 
+# Seconds after which a command is ended.
+_LIMIT = 900.0
+
 # Nothing of the surroundings must reach a program: no settings, no proxies.
 _ENVIRONMENT = {
     name: value
@@ -56,7 +59,7 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     output: Path | None = None,
-    limit: float = 900,
+    limit: float = _LIMIT,
 ) -> Cost:
     """Run a command to its end.
 
@@ -69,22 +72,85 @@ def run(
     Raises:
         RunFailedError: It ended with an error; the message holds the end of what it said.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report, said = Path(folder, "report"), Path(folder, "said")
-        measured = [sys.executable, "-ISE", _measuring(), str(report), str(limit), *command]
-        with said.open("wb") as stderr, output.open("wb") if output else emptied_pipe() as stdout:
-            code = subprocess.run(
-                measured,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
+    with tempfile.TemporaryDirectory() as folder, output.open("wb") if output else emptied_pipe() as stdout:
+        return _Measured(command, Path(folder), (subprocess.DEVNULL, stdout), environment, limit).cost()
+
+
+def run_pipeline(
+    source: Sequence[str], sink: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> tuple[Cost, Cost]:
+    """Run `source | sink` to its end, and return the cost of each.
+
+    Args:
+        source: The first command line.
+        sink: The second; its stdout is dropped.
+        environment: Variables to add for both.
+
+    Raises:
+        RunFailedError: One of them ended with an error.
+    """
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        writing = _Measured(source, Path(first), (subprocess.DEVNULL, subprocess.PIPE), environment)
+        pipe = cast("IO[bytes]", writing.process.stdout)
+        reading = _Measured(sink, Path(second), (pipe, subprocess.DEVNULL), environment)
+        pipe.close()  # only the sink holds it now: should it stop, the source notices
+        for process in (reading.process, writing.process):
+            process.wait()
+        # The sink first: where it fails, the source loses its reader.
+        of_sink = reading.cost()
+        return writing.cost(), of_sink
+
+
+def measuring(command: Sequence[str], report: Path, limit: float = _LIMIT) -> list[str]:
+    """Return the command line that runs a command and writes its cost into a file.
+
+    A small process stands between, since Linux counts what a process was before it became another.
+    """
+    program = str(Path(__file__).with_name("measured.py"))
+    return [sys.executable, "-ISE", program, str(report), str(limit), *command]
+
+
+class _Measured:
+    """A command that runs and is measured.
+
+    Args:
+        command: The command line.
+        folder: Where its report and its stderr go.
+        ends: Its stdin and its stdout.
+        environment: Variables to add.
+        limit: Seconds after which it is ended.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        ends: tuple[int | IO[bytes], int | IO[bytes]],
+        environment: Mapping[str, str] | None,
+        limit: float = _LIMIT,
+    ) -> None:
+        self._name = Path(command[0]).name
+        self._report, self._said = folder / "report", folder / "said"
+        with self._said.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                measuring(command, self._report, limit),
+                stdin=ends[0],
+                stdout=ends[1],
                 stderr=stderr,
                 env=_ENVIRONMENT | dict(environment or {}),
-            ).returncode
-        if code:
-            lines = said.read_text(errors="replace").splitlines()[-5:]
-            raise RunFailedError(f"{Path(command[0]).name} ended with {code}: " + " | ".join(lines))
-        return Cost(**json.loads(report.read_text()))
+            )
+
+    def cost(self) -> Cost:
+        """Wait for its end, and return its cost."""
+        if code := self.process.wait():
+            lines = self._said.read_text(errors="replace").splitlines()[-5:]
+            raise RunFailedError(f"{self._name} ended with {code}: " + " | ".join(lines))
+        return cost_in(self._report)
+
+
+def cost_in(report: Path) -> Cost:
+    """Return the cost that a measured command left in a file."""
+    return Cost(**json.loads(report.read_text()))
 
 
 @contextmanager
@@ -119,8 +185,3 @@ def cpu_until(marks: tuple[bytes, ...], command: Sequence[str], environment: Map
         finally:
             process.kill()
     raise RunFailedError(f"{Path(command[0]).name} wrote no line that begins with one of {marks}")
-
-
-def _measuring() -> str:
-    # Between us and the command stands a small process, since Linux counts what a process was before it became another.
-    return str(Path(__file__).with_name("measured.py"))

@@ -67,12 +67,13 @@ class Size:
     small: int
 
 
-QUICK = Size(7, 100_000, 4_000)
+QUICK = Size(5, 100_000, 4_000)
+IN_A_LAYOUT = Size(3, 100_000, 4_000)
 SLOW = Size(3, 20_000, 4_000)
 # It takes milliseconds for an event.
 SLOWEST = Size(3, 6_000, 2_000)
 PROFILES = Size(5, 40_000, 4_000)
-LONG = Size(3, 2_000_000, 200_000)
+LONG = Size(3, 1_000_000, 200_000)
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,9 @@ GZIP = Program("`gzip -dc`", _unpacking("gzip", "-dc"))
 GZIP_OF_PROFILES = replace(GZIP, stream="profiles", size=PROFILES)
 GZIP_AT_LENGTH = replace(GZIP, size=LONG)
 IN_EACH_LAYOUT = tuple(
-    tuple(replace(each, layout=layout) for each in (GZIP, ours(layout))) for layout in LAYOUTS if layout != USUAL
+    tuple(replace(each, layout=layout, size=IN_A_LAYOUT) for each in (GZIP, ours(layout)))
+    for layout in LAYOUTS
+    if layout != USUAL
 )
 """The tap's normalized events in each layout of a line but the usual one, and what they are measured by."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.processes import MIB, RunFailedError, cpu_until, run
+from benchmarks.processes import MIB, RunFailedError, cpu_until, run, run_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +76,17 @@ def test_start_up_is_measured_to_the_line_that_ends_it() -> None:
 def test_start_up_without_its_line_is_a_failure() -> None:
     with pytest.raises(RunFailedError, match="BEGIN"):
         cpu_until((b"BEGIN",), python("print('END')"))
+
+
+def test_a_pipeline_is_measured_end_by_end() -> None:
+    """The CPU of each end is its own, and the time is that of the slower one."""
+    waiting = python("import sys; sys.exit(sys.stdin.read() != 'x\\n')")
+    source, sink = run_pipeline(python(f"{BURNING}print('x')"), waiting)
+    assert source.cpu >= 0.5 > sink.cpu
+    assert sink.wall >= 0.5
+
+
+def test_a_pipeline_whose_sink_fails_is_a_failure() -> None:
+    """Also where the source ends well."""
+    with pytest.raises(RunFailedError, match="ended with 3"):
+        run_pipeline(python("print('x')"), python("import sys; sys.stdin.read(); sys.exit(3)"))

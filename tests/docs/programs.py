@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -36,5 +34,5 @@ def installed(name: str, program: str) -> Path:
     """A program from one of the targets' environments."""
     path = ROOT / ".venv-targets" / name / "bin" / program
     if not path.exists():
-        pytest.fail(f"{path.relative_to(ROOT)} is missing: run `make test`, which sets it up")
+        raise AssertionError(f"{path.relative_to(ROOT)} is missing: run `make test`, which sets it up")
     return path

@@ -13,8 +13,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from ..mixpanel.quota import HOURLY
-
 # Mixpanel's documentation: project secrets stop working on this day.
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 # Mixpanel's documentation: about this many `distinct_ids` at most in one query.
@@ -58,7 +56,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Project ID",
             description=(
-                "Number of the Mixpanel project, as text or a number; needed with a service account or an OAuth token."
+                "Number of the Mixpanel project, as text or a number. Required with a service account or an "
+                "OAuth token."
             ),
         ),
     ] = None
@@ -66,7 +65,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             title="Service Account Username",
-            description="User name of a service account, the recommended way in.",
+            description="User name of a service account, the recommended way to authenticate.",
             extra_json_schema=SECRET,
         ),
     ] = None
@@ -76,7 +75,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     oauth_token: Annotated[
         str | None,
-        Meta(title="OAuth Token", description="Bearer token, instead of a service account.", extra_json_schema=SECRET),
+        Meta(
+            title="OAuth Token",
+            description="OAuth bearer token, instead of a service account.",
+            extra_json_schema=SECRET,
+        ),
     ] = None
     api_secret: Annotated[
         str | None,
@@ -87,7 +90,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     region: Annotated[
-        Literal["us", "eu", "in"], Meta(title="Region", description="Where Mixpanel keeps the project's data.")
+        Literal["us", "eu", "in"], Meta(title="Region", description="Region that stores the project's data.")
     ] = "us"
     raw: Annotated[
         bool, Meta(title="Raw Records", description="Records in Mixpanel's own shape instead of the normalized one.")
@@ -97,8 +100,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Streams",
             description=(
-                "Names of the streams to read where there is no catalog; events, profiles and groups if absent. A "
-                "catalog takes precedence; Meltano always gives one."
+                "Names of the streams to read without a catalog. Default: events, profiles and groups. A catalog "
+                "takes precedence; Meltano always passes one."
             ),
             examples=[["events", "profiles", "cohorts"]],
         ),
@@ -108,8 +111,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Start Date",
             description=(
-                "First day of events, funnels and event counts, a date or a date-time; needed for them. A date-time"
-                " means the day it falls on in the project's time zone."
+                "First day of events, funnels and event counts, a date or a date-time. Required for them. A "
+                "date-time means its day in the project's time zone."
             ),
             examples=["2024-01-15"],
         ),
@@ -119,8 +122,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="End Date",
             description=(
-                "Last day of events, funnels and event counts, inclusive. Today in the project's time zone if absent,"
-                " never later."
+                "Last day of events, funnels and event counts, inclusive. Default: today in the project's time zone."
             ),
             examples=["2024-01-31"],
         ),
@@ -130,8 +132,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Project Time Zone",
             description=(
-                "IANA name of the zone in which Mixpanel stored the events; needed for projects from before 2023. "
-                "If absent, UTC is assumed, and a first load stops before its first record if the events show "
+                "IANA name of the time zone in which Mixpanel stored the events. Required for projects created "
+                "before 2023. Default: UTC; the first load stops before its first record if the events show "
                 "another zone."
             ),
             examples=["Europe/Berlin"],
@@ -141,7 +143,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromZero,
         Meta(
             title="Look-back Days",
-            description="Days before the bookmark's day to read again for late events; 0 loses late events.",
+            description=(
+                "Days before the bookmark to read again for late events. 0 disables the look-back and loses late "
+                "events."
+            ),
         ),
     ] = 5
     incremental_by: Annotated[
@@ -149,8 +154,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Incremental By",
             description=(
-                "What a run reads again in the days of the look-back: all events (`event_time`), or only those that"
-                " Mixpanel processed since the last run (`ingestion_time`)."
+                "What a run reads again in the look-back days: all events (`event_time`), or only those that "
+                "Mixpanel processed since the last run (`ingestion_time`)."
             ),
         ),
     ] = "event_time"
@@ -159,24 +164,24 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Back-fill",
             description=(
-                "Where a run has more than 30 days to read: in their order (`oldest_first`), or the last days first"
-                " and then backwards, over as many runs as the quota takes (`newest_first`)."
+                "Order of a back-fill longer than 30 days: oldest first, or the latest 30 days first and then "
+                "backwards across runs."
             ),
         ),
     ] = "oldest_first"
     window_days: Annotated[
-        FromOne | None, Meta(title="Window Days", description="Days that one export request spans. Adaptive if absent.")
+        FromOne | None, Meta(title="Window Days", description="Days per export request. Default: adaptive.")
     ] = None
     concurrent_exports: Annotated[
-        int, Meta(ge=1, le=100, title="Concurrent Exports", description="Windows fetched ahead.")
+        int, Meta(ge=1, le=100, title="Concurrent Exports", description="Windows fetched at the same time.")
     ] = 2
     worker_processes: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
         Meta(
             title="Worker Processes",
             description=(
-                "Processes that unpack and convert the windows of events, one each at a time; keeps as many cores "
-                "busy if concurrent_exports is larger. Done in the tap's own process if absent."
+                "Processes that decompress and convert events, each on a core of its own. Needs a larger "
+                "`concurrent_exports`. Default: none, the tap's own process does it."
             ),
         ),
     ] = None
@@ -184,7 +189,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(
             title="Event Names",
-            description="Only these events, and counts of only these; all if absent.",
+            description="Names of the events to export. Default: all.",
             examples=[["Signed up", "Purchase"]],
         ),
     ] = []
@@ -192,21 +197,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             title="Events Where",
-            description="Only events for which this Mixpanel expression holds; Mixpanel evaluates it.",
+            description="Filter expression for events, evaluated by Mixpanel.",
             examples=['properties["$city"] == "Berlin"'],
         ),
     ] = None
     time_in_ms: Annotated[
         bool,
-        Meta(
-            title="Time in Milliseconds", description="Ask Mixpanel for event times in milliseconds instead of seconds."
-        ),
+        Meta(title="Time in Milliseconds", description="Event times in milliseconds instead of seconds."),
     ] = False
     profiles_where: Annotated[
         str | None,
         Meta(
             title="Profiles Where",
-            description="Only profiles for which this Mixpanel expression holds; Mixpanel evaluates it.",
+            description="Filter expression for profiles, evaluated by Mixpanel.",
             examples=['properties["$last_seen"] >= "2024-01-15T00:00:00"'],
         ),
     ] = None
@@ -214,7 +217,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(
             title="Profile Properties",
-            description="Only these properties of a profile; all if absent.",
+            description="Profile properties to read. Default: all.",
             examples=[["$email", "plan"]],
         ),
     ] = []
@@ -222,7 +225,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromOne,
         Meta(
             title="Profiles Page Size",
-            description="Profiles asked for in one page. Mixpanel may answer with smaller pages.",
+            description="Profiles per page. Mixpanel may return fewer.",
         ),
     ] = 5000
     profiles_incremental: Annotated[
@@ -230,8 +233,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Profiles Incremental",
             description=(
-                "Only profiles seen since the last run, by `$last_seen`, users' and groups'. Misses profiles "
-                "without it, changes that do not move it, and deletions, until the next full refresh."
+                "Read only profiles updated since the last run, by `$last_seen`, for users and groups. Misses "
+                "profiles without `$last_seen`, changes that do not move it, and deletions, until the next full "
+                "refresh."
             ),
         ),
     ] = False
@@ -239,21 +243,23 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromOne,
         Meta(
             title="Profiles Full Refresh Days",
-            description="With `profiles_incremental`: days after which all profiles are read again.",
+            description="Days between full refreshes with `profiles_incremental`.",
         ),
     ] = 7
-    cohort_id: Annotated[int | None, Meta(title="Cohort ID", description="Only profiles in this cohort.")] = None
+    cohort_id: Annotated[
+        int | None, Meta(title="Cohort ID", description="ID of the cohort whose profiles to read.")
+    ] = None
     include_all_users: Annotated[
-        bool, Meta(title="Include All Users", description="With a cohort: also its members that have no profile.")
+        bool, Meta(title="Include All Users", description="With `cohort_id`: include members without a profile.")
     ] = False
     distinct_ids: Annotated[
-        list[str], Meta(title="Distinct IDs", description=f"Only these profiles, {MOST_DISTINCT_IDS} at most.")
+        list[str], Meta(title="Distinct IDs", description="IDs of the profiles to read, at most 2000.")
     ] = []
     behaviors: Annotated[
         list[dict[str, Any]],
         Meta(
             title="Behaviors",
-            description="Behaviours as Mixpanel's Engage query takes them, to be used in `profiles_where`.",
+            description="Behaviors for `profiles_where`, as Mixpanel's Engage query takes them.",
         ),
     ] = []
     as_of_timestamp: Annotated[
@@ -261,8 +267,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="As of Timestamp",
             description=(
-                "Profiles as they were at this Unix time in seconds. With `behaviors`, which Mixpanel counts from "
-                "it, the time of asking if absent."
+                "Unix time in seconds as of which profiles are read, and up to which Mixpanel counts "
+                "`behaviors`. Default with `behaviors`: the time of the request."
             ),
         ),
     ] = None
@@ -271,8 +277,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Group Profiles",
             description=(
-                "Groups whose profiles are read, each into a stream of its own: the stream's `name` and the group's"
-                " `data_group_id`, as text. What narrows user profiles leaves groups alone."
+                "Groups whose profiles to read, each as a stream: its `name` and the group's `data_group_id`, as "
+                "text. Filters for user profiles do not apply to groups."
             ),
             examples=[[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
         ),
@@ -291,28 +297,32 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     workspace_id: Annotated[
         str | None,
         Meta(
-            title="Workspace ID", description="Number of the data view to query profiles through, as text or a number."
+            title="Workspace ID",
+            description="Number of the data view through which to query profiles, as text or a number.",
         ),
     ] = None
     bad_lines: Annotated[
         Literal["fail", "skip"],
         Meta(
             title="Bad Lines",
-            description="Malformed event or profile: stop, or set it aside in `bad_lines_path` and count it.",
+            description=(
+                "What to do with a malformed event or profile: fail, or skip it, append it to `bad_lines_path` "
+                "and count it."
+            ),
         ),
     ] = "fail"
     bad_lines_path: Annotated[
         Path | None,
         Meta(
             title="Bad Lines Path",
-            description="File to which lines set aside are appended, as they came; needed with `bad_lines: skip`.",
+            description="File to which skipped lines are appended, as they came. Required with `bad_lines: skip`.",
         ),
     ] = None
     strip_nul: Annotated[
         bool,
         Meta(
             title="Strip NUL",
-            description="Take \\u0000 out of strings, which Postgres cannot store, and report how many.",
+            description="Remove \\u0000 from strings, which PostgreSQL cannot store, and report how many were removed.",
         ),
     ] = False
     request_timeout: Annotated[
@@ -321,14 +331,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             ge=1,
             le=86_400,
             title="Request Timeout",
-            description="Read timeout in seconds: the longest pause in a response, and the longest wait for its head.",
+            description="Read timeout in seconds: the longest wait for a response to start, and the longest pause in it.",
         ),
     ] = 600
     max_retries: Annotated[
         FromZero,
         Meta(
             title="Max Retries",
-            description="Tries after a failed request or a bad window, after about 1, 2, 4, 8, 8 s.",
+            description="Retries of a failed request or a truncated window, after about 1, 2, 4, 8, 8 s.",
         ),
     ] = 5
     hourly_quota: Annotated[
@@ -336,9 +346,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Hourly Quota",
             description=(
-                "Requests an hour that this run may make to the export, and as many to the query API. "
-                f"{HOURLY} if absent, or the project's own limit if Mixpanel tells it. "
-                "Less where several runs share it."
+                "Requests per hour that this run may send to the export, and as many to the query API. Default: "
+                "60, or the limit that Mixpanel reports. Set it lower if several runs share a project."
             ),
         ),
     ] = None
@@ -346,7 +355,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromZero,
         Meta(
             title="Max Quota Wait",
-            description="The longest that a run waits for Mixpanel's query quota in all, in seconds.",
+            description="Longest time in seconds that a run waits for Mixpanel's quota in total.",
         ),
     ] = 7200
     data_api_url: Annotated[
@@ -365,16 +374,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             examples=["https://mixpanel.com/api"],
         ),
     ] = None
-    user_agent: Annotated[
-        str | None, Meta(title="User Agent", description="User agent to introduce ourselves with.")
-    ] = None
+    user_agent: Annotated[str | None, Meta(title="User Agent", description="User-Agent header of each request.")] = None
     emit_activate_version_messages: Annotated[
         bool,
         Meta(
             title="Emit ACTIVATE_VERSION",
             description=(
-                "After all records of a full-table stream an ACTIVATE_VERSION message, by which a target can drop "
-                "rows that are gone at Mixpanel."
+                "Send an ACTIVATE_VERSION message after all records of a full-table stream, so that a target can "
+                "drop rows that no longer exist in Mixpanel."
             ),
         ),
     ] = False

@@ -331,7 +331,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             ge=1,
             le=86_400,
             title="Request Timeout",
-            description="Read timeout in seconds: the longest wait for a response to start, and the longest pause in it.",
+            description=(
+                "Read timeout in seconds: the longest wait for a response to start, and the longest pause in it."
+            ),
         ),
     ] = 600
     max_retries: Annotated[

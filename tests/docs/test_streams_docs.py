@@ -75,7 +75,7 @@ def test_every_link_to_a_heading_of_the_page_leads_there() -> None:
 
 
 def test_the_states_shown_are_gone_on_from() -> None:
-    [behaviors, profiles] = examples("profiles")
+    [behaviors, *_, profiles] = examples("profiles")
     [funnels] = examples("funnels")
     now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
     ids = funnels["bookmarks"]["funnels"]["by_funnel"]
@@ -106,7 +106,7 @@ def test_the_next_run_reads_the_other_cohorts() -> None:
 
 
 def test_the_behaviors_shown_find_who_bought_twice() -> None:
-    [behaviors, _] = examples("profiles")
+    behaviors, *_ = examples("profiles")
     now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
     line = b'{"event":"Purchase","properties":{"distinct_id":"twice"}}'
     once = b'{"event":"Purchase","properties":{"distinct_id":"once"}}'

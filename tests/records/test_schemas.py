@@ -23,7 +23,7 @@ def test_columns_and_keys_are_those_of_the_schema(raw: bool, kind: type[EventSch
 
 
 def test_columns_and_keys_of_normalized_records() -> None:
-    """The columns that docs/shapes.md promises."""
+    """The columns that docs/streams.md promises."""
     events, profiles = EventSchema(), ProfileSchema()
     assert events.columns == ("event_name", "event_time", "distinct_id", "insert_id", "properties")
     assert events.key_properties == ("event_name", "event_time", "insert_id")

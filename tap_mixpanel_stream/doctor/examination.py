@@ -26,6 +26,7 @@ from ..replication.windows import LARGE, DateRange, Window, first_day, last_day,
 from ..streams.events import EventsStream
 from ..streams.profiles import ProfilesStream
 from ..streams.reports import NOT_IN_PLAN, ReportStream
+from .completeness import DistinctEvents, count_days
 from .forecast import Day, Forecast, days_to_look_at, forecast
 from .report import Report, about, size_text
 
@@ -282,6 +283,8 @@ class _Examination:
         except (MixpanelError, StreamError) as error:
             failure = error
         self._tell_of_events(looks, failure)
+        if not failure:
+            self._tell_of_completeness(looks)
         if looks:
             self._tell_of_zone(
                 timezone_check.judgement(self._settings.project_timezone),
@@ -301,11 +304,12 @@ class _Examination:
             return not is_whole
 
         date_range = DateRange(Window(day, day))
-        with SpooledChunk(_SizeOnly(), _SizeOnly()) as chunk:
+        events = DistinctEvents(raw=self._settings.raw)
+        with SpooledChunk(events, _SizeOnly()) as chunk:
             timezone_check.look(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
         seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
         reason = f"events {day}: line {chunk.first_rejected} is no event: {chunk.first_reason}"
-        return _Look(seen, chunk.rejected, reason)
+        return _Look(seen, chunk.rejected, reason, events)
 
     def _tell_of_events(self, looks: Sequence[_Look], failure: Exception | None) -> None:
         bad_lines = sum(look.bad_lines for look in looks)
@@ -325,6 +329,29 @@ class _Examination:
         else:
             self._report.warning(
                 "events", f"none on the days looked at ({days}): check start_date, event_names and events_where"
+            )
+
+    def _tell_of_completeness(self, looks: Sequence[_Look]) -> None:
+        """Compare the days that were read with Mixpanel's own counts, where the plan includes these."""
+        exported = {look.day.date: look.events for look in looks if look.day.is_whole}
+        if self._settings.events_where or not exported:
+            return
+        try:
+            days = count_days(self._run.client, exported, self._settings.event_names, self._retrying)
+        except MixpanelError as error:
+            if not isinstance(error, Refused) or error.kind not in NOT_IN_PLAN:
+                self._report.warning("completeness", f"the days looked at were not compared: {error}")
+            return
+        if different := [day for day in days if not day.agrees]:
+            self._report.warning(
+                "completeness",
+                f"the export has another number of events than Mixpanel counts on {', '.join(map(str, different))}: "
+                "read docs/is-everything-there.md",
+            )
+        elif events := sum(day.exported for day in days):
+            counted = sum(day.counted for day in days)
+            self._report.ok(
+                "completeness", f"{events:,} different events on the days looked at; Mixpanel counts {counted:,}"
             )
 
     def _tell_of_zone(self, judgement: Judgement, *, is_first_load: bool) -> None:
@@ -423,7 +450,8 @@ class _Examination:
             settings,
             EventSchema(raw=settings.raw),
             record_envelope(stream.name, self._run.clock.now()),
-            columns=stream.selected_columns,
+            # All of them: events without their keys could not be told apart.
+            columns=None,
             log=self._run.log,
         )
 
@@ -441,11 +469,13 @@ class _Look:
         day: Its size.
         bad_lines: Number of malformed lines.
         first_bad_line: What is wrong with the first one, without the line itself.
+        events: Its different events.
     """
 
     day: Day
     bad_lines: int
     first_bad_line: str
+    events: DistinctEvents
 
 
 class _SizeOnly(Spool):

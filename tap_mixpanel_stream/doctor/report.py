@@ -57,7 +57,7 @@ class Report:
         )
 
     def _line(self, level: str, check: str, text: str) -> None:
-        self._stdout.write(f"{level:<8} {check + '  ':<13}{self._secret.sub('***', text)}\n".encode())
+        self._stdout.write(f"{level:<8} {check + '  ':<14}{self._secret.sub('***', text)}\n".encode())
 
 
 def about(count: float) -> str:

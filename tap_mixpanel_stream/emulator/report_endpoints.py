@@ -25,6 +25,7 @@ DAYS_OF_NAMES = 31
 """Days, up to today, whose events' names are listed."""
 
 _NULL = msgspec.Raw(b"null")
+_NO_ID = {b"null", b'""'}
 
 
 class _Properties(msgspec.Struct, rename={"insert_id": "$insert_id"}):
@@ -44,8 +45,8 @@ _decode = msgspec.json.Decoder(_Event).decode
 def count_by_day(project: Project, days: Iterable[date], now: datetime) -> Mapping[str, Mapping[str, int]]:
     """Return how many events of each name each day has.
 
-    Mixpanel counts once what is equal in name, `distinct_id`, `time` and `$insert_id`. A line that is no event does not
-    count.
+    Mixpanel counts once what is equal in name, `distinct_id`, `time` and `$insert_id`. Without an `$insert_id` it
+    cannot tell that two events are one. A line that is no event does not count.
 
     Args:
         project: The project.
@@ -61,7 +62,10 @@ def count_by_day(project: Project, days: Iterable[date], now: datetime) -> Mappi
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
             own = row.properties
-            seen.add((row.event, bytes(own.distinct_id), bytes(own.time), bytes(own.insert_id)))
+            if bytes(own.insert_id) in _NO_ID:
+                counts[row.event][str(day)] += 1
+            else:
+                seen.add((row.event, bytes(own.distinct_id), bytes(own.time), bytes(own.insert_id)))
         for name, *_ in seen:
             counts[name][str(day)] += 1
     return counts

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_stream import settings as settings_module
 from tap_mixpanel_stream.emulator import Credentials, Emulator, FixedProject, SyntheticProject
 from tap_mixpanel_stream.mixpanel.request import Hosts
 from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, MAJORITY
+from tap_mixpanel_stream.settings import validation as settings_module
 from tests.doctor.examined import examined
 from tests.harness import catalog_of, run_tap
 

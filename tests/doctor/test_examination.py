@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tap_mixpanel_stream import settings as settings_module
 from tap_mixpanel_stream.doctor import examination
 from tap_mixpanel_stream.emulator import (
     PLANS,
@@ -27,6 +27,7 @@ from tap_mixpanel_stream.emulator import (
     SyntheticProject,
 )
 from tap_mixpanel_stream.mixpanel.request import Hosts
+from tap_mixpanel_stream.settings import validation as settings_module
 from tests.doctor.examined import examined
 from tests.harness import ENVIRONMENT, catalog_of, command, run_tap
 from tests.mixpanel.fake_clock import FakeClock
@@ -57,13 +58,13 @@ def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_qu
     assert found.problems == {}
     assert found.lines("warning") == {}
     assert list(found.lines("ok")) == [
-        *("settings", "credentials", "region", "project", "clock", "events", "time zone"),
+        *("settings", "credentials", "region", "project", "clock", "events", "completeness", "time zone"),
         *("run", "quota", "disk", "profiles", "plan"),
     ]
-    assert asked == ["export"] * 6 + ["engage"]
+    assert asked == ["export"] * 6 + ["event_counts"] * 6 + ["engage"]
     assert found.queries == len(asked)
     assert found.lines("ok")["profiles"] == "30 in the project"
-    took = "This took 7 queries; a run may make 60 exports and 60 others an hour.\n"
+    took = "This took 13 queries; a run may make 60 exports and 60 others an hour.\n"
     assert found.text.endswith(f"No problem found. {took}")
 
 
@@ -79,6 +80,58 @@ def test_the_forecast_is_what_a_run_then_takes() -> None:
     assert f"about {requests} exports" in found.lines("ok")["quota"]
     assert abs(len(run.records()) - 22_000) < 1000
     assert "2022-01-01 to 2022-12-31: about 22,000 events" in found.lines("ok")["run"]
+
+
+# --- Whether everything is there --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
+def test_the_days_looked_at_are_compared_with_mixpanels_counts(zone: str, raw: bool) -> None:
+    """Duplicates count once, as Mixpanel counts them, and days are the project's own."""
+    with Emulator(project(zone, events_per_day=300)) as emulator:
+        config = emulator.settings | YEAR | {"raw": raw, "project_timezone": zone}
+        found = examined(config, catalog=catalog_of("events", raw=raw))
+    told = found.lines("ok")
+    events, counted = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", told["completeness"]))
+    assert events == counted < int(told["events"].split(" ")[0].replace(",", ""))
+    assert found.lines("warning") == {}
+
+
+def test_a_day_cut_short_without_a_trace_is_named() -> None:
+    """An export that nothing shows to be cut has fewer events than Mixpanel counts."""
+    with Emulator(project(), faults=[Fault("export", 4, "short-body", 0.6)]) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+    assert found.code == 0
+    warning = found.lines("warning")["completeness"]
+    assert re.search(r"counts on 2022-\d\d-\d\d \(\d\d of \d+\): read docs/is-everything-there.md", warning)
+
+
+def test_counts_that_the_plan_does_not_include_are_not_missed() -> None:
+    """On the Free plan there is nothing to compare with, and no line about it."""
+    with Emulator(project(), plan=PLANS["free"]) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+    assert not {"completeness", "plan"} & found.lines("warning").keys()
+    assert "completeness" not in found.lines("ok")
+    assert found.code == 0
+
+
+def test_counts_that_fail_are_a_warning() -> None:
+    """A run of events needs no counts, so their failure is none of the run."""
+    with Emulator(project(), faults=[Fault("event_counts", range(3, 99), "status:503")]) as emulator:
+        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+    assert found.code == 0
+    assert found.lines("warning")["completeness"].startswith("the days looked at were not compared: event_counts 2022")
+
+
+def test_narrowed_events_are_not_compared() -> None:
+    """Mixpanel's counts know no `events_where`; by name they are narrowed alike."""
+    with Emulator(project()) as emulator:
+        config = emulator.settings | YEAR | {"event_names": ["Page View"]}
+        by_name = examined(config, catalog=catalog_of("events"))
+        narrowed = examined(config | {"events_where": 'properties["plan"] == "pro"'}, catalog=catalog_of("events"))
+    assert "completeness" in by_name.lines("ok")
+    assert "completeness" not in narrowed.lines("ok") | narrowed.lines("warning")
 
 
 # --- Who asks, and where ----------------------------------------------------------------------------------------------
@@ -521,7 +574,7 @@ def test_the_command_fails_where_a_run_would() -> None:
 def test_warnings_of_the_settings_are_told_in_the_report_alone() -> None:
     with Emulator(project()) as emulator:
         run = run_tap(settings_of(emulator, lookback_days=0), "--doctor")
-    assert b"warning  settings     lookback_days is 0" in run.stdout
+    assert b"warning  settings      lookback_days is 0" in run.stdout
     assert run.stderr == []
 
 

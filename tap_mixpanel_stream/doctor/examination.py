@@ -25,6 +25,7 @@ from ..replication.state import DeliveredDays
 from ..replication.windows import LARGE, DateRange, Window, first_day, last_day, span
 from ..streams.events import EventsStream
 from ..streams.profiles import ProfilesStream
+from ..streams.progress import in_words
 from ..streams.reports import NOT_IN_PLAN, ReportStream
 from .completeness import DistinctEvents, count_days
 from .forecast import Day, Forecast, days_to_look_at, forecast
@@ -207,8 +208,8 @@ class _Examination:
         side = "ahead of" if lead > timedelta() else "behind"
         self._report.warning(
             "clock",
-            f"this machine's is {_duration(abs(lead))} {side} Mixpanel's: set it right. Which day is today and up to "
-            "when everything is delivered are told by it",
+            f"this machine's is {in_words(abs(lead).total_seconds())} {side} Mixpanel's: set it right. Which day is "
+            "today and up to when everything is delivered are told by it",
         )
 
     # --- What can be read --------------------------------------------------------------------------------------------
@@ -403,8 +404,8 @@ class _Examination:
             who = "hourly_quota" if hourly == self._settings.hourly_quota else "Mixpanel"
             self._report.ok("quota", f"{taken}, and {who} allows {hourly} an hour: no waiting")
             return
-        taken += f" at {hourly} an hour, so {_hours(hours)} of waiting"
         wait = hours * SECONDS_AN_HOUR
+        taken += f" at {hourly} an hour, so {in_words(wait)} of waiting"
         if wait <= most:
             self._report.ok("quota", taken)
             return
@@ -488,16 +489,3 @@ class _SizeOnly(Spool):
 
 def _is_welcome(outcome: Outcome) -> bool:
     return isinstance(outcome, str) or (isinstance(outcome, Refused) and outcome.kind in WELCOME)
-
-
-def _hours(hours: int) -> str:
-    return "an hour" if hours == 1 else f"{hours:,} hours"
-
-
-def _duration(length: timedelta) -> str:
-    seconds = length / timedelta(seconds=1)
-    if seconds < 120:  # noqa: PLR2004 - the smaller unit, while there are few of it
-        return f"{seconds:.0f} s"
-    if seconds < 7200:  # noqa: PLR2004
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+import pendulum
+
 from ..mixpanel.quota import time_text
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ SECONDS = 30
 
 MOST_SECONDS = 600
 """How often at least, while nothing new arrives: each such line waits twice as long as the one before."""
+
+SHORT = 120
+"""Seconds from which on a length of time is told in minutes."""
 
 _REFRESH = 1.0
 """Seconds between two drawings of the bar."""
@@ -208,8 +213,8 @@ class Progress:
         worked = max(0.0, self.clock.monotonic() - self._began - waited)
         requests = math.ceil((self.quota.counted(self.api) - self._counted_before) * rest / self.extent)
         wait = self.quota.wait_ahead(self.api, requests)
-        text = f"about {timedelta(seconds=round(worked * rest / self.extent + wait))} to go"
-        yield text + (f", {timedelta(seconds=round(wait))} of it waiting for quota" if wait >= 1 else "")
+        text = f"about {in_words(worked * rest / self.extent + wait)} to go"
+        yield text + (f", {in_words(wait)} of it waiting for quota" if wait >= 1 else "")
 
     def _fields(self) -> dict[str, object]:
         """The counts, as fields of a structured log."""
@@ -230,3 +235,10 @@ class Progress:
 def counted(number: int, name: str) -> str:
     """Return a number with what it counts: `1 record`, `2 records`."""
     return f"{number:,} {name}" + ("" if number == 1 else "s")
+
+
+def in_words(seconds: float) -> str:
+    """Return a length of time in words, in whole minutes from two minutes on: `31 seconds`, `1 hour 2 minutes`."""
+    whole = round(seconds)
+    length = pendulum.duration(seconds=whole) if whole < SHORT else pendulum.duration(minutes=round(seconds / 60))
+    return length.in_words() if whole else "0 seconds"

@@ -496,7 +496,7 @@ def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-15", "window_days": 1}
         waits = examined(config | {"hourly_quota": 10})
         fits = examined(config | {"hourly_quota": 20})
-    assert "about 15 exports at 10 an hour, so an hour of waiting" in waits.lines("ok")["quota"]
+    assert "about 15 exports at 10 an hour, so 1 hour of waiting" in waits.lines("ok")["quota"]
     assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
 
 

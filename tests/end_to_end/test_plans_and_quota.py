@@ -200,7 +200,7 @@ def test_a_wait_of_a_second_is_summed_up_as_one() -> None:
 
 
 def progress_of(clock: FakeClock, quota: OurQuota, **more: Any) -> Progress:
-    settings: Mapping[str, Any] = {"stream": "events", "portion_name": "window", "unit": "days", "bookmark_from": None}
+    settings: Mapping[str, Any] = {"stream": "events", "chunk_name": "window", "unit": "days", "bookmark_from": None}
     log = logging.getLogger("progress")
     return Progress(**settings, clock=clock, api="data", quota=quota, log=log, **more)
 
@@ -216,7 +216,7 @@ def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixtur
         clock.turn(600)
         with SpooledChunk(records=60, extent=60) as chunk:
             progress.add(chunk)
-    assert "0 requests left this hour, about 1:00:01 to go, 0:50:01 of it waiting for quota" in caplog.messages[-1]
+    assert "0 requests left this hour, about 1 hour to go, 50 minutes of it waiting for quota" in caplog.messages[-1]
 
 
 def test_the_progress_line_says_until_when_it_waits(caplog: pytest.LogCaptureFixture) -> None:

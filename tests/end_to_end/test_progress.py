@@ -15,17 +15,17 @@ import termios
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
 from tap_mixpanel_stream.mixpanel.quota import Quota
-from tap_mixpanel_stream.streams.progress import Progress
+from tap_mixpanel_stream.streams.progress import Progress, in_words
 from tests.harness import ENVIRONMENT, command, run_tap
 from tests.mixpanel.fake_clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 DAYS = {
     "project_timezone": "UTC",
@@ -149,10 +149,26 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
         assert caplog.messages == [
             (
                 "events: 5 of 10 days, 3,100 records, 1.0 MB, 100 records a second, 60 requests left this hour, "
-                "about 0:00:31 to go"
+                "about 31 seconds to go"
             )
         ]
         for _ in range(3600):
             clock.sleep(1)
             progress.tick()
     assert 8 <= len(caplog.messages) <= 12
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.3, "0 seconds"),
+        (1.2, "1 second"),
+        (119.4, "1 minute 59 seconds"),
+        (150, "2 minutes"),
+        (3599, "1 hour"),
+        (200_000, "2 days 7 hours 33 minutes"),
+    ],
+)
+def test_a_length_of_time_is_told_in_words(seconds: float, words: str) -> None:
+    """An estimate of hours has no seconds."""
+    assert in_words(seconds) == words

@@ -1,0 +1,34 @@
+"""The start of a run costs little, and loads what a run needs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+from tests.harness import TAP
+
+CPU_SECONDS = 0.5
+"""What the start up to the SCHEMA messages may cost. It is measured several times, for the machine may be busy."""
+
+
+def test_discovery_costs_less_than_half_a_second_of_cpu() -> None:
+    """Most of it is the SDK's imports: garbage collection meanwhile, which finds none, would come on top."""
+
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([TAP, "--discover"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    costs = (cost() for _ in range(5))
+    assert any(seconds < CPU_SECONDS for seconds in costs)
+
+
+def test_what_few_runs_need_is_loaded_by_them_only() -> None:
+    """The doctor, the progress bar and the local Mixpanel are no burden to a run that writes a log."""
+    program = "import json, sys, tap_mixpanel_stream.tap; print(json.dumps([*sys.modules]))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+    few = ("tap_mixpanel_stream.doctor", "tap_mixpanel_stream.emulator", "tqdm", "matplotlib", "hypothesis", "pytest")
+    assert [name for name in loaded if name.startswith(few)] == []

@@ -21,14 +21,13 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 from .delivery.stdout import Interrupted
 from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
-from .records import EventSchema, ProfileSchema
 from .run import Run
 from .selection import check_selection, read_catalog, select_by_default
 from .settings import Settings, SettingsError
 from .settings.environment import PREFIX, read_environment, variable_of
 from .settings.errors import suggested_stream
 from .settings.schema import SCHEMA
-from .settings.validation import CREDENTIALS, find_misfits, groups_in, prepare
+from .settings.validation import CREDENTIALS, find_misfits, groups_in, prepare, record_schemas
 from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
@@ -77,12 +76,16 @@ class TapMixpanelStream(Tap):
         """Make all streams. Needs no settings and asks nobody.
 
         Raises:
-            SettingsError: A group cannot be a stream.
+            SettingsError: A group cannot be a stream, or a property cannot be a column.
         """
-        raw = bool(self.config.get("raw"))
+        try:
+            events, profiles = record_schemas(self.config)
+            groups = groups_in(self.config)
+        except ValueError as error:
+            raise SettingsError([str(error)]) from None
         streams: list[MixpanelStream] = [
-            EventsStream(self, self.run, EventSchema(raw)),
-            ProfilesStream(self, self.run, ProfileSchema(raw)),
+            EventsStream(self, self.run, events),
+            ProfilesStream(self, self.run, profiles),
             CohortsStream(self, self.run),
             CohortMembersStream(self, self.run),
             AnnotationsStream(self, self.run),
@@ -91,15 +94,11 @@ class TapMixpanelStream(Tap):
             LexiconSchemasStream(self, self.run),
             InsightsStream(self, self.run),
         ]
-        try:
-            groups = groups_in(self.config)
-        except ValueError as error:
-            raise SettingsError([str(error)]) from None
         for group in groups:
             # Most databases take names that differ in their case for one.
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
                 raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
-            streams.append(GroupProfilesStream(self, self.run, ProfileSchema(raw), group))
+            streams.append(GroupProfilesStream(self, self.run, profiles, group))
         select_by_default(streams, self.config)
         return streams
 

@@ -131,6 +131,7 @@ class SpooledChunk:
         first_rejected: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
         first_reason: Why it was rejected.
         nuls: Number of `\u0000` removed from strings.
+        misfits: By chosen column, the number of values that became null because they did not fit its type.
         extent: How much of its stream it covers: days of a window, profiles of a page.
         received: Bytes of the response as sent.
         decompressed_bytes: Bytes of the response, decompressed.
@@ -146,6 +147,7 @@ class SpooledChunk:
     first_rejected: int = 0
     first_reason: str = ""
     nuls: int = 0
+    misfits: dict[str, int] = field(default_factory=dict)
     extent: int = 0
     received: int = 0
     decompressed_bytes: int = 0
@@ -186,7 +188,7 @@ class SpooledChunk:
     def counts(self) -> dict[str, Any]:
         """Return what a conversion counts, by the attributes' names."""
         names = (
-            *("records", "rejected", "first_rejected", "first_reason", "nuls", "decompressed_bytes"),
+            *("records", "rejected", "first_rejected", "first_reason", "nuls", "misfits", "decompressed_bytes"),
             *("names", "days"),
         )
         return {name: getattr(self, name) for name in names}

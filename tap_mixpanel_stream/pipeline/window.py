@@ -391,7 +391,7 @@ class Conversion:
                 chunk.lines.write(converter.convert(lines))
         else:
             chunk.lines.write(converter.finish(cutter.rest()))
-        chunk.records, chunk.nuls = converter.records, converter.nuls
+        chunk.records, chunk.nuls, chunk.misfits = converter.records, converter.nuls, dict(converter.misfits)
 
     def _counts(self, chunk: SpooledChunk) -> EventTally | None:
         if not (self.collects_names or self.counts_days):

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .json_objects import NULL
+from .property_columns import PropertyColumns
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,6 +73,12 @@ def record_envelope(stream: str, time_extracted: datetime, version: int | None =
     )
 
 
+@lru_cache
+def _record_type(columns: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return the struct of a record. A column that is `UNSET` is not written."""
+    return msgspec.defstruct("Record", [(column, Any, NULL) for column in columns], gc=False)
+
+
 class Converter:
     r"""Converts Mixpanel's response bodies into the record lines of one stream.
 
@@ -78,6 +91,7 @@ class Converter:
     Attributes:
         records: Records made.
         nuls: `\u0000` removed.
+        misfits: By column, the values of chosen properties that became null because they did not fit its type.
     """
 
     def __init__(
@@ -90,10 +104,24 @@ class Converter:
     ) -> None:
         self.records = 0
         self.nuls = 0
+        self.misfits: Counter[str] = Counter()
         self._schema = schema
         self._envelope = envelope
         self._deselected = frozenset() if selected is None else frozenset(schema.columns) - selected
         self._strip_nul = strip_nul
+        selected_columns = [column for column in schema.property_columns if column.name not in self._deselected]
+        self._property_columns = PropertyColumns(selected_columns)
+
+    @cached_property
+    def _record_type(self) -> type[msgspec.Struct]:
+        """The struct of a normalized record."""
+        return _record_type(self._schema.columns)
+
+    def _count(self, records: int) -> None:
+        """Count the records made last."""
+        self.records += records
+        if self._property_columns.misfits:
+            self.misfits.update(self._property_columns.misfits)
 
     def _to_lines(self, records: bytes) -> bytes:
         r"""Put records, each ended by `\n`, into their envelopes."""

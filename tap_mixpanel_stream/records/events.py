@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,7 +40,10 @@ from .json_objects import (
     read_string,
     without,
 )
-from .schemas import INSTANT, OPEN_OBJECT, STRING, JsonSchema, RecordSchema
+from .schemas import INSTANT, OPEN_OBJECT, STRING, JsonSchema, RecordSchema, with_property_columns
+
+if TYPE_CHECKING:
+    from .property_columns import PropertyColumn
 
 # --- Normalized events -----------------------------------------------------------------------------------------------
 
@@ -59,16 +63,6 @@ class _Event(msgspec.Struct, gc=False):
     properties: Members
 
 
-class _Record(msgspec.Struct, gc=False):
-    """A record. A column that is `UNSET` is not written."""
-
-    event_name: msgspec.Raw | msgspec.UnsetType
-    event_time: str | msgspec.UnsetType
-    distinct_id: msgspec.Raw | msgspec.UnsetType
-    insert_id: msgspec.Raw | msgspec.UnsetType
-    properties: Members | msgspec.UnsetType
-
-
 _read_events = msgspec.json.Decoder(_Event).decode_lines
 
 
@@ -85,13 +79,15 @@ class NormalizedEvents(LineConverter):
         [record] = self._records([_Event(event_name(members), object_in(members, "properties"))])
         return encode(record)
 
-    def _records(self, events: list[_Event]) -> list[_Record]:
-        """Make the records of events. The properties that become columns are removed from the events.
+    def _records(self, events: list[_Event]) -> list[msgspec.Struct]:
+        """Make the records of events. The properties that only become columns are removed from the events.
 
         Raises:
             NotARecord: A name is not a string, or an event has no usable time.
         """
         records = []
+        record_type = self._record_type
+        chosen = self._property_columns.read([event.properties for event in events]) if self._property_columns else {}
         for event in events:
             name, properties = event.event, event.properties
             if not is_string(name):
@@ -104,7 +100,10 @@ class NormalizedEvents(LineConverter):
             insert_id = as_string(properties.pop("$insert_id", NULL))
             if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
                 insert_id = _made_insert_id(name, instant, distinct_id, properties.copy())
-            records.append(_Record(name, instant_text(instant), distinct_id, insert_id, properties))
+            records.append(record_type(name, instant_text(instant), distinct_id, insert_id, properties))
+        for column, values in chosen.items():
+            for record, value in zip(records, values, strict=True):
+                setattr(record, column, value)
         for column in self._deselected:
             for record in records:
                 setattr(record, column, msgspec.UNSET)
@@ -185,9 +184,11 @@ class EventSchema(RecordSchema):
 
     Attributes:
         raw: Events as Mixpanel sends them, instead of normalized ones.
+        property_columns: Properties that are columns, of normalized events.
     """
 
     raw: bool = False
+    property_columns: tuple[PropertyColumn, ...] = ()
 
     @property
     def key_properties(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -197,7 +198,7 @@ class EventSchema(RecordSchema):
     @property
     def column_schemas(self) -> dict[str, JsonSchema]:
         """The JSON schema of each column, in order."""
-        return _RAW_COLUMNS if self.raw else _NORMALIZED_COLUMNS
+        return _RAW_COLUMNS if self.raw else with_property_columns(_NORMALIZED_COLUMNS, self.property_columns)
 
     @property
     def converter(self) -> partial[LineConverter]:

@@ -223,7 +223,7 @@ class LineConverter(Converter, ABC):
         if self._counts:
             self._counts.add(block, converted.times)
         self.lines += converted.events
-        self.records += converted.events
+        self._count(converted.events)
         return converted.records
 
     def _convert_line(self, line: bytes) -> bytes:
@@ -243,7 +243,7 @@ class LineConverter(Converter, ABC):
         except (msgspec.DecodeError, RecursionError) as error:
             self._report_bad_line(line, _why_not_json(line, error), parses=is_json(line))
         else:
-            self.records += 1
+            self._count(1)
             return record + b"\n"
         return b""
 

@@ -22,10 +22,20 @@ from ..surrogates import convert_masked
 from .converter import Converter
 from .errors import BadProfile
 from .json_objects import NULL, Members, NotARecord, as_string, encode, is_string, object_in, read_members, without
-from .schemas import OPEN_OBJECT, STRING, STRING_OR_INTEGER, STRING_OR_NULL, JsonSchema, RecordSchema
+from .schemas import (
+    OPEN_OBJECT,
+    STRING,
+    STRING_OR_INTEGER,
+    STRING_OR_NULL,
+    JsonSchema,
+    RecordSchema,
+    with_property_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from .property_columns import PropertyColumn
 
 _NORMALIZED_COLUMNS: dict[str, JsonSchema] = {
     "distinct_id": STRING,
@@ -70,6 +80,7 @@ class ProfileConverter(Converter, ABC):
                 if not result.isascii():
                     result.decode()
                 records.append(convert_masked(self._record, result))
+                self._count(1)
             except UnicodeDecodeError as error:
                 on_bad_profile(BadProfile(index, f"not UTF-8 at byte {error.start + 1}", result))
             except NotARecord as error:
@@ -79,7 +90,6 @@ class ProfileConverter(Converter, ABC):
             except msgspec.DecodeError as error:
                 on_bad_profile(BadProfile(index, f"no JSON object: {error}", result))
         self.results += len(results)
-        self.records += len(records)
         # A page may be laid out over several lines. Between tokens a space means the same as a newline.
         return self._to_lines(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
 
@@ -101,14 +111,6 @@ class _Profile(msgspec.Struct, gc=False, rename=_RENAMED):
     properties: Members
 
 
-class _Record(msgspec.Struct, gc=False):
-    """A record. A column that is `UNSET` is not written."""
-
-    distinct_id: msgspec.Raw | msgspec.UnsetType
-    last_seen: msgspec.Raw | msgspec.UnsetType
-    properties: Members | msgspec.UnsetType
-
-
 _read_profile = msgspec.json.Decoder(_Profile).decode
 
 
@@ -125,12 +127,13 @@ class NormalizedProfiles(ProfileConverter):
             key, properties = members.get("$distinct_id", NULL), object_in(members, "$properties")
         if bytes(key) == b"null":
             raise NotARecord("`$distinct_id` is missing")
+        chosen = self._property_columns.read([properties]) if self._property_columns else {}
         last_seen = properties.pop("$last_seen", NULL)
-        record = _Record(
-            distinct_id=as_string(key),
-            last_seen=NULL if bytes(last_seen) == b"null" else as_string(last_seen),
-            properties=properties,
-        )
+        if bytes(last_seen) != b"null":
+            last_seen = as_string(last_seen)
+        record = self._record_type(as_string(key), last_seen, properties)
+        for column, [value] in chosen.items():
+            setattr(record, column, value)
         for column in self._deselected:
             setattr(record, column, msgspec.UNSET)
         return encode(record)
@@ -172,9 +175,11 @@ class ProfileSchema(RecordSchema):
 
     Attributes:
         raw: Profiles as Mixpanel sends them, instead of normalized ones.
+        property_columns: Properties that are columns, of normalized profiles.
     """
 
     raw: bool = False
+    property_columns: tuple[PropertyColumn, ...] = ()
 
     @property
     def key_properties(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -184,12 +189,12 @@ class ProfileSchema(RecordSchema):
     @property
     def column_schemas(self) -> dict[str, JsonSchema]:
         """The JSON schema of each column, in order."""
-        return _RAW_COLUMNS if self.raw else _NORMALIZED_COLUMNS
+        return _RAW_COLUMNS if self.raw else with_property_columns(_NORMALIZED_COLUMNS, self.property_columns)
 
     @property
     def column_properties(self) -> tuple[str, ...]:
         """The properties that become columns: a request for some properties must include them."""
-        return () if self.raw else ("$last_seen",)
+        return () if self.raw else ("$last_seen", *(column.property for column in self.property_columns))
 
     @property
     def converter(self) -> partial[ProfileConverter]:

@@ -7,7 +7,14 @@ An open object is written without `properties`: targets turn it into one jsonb, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .property_columns import PROPERTY_SCHEMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .property_columns import PropertyColumn
 
 JsonSchema = dict[str, Any]
 
@@ -18,14 +25,23 @@ INSTANT: JsonSchema = {"type": "string", "format": "date-time"}
 OPEN_OBJECT: JsonSchema = {"type": ["object", "null"], "additionalProperties": True}
 
 
+def with_property_columns(
+    columns: dict[str, JsonSchema], property_columns: Sequence[PropertyColumn]
+) -> dict[str, JsonSchema]:
+    """Return the columns of normalized records with the chosen ones after them."""
+    return columns | {column.name: PROPERTY_SCHEMAS[column.type] for column in property_columns}
+
+
 class RecordSchema(ABC):
     """The columns and the key of a stream's records. Its method `converter` makes what converts them.
 
     Attributes:
         key_properties: The columns that identify a record; empty where there is no key.
+        property_columns: The properties that the user chose as columns; only normalized records have such columns.
     """
 
     key_properties: tuple[str, ...]
+    property_columns: tuple[PropertyColumn, ...] = ()
 
     @property
     @abstractmethod

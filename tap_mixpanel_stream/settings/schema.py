@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from ..records.property_columns import PropertyColumn
+
 # Mixpanel's documentation: project secrets stop working on this day.
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
 # Mixpanel's documentation: about this many `distinct_ids` at most in one query.
@@ -294,6 +296,26 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             examples=[[{"name": "Weekly sign-ups", "bookmark_id": 12345}]],
         ),
     ] = []
+    event_columns: Annotated[
+        list[PropertyColumn],
+        Meta(
+            title="Event Columns",
+            description=(
+                "Properties of normalized events that become columns too: the column's `name`, the `property` and a "
+                "`type`: string, number, integer, boolean, date-time or json (an object or array). A value that does "
+                "not fit the type becomes null and is counted; the property stays in `properties`."
+            ),
+            examples=[[{"name": "city", "property": "$city", "type": "string"}]],
+        ),
+    ] = []
+    profile_columns: Annotated[
+        list[PropertyColumn],
+        Meta(
+            title="Profile Columns",
+            description="The same for normalized profiles, of users and of groups.",
+            examples=[[{"name": "email", "property": "$email", "type": "string"}]],
+        ),
+    ] = []
     workspace_id: Annotated[
         str | None,
         Meta(
@@ -398,8 +420,9 @@ def _property(spec: dict[str, Any], hint: Any, definitions: dict[str, Any]) -> d
         # In the order of the declaration; msgspec sorts them.
         kind |= {"type": "string", "enum": list(get_args(get_args(hint)[0]))}
     if reference := kind.get("items", {}).get("$ref"):
-        kind["items"] = definitions[reference.rpartition("/")[2]]
-        del kind["items"]["title"], kind["items"]["description"]  # the class's own
+        of_class = {"title", "description"}
+        definition = definitions[reference.rpartition("/")[2]]
+        kind["items"] = {name: value for name, value in definition.items() if name not in of_class}
     kind.pop("format", None)
     kind["type"] = [kind["type"], "null"]
     return kind

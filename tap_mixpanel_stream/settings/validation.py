@@ -23,6 +23,8 @@ from ..delivery.rejected_lines import RejectedLinesError, check_path
 from ..mixpanel.auth import OAuthToken, ProjectSecret, ServiceAccount
 from ..mixpanel.errors import Refused
 from ..mixpanel.request import REGIONS, Hosts
+from ..records import EventSchema, ProfileSchema
+from ..records.property_columns import PROPERTY_TYPES, PropertyColumn
 from .errors import LIST_SETTINGS, SettingsError, can_show, expected, kind_of, suggestion
 from .schema import MOST_DISTINCT_IDS, PROJECT_SECRETS_END, SCHEMA, Configuration, Group
 
@@ -84,6 +86,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
             check.take(profile_check, values)
         check.take(groups_in, values)
         check.take(_insights_reports, values)
+        check.take(record_schemas, values)
         bad_lines_path = check.take(_bad_lines_path, values)
         check.take(_batch_config, values)
         if check.problems or auth is None or hosts is None:
@@ -331,6 +334,42 @@ def _insights_reports(values: _Values) -> None:
     for number in ids:
         if ids.count(number) > 1:
             raise ValueError(f"insights_reports: bookmark_id {number} is there twice: keep one")
+
+
+def record_schemas(config: Mapping[str, Any]) -> tuple[EventSchema, ProfileSchema]:
+    """Return the schemas of a configuration, whose other settings may be missing: discovery needs no more.
+
+    Raises:
+        ValueError: `event_columns` or `profile_columns` cannot be columns.
+    """
+    raw = bool(config.get("raw"))
+    event_columns = _property_columns(config, "event_columns", EventSchema().columns)
+    return EventSchema(raw, event_columns), ProfileSchema(
+        raw, _property_columns(config, "profile_columns", ProfileSchema().columns)
+    )
+
+
+def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence[str]) -> tuple[PropertyColumn, ...]:
+    """Return the columns of `event_columns` or `profile_columns`, which come after `columns`."""
+    try:
+        chosen = msgspec.convert(config.get(setting) or [], tuple[PropertyColumn, ...])
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{setting}: each needs a name, a property and a type, which is one of {', '.join(PROPERTY_TYPES)}: {error}"
+        ) from None
+    if chosen and config.get("raw"):
+        raise ValueError(f"{setting}: raw records have no such columns: set raw to false, or leave {setting} out")
+    # Most databases ignore the case of a name.
+    taken = {name.casefold() for name in columns}
+    for column in chosen:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column.name):
+            raise ValueError(
+                f"{setting}: {column.name!r} cannot be a column's name: use a letter, then letters, digits and _"
+            )
+        if column.name.casefold() in taken:
+            raise ValueError(f"{setting}: there is another column called {column.name}: rename one of them")
+        taken.add(column.name.casefold())
+    return chosen
 
 
 def _bad_lines_path(values: _Values) -> Path | None:

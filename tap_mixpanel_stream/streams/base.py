@@ -82,6 +82,7 @@ class MixpanelStream(Stream, abc.ABC):
         self.run = run
         self.primary_keys = list(schema.key_properties)
         self._columns = schema.columns
+        self._chosen_columns = {column.name for column in schema.property_columns}
 
     @property
     def settings(self) -> Settings:
@@ -287,14 +288,17 @@ class MixpanelStream(Stream, abc.ABC):
         """Take selection and replication method from a catalog made for this record shape.
 
         Raises:
-            SettingsError: The catalog was discovered with the other value of `raw`.
+            SettingsError: The catalog was discovered with other columns.
         """
         super().apply_catalog(catalog)
         entry = catalog.get_stream(self.name)
-        if entry and not set(entry.schema.to_dict().get("properties", {})) <= set(self._columns):
-            raise SettingsError(
-                [f"the catalog's stream {self.name} has other columns than `raw` makes: discover the catalog again"]
+        columns = set(entry.schema.to_dict().get("properties", {})) if entry else None
+        if columns is not None and not self._chosen_columns <= columns <= set(self._columns):
+            problem = (
+                f"the catalog's stream {self.name} has other columns than the settings make (raw, event_columns, "
+                "profile_columns): discover the catalog again"
             )
+            raise SettingsError([problem])
 
     def write_schema(self) -> None:
         """Write the stream's SCHEMA message."""
@@ -484,6 +488,10 @@ class MixpanelStream(Stream, abc.ABC):
                 self.log("malformed lines set aside in %s: %d", where, progress.rejected, level=logging.WARNING)
             if progress.nuls:
                 self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
+            if progress.misfits:
+                counts = ", ".join(f"{column} {count}" for column, count in progress.misfits.most_common())
+                text = "values that do not fit the type of their column became null, and stay in properties: %s"
+                self.log(text, counts, level=logging.WARNING, extra={"misfits": dict(progress.misfits)})
 
     def move_bookmark(self, delivered: Any) -> None:
         """Write what a chunk delivered into the state. Only for streams that have bookmarks."""

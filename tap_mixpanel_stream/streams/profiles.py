@@ -195,7 +195,7 @@ class ProfilesStream(MixpanelStream):
                 chunk.lines.write(converter.convert(page.results[start : start + RESULTS_AT_ONCE], reject_profile))
         chunk.extent, chunk.received = len(page.results), page.received
         chunk.decompressed_bytes = page.decompressed_bytes
-        chunk.records, chunk.nuls = converter.records, converter.nuls
+        chunk.records, chunk.nuls, chunk.misfits = converter.records, converter.nuls, dict(converter.misfits)
         return chunk
 
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -62,6 +63,7 @@ class Progress:
         decompressed_bytes: Bytes of the answers, unpacked.
         rejected: Lines set aside.
         nuls: `\u0000` taken out.
+        misfits: By chosen column, values that became null because they did not fit its type.
     """
 
     stream: str
@@ -80,6 +82,7 @@ class Progress:
     decompressed_bytes: int = 0
     rejected: int = 0
     nuls: int = 0
+    misfits: Counter[str] = field(default_factory=Counter)
     _began: float = field(init=False)
     _said: float = field(init=False)
     _said_of: int = 0
@@ -140,6 +143,7 @@ class Progress:
         self.decompressed_bytes += chunk.decompressed_bytes
         self.rejected += chunk.rejected
         self.nuls += chunk.nuls
+        self.misfits.update(chunk.misfits)
         self._draw()
         self.tick()
 

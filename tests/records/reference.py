@@ -15,6 +15,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from zoneinfo import ZoneInfo
 
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -199,7 +200,28 @@ def normalized(line: bytes, zone: ZoneInfo | None = None) -> dict[str, object]:
     }
 
 
-def parsed(record: bytes) -> dict[str, object]:
+def column_value(text: str | None, kind: str) -> str | None:
+    """The text of a chosen column; None where the property has a value that does not fit."""
+    if text is None or text == "null":
+        return "null"
+    fits: dict[str, bool] = {
+        "string": text.startswith('"'),
+        "boolean": text in ("true", "false"),
+        "json": text[0] in "{[",
+        "number": NUMBER.fullmatch(text) is not None and abs(Decimal(text)) < Decimal(2) ** 1024,
+        "integer": re.fullmatch("-?[0-9]+", text) is not None and -(2**63) <= Decimal(text) < 2**63,
+    }
+    if kind == "date-time":
+        try:
+            at = datetime.fromisoformat(text_of(text)) if fits["string"] else None
+            at = at and (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+        except (ValueError, OverflowError):
+            at = None
+        return json.dumps(at.isoformat()) if at else None
+    return text.replace("\r", " ") if fits[kind] else None
+
+
+def parsed(record: bytes, chosen: Collection[str] = ()) -> dict[str, object]:
     """A record that the package made, in the form of `normalized`; its text has to be JSON that anyone reads."""
     assert b"\n" not in record
     assert b"\r" not in record
@@ -207,7 +229,10 @@ def parsed(record: bytes) -> dict[str, object]:
     value = read(record.decode())
     keys = [key for key, _ in value.members]
     assert len(keys) == len(set(keys))
-    return {
-        key: {name: member.text for name, member in value.members} if key == "properties" else text_of(value.text)
-        for key, value in value.members
-    }
+    return {key: _parsed_column(key, member, chosen) for key, member in value.members}
+
+
+def _parsed_column(key: str, value: Value, chosen: Collection[str]) -> object:
+    if key == "properties":
+        return {name: member.text for name, member in value.members}
+    return value.text if key in chosen else text_of(value.text)

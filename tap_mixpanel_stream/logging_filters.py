@@ -1,4 +1,4 @@
-"""Keep two things out of the log: the SDK's lines that need no action, and secrets, whoever repeats them."""
+"""Keep two things out of the log: libraries' lines that need no action, and secrets, whoever repeats them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ NOISE = (
     "Skipping deselected stream",
     "An unhandled error occurred while syncing",
 )
+# Packages for buckets, which tell where they found credentials and what they tried.
+TALKATIVE = {"aiobotocore", "botocore", "gcsfs"}
 
 
 SHORTEST = 4
@@ -129,4 +131,6 @@ def errors_only(logger: logging.Logger) -> Iterator[None]:
 
 
 def _needs_a_reader(record: logging.LogRecord) -> bool:
+    if record.name.split(".")[0] in TALKATIVE:
+        return record.levelno >= logging.ERROR
     return not str(record.msg).startswith(NOISE)

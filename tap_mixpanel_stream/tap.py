@@ -16,9 +16,11 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 import click
 from singer_sdk import Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.helpers._batch import BatchConfig
 from singer_sdk.plugin_base import _ConfigInput
 from singer_sdk.tap_base import CliTestOptionValue
 
+from .delivery.batches import check_bucket, secrets_of
 from .delivery.stdout import Interrupted
 from .logging_filters import drop_sdk_noise, errors_only, mask_secrets
 from .run import Run
@@ -43,6 +45,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .streams.base import MixpanelStream
+
+NEEDED_TARGET = (
+    "records go into batch files. target-postgres, target-csv, target-clickhouse and target-snowflake load them; "
+    "some other targets lose them without an error (docs/targets.md)"
+)
+"""What a log says of batch files."""
 
 
 class TapMixpanelStream(Tap):
@@ -153,6 +161,9 @@ class TapMixpanelStream(Tap):
             StreamsFailedError: Some of them failed, and the others were read.
             Exception: What ended the run at once.
         """
+        if batch_config := self.config.get("batch_config"):
+            check_bucket(BatchConfig.from_dict(batch_config))
+            self.logger.info("batch_config: %s", NEEDED_TARGET)
         if self.state:
             self.state_writer.write_state(self.state)
         self.sync.read()
@@ -179,7 +190,8 @@ class TapMixpanelStream(Tap):
             unread = [variable for variable in credentials if os.environ.get(variable)]
             settings = Settings.read(self._config, misfits, unread)
             self.run.settings = settings
-            mask_secrets(settings.auth.secrets)
+            storage = (self._config.get("batch_config") or {}).get("storage", {})
+            mask_secrets([*settings.auth.secrets, *secrets_of(storage.get("params") or {})])
             for warning in settings.warnings():
                 self.logger.warning("%s", warning)
         return []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 from zlib import DEFLATED
 
@@ -17,7 +19,7 @@ except ImportError:  # a platform without wheels: the same files, more slowly
     from zlib import compressobj  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk.helpers._batch import BatchConfig
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 LEVEL = 2
 # zlib's `wbits` for a gzip header and trailer.
 GZIP = 31
+# Seconds for the first answer of a bucket.
+BUCKET_TIMEOUT = 10
 
 
 class BatchFileError(Exception):
@@ -46,7 +50,7 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
         BatchFileError: The file could not be written.
     """
     is_compressed = config.encoding.compression != "none"
-    folder = UPath(config.storage.root, **config.storage.params).resolve()
+    folder = _folder(config)
     name_of_run = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
     for number, blocks_of_file in enumerate(_by_lines(blocks, config.batch_size), start=1):
         name = f"{name_of_run}-{number}.json{'.gz' if is_compressed else ''}"
@@ -56,23 +60,85 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
         yield (folder / name).as_uri()
 
 
+def check_bucket(config: BatchConfig) -> None:
+    """Ask for the bucket of a storage, before a run reads anything. A folder is created with its first file.
+
+    Raises:
+        BatchFileError: The bucket is missing, or its storage does not answer or refuses the credentials.
+    """
+    folder = _folder(config)
+    bucket = folder.path.strip("/").split("/")[0]
+    with _reporting_failures_of(folder, Exception):
+        try:
+            if folder.protocol in {"s3", "s3a"}:
+                folder.fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1, timeout=BUCKET_TIMEOUT)
+            elif folder.protocol in {"gs", "gcs"}:
+                folder.fs.call("GET", "b/{}/o", bucket, maxResults=1, timeout=BUCKET_TIMEOUT)
+        except FileNotFoundError:
+            raise BatchFileError(
+                f"batch_config: the bucket {bucket} does not exist: create it, and run again"
+            ) from None
+        except TimeoutError:
+            problem = f"no answer within {BUCKET_TIMEOUT} seconds"
+            remedy = "check the endpoint, the network and the credentials, and run again"
+            raise BatchFileError(f"batch_config: {folder}: {problem}: {remedy}") from None
+        except OSError as error:
+            if not _is_not_allowed_to_list(error):
+                raise
+
+
+def secrets_of(storage: Mapping[str, Any]) -> Iterator[str]:
+    """Find the texts in a storage's `params` that no log may show: those of settings named like a secret."""
+    for name, value in storage.items():
+        if isinstance(value, dict):
+            yield from secrets_of(value)
+        elif isinstance(value, str) and any(word in name.lower() for word in ("key", "password", "secret", "token")):
+            yield value
+
+
+def _folder(config: BatchConfig) -> UPath:
+    folder: UPath = UPath(config.storage.root, **config.storage.params).resolve()
+    return folder
+
+
+def _is_not_allowed_to_list(error: OSError) -> bool:
+    """Whether the credentials are known, but may only write: enough for batch files."""
+    response = getattr(error.__cause__, "response", {})  # botocore's
+    return response.get("Error", {}).get("Code") == "AccessDenied" or str(error).startswith("Forbidden")
+
+
 @contextlib.contextmanager
 def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
     """Open a file that gets its name when it is complete, and is deleted after an error.
 
-    The SDK's own way leaves a temporary file behind after an error or a signal, and a truncated one on a full disk.
+    The SDK's own way leaves a temporary file behind after an error or a signal, and a truncated one on a full disk. It
+    creates a bucket that is missing.
     """
+    if folder.protocol in {"", "file", "local"}:
+        with _reporting_failures_of(folder, OSError), _renamed_when_complete(Path(folder.path), name) as file:
+            yield file
+        return
+    with _reporting_failures_of(tempfile.gettempdir(), OSError), tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        with (
+            _reporting_failures_of(folder, Exception),
+            folder.fs.transaction,
+            folder.joinpath(name).open("wb") as upload,
+        ):
+            shutil.copyfileobj(file, upload)
+
+
+@contextlib.contextmanager
+def _reporting_failures_of(place: UPath | str, kind: type[Exception]) -> Iterator[None]:
+    """Report failures of a storage in a line. The packages for buckets raise exceptions of many kinds."""
     try:
-        if folder.protocol in {"", "file", "local"}:
-            with _renamed_when_complete(Path(folder.path), name) as file:
-                yield file
-        else:
-            with folder.fs.transaction, folder.joinpath(name).open("wb") as file:
-                yield file
-    except OSError as error:
-        raise BatchFileError(
-            f"batch_config: {folder} cannot be written ({error.strerror or error}): fix that, and run again"
-        ) from None
+        yield
+    except BatchFileError:
+        raise
+    except kind as error:
+        problem = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+        raise BatchFileError(f"batch_config: {place} cannot be written ({problem}): fix that, and run again") from None
 
 
 @contextlib.contextmanager

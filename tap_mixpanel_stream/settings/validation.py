@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 UTC = ZoneInfo("UTC")
 # From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
 _IN_MILLISECONDS = 10**11
+# The extra of this package that brings what a bucket needs, by the protocol of its URL.
+BUCKET_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 CREDENTIALS = ("project_id", "service_account_username", "service_account_secret", "oauth_token", "api_secret")
 # Settings of digits, given as text or as a number.
 _IDS = ("project_id", "workspace_id")
@@ -409,9 +411,16 @@ def _batch_config(values: _Values) -> None:
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise ValueError(f"batch_config: storage.root with {protocol}:// needs another package: {error}") from None
+        extra = BUCKET_EXTRAS.get(protocol)
+        remedy = f"pip install 'tap-mixpanel-stream[{extra}]'" if extra else str(error)
+        raise ValueError(f"batch_config: storage.root with {protocol}:// needs another package: {remedy}") from None
     except ValueError:
-        raise ValueError("batch_config: storage.root begins with an unknown protocol: use file:// or s3://") from None
+        raise ValueError(
+            "batch_config: storage.root begins with an unknown protocol: use file://, s3:// or gs://"
+        ) from None
+    if protocol in BUCKET_EXTRAS and "@" in storage["root"]:
+        remedy = "set them in storage.params or in the environment"
+        raise ValueError(f"batch_config: storage.root contains credentials, which would reach the target: {remedy}")
 
 
 def prepare(config: dict[str, Any]) -> None:

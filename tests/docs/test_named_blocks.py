@@ -14,6 +14,7 @@ KNOWN = {
         *(f"{name}: {kind}" for name in ("postgres", "postgres-batch", "gcs") for kind in ("config.json", "shell")),
         *(f"postgres: {kind}" for kind in ("nightly", "crontab", "config.json for deleted profiles")),
         "clickhouse: tables",
+        "bucket: config.json",
         "half a character: config.json",
         *(f"bulk: {kind}" for kind in ("shell", "other warehouses", "snowflake, not run", "bigquery, not run")),
     },

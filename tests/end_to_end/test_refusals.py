@@ -100,7 +100,7 @@ GOOD = {
         ({"batch_config": {"storage": {"root": "data"}}}, ["batch_config: encoding.format must be jsonl"]),
         (
             {"batch_config": {"encoding": JSONL, "storage": {"root": "s3://key:12345@bucket"}}},
-            ["batch_config: storage.root with s3:// needs another package", "s3fs"],
+            ["batch_config: storage.root contains credentials", "storage.params"],
         ),
         (
             {"batch_config": {"encoding": JSONL, "storage": {"root": "foo://key:12345@bucket"}}},

@@ -52,6 +52,7 @@ def s3(folder: Path) -> Iterator[ObjectStorage]:
         f"--addr=127.0.0.1:{port}",
         f"--auth-key={KEY},{SECRET}",
         "--vfs-write-back=0s",
+        "--dir-cache-time=0s",
     ]
     program = str(installed("objectstores", "rclone"))
     url = f"http://127.0.0.1:{port}"

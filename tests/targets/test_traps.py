@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.targets.loading import Csv, DuckDB, JsonLines, Postgres, Target, shown_settings
+from tests.targets.loading import ClickHouse, Csv, DuckDB, JsonLines, Postgres, Target, shown_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.targets import clickhouse
     from tests.targets.postgresql import Server
 
 DAY = dt.date(2024, 1, 1)
@@ -129,3 +130,13 @@ def test_one_table_does_not_take_both_shapes(postgres_target: Postgres) -> None:
     with emulator(PLAIN) as mixpanel:
         assert postgres_target.load(mixpanel.settings | RANGE).codes == (0, 0)
         assert postgres_target.load(mixpanel.settings | RANGE | {"raw": True}).codes[1] != 0
+
+
+def test_replacing_merge_tree_keeps_one_raw_event(clickhouse: clickhouse.ClickHouse, tmp_path: Path) -> None:
+    """Raw events have no key, so all of them count as one."""
+    target = ClickHouse("clickhouse", tmp_path, clickhouse)
+    replacing = target.settings() | {"engine_type": "ReplacingMergeTree"}
+    with emulator(PLAIN, NUL, HALF) as mixpanel:
+        loaded = target.load(mixpanel.settings | RANGE | {"raw": True}, target_settings=replacing)
+    assert loaded.codes == (0, 0), loaded.log
+    assert len(list(target.rows("events", raw=True))) == 1

@@ -49,7 +49,7 @@ def decode_records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _decode_slowly(line: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
-    except ValueError:  # It is JSON, as was seen when it was shaped; but Python reads no integer of any length.
+    except ValueError:  # It is JSON, as the conversion has checked; but Python reads no integer of any length.
         raise NoValueError from None
     return record
 

@@ -87,7 +87,7 @@ class DistinctEvents(Spool):
             if self._raw:
                 own = _read_properties(event.properties)
                 name, key = bytes(event.event), [own.distinct_id, own.time, own.insert_id]
-                if own.insert_id in {_NULL, _EMPTY}:
+                if bytes(own.insert_id) in {bytes(_NULL), bytes(_EMPTY)}:
                     key.append(event.properties)
             self._names.add(name)
             self._hashes.add(hash((name, *map(bytes, key))))

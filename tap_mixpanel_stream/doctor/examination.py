@@ -28,7 +28,7 @@ from ..streams.profiles import ProfilesStream
 from ..streams.progress import in_words
 from ..streams.reports import NOT_IN_PLAN, ReportStream
 from .completeness import DistinctEvents, count_days
-from .forecast import Day, Forecast, days_to_look_at, forecast
+from .forecast import Day, Forecast, forecast, sample_days
 from .report import Report, about, size_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ SECONDS = 30.0
 
 RETRIES = 1
 PATIENCE = 30
-"""Seconds to wait for quota, instead of `max_quota_wait`: somebody waits for the report."""
+"""Seconds to wait for quota, instead of `max_quota_wait`: a person waits for the report."""
 
 SAMPLE_LINES = 16 * LINES
 """Lines of a day that show its time zone."""
@@ -54,13 +54,13 @@ SAMPLE_LINES = 16 * LINES
 WRONG_CLOCK = timedelta(seconds=30)
 SECONDS_AN_HOUR = 3600
 
-# Answers by which the credentials are good and the project is found.
+# Refusals that show that the credentials are right and the project is found.
 WELCOME = frozenset({"plan", "history", "time_zone", "parameter"})
-# Answers that a project in another region may give.
+# Refusals that a project in another region causes.
 UNKNOWN_HERE = frozenset({"credentials", "access", "not_found"})
 
 
-# How an answer is told: the line of a stream that can be read, or what kept it from being read.
+# The outcome of a request: the report's text for a stream that can be read, or the error.
 Outcome = str | MixpanelError | StreamError
 
 
@@ -70,9 +70,9 @@ def examine(
     """Try a configuration and write a report.
 
     Args:
-        run: The run of that configuration, which has asked nobody yet. It is less patient from now on.
+        run: The run of that configuration, which has sent no request yet. It waits and retries less from now on.
         streams: The selected streams, in the order of a run.
-        state_warnings: What of the state a run does not use, a sentence each.
+        state_warnings: A sentence for each entry of the state that a run does not use.
         has_catalog: Whether a catalog selects the streams.
 
     Returns:
@@ -119,7 +119,7 @@ class _Examination:
         self._not_in_plan: dict[str, Refused] = {}
 
     def examine(self) -> None:
-        """Check one thing after another, as far as the ones before allow it."""
+        """Run the checks in order, and stop where one makes the next ones pointless."""
         warnings = self._settings.warnings()
         for warning in warnings:
             self._report.warning("settings", warning)
@@ -149,7 +149,7 @@ class _Examination:
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 
     def _ask(self, stream: MixpanelStream) -> Outcome:
-        """Ask for as little of a stream as shows whether it can be read."""
+        """Request as little of a stream as shows whether it can be read."""
         try:
             if isinstance(stream, EventsStream):
                 # The last day, since it is the one that need not have begun in the project.
@@ -158,7 +158,7 @@ class _Examination:
                 total = stream.first_page(1).total
                 return "can be read" if total is None else f"{total:,} in the project"
             if isinstance(stream, ReportStream):
-                next(stream.fetch(few=1), None)  # what a run would take for a reason to stay empty is told here
+                next(stream.fetch(few=1), None)  # an error that leaves the stream empty in a run is reported here
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:
@@ -262,7 +262,7 @@ class _Examination:
         self._report.problem("plan", text)
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
-        """Read some days, and tell from them about the zone and about a whole run."""
+        """Read some days, and report on the time zone and on a whole run."""
         date_ranges = stream.date_ranges()
         if not date_ranges:
             first, last = self._range(stream)
@@ -273,27 +273,27 @@ class _Examination:
         # A day that is not over shows less than it will hold.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
         timezone_check = TimezoneCheck()
-        looks: list[_Look] = []
+        measured: list[_MeasuredDay] = []
         failure: Exception | None = None
         try:
-            for day in days_to_look_at(first, latest, DAYS):
-                look = self._retrying(functools.partial(self._look_at, stream, day, timezone_check))
-                looks.append(look)
+            for day in sample_days(first, latest, DAYS):
+                each = self._retrying(functools.partial(self._measure_day, stream, day, timezone_check))
+                measured.append(each)
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:
             failure = error
-        self._tell_of_events(looks, failure)
+        self._tell_of_events(measured, failure)
         if not failure:
-            self._tell_of_completeness(looks)
-        if looks:
+            self._tell_of_completeness(measured)
+        if measured:
             self._tell_of_zone(
                 timezone_check.judgement(self._settings.project_timezone),
                 is_first_load=stream.delivered() == DeliveredDays(),
             )
-            self._tell_of_run(date_ranges, [look.day for look in looks])
+            self._tell_of_run(date_ranges, [each.day for each in measured])
 
-    def _look_at(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _Look:
+    def _measure_day(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _MeasuredDay:
         """Read one day, or the beginning of a very long one, as a run would, and keep none of it."""
         clock = self._run.clock
         until = clock.monotonic() + SECONDS
@@ -310,13 +310,13 @@ class _Examination:
             timezone_check.look(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
         seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
         reason = f"events {day}: line {chunk.first_rejected} is no event: {chunk.first_reason}"
-        return _Look(seen, chunk.rejected, reason, events)
+        return _MeasuredDay(seen, chunk.rejected, reason, events)
 
-    def _tell_of_events(self, looks: Sequence[_Look], failure: Exception | None) -> None:
-        bad_lines = sum(look.bad_lines for look in looks)
-        first_bad_line = next((look.first_bad_line for look in looks if look.bad_lines), "")
-        events = sum(look.day.events for look in looks)
-        days = ", ".join(str(look.day.date) for look in looks)
+    def _tell_of_events(self, measured: Sequence[_MeasuredDay], failure: Exception | None) -> None:
+        bad_lines = sum(each.bad_lines for each in measured)
+        first_bad_line = next((each.first_bad_line for each in measured if each.bad_lines), "")
+        events = sum(each.day.events for each in measured)
+        days = ", ".join(str(each.day.date) for each in measured)
         if failure:
             self._report.problem("events", str(failure))
         elif bad_lines and self._settings.bad_lines == "fail":
@@ -332,9 +332,9 @@ class _Examination:
                 "events", f"none on the days looked at ({days}): check start_date, event_names and events_where"
             )
 
-    def _tell_of_completeness(self, looks: Sequence[_Look]) -> None:
+    def _tell_of_completeness(self, measured: Sequence[_MeasuredDay]) -> None:
         """Compare the days that were read with Mixpanel's own counts, where the plan includes these."""
-        exported = {look.day.date: look.events for look in looks if look.day.is_whole}
+        exported = {each.day.date: each.events for each in measured if each.day.is_whole}
         if self._settings.events_where or not exported:
             return
         try:
@@ -444,7 +444,7 @@ class _Examination:
         return Retrying(self._run.clock, RETRIES, self._run.log)
 
     def _fetcher(self, stream: EventsStream) -> WindowFetcher:
-        # Malformed lines are counted, and what the setting `bad_lines` makes of them is told.
+        # Malformed lines are counted; the report says what the setting `bad_lines` means for them.
         settings = structs.replace(self._settings, bad_lines="skip")
         return WindowFetcher(
             self._run.client,
@@ -463,8 +463,8 @@ class _Examination:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What one day showed.
+class _MeasuredDay:
+    """One day of events.
 
     Attributes:
         day: Its size.

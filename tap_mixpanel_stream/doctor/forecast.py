@@ -1,4 +1,4 @@
-"""From the size of some days to what a whole run takes. Nothing in here asks anybody."""
+"""Estimates from the size of some days what a whole run takes. Sends no request."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What one day was seen to hold.
+    """The size of one day.
 
     Attributes:
         date: The day.
         events: Its events.
         received: Bytes of its export, as sent.
-        decompressed_bytes: Bytes of its export, unpacked.
-        shaped: Bytes of its record lines.
+        decompressed_bytes: Bytes of its export, decompressed.
+        record_bytes: Bytes of its record lines.
         is_whole: Whether it was read to its end; if not, it holds at least so much.
     """
 
@@ -35,7 +35,7 @@ class Day:
     events: int
     received: int
     decompressed_bytes: int
-    shaped: int
+    record_bytes: int
     is_whole: bool = True
 
 
@@ -47,7 +47,7 @@ class Forecast:
         requests: Exports to ask for.
         events: Events in the range.
         received: Bytes to come over the network.
-        decompressed_bytes: The same, unpacked.
+        decompressed_bytes: The same, decompressed.
         spooled: Bytes on disk at the same time, at the busiest moment.
         is_whole: Whether all days it rests on were read to their end; if not, it may take more.
     """
@@ -60,7 +60,7 @@ class Forecast:
     is_whole: bool
 
 
-def days_to_look_at(first: date, last: date, most: int) -> list[date]:
+def sample_days(first: date, last: date, most: int) -> list[date]:
     """Choose days spread evenly over a range, its ends among them."""
     days = (last - first).days
     places = {round(days * step / (most - 1)) for step in range(most)}
@@ -68,10 +68,10 @@ def days_to_look_at(first: date, last: date, most: int) -> list[date]:
 
 
 def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
-    """Let the tap's own plan of windows run over days of estimated size.
+    """Run the tap's window planner over days of estimated size.
 
-    A day between two that were seen is taken to hold what a straight line between them says, one before or after all of
-    them as much as the nearest.
+    The size of a day between two known days is interpolated; a day before or after all of them has the size of the
+    nearest.
 
     Args:
         date_ranges: What the run is to read; at least one.
@@ -80,9 +80,9 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
         ahead: How many windows are fetched ahead: `concurrent_exports`.
     """
     days = span(date_ranges)
-    events, received, decompressed_bytes, shaped = (
+    events, received, decompressed_bytes, record_bytes = (
         _Sums(days, [(day.date, measure(day)) for day in seen])
-        for measure in map(attrgetter, ("events", "received", "decompressed_bytes", "shaped"))
+        for measure in map(attrgetter, ("events", "received", "decompressed_bytes", "record_bytes"))
     )
     plan = WindowPlanner(date_ranges, window_days)
     windows: list[Window] = []
@@ -96,7 +96,7 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
         done = under_way.popleft()
         plan.report(done, round(decompressed_bytes.of(done.window)))
     # While one window is written out, so many others are fetched. Small ones stay in memory.
-    on_disk = [size if (size := shaped.of(window)) > IN_MEMORY else 0.0 for window in windows]
+    on_disk = [size if (size := record_bytes.of(window)) > IN_MEMORY else 0.0 for window in windows]
     return Forecast(
         requests=len(windows),
         events=sum(map(events.of, windows)),

@@ -164,7 +164,7 @@ class WindowFetcher:
         """Fetch a window, with retries, at last by halves.
 
         Args:
-            planner: Is told how large the window was.
+            planner: Receives the size of the window.
             date_range: The window.
         """
         result = FetchResult(date_range)

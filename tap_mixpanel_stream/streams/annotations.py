@@ -43,7 +43,7 @@ class AnnotationsStream(ReportStream):
 
     @property
     def refreshes(self) -> bool:
-        """Whether this run delivers all annotations."""
+        """Return whether this run delivers all annotations."""
         return super().refreshes and not self._is_cut
 
     def check_start(self) -> None:

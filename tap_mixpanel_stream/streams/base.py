@@ -241,7 +241,7 @@ class MixpanelStream(Stream, abc.ABC):
         return self.started_at if self.refreshes else None
 
     has_earlier_rows = False
-    """Whether earlier runs have delivered a part of the table that this run completes."""
+    """Whether earlier runs delivered rows of the table that this run completes."""
 
     @property
     def gap(self) -> str | None:
@@ -264,7 +264,7 @@ class MixpanelStream(Stream, abc.ABC):
     def _begin(self) -> None:
         self.started_at = self.clock.now()
         wanted = self.settings.emit_activate_version_messages
-        # The rows of a run that delivers a part of the table belong to the table of the last complete run.
+        # A run that delivers some rows only adds them to the table of the last complete run.
         # In milliseconds: two small runs can begin within a second, and a target drops rows of lower versions only.
         refreshed = self.refreshed_at if wanted else None
         self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
@@ -285,7 +285,7 @@ class MixpanelStream(Stream, abc.ABC):
     # --- SCHEMA and catalog ----------------------------------------------------------------------------------------
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take selection and replication method from a catalog made for this record shape.
+        """Take selection and replication method from a catalog with the same columns.
 
         Raises:
             SettingsError: The catalog was discovered with other columns.
@@ -313,7 +313,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
         for message in super()._generate_schema_messages():
-            # Raw events have no such column, nor have normalized ones where it is mapped away.
+            # Raw events have no such column, and a stream map can remove it from normalized events.
             if self.replication_key not in message.schema.get("properties", {}):
                 message.bookmark_properties = None
             yield message

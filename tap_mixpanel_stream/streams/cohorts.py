@@ -77,7 +77,7 @@ class CohortMembersStream(ReportStream):
     """Whether this run has come to the end of the list."""
 
     _is_short = False
-    """Whether this run has read a cohort of which members did not come."""
+    """Whether members of a cohort are missing in this run."""
 
     # --- The state ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class CohortMembersStream(ReportStream):
 
 
 def _mark_last(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:
-    """Yield each page, and whether it is the last one."""
+    """Yield each page with whether it is the last one."""
     before = None
     for page in pages:
         if before is not None:

@@ -33,7 +33,7 @@ class DayReportStream(ReportStream):
     _days_at_once = MOST_DAYS
     """Days of the next request. Once halved, it stays so for the rest of the run."""
 
-    def in_parts(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
+    def in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
         """Fetch the days of a window, as many at a time as Mixpanel gives.
 
         Args:
@@ -43,12 +43,12 @@ class DayReportStream(ReportStream):
         first = window.first
         while True:
             days = min(self._days_at_once, (window.last - first).days + 1)
-            part = Window(first, first + dt.timedelta(days=days - 1))
+            window_days = Window(first, first + dt.timedelta(days=days - 1))
             retrying = self.retrying
             if days > FEW_DAYS:
                 retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
             try:
-                rows = fetch(part, retrying)
+                rows = fetch(window_days, retrying)
             except (Transient, TooLarge) as error:
                 if days <= FEW_DAYS:
                     raise
@@ -56,6 +56,6 @@ class DayReportStream(ReportStream):
                 self.log("%s. Asking for %d days at a time", error, self._days_at_once, level=logging.WARNING)
                 continue
             yield rows
-            if part.last == window.last:
+            if window_days.last == window.last:
                 return
-            first = part.last + dt.timedelta(days=1)
+            first = window_days.last + dt.timedelta(days=1)

@@ -69,7 +69,7 @@ class EventCountsStream(DayReportStream):
         else:
             window = Window(first, last)
             self.progress.total = window.days
-            yield from self.in_parts(window, lambda part, retrying: self._window(names, part, retrying))
+            yield from self.in_windows(window, lambda part, retrying: self._window(names, part, retrying))
 
     def _names(self) -> Sequence[str]:
         """Return the names to count: those that are set, or all that are known."""

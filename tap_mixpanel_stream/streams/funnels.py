@@ -147,7 +147,7 @@ class FunnelsStream(DayReportStream):
         return dict(self._bookmarks)
 
     def _funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
-        return self.in_parts(window, lambda part, retrying: self._window(funnel, part, retrying))
+        return self.in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
 
     def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
         days = funnel_days(self.client, funnel, window.first, window.last, retrying)

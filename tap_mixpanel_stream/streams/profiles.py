@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # In the state: when the run began that last read all profiles.
 REFRESHED = "full_refresh"
 
-# How many of a page's results are converted at a time: a large page is not held in memory three times over.
+# Results of a page that are converted at a time, so that memory holds a large page once.
 RESULTS_AT_ONCE = 500
 
 LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -67,32 +67,32 @@ class ProfilesStream(MixpanelStream):
 
     @functools.cached_property
     def since(self) -> dt.datetime | None:
-        """Profiles seen since then are all that this run asks for; None where it asks for all of them.
+        """Return the instant since which profiles were seen that this run requests; None if it requests all.
 
-        It is some time before the last run began: what Mixpanel noted shortly before may not have shown then, and its
+        It is some time before the last run began: Mixpanel may have shown later what it noted shortly before, and its
         clock may be behind this machine's.
         """
         if not self.is_incremental:
             return None
         bookmark, refreshed = self.instant_in_state("replication_key_value"), self.instant_in_state(REFRESHED)
-        # A bookmark of the future comes from a clock that was wrong.
+        # A bookmark in the future comes from a wrong clock.
         if bookmark is None or refreshed is None or bookmark > self.started_at:
             return None
-        # By the calendar: a run that starts seconds earlier than a week ago is a week later all the same.
+        # By calendar days: a weekly run may start some seconds earlier than the last one did.
         days = (self.started_at.date() - refreshed.date()).days
         return bookmark - SETTLING if 0 <= days < self.settings.profiles_full_refresh_days else None
 
     @property
     def refreshes(self) -> bool:
-        """Whether this run asks for all profiles."""
+        """Return whether this run requests all profiles."""
         return self.since is None
 
     is_versioned = True
-    """A run that reads a part of the profiles adds it to the table of the last full refresh."""
+    """A run that requests some profiles only adds them to the table of the last full refresh."""
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """When the run began that last read all profiles."""
+        """Return when the run began that last read all profiles."""
         return self.started_at if self.refreshes else self.instant_in_state(REFRESHED)
 
     @property
@@ -107,13 +107,13 @@ class ProfilesStream(MixpanelStream):
                 self.refuse_future(name, self.instant_in_state(name))
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take the selection from a catalog, but not how to read: the setting says so now, whatever it said then."""
+        """Take the selection from a catalog; the replication method follows the present settings."""
         key = self.replication_key
         super().apply_catalog(catalog)
         self.replication_key, self.forced_replication_method = key, None
 
     def complete(self) -> None:
-        """Note from when on the next run has to ask, if it is not to ask for everything."""
+        """Move the bookmark to the beginning of this run, if no profile is missing."""
         if not self.is_incremental:
             return
         if self._missing:
@@ -128,7 +128,7 @@ class ProfilesStream(MixpanelStream):
     # --- The pages ---------------------------------------------------------------------------------------------------
 
     def which(self) -> EngageOptions:
-        """Which profiles to ask for, and what of them."""
+        """Return which profiles to request, and which of their properties."""
         settings = self.settings
         wanted = settings.profile_properties
         as_of = settings.as_of_timestamp
@@ -137,7 +137,7 @@ class ProfilesStream(MixpanelStream):
             as_of = int(self.clock.now().timestamp())
         return EngageOptions(
             where=settings.profiles_where,
-            # The properties that become columns must come, whatever else is asked for.
+            # The properties that become columns are always requested.
             output_properties=tuple(dict.fromkeys([*wanted, *self._record_schema.column_properties])) if wanted else (),
             distinct_ids=tuple(settings.distinct_ids),
             cohort_id=settings.cohort_id,
@@ -164,11 +164,11 @@ class ProfilesStream(MixpanelStream):
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
-        """Ask for one page of `count` profiles."""
+        """Request one page of `count` profiles."""
         return self._convert(self.first_page(count), BARE)
 
     def first_page(self, size: int) -> ProfilePage:
-        """Ask for one page of `size` profiles; it says how many there are in all."""
+        """Request one page of `size` profiles, which has the total of all profiles."""
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[ProfilePage]:

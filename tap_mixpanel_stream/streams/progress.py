@@ -1,4 +1,4 @@
-"""Progress: what a stream has delivered, for who waits for it. A bar on a terminal, a line now and then in a log."""
+"""The progress of a stream: a bar on a terminal, a line every half minute in a log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..mixpanel.request import Api
 
 SECONDS = 30
-"""How often a log hears of a stream under way."""
+"""Seconds between two log lines of a stream under way."""
 
 MOST_SECONDS = 600
 """How often at least, while nothing new arrives: each such line waits twice as long as the one before."""
@@ -59,10 +59,10 @@ class Progress:
         extent: Days or profiles delivered.
         chunks: Windows or pages delivered.
         records: Records delivered.
-        received: Bytes of the answers as sent.
-        decompressed_bytes: Bytes of the answers, unpacked.
-        rejected: Lines set aside.
-        nuls: `\u0000` taken out.
+        received: Bytes of the responses, as sent.
+        decompressed_bytes: Bytes of the responses, decompressed.
+        rejected: Malformed lines.
+        nuls: `\u0000` removed from strings.
         misfits: By chosen column, values that became null because they did not fit its type.
     """
 
@@ -188,7 +188,7 @@ class Progress:
             )
 
     def _so_far(self, seconds: float) -> str:
-        date_ranges = [
+        done = [
             f"{self._done()} {self.unit}",
             f"{self.records:,} records",
             f"{self.decompressed_bytes / 1e6:,.1f} MB",
@@ -196,7 +196,7 @@ class Progress:
             *self._requests_left(),
             *self._ahead(),
         ]
-        return ", ".join(date_ranges)
+        return ", ".join(done)
 
     def _done(self) -> str:
         return f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")

@@ -1,4 +1,4 @@
-"""What the small streams share: flat records, the same whether `raw` or not, from answers that not every plan gives."""
+"""What report streams share: flat records, `raw` or not, from responses that not every plan includes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What a project may lack without being ill: a plan that includes the answer, a role that sees it.
+# Refusals that leave the stream empty: the plan does not include it, or the role may not see it.
 NOT_IN_PLAN = frozenset({"plan", "access"})
 
-# What Mixpanel may answer for a single cohort or funnel, such as one that was deleted, while it gives the others.
+# Refusals that concern a single item, such as a cohort that was deleted.
 LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
 
 MOST_FAILED_IN_A_ROW = 2
@@ -39,15 +39,15 @@ MOST_FAILED_IN_A_ROW = 2
 
 @dataclass
 class Rows:
-    """What one chunk is made of.
+    """The rows of one chunk.
 
     Attributes:
-        what: What was asked for, for messages.
-        rows: The records to be.
-        received: Bytes of the answers, as sent.
-        decompressed_bytes: Bytes of the answers, once unpacked.
+        what: What was requested, for messages.
+        rows: The rows to convert.
+        received: Bytes of the responses, as sent.
+        decompressed_bytes: Bytes of the responses, decompressed.
         extent: How much of its stream it covers, in the stream's unit.
-        delivered: What `move_bookmark` is told once the chunk is out; None: it moves no bookmark.
+        delivered: The argument of `move_bookmark` once the chunk is out; None if it moves no bookmark.
     """
 
     what: str
@@ -59,7 +59,7 @@ class Rows:
 
 
 class ReportStream(MixpanelStream):
-    """A stream that has to be asked for, and that stays empty where the project's plan or role does not include it."""
+    """A stream that is not selected by default, and stays empty if the project's plan or role does not include it."""
 
     selected_by_default = False
     name: str
@@ -75,26 +75,26 @@ class ReportStream(MixpanelStream):
 
     @abc.abstractmethod
     def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Ask for what this run is to deliver.
+        """Fetch what this run is to deliver.
 
         Args:
-            few: Ask for about so many records only, by the smallest request there is.
+            few: Fetch about so many records only, by the smallest request possible.
         """
 
     @property
     def retrying(self) -> Retrying:
-        """How often to try one request."""
+        """Return how often to try one request."""
         return Retrying(self.clock, self.settings.max_retries, self.logger)
 
     @contextlib.contextmanager
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
-        """Fetch answer by answer."""
+        """Fetch response by response."""
         source = self._pages(envelope)
         with prefetch_pages(source, on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
-        """Ask for a few records."""
+        """Fetch a few records."""
         return next(self._pages(BARE, few=count), Page()).chunk or SpooledChunk()
 
     @property
@@ -106,7 +106,7 @@ class ReportStream(MixpanelStream):
 
     @property
     def failed_items(self) -> int:
-        """How many items of the stream, such as cohorts, have failed so far."""
+        """Return how many items of the stream, such as cohorts, have failed so far."""
         return len(self._failures)
 
     def leaving_out(self, what: str, answers: Iterator[T]) -> Iterator[T]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_lines_are_appended_and_on_the_disk_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "aside"
+    file = tmp_path / "rejected"
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(file.read_bytes()))
     write_rejected_lines(file, [b"1\n2\n", b"3\n"])
@@ -34,7 +34,7 @@ def test_whatever_comes_in_between_the_file_is_as_it_was(tmp_path: Path, error: 
         yield b"2\n"
         raise error(28, "No space left on device")
 
-    file = tmp_path / "aside"
+    file = tmp_path / "rejected"
     write_rejected_lines(file, [b"1\n"])
     with pytest.raises(RejectedLinesError if error is OSError else error):
         write_rejected_lines(file, lines())
@@ -42,14 +42,14 @@ def test_whatever_comes_in_between_the_file_is_as_it_was(tmp_path: Path, error: 
 
 
 def test_a_line_that_was_cut_by_a_kill_stays_a_line_of_its_own(tmp_path: Path) -> None:
-    file = tmp_path / "aside"
+    file = tmp_path / "rejected"
     file.write_bytes(b"1\nhalf a li")
     write_rejected_lines(file, [b"half a line\n"])
     assert file.read_bytes() == b"1\nhalf a li\nhalf a line\n"
 
 
 def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_the_lines(tmp_path: Path) -> None:
-    file = tmp_path / "aside"
+    file = tmp_path / "rejected"
     write_rejected_lines(file, [b"1\n"])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -63,8 +63,8 @@ def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_th
 
 def test_a_new_file_belongs_to_its_owner(tmp_path: Path) -> None:
     """Rejected lines hold users' data: nobody else can read a new file."""
-    write_rejected_lines(tmp_path / "aside", [b"1\n"])
-    assert stat.S_IMODE((tmp_path / "aside").stat().st_mode) == 0o600
+    write_rejected_lines(tmp_path / "rejected", [b"1\n"])
+    assert stat.S_IMODE((tmp_path / "rejected").stat().st_mode) == 0o600
 
 
 def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
 
 def test_an_interrupted_writer_takes_no_lines_of_another(tmp_path: Path) -> None:
     """Two taps share a file: one waits for the other, and what is rolled back is its own alone."""
-    file = tmp_path / "aside"
+    file = tmp_path / "rejected"
     begun, go_on = threading.Event(), threading.Event()
 
     def interrupted() -> Iterator[bytes]:

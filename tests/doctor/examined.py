@@ -1,4 +1,4 @@
-"""Runs the doctor in this process, where a test can turn the clock and say where the regions are."""
+"""Runs the doctor in this process, where a test can set the clock and the hosts of the regions."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import IN_MEMORY
-from tap_mixpanel_stream.doctor.forecast import Day, days_to_look_at, forecast
+from tap_mixpanel_stream.doctor.forecast import Day, forecast, sample_days
 from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, DateRange, Window
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def day(place: int, size: int, *, is_whole: bool = True) -> Day:
 @given(st.dates(date(2011, 1, 1), date(2030, 1, 1)), st.integers(0, 4000), st.integers(2, 9))
 def test_the_days_looked_at_lie_evenly_between_the_ends_of_the_range(first: date, days: int, most: int) -> None:
     last = first + timedelta(days=days)
-    chosen = days_to_look_at(first, last, most)
+    chosen = sample_days(first, last, most)
     assert chosen[0] == first
     assert chosen[-1] == last
     assert len(chosen) == min(most, days + 1)
@@ -64,7 +64,7 @@ def straight(place: int) -> int:
 
 @pytest.mark.parametrize("sizes", [straight, lambda place: straight(364 - place), lambda _place: 5_000_000])
 def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Callable[[int], int]) -> None:
-    places = [(chosen - FIRST).days for chosen in days_to_look_at(FIRST, YEAR, 5)]
+    places = [(chosen - FIRST).days for chosen in sample_days(FIRST, YEAR, 5)]
     few = forecast(days_to(YEAR), [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
     every = forecast(days_to(YEAR), [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
     assert few.requests == every.requests

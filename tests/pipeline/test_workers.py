@@ -22,7 +22,7 @@ from tap_mixpanel_stream.pipeline.workers import BLOCKS_PER_HOLD, ConversionLock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-BLOCKS = [b"one\ntwo\n", b"x" * 200_000 + b"\n", b"aside\n"]
+BLOCKS = [b"one\ntwo\n", b"x" * 200_000 + b"\n", b"bad\n"]
 
 
 class BadBlockError(Exception):
@@ -31,7 +31,7 @@ class BadBlockError(Exception):
 
 @dataclass(frozen=True)
 class Upper:
-    """Keeps lines in upper case, and counts; what it is told to refuse ends it."""
+    """Keeps lines in upper case, and counts. Some lines raise or kill."""
 
     refused: bytes = b"refused\n"
     deadly: bytes = b"deadly\n"
@@ -42,7 +42,7 @@ class Upper:
                 raise BadBlockError("refused", os.getpid())
             if block == self.deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
-            (chunk.rejected_lines if block == b"aside\n" else chunk.lines).write(block.upper())
+            (chunk.rejected_lines if block == b"bad\n" else chunk.lines).write(block.upper())
             chunk.records += block.count(b"\n")
             chunk.decompressed_bytes += len(block)
 
@@ -71,12 +71,12 @@ def filled(workers: Workers, blocks: Iterable[bytes]) -> SpooledChunk:
     return chunk
 
 
-def test_a_worker_fills_a_portion_as_it_would_be_filled_here() -> None:
+def test_a_worker_fills_a_chunk_like_this_process() -> None:
     with Workers(1) as workers, SpooledChunk() as here:
         Upper()(BLOCKS, here)
         with filled(workers, BLOCKS) as there:
             assert b"".join(there.lines.blocks()) == b"".join(here.lines.blocks())
-            assert b"".join(there.rejected_lines.blocks()) == b"ASIDE\n"
+            assert b"".join(there.rejected_lines.blocks()) == b"BAD\n"
             assert there.counts == here.counts
 
 

@@ -90,7 +90,7 @@ class World:
     def run(self, run: Run) -> None:
         """Run the tap once."""
         self.now += timedelta(hours=run.hours)
-        date_ranges = self.older_parts(run) if run.mode == "older" else self.date_ranges(run)
+        date_ranges = self.older_ranges(run) if run.mode == "older" else self.date_ranges(run)
         plan = WindowPlanner(date_ranges, run.window_days)
         windows = list(iter(plan.next, None))
         states = [dict(self.state)]
@@ -117,7 +117,7 @@ class World:
             self.settings, last, newest_first=run.newest_first, processed_before=before
         )
 
-    def older_parts(self, run: Run) -> list[DateRange]:
+    def older_ranges(self, run: Run) -> list[DateRange]:
         text = self.state.get("replication_key_value")
         before = None if text is None else parse_bookmark(text)
         first = first_day(before, self.settings.start_date, self.settings.lookback_days, self.settings.zone)
@@ -317,7 +317,7 @@ def test_a_longer_look_back_reads_the_added_days_whole() -> None:
 
 
 def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) -> list[str]:
-    """The parts in words: `<` backwards, `~` history."""
+    """The date ranges in short: `<` backwards, `~` history."""
     date_ranges = delivered.ranges_to_read(SETTINGS, last, newest_first=newest_first)
     return [
         f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_history}" for date_range in date_ranges
@@ -335,7 +335,7 @@ def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
 def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
     halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(halfway, date(2024, 6, 30)) == ["2024-06-24..2024-06-30", "2024-03-01..2024-05-09<~"]
-    # The other way round, history has its turn first; what is delivered is not read again by either.
+    # The other way round, history comes first; what is delivered is not read again by either.
     assert planned(halfway, date(2024, 6, 30), newest_first=False) == [
         "2024-03-01..2024-05-09",
         "2024-06-24..2024-06-30",

@@ -100,6 +100,21 @@ def test_the_freshness_queries_tell_age_and_volume(name: str, tmp_path: Path, re
     assert (row["yesterday"], row["a_week_before"]) == (3, 5)
 
 
+def test_the_indexes_advised_serve_the_freshness_query(tmp_path: Path, postgres: Server) -> None:
+    """The primary key begins with the event's name, so that without them PostgreSQL reads the whole table."""
+    target = TARGETS["postgres"]("postgres", tmp_path, postgres)
+    project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=5, profiles=2)
+    with Emulator(project) as emulator:
+        days = {"start_date": "2024-01-01", "end_date": "2024-01-05"}
+        assert target.load(emulator.settings | days | target.tap_settings()).codes == (0, 0)
+    freshness = pages.named("docs/production.md")["freshness: postgres"]
+    for statement in pages.named("docs/after-the-load.md")["indexes: postgres"].splitlines():
+        postgres.run(statement)
+    # Of so few rows it would read all.
+    plan = postgres.run(f"SET enable_seqscan = off; EXPLAIN {freshness}")
+    assert "events_event_time_idx" in plan
+
+
 def event(at: dt.datetime, insert_id: str) -> bytes:
     properties = {"time": int(at.timestamp()), "distinct_id": "u", "$insert_id": insert_id}
     return json.dumps({"event": "E", "properties": properties}).encode()

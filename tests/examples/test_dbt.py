@@ -45,9 +45,10 @@ def shell(script: str, folder: Path, **variables: str) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> str:
+def build(folder: Path, *options: str) -> str:
     where = f'--project-dir "{MODELS}" --profiles-dir "{MODELS}" --target-path "{folder}/dbt" --log-path "{folder}/dbt"'
-    return shell(f"dbt --no-use-colors build {where}", folder, MIXPANEL_DUCKDB=str(folder / "warehouse.duckdb"))
+    command = f"dbt --no-use-colors build {where} {' '.join(options)}"
+    return shell(command, folder, MIXPANEL_DUCKDB=str(folder / "warehouse.duckdb"))
 
 
 def ask(folder: Path, query: str) -> list[list[Any]]:
@@ -85,7 +86,10 @@ def project() -> SyntheticProject:
 
 @pytest.fixture(scope="module")
 def loaded(project: SyntheticProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database loaded on two evenings weeks apart, the second time with the state of the first, and its models."""
+    """A database loaded on two evenings weeks apart, the second time with the state of the first.
+
+    The models are built after each load, the second time from the days that were read again.
+    """
     folder: Path = tmp_path_factory.mktemp("dbt")
     (folder / "target.json").write_text('{"path": "warehouse.duckdb", "default_target_schema": "mixpanel"}')
     state = ""
@@ -97,7 +101,7 @@ def loaded(project: SyntheticProject, tmp_path_factory: pytest.TempPathFactory) 
             states = shell(pipeline, folder, STATE=state)
         (folder / "state.json").write_text(states.splitlines()[-1])
         state = "--state state.json"
-    build(folder)
+        build(folder)
     return folder
 
 
@@ -153,6 +157,25 @@ def test_a_target_that_only_appends_leads_to_the_same_models(loaded: Path, tmp_p
     assert {model: ask(tmp_path, f"FROM analytics.{model} ORDER BY ALL") for model in models} == before
 
 
+def test_a_build_of_the_look_back_is_equal_to_a_full_one(loaded: Path, tmp_path: Path) -> None:
+    """It leaves the days before the look-back alone, even if an event by a wrong clock lies in the future."""
+    rows = "FROM analytics.stg_events ORDER BY ALL"
+    before = ask(loaded, rows)
+    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
+    ask(
+        tmp_path,
+        "CREATE TABLE changed AS SELECT * REPLACE ('changed' AS city) FROM analytics.stg_events;"
+        "INSERT INTO changed SELECT * REPLACE (timestamp '2024-06-01' AS event_time) FROM changed LIMIT 1;"
+        "DROP TABLE analytics.stg_events; CREATE TABLE analytics.stg_events AS FROM changed; DROP TABLE changed",
+    )
+    build(tmp_path, "--select stg_events", "--exclude-resource-type test unit_test")
+    # The last day less the look-back, and a day more.
+    changed = "FROM analytics.stg_events WHERE city = 'changed' AND event_time < '2024-06-01'"
+    assert ask(tmp_path, f"SELECT max(event_time)::date::varchar {changed}") == [["2024-01-25"]]
+    build(tmp_path, "--full-refresh")
+    assert ask(tmp_path, rows) == before
+
+
 def test_columns_hold_what_the_properties_say(project: SyntheticProject, loaded: Path) -> None:
     columns = {"city": "$city", "browser_version": "$browser_version", "screen_width": "$screen_width", "plan": "plan"}
     rows = ask(loaded, f"SELECT event_name, event_time, insert_id, {', '.join(columns)} FROM analytics.events")  # noqa: S608
@@ -170,7 +193,7 @@ def test_dbt_ends_in_an_error_where_a_rule_is_broken(loaded: Path, tmp_path: Pat
         "DROP TABLE mixpanel.events; CREATE TABLE mixpanel.events AS FROM copied",
     )
     with pytest.raises(AssertionError, match="not_null_stg_events_insert_id"):
-        build(tmp_path)
+        build(tmp_path, "--full-refresh")
 
 
 def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ def test_the_cron_job_fits_the_schema_of_kubernetes() -> None:
     said(TOOLS / "kubernetes-validate", "--strict", EXAMPLES / "cronjob.yaml")
 
 
+@pytest.mark.parametrize(("page", "kind"), [("production", "freshness"), ("after-the-load", "indexes")])
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery"])
-def test_the_freshness_queries_that_do_not_run_parse(dialect: str) -> None:
-    """Those for Snowflake and BigQuery have no server in the tests."""
-    query = pages.named("docs/production.md")[f"freshness: {dialect}"]
+def test_the_sql_that_does_not_run_parses(page: str, kind: str, dialect: str) -> None:
+    """That for Snowflake and BigQuery has no server in the tests."""
+    query = pages.named(f"docs/{page}.md")[f"{kind}: {dialect}"]
     said(TOOLS / "python", "-c", "import sqlglot, sys; sqlglot.parse_one(sys.argv[2], sys.argv[1])", dialect, query)
 
 

@@ -1,4 +1,8 @@
+{{ config(materialized='incremental', unique_key=['event_name', 'event_time', 'insert_id']) }}
 -- One row an event, with the usual properties as columns. Your own come in likewise, as `plan` does.
+--
+-- A build reads the days that the tap can have read again since the last one: the look-back, and a day more. After a
+-- load of older days run `dbt build --full-refresh`.
 
 select
   event_name,
@@ -28,6 +32,14 @@ select
   {{ property('plan') }} as plan,
   properties
 from {{ source('mixpanel', 'events') }}
+{% if is_incremental() %}
+-- An event dated after its receipt, by a wrong clock, says nothing about how far the last load came.
+where event_time >= (
+  select coalesce(max(event_time), timestamp '1970-01-01') - interval {{ var('lookback_days') + 1 }} days
+  from {{ this }}
+  where event_time <= coalesce(received_at, processed_at)
+)
+{% endif %}
 -- A target that only appends holds an event once for each time that it was read. All that Mixpanel rewrites in one is
 -- whose it is, and a row that was read after such a merge says so. Of an event sent twice the later one is kept.
 qualify 1 = row_number() over (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scripts import generate_docs
+from scripts import draw_streams, generate_docs
 from scripts.generate_docs import RENEW, ROOT
 
 if TYPE_CHECKING:
@@ -50,3 +50,9 @@ def test_the_example_of_secrets_uses_one_way_in(about: About) -> None:
     in_use = {name.lower() for comment, name, _ in VARIABLE.findall(text) if not comment}
     secrets = {name for name, spec in about["settings"]["properties"].items() if spec.get("secret")}
     assert in_use & secrets == {"service_account_username", "service_account_secret"}
+
+
+def test_the_picture_of_the_streams_is_that_of_the_catalog() -> None:
+    """docs/streams.svg has the columns, types and keys that discovery tells."""
+    drawn = draw_streams.drawing(draw_streams.catalog())
+    assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, "run scripts/draw_streams.py"

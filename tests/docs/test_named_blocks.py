@@ -16,6 +16,7 @@ KNOWN = {
         "clickhouse: tables",
         "bucket: config.json",
         "half a character: config.json",
+        *("spark: night.json", "spark: shell"),
         *(f"bulk: {kind}" for kind in ("shell", "other warehouses", "snowflake, not run", "bigquery, not run")),
     },
     "docs/meltano.md": {

@@ -1,0 +1,101 @@
+"""examples/spark: a night's batch files overwrite their days in Parquet. Spark runs on this machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
+from tests.docs import pages
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT
+from tests.targets.loading import KEYS, PAGE, asked_of_duckdb
+from tests.targets.source import EVENINGS, FIRST_DAY, Reading, Source, rows_found
+from tests.targets.test_targets import newest, same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.targets.source import Row
+
+SPARK = ROOT / ".venv-tools" / "spark" / "bin"
+
+
+@pytest.fixture(autouse=True)
+def _spark() -> None:
+    if not (SPARK / "spark-submit").exists():
+        pytest.skip("Spark is not set up: `make test-examples` does that")
+    if not shutil.which("java", path=ENVIRONMENT["PATH"]):
+        pytest.skip("Spark needs Java 17, which is not here")
+
+
+def load(folder: Path, settings: dict[str, Any], zone: str = "UTC", only: str = "") -> None:
+    """Run the page's commands for a night, or those with a word in them, in a folder in place of /data."""
+    shown = pages.named(PAGE)
+    for name, text in (("config", json.dumps(settings)), ("night", shown["spark: night.json"])):
+        (folder / f"{name}.json").write_text(text.replace("file:///data", folder.as_uri()))
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(ROOT / "examples")
+    lines = [line for line in shown["spark: shell"].splitlines() if only in line]
+    script = "\n".join(lines).replace("/data", str(folder)).replace("--zone UTC", f"--zone {zone}")
+    quiet = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": "-Dspark.ui.enabled=false"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=folder,
+        env=ENVIRONMENT | quiet | {"PATH": f"{SPARK}:{COMMANDS}:{ENVIRONMENT['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    """What is in the lake, with the day of each row."""
+    query = """
+        SELECT day::VARCHAR AS day, event_name, strftime(event_time, '%Y-%m-%dT%H:%M:%S.%g') AS event_time, distinct_id,
+            insert_id, properties
+        FROM read_parquet('lake/events/*/*.parquet', hive_partitioning = true)
+    """
+    for row in asked_of_duckdb("SET timezone = 'UTC';" + query, folder):
+        row["event_time"] = row["event_time"].removesuffix(".000") + "+00:00"
+        row["properties"] = Reading().json(row["properties"])
+        yield row
+
+
+def test_nights_overwrite_the_days_they_read(tmp_path: Path) -> None:
+    """Two nights, value by value: a look-back, a late event, a merged identity. Then the same files once more."""
+    source = Source.new()
+    for evening in EVENINGS:
+        with Emulator(source.project()) as emulator:
+            days = {"start_date": str(FIRST_DAY), "end_date": str(evening)}
+            load(tmp_path, emulator.settings | days)
+        held(source, tmp_path)
+        source.change()
+    load(tmp_path, {}, only="spark-submit")
+    held(source, tmp_path)
+
+
+def held(source: Source, folder: Path) -> None:
+    expected = newest(rows_found(source, "events", Reading(), raw=False), KEYS["events", False])
+    same(rows(folder), [{"day": str(row["event_time"])[:10], **row} for row in expected])
+
+
+def test_days_are_those_of_the_project(tmp_path: Path) -> None:
+    """A night that reads the last two days of a project in Tokyo keeps the events of its days before them."""
+    project = SyntheticProject(events_per_day=40, profiles=5, zone="Asia/Tokyo")
+    counts = []
+    for first, last in ((1, 4), (3, 5)):
+        with Emulator(project) as emulator:
+            days = {"start_date": f"2024-01-0{first}", "end_date": f"2024-01-0{last}", "project_timezone": "Asia/Tokyo"}
+            (tmp_path / "state.json").unlink(missing_ok=True)
+            load(tmp_path, emulator.settings | days, zone="Asia/Tokyo")
+        found = list(rows(tmp_path))
+        assert {dt.date.fromisoformat(str(row["day"])).day for row in found} == set(range(1, last + 1))
+        counts.append(sum(str(row["day"]) <= "2024-01-02" for row in found))
+    assert counts[0] == counts[1] > 70

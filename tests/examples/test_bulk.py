@@ -18,7 +18,8 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
-from tests.targets.loading import KEYS, PAGE, DuckDB, Postgres
+from tests.targets import clickhouse
+from tests.targets.loading import KEYS, PAGE, ClickHouse, DuckDB, Postgres
 from tests.targets.postgresql import PASSWORD
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Source, event, rows_found
 from tests.targets.test_targets import newest, same
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 PROGRAM = str(ROOT / "examples" / "bulk" / "bulk.py")
 STREAMS = ("events", "profiles")
-READINGS = {"duckdb": Reading(doubles=True), "postgres": Reading(without_nul=True)}
+READINGS = {"duckdb": Reading(doubles=True), "postgres": Reading(without_nul=True), "clickhouse": Reading()}
 
 # Runs a program and lists the lines of its folder that it reaches. The process kills itself before the line PLACE, when
 # it reaches it for the Nth time.
@@ -98,7 +99,11 @@ class Bulk:
         """Start a load."""
         config = self.folder / "config.json"
         config.write_text(json.dumps(dict(settings)))
-        secrets = {"PGPASSWORD": PASSWORD}
+        secrets = {
+            "PGPASSWORD": PASSWORD,
+            "CLICKHOUSE_USER": clickhouse.USER,
+            "CLICKHOUSE_PASSWORD": clickhouse.PASSWORD,
+        }
         command = [str(self.python), *within, PROGRAM, self.name, self.destination]
         return subprocess.Popen(
             [*command, f"--state={self.state}", "--config", str(config)],
@@ -121,7 +126,7 @@ class Bulk:
             same(self.rows(stream), newest(expected, KEYS[stream, False]))
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=["duckdb", "postgres", "clickhouse"])
 def bulk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bulk]:
     """A warehouse with nothing in it."""
     name = request.param
@@ -129,6 +134,12 @@ def bulk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bulk]:
         database = str(tmp_path / "warehouse.duckdb")
         target = DuckDB("duckdb", tmp_path)
         yield Bulk(name, installed(name, "python"), tmp_path, database, lambda each: target.rows(each, raw=False))
+    elif name == "clickhouse":
+        database_of_clickhouse = request.getfixturevalue("clickhouse")
+        newest_rows = ClickHouse(name, tmp_path, database_of_clickhouse).rows
+        url = f"http://127.0.0.1:{database_of_clickhouse.port}/"
+        # It needs no package, just a Python.
+        yield Bulk(name, installed("jsonl", "python"), tmp_path, url, lambda each: newest_rows(each, raw=False))
     else:
         server: Server = request.getfixturevalue("postgres")
         url = "postgresql://{user}@{host}:{port}/{database}".format(**server.address)

@@ -116,7 +116,7 @@ docs: .venv-tools/docs/ready
 soak: .venv/ready
 	.venv/bin/python -m pytest $(AT_ONCE) -m seeds --seeds $(SEEDS)
 
-benchmark: .venv-benchmarks/ready $(patsubst %,.venv-targets/%/ready,jsonl duckdb postgres postgresql)
+benchmark: .venv-benchmarks/ready $(patsubst %,.venv-targets/%/ready,jsonl duckdb postgres clickhouse postgresql chdb)
 	.venv-benchmarks/bin/python -m benchmarks $(ONLY:%=--only %)
 
 lint: .venv/ready

@@ -10,12 +10,13 @@ import json
 import os
 import shlex
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tests.targets import postgresql
+from tests.targets import clickhouse, postgresql
 
 from .data import FIRST_DAY, last_day_of
 from .environments import ROOT, NotInstalledError, python_with, version_of
@@ -45,15 +46,22 @@ class Place:
     Attributes:
         folder: An empty folder, gone after the run.
         postgres: The PostgreSQL server, with an empty database.
+        clickhouse: The ClickHouse server, with an empty database.
     """
 
     folder: Path
     postgres: postgresql.Server
+    clickhouse: clickhouse.ClickHouse
 
     @property
     def postgres_url(self) -> str:
         """The connection string, without the password."""
         return "postgresql://{user}@{host}:{port}/{database}".format(**self.postgres.address)
+
+    @property
+    def clickhouse_url(self) -> str:
+        """The address of its HTTP interface."""
+        return f"http://127.0.0.1:{self.clickhouse.port}/"
 
     def config(self, name: str, settings: Settings) -> str:
         """Write a configuration and return its path."""
@@ -195,6 +203,12 @@ PIPELINES = (
     Pipeline(
         "`examples/bulk`, PostgreSQL", _bulk("postgres", lambda place: place.postgres_url), is_bulk=True, is_quick=True
     ),
+    Pipeline(
+        "`examples/bulk`, ClickHouse",
+        _bulk("clickhouse", lambda place: place.clickhouse_url),
+        is_bulk=True,
+        is_quick=True,
+    ),
 )
 
 
@@ -202,27 +216,36 @@ PIPELINES = (
 
 
 def measure(*, quick: bool) -> list[Load]:
-    """Run the pipelines in turns, a few rounds."""
+    """Run the pipelines in turns, a few rounds.
+
+    Raises:
+        RunFailedError: A database server is missing.
+    """
     events, profiles, rounds = (QUICK_EVENTS, QUICK_PROFILES, QUICK_ROUNDS) if quick else (EVENTS, PROFILES, ROUNDS)
     loads = [Load(pipeline, events) for pipeline in PIPELINES if pipeline.is_quick or not quick]
     packages = postgresql.packages()
-    if packages is None:
-        raise RunFailedError("PostgreSQL is missing: `make .venv-targets/postgresql/ready` installs it")
-    with serving(profiles) as site, postgresql.running(packages) as server:
+    if packages is None or not (ROOT / ".venv-targets" / "chdb" / "ready").exists():
+        raise RunFailedError("a server is missing: `make .venv-targets/postgresql/ready .venv-targets/chdb/ready`")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        site = stack.enter_context(serving(profiles))
+        postgres = stack.enter_context(postgresql.running(packages))
+        of_clickhouse = stack.enter_context(clickhouse.clickhouse(folder / "clickhouse"))
         for number in range(rounds):
             for load in loads:
                 progress(f"pipelines: round {number + 1}: {load.pipeline.name}")
                 if not load.failure:
-                    _measure(load, site, server)
+                    _measure(load, site, postgres, of_clickhouse)
     return loads
 
 
-def _measure(load: Load, site: Site, server: postgresql.Server) -> None:
-    server.run(f"DROP DATABASE IF EXISTS {postgresql.DATABASE}", "postgres")
-    server.run(f"CREATE DATABASE {postgresql.DATABASE}", "postgres")
+def _measure(load: Load, site: Site, postgres: postgresql.Server, of_clickhouse: clickhouse.ClickHouse) -> None:
+    for action in ("DROP DATABASE IF EXISTS", "CREATE DATABASE"):
+        postgres.run(f"{action} {postgresql.DATABASE}", "postgres")
+        of_clickhouse.run(f"{action} {clickhouse.DATABASE}")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            load.rounds.append(_round(load, site, Place(Path(folder), server)))
+            load.rounds.append(_round(load, site, Place(Path(folder), postgres, of_clickhouse)))
         except (RunFailedError, NotInstalledError) as failure:
             load.failure = str(failure)
             progress(f"pipelines: {load.pipeline.name}: {failure}")
@@ -239,7 +262,12 @@ def _round(load: Load, site: Site, place: Place) -> tuple[float, float, float]:
         encoding = {"format": "jsonl", "compression": "gzip"}
         settings["batch_config"] = {"encoding": encoding, "storage": {"root": batches.as_uri()}, "batch_size": 100_000}
     config = place.config("config", settings)
-    environment = {"PGPASSWORD": postgresql.PASSWORD, "PGTZ": "UTC"}
+    environment = {
+        "PGPASSWORD": postgresql.PASSWORD,
+        "PGTZ": "UTC",
+        "CLICKHOUSE_USER": clickhouse.USER,
+        "CLICKHOUSE_PASSWORD": clickhouse.PASSWORD,
+    }
     if pipeline.loader is None:
         alone = run([TAP, "--config", config])
         return alone.wall, alone.cpu, 0.0

@@ -137,7 +137,7 @@ class _Examination:
         self._tell_of_plan()
 
     def _tell_of_state(self) -> None:
-        """Report which state a run would go on from; a bookmark that stops a run has stopped us by now."""
+        """Report which state a run would continue from; a bookmark that stops a run has stopped us by now."""
         for warning in self._state_warnings:
             self._report.warning("state", warning)
         bookmarks = [

@@ -35,7 +35,7 @@ NAMES: Mapping[str, str] = {
     "blank-lines": "an empty line after each line",
     "no-final-newline": "the last line has no newline",
     "endless-line": "one line of `value` bytes that does not end (default 64 MiB)",
-    "bomb": "gzip that unpacks to `value` bytes of whole lines (default 1 GiB), about 1000 times its size",
+    "bomb": "gzip that expands to `value` bytes of whole lines (default 1 GiB), about 1000 times its size",
     "cut-json": "the body stops in the middle of its JSON; framing and gzip are right",
     "short-body": "the body stops after a whole line; framing and gzip are right, so nothing in it shows that",
     "other-days": "the events' times lie `value` days earlier (default 30), as in the response to another request",

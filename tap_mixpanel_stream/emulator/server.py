@@ -193,7 +193,7 @@ class Emulator:
         """Response a request, once it is let in.
 
         Raises:
-            Refusal: It asks for what there is not.
+            Refusal: It asks for something that does not exist.
         """
         if seen.endpoint is UNKNOWN:
             raise Refusal(404, "Not found")

@@ -1,7 +1,7 @@
 """HTTP responses within limits of time and size, and with framing that leaves no doubt.
 
-`http.client` waits anew for every byte, follows interim responses and trailers for as long as they come, and takes `-1`
-for the size of a chunk. A server could hold a run for as long as it likes, or have it read without end. So
+`http.client` applies its timeout to each byte, follows interim responses and trailers without end, and accepts `-1` as
+the size of a chunk. A server could block a run, or have it read without end. So
 
 * the head arrives whole within the read timeout, interim responses included, and is at most 64 KiB,
 * a body may pause for the read timeout, and over time brings at least 128 bytes a second,

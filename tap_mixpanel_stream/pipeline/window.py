@@ -161,7 +161,7 @@ class WindowFetcher:
         self._conversion_lock = ConversionLock()
 
     def fetch(self, planner: WindowPlanner, date_range: DateRange) -> FetchResult:
-        """Fetch a window, with retries, at last by halves.
+        """Fetch a window, with retries, finally in halves.
 
         Args:
             planner: Receives the size of the window.

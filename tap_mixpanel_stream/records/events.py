@@ -9,7 +9,7 @@ becomes
 
 The decoder turns a block of lines into `_Event`s. It checks the JSON of every value and keeps the value's bytes
 (`msgspec.Raw`). `_records` takes the keys that become columns out of the properties. The encoder writes the records:
-keys may be spelled anew, values are copied. No Python code runs for a property that is not a column.
+keys may be spelled differently, values are copied. No Python code runs for a property that is not a column.
 
 With `raw`, lines are checked and copied.
 """

@@ -235,7 +235,7 @@ class WindowPlanner:
             self._days[date_range.is_update] = following
 
     def report_halves(self, decompressed_bytes: int) -> None:
-        """Keep windows from growing to a size at which one arrived by halves only.
+        """Keep windows from growing to a size at which one arrived in halves only.
 
         A window is at most twice as large as one that arrived whole, so half of its size does arrive whole.
 

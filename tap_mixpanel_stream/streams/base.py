@@ -101,7 +101,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def is_incremental(self) -> bool:
-        """Return whether the run goes on from the stream's bookmark."""
+        """Return whether the run continues from the stream's bookmark."""
         return self.replication_method == "INCREMENTAL"
 
     def start_date(self) -> dt.date:

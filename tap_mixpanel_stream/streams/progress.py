@@ -178,7 +178,7 @@ class Progress:
         self.log.info("%s: %s", self.stream, text, extra=self._fields() | took | bookmarks)
 
     def _draw(self) -> None:
-        """Draw the bar anew. What comes first stays where the terminal is narrow."""
+        """Redraw the bar. What comes first stays where the terminal is narrow."""
         if self._bar is not None:
             self._bar.total, self._bar.n = self.total, self.extent
             self._bar.set_postfix_str(

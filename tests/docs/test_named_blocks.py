@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs import pages
 
-LOADERS = ("postgres", "duckdb", "jsonl", "csv", "clickhouse", "s3", "gcs")
+LOADERS = ("postgres", "duckdb", "jsonl", "csv", "clickhouse", "snowflake", "s3", "gcs")
 KNOWN = {
     "docs/targets.md": {
         *(f"{name}: {kind}" for name in LOADERS for kind in ("target.json", "meltano.yml")),
@@ -15,6 +15,7 @@ KNOWN = {
         *(f"postgres: {kind}" for kind in ("nightly", "crontab", "config.json for deleted profiles")),
         "clickhouse: tables",
         "bucket: config.json",
+        "snowflake-batch: config.json",
         "half a character: config.json",
         *("spark: night.json", "spark: shell"),
         *(f"bulk: {kind}" for kind in ("shell", "other warehouses", "snowflake, not run", "bigquery, not run")),

@@ -10,7 +10,10 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
 
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, installed
@@ -18,15 +21,13 @@ from tests.targets.source import Reading, Row, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    import pytest
 
     from tests.targets import clickhouse
     from tests.targets.object_storage import ObjectStorage
     from tests.targets.postgresql import Server
 
 PAGE = "docs/targets.md"
+SNOWFLAKE_SHIMS = Path(__file__).with_name("snowflake_shims.py")
 # A cell of a CSV file holds a whole object.
 csv.field_size_limit(sys.maxsize)
 
@@ -118,6 +119,10 @@ class Target(abc.ABC):
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Ask it what the page asks, and return the rows."""
 
+    def command(self) -> list[str]:
+        """What starts it, without options."""
+        return [str(installed(self.environment, self.program))]
+
     def environment_variables(self) -> Mapping[str, str]:
         """What it finds in its environment, besides."""
         return {}
@@ -142,7 +147,7 @@ class Target(abc.ABC):
         if state is not None:
             tap.append(f"--state={self._file('state.json', state)}")
         own = self._file("target.json", self.settings() if target_settings is None else target_settings)
-        target = [str(installed(self.environment, self.program)), f"--config={own}"]
+        target = [*self.command(), f"--config={own}"]
         log = self.folder / "log"
         with (
             log.open("w") as errors,
@@ -241,12 +246,7 @@ class Postgres(Target):
 
     def tap_settings(self) -> dict[str, Any]:
         """The page's, with a folder of the test's own where files go."""
-        settings = super().tap_settings()
-        if "batch_config" in settings:
-            batches = self.folder / "batches"
-            batches.mkdir(exist_ok=True)
-            settings["batch_config"]["storage"]["root"] = batches.as_uri()
-        return settings
+        return _with_folder(super().tap_settings(), self.folder)
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
         """The rows of the table."""
@@ -347,6 +347,42 @@ class Gcs(Target):
         return list(asked_of_duckdb(query.replace("gs://lake", str(self.server.bucket)), self.folder))
 
 
+class Snowflake(Target):
+    """meltanolabs-target-snowflake, by records or by batch files."""
+
+    environment = "snowflake"
+    program = "python"
+    updates = True
+
+    def command(self) -> list[str]:
+        """The target, in the same process as what stands in for Snowflake."""
+        return [*super().command(), str(SNOWFLAKE_SHIMS), str(self._database), "load"]
+
+    def tap_settings(self) -> dict[str, Any]:
+        """The page's, with a folder of the test's own where files go."""
+        return _with_folder(super().tap_settings(), self.folder)
+
+    def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
+        """The rows of the table."""
+        columns = ", ".join(f'"{column.upper()}" AS "{column}"' for column in COLUMNS[stream, raw])
+        rows = self._answers(f"SELECT {columns} FROM mixpanel.{stream}")  # noqa: S608 - our own names
+        yield from (_row(row, self.reading) for row in rows)
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask the database, which has names in capitals."""
+        return [{name.lower(): value for name, value in row.items()} for row in self._answers(query)]
+
+    @property
+    def _database(self) -> Path:
+        folder = self.folder / "snowflake"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _answers(self, query: str) -> Iterator[dict[str, Any]]:
+        command = [*super().command(), str(SNOWFLAKE_SHIMS), str(self._database), "ask"]
+        yield from _answers_of(command, query, self.folder)
+
+
 TARGETS: dict[str, type[Target]] = {
     "postgres": Postgres,
     "postgres-batch": Postgres,
@@ -356,7 +392,17 @@ TARGETS: dict[str, type[Target]] = {
     "clickhouse": ClickHouse,
     "s3": S3,
     "gcs": Gcs,
+    "snowflake": Snowflake,
+    "snowflake-batch": Snowflake,
 }
+
+WEEKLY = {"snowflake", "snowflake-batch"}
+"""Those whose environment is too large for `make test`."""
+
+
+def each_target() -> list[Any]:
+    """All targets as parameters, the weekly ones marked."""
+    return [pytest.param(name, marks=pytest.mark.weekly if name in WEEKLY else ()) for name in TARGETS]
 
 
 def new_target(name: str, request: pytest.FixtureRequest, folder: Path) -> Target:
@@ -377,12 +423,25 @@ for row in answer.fetchall():
 
 def asked_of_duckdb(query: str, folder: Path, database: str = ":memory:") -> Iterator[dict[str, Any]]:
     """Run a query in DuckDB, in the version that target-duckdb works with; paths in it start from the folder."""
-    command = [str(installed("duckdb", "python")), "-c", _ASK, database]
+    yield from _answers_of([str(installed("duckdb", "python")), "-c", _ASK, database], query, folder)
+
+
+def _answers_of(command: list[str], query: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Hand a query to a program, and parse the rows that it prints."""
     done = subprocess.run(
         command, input=query, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     yield from (json.loads(line) for line in done.stdout.split("\n")[:-1])
+
+
+def _with_folder(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tap's settings with batch files in a folder of the test's own, if they ask for batch files."""
+    if "batch_config" in settings:
+        batches = folder / "batches"
+        batches.mkdir(exist_ok=True)
+        settings["batch_config"]["storage"]["root"] = batches.as_uri()
+    return settings
 
 
 def _rows_of_lines(lines: bytes, columns: Iterable[str], reading: Reading) -> Iterator[Row]:

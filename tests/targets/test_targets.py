@@ -10,7 +10,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault
 from tests.docs import pages
-from tests.targets.loading import KEYS, PAGE, TARGETS, Target, new_target
+from tests.targets.loading import KEYS, PAGE, Target, each_target, new_target
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STREAMS = ("events", "profiles")
 
 
-@pytest.fixture(params=list(TARGETS))
+@pytest.fixture(params=each_target())
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """A target with nothing in it."""
     name: str = request.param

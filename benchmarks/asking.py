@@ -154,7 +154,7 @@ def _read(project: str, days: int, window_days: int | None) -> Asked:
             **({} if window_days is None else {"window_days": window_days}),
         }
         with _in_this_process():
-            tap = TapMixpanelStream(config=config, catalog=catalog_of("events", raw=True))
+            tap = TapMixpanelStream(config=config, catalog=catalog_of("events", config_json='{"raw": true}'))
             tap.run.clock = clock
             clock.all_answered = lambda: (
                 len(emulator.requests) == tap.run.quota.requests and all(seen.status for seen in emulator.requests)

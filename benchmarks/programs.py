@@ -122,10 +122,10 @@ def known_settings() -> frozenset[str]:
 
 
 @functools.cache
-def catalog_of(stream: str, deselected: str = "", *, raw: bool) -> dict[str, Any]:
-    """The discovered catalog with one stream selected, less one of its columns."""
+def catalog_of(stream: str, deselected: str = "", *, config_json: str) -> dict[str, Any]:
+    """Return the catalog discovered with a configuration, with one stream selected less one of its columns."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as config:
-        json.dump({"raw": raw}, config)
+        config.write(config_json)
         config.flush()
         discovered = subprocess.run([TAP, "--discover", "--config", config.name], check=True, capture_output=True)
     catalog: dict[str, Any] = json.loads(discovered.stdout)
@@ -165,7 +165,8 @@ def ours(
                 "encoding": {"format": "jsonl", "compression": "gzip"},
                 "storage": {"root": task.folder.as_uri()},
             }
-        catalog = catalog_of(stream, deselected, raw=bool(settings.get("raw")))
+        of_columns = {name: settings[name] for name in ("raw", "event_columns") if name in settings}
+        catalog = catalog_of(stream, deselected, config_json=json.dumps(of_columns))
         arguments = [TAP]
         for option, content in (("config", config), ("catalog", catalog)):
             path = task.folder / f"{option}.json"
@@ -178,6 +179,13 @@ def ours(
 
 
 A_STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
+FIVE_COLUMNS = [
+    {"name": "city", "property": "$city", "type": "string"},
+    {"name": "browser", "property": "$browser", "type": "string"},
+    {"name": "os", "property": "$os", "type": "string"},
+    {"name": "screen_width", "property": "$screen_width", "type": "integer"},
+    {"name": "score", "property": "score", "type": "number"},
+]
 
 OURS = (
     ours("raw", raw=True),
@@ -187,6 +195,7 @@ OURS = (
     ours("normalized, `distinct_id` deselected", deselected="distinct_id"),
     ours("normalized, `time_in_ms`", time_in_ms=True),
     ours("normalized, `project_timezone` Europe/Zurich", project_timezone="Europe/Zurich"),
+    ours("normalized, five `event_columns`", event_columns=FIVE_COLUMNS),
     ours("normalized, a stream map", size=SLOW, stream_maps=A_STREAM_MAP),
     ours("normalized, flattened", size=SLOW, flattening_enabled=True, flattening_max_depth=1),
     ours("profiles, raw", stream="profiles", size=PROFILES, raw=True),

@@ -107,15 +107,18 @@ class Converter:
         self.misfits: Counter[str] = Counter()
         self._schema = schema
         self._envelope = envelope
-        self._deselected = frozenset() if selected is None else frozenset(schema.columns) - selected
+        deselected = frozenset() if selected is None else frozenset(schema.columns) - selected
+        chosen = schema.property_columns
+        self._property_columns = PropertyColumns([column for column in chosen if column.name not in deselected])
+        self._deselected = deselected.difference(column.name for column in chosen)
         self._strip_nul = strip_nul
-        selected_columns = [column for column in schema.property_columns if column.name not in self._deselected]
-        self._property_columns = PropertyColumns(selected_columns)
 
     @cached_property
     def _record_type(self) -> type[msgspec.Struct]:
-        """The struct of a normalized record."""
-        return _record_type(self._schema.columns)
+        """The struct of a normalized record: all columns but the chosen ones that are deselected."""
+        schema = self._schema
+        fixed = schema.columns[: len(schema.columns) - len(schema.property_columns)]
+        return _record_type((*fixed, *self._property_columns.names))
 
     def _count(self, records: int) -> None:
         """Count the records made last."""

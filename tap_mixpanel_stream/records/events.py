@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -85,9 +86,8 @@ class NormalizedEvents(LineConverter):
         Raises:
             NotARecord: A name is not a string, or an event has no usable time.
         """
-        records = []
-        record_type = self._record_type
-        chosen = self._property_columns.read([event.properties for event in events]) if self._property_columns else {}
+        rows = []
+        chosen = self._property_columns.read([event.properties for event in events]) if self._property_columns else ()
         for event in events:
             name, properties = event.event, event.properties
             if not is_string(name):
@@ -100,10 +100,10 @@ class NormalizedEvents(LineConverter):
             insert_id = as_string(properties.pop("$insert_id", NULL))
             if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
                 insert_id = _made_insert_id(name, instant, distinct_id, properties.copy())
-            records.append(record_type(name, instant_text(instant), distinct_id, insert_id, properties))
-        for column, values in chosen.items():
-            for record, value in zip(records, values, strict=True):
-                setattr(record, column, value)
+            rows.append((name, instant_text(instant), distinct_id, insert_id, properties))
+        if chosen:
+            rows = [row + values for row, values in zip(rows, zip(*chosen, strict=True), strict=True)]
+        records = list(starmap(self._record_type, rows))
         for column in self._deselected:
             for record in records:
                 setattr(record, column, msgspec.UNSET)

@@ -3,7 +3,8 @@
 A column holds the property's value as Mixpanel sent it; a `date-time` is written in UTC. A value that does not fit the
 column's type becomes null and is counted. The property stays in `properties`, so nothing is lost.
 
-This runs for every event: one list comprehension a column, and no call for the usual value but for a `date-time`.
+This runs for every event. The decoder checks all values of a column in a block at once. Only where one does not fit,
+the column is checked value by value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import msgspec
 
@@ -27,12 +28,6 @@ PropertyType = Literal["string", "number", "integer", "boolean", "date-time", "j
 
 PROPERTY_TYPES: tuple[PropertyType, ...] = get_args(PropertyType)
 
-_QUOTE = ord('"')
-_BOOLEANS = {b"true", b"false"}
-_CONTAINERS = frozenset(b"{[")
-_SAFE_DIGITS = 18
-"""An integer of so many digits fits into 64 bits."""
-
 PROPERTY_SCHEMAS: dict[PropertyType, JsonSchema] = {
     "string": {"type": ["string", "null"]},
     "number": {"type": ["number", "null"]},
@@ -41,6 +36,12 @@ PROPERTY_SCHEMAS: dict[PropertyType, JsonSchema] = {
     "date-time": {"type": ["string", "null"], "format": "date-time"},
     "json": {"type": ["object", "array", "null"], "additionalProperties": True},
 }
+"""The JSON schema of a column by its type."""
+
+_DIGITS_OF_64_BITS = 19
+
+_MEMORY = 20_000
+"""Instants whose text in UTC is remembered."""
 
 
 class PropertyColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,99 +65,87 @@ class PropertyColumns:
         columns: The columns to read.
 
     Attributes:
+        names: The names of the columns.
         misfits: By column, the values of the records read last that did not fit.
     """
 
     def __init__(self, columns: Sequence[PropertyColumn]) -> None:
         self.misfits: Counter[str] = Counter()
+        self.names = tuple(column.name for column in columns)
         self._columns = columns
 
     def __bool__(self) -> bool:
+        """Return whether there are columns to read."""
         return bool(self._columns)
 
-    def read(self, records: Sequence[Members]) -> dict[str, list[msgspec.Raw]]:
-        """Return by column its value for each record.
+    def read(self, records: Sequence[Members]) -> list[list[msgspec.Raw]]:
+        """Return for each column its values, one for each record.
 
         Args:
             records: The properties of each record.
         """
         self.misfits = Counter()
-        return {column.name: self._values(column, records) for column in self._columns}
+        return [self._values(column, records) for column in self._columns]
 
     def _values(self, column: PropertyColumn, records: Sequence[Members]) -> list[msgspec.Raw]:
-        key = column.property
-        values = [record.get(key, NULL) for record in records]
+        values = [record.get(column.property, NULL) for record in records]
+        if check_all := _CHECK_ALL.get(column.type):
+            try:
+                check_all(b"[%b]" % b",".join(values))
+            except msgspec.ValidationError:
+                pass
+            else:
+                return values
+        fitting = _FITTING[column.type]
+        return [value if value is NULL else fitting(value) or self._misfit(column, value) for value in values]
 
-        def misfit(value: msgspec.Raw) -> msgspec.Raw:
-            if bytes(value) != b"null":
-                self.misfits[column.name] += 1
-            return NULL
-
-        return _FITTING[column.type](values, misfit)
-
-
-def _strings(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [value if value is NULL or bytes(value)[0] == _QUOTE else misfit(value) for value in values]
-
-
-def _booleans(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [value if value is NULL or bytes(value) in _BOOLEANS else misfit(value) for value in values]
+    def _misfit(self, column: PropertyColumn, value: msgspec.Raw) -> msgspec.Raw:
+        if bytes(value) != b"null":
+            self.misfits[column.name] += 1
+        return NULL
 
 
-def _json(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [value if value is NULL or bytes(value)[0] in _CONTAINERS else misfit(value) for value in values]
-
-
-def _integers(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [
-        value
-        if value is NULL or ((text := bytes(value)).isdigit() and len(text) <= _SAFE_DIGITS) or _is_64_bit_integer(text)
-        else misfit(value)
-        for value in values
-    ]
-
-
-def _numbers(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [
-        value
-        if value is NULL or ((text := bytes(value)).isdigit() and len(text) <= _SAFE_DIGITS) or _is_finite_number(text)
-        else misfit(value)
-        for value in values
-    ]
-
-
-def _instants(values: list[msgspec.Raw], misfit: Callable[[msgspec.Raw], msgspec.Raw]) -> list[msgspec.Raw]:
-    return [value if value is NULL else _instant(bytes(value)) or misfit(value) for value in values]
-
-
-_FITTING = {
-    "string": _strings,
-    "number": _numbers,
-    "integer": _integers,
-    "boolean": _booleans,
-    "date-time": _instants,
-    "json": _json,
+_CHECK_ALL: dict[PropertyType, Callable[[bytes], object]] = {
+    "string": msgspec.json.Decoder(list[str | None]).decode,
+    "number": msgspec.json.Decoder(list[float | None]).decode,
+    "integer": msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None]).decode,
+    "boolean": msgspec.json.Decoder(list[bool | None]).decode,
 }
+"""By type, a decoder that accepts an array only if all its values fit or are null."""
+
+
+def _if(is_fitting: Callable[[bytes], bool]) -> Callable[[msgspec.Raw], msgspec.Raw | None]:
+    return lambda value: value if is_fitting(bytes(value)) else None
 
 
 def _is_64_bit_integer(text: bytes) -> bool:
     digits = text.removeprefix(b"-")
-    return digits.isdigit() and len(digits) <= _SAFE_DIGITS + 1 and -(2**63) <= int(text) < 2**63
+    return digits.isdigit() and len(digits) <= _DIGITS_OF_64_BITS and -(2**63) <= int(text) < 2**63
 
 
 def _is_finite_number(text: bytes) -> bool:
-    """Return whether a JSON text is a number that a double can hold, perhaps rounded."""
-    return text[0] != _QUOTE and text[-1:].isdigit() and isfinite(float(text))
+    return text[:1] in b"-0123456789" and isfinite(float(text))
 
 
-@lru_cache(20_000)
-def _instant(text: bytes) -> msgspec.Raw | None:
-    """Return an ISO 8601 date or time in UTC; None where the text is neither. Without an offset it is UTC already."""
-    if text[0] != _QUOTE:
+@lru_cache(_MEMORY)
+def _in_utc(text: bytes) -> msgspec.Raw | None:
+    """Return a date or time by ISO 8601 in UTC; None for other values. Without an offset it is UTC already."""
+    if not text.startswith(b'"'):
         return None
     try:
         instant = datetime.fromisoformat(read_string(text))
-        utc = instant.astimezone(UTC) if instant.tzinfo else instant
+        utc = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return msgspec.Raw(f'"{utc.replace(tzinfo=UTC).isoformat()}"'.encode())
+    return msgspec.Raw(b'"%b"' % utc.isoformat().encode())
+
+
+_FITTING: dict[PropertyType, Callable[[msgspec.Raw], msgspec.Raw | None]] = {
+    "string": _if(lambda text: text.startswith(b'"')),
+    "number": _if(_is_finite_number),
+    "integer": _if(_is_64_bit_integer),
+    "boolean": _if(lambda text: text in {b"true", b"false"}),
+    "date-time": lambda value: _in_utc(bytes(value)),
+    "json": _if(lambda text: text.startswith((b"{", b"["))),
+}
+"""By type, the value that a column gets; None where the value does not fit."""

@@ -309,7 +309,7 @@ class _Examination:
         with SpooledChunk(events, _SizeOnly()) as chunk:
             timezone_check.look(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
         seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
-        reason = f"events {day}: line {chunk.first_rejected} is no event: {chunk.first_reason}"
+        reason = f"events {day}: malformed line {chunk.first_rejected}: {chunk.first_reason}"
         return _MeasuredDay(seen, chunk.rejected, reason, events)
 
     def _tell_of_events(self, measured: Sequence[_MeasuredDay], failure: Exception | None) -> None:
@@ -320,7 +320,7 @@ class _Examination:
         if failure:
             self._report.problem("events", str(failure))
         elif bad_lines and self._settings.bad_lines == "fail":
-            self._report.problem("events", f"{first_bad_line}; bad_lines: skip sets such lines aside")
+            self._report.problem("events", f"{first_bad_line}; to skip such lines, set bad_lines and bad_lines_path")
         elif bad_lines:
             self._report.warning(
                 "events", f"{first_bad_line}; of {events:,} events read, {bad_lines:,} lines would be set aside so"

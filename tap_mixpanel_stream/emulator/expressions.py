@@ -61,7 +61,7 @@ def compile_where(text: str) -> Predicate:
     try:
         node = _Parser(text).whole()
     except RecursionError:
-        raise BadExpressionError("nested too deep") from None
+        raise BadExpressionError("nested too deeply") from None
     return lambda scope: _true(node(scope))
 
 

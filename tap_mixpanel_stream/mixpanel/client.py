@@ -154,7 +154,9 @@ class Client:
         if request.api == "query":
             return f"{self._hosts.query_url}/{request.path}"
         if self._auth.project_id is None:
-            raise Refused(f"{request.what}: project_id is needed, and best with a service account", kind="credentials")
+            raise Refused(
+                f"{request.what}: project_id is required: set it, preferably with a service account", kind="credentials"
+            )
         return f"{self._hosts.app_url(self._auth.project_id)}/{request.path}"
 
     def _params(self, request: Request) -> dict[str, str]:
@@ -195,22 +197,21 @@ class Client:
         certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
         if certificate is not None:
             return Refused(
-                f"{what}the TLS certificate of {host} is not trusted ({certificate.verify_message}): where a proxy "
-                "inspects TLS, name its authority's file in REQUESTS_CA_BUNDLE"
+                f"{what}the TLS certificate of {host} is not trusted ({certificate.verify_message}): if a proxy "
+                "inspects TLS, set REQUESTS_CA_BUNDLE to its CA certificate"
             )
         if isinstance(error, ValueError):  # What `requests` says of an address that cannot be one.
             return Refused(
-                f"{what}the address of {host}, or of a proxy to it, is not a valid one: "
-                "check data_api_url, api_url and HTTPS_PROXY"
+                f"{what}the URL of {host} or of its proxy is invalid: check data_api_url, api_url and HTTPS_PROXY"
             )
         if isinstance(error, requests.exceptions.ProxyError):
             problem = f"the proxy to {host} did not connect ({_reason(causes)}): check HTTPS_PROXY and NO_PROXY"
         elif isinstance(error, requests.ConnectTimeout):
             problem = f"no connection to {host} within {_CONNECT_TIMEOUT:.0f} s: check network and proxy"
         elif isinstance(error, requests.ReadTimeout):
-            problem = f"no response from {host} within {self._timeout:.0f} s: raise request_timeout if need be"
+            problem = f"no response from {host} within {self._timeout:.0f} s: raise request_timeout if necessary"
         elif any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
-            problem = f"the name {host} was not found: check network, data_api_url and api_url"
+            problem = f"the host {host} was not found: check DNS, data_api_url and api_url"
         else:
             problem = f"the connection to {host} failed ({_reason(causes)})"
         return Transient(what + problem)
@@ -333,7 +334,7 @@ def _unusable_authorities() -> str | None:
     except OSError as error:  # an ssl.SSLError is one
         return (
             f"{name} names {path}, which cannot be read as PEM certificates ({error.strerror}): "
-            "correct the path, or take the variable out of the environment"
+            "correct the path or unset the variable"
         )
     return None
 

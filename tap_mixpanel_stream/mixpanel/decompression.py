@@ -86,13 +86,13 @@ def _gunzip(compressed: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 block = member.decompress(data, _BLOCK)
             except _deflate.error as error:
-                follows = ", and it follows a whole one" if members else ""
-                raise BrokenBody(f"the response's gzip body is damaged ({error}){follows}") from None
+                follows = " after a complete gzip member" if members else ""
+                raise BrokenBody(f"the response's gzip body is corrupt ({error}){follows}") from None
             made += len(block)
             if made > max(_UNCHECKED_BYTES, MAX_EXPANSION_RATIO * came):
                 raise BrokenBody(
-                    f"the response expands to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes so far made "
-                    f"{made}), as no events or profiles do: it may be meant to fill memory or disk"
+                    f"the response expands to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes to "
+                    f"{made}), far more than events or profiles do: it may be a decompression bomb"
                 )
             if block:
                 yield block
@@ -100,4 +100,4 @@ def _gunzip(compressed: Iterable[bytes]) -> Iterator[bytes]:
             if member.eof:
                 data, member, members = member.unused_data, None, members + 1
     if member is not None or not members:
-        raise BrokenBody("the response's gzip body stops before its end, although HTTP says that it is all there")
+        raise BrokenBody("the response's gzip body is truncated, although the HTTP framing is complete")

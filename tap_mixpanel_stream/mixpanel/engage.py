@@ -196,19 +196,19 @@ def pages(
                     yield page
         except SessionExpired as expired:
             if attempt == _SESSIONS:
-                expired.add(f"in {_SESSIONS} sessions; a smaller result, by profiles_where, would be faster to read")
+                expired.add(f"in {_SESSIONS} sessions; read fewer profiles with profiles_where")
                 raise
-            log.warning("%s; starting again from page 0", expired)
+            log.warning("%s; restarting from page 0", expired)
             continue
         if not session.is_short:
             return
         if session.is_credible:
-            log.warning("%s, twice; going on, since its total can be a little off", session.ending)
+            log.warning("%s, twice; accepted, since its total can be slightly off", session.ending)
             return
         if short_count is not None or attempt == _SESSIONS:
             raise BrokenBody(f"{session.ending}, in {attempt} sessions: run again")
         short_count = session.count
-        log.warning("%s; starting again from page 0", session.ending)
+        log.warning("%s; restarting from page 0", session.ending)
 
 
 class _Session:
@@ -300,7 +300,7 @@ class _Session:
             lambda body: read_page(body, number),
             mismatch="the response is not a page of profiles",
             limit=_PAGE_LIMIT,
-            remedy="lower profiles_page_size, or name the profile_properties needed",
+            remedy="lower profiles_page_size, or list the profile_properties you need",
         )
         content = response.content
         page = Page(
@@ -336,7 +336,7 @@ class _Session:
         Raises:
             BrokenBody: It does.
         """
-        where = f"{self._what} page {self._number}: the session goes on after {self.count}"
+        where = f"{self._what} page {self._number}: the session continues after {self.count}"
         if self._total is not None and self.count > self._total + max(10, self._total // 100):
             raise BrokenBody(f"{where} of {self._total} profiles: run again")
         if self._number + 1 >= _PAGES:

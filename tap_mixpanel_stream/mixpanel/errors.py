@@ -158,8 +158,8 @@ def _only(status: int) -> range:
     return range(status, status + 1)
 
 
-_CREDENTIALS = "the credentials were not accepted: check {settings}, and that region is the project's"
-_NO_SETTING = "the tap's version, since no setting shapes this request: update it, or deselect the stream"
+_CREDENTIALS = "the credentials were rejected: check {settings} and region"
+_NO_SETTING = "for a newer version of the tap, since no setting affects this request; or deselect the stream"
 
 #: The first row that fits is taken. Texts were seen on the live API by others, statuses are in Mixpanel's docs.
 TABLE: tuple[Rule, ...] = (
@@ -168,8 +168,8 @@ TABLE: tuple[Rule, ...] = (
         "",
         "other",
         Action.REFUSE,
-        "the response redirects to {host}, and credentials go to no other address: "
-        "check region, data_api_url, api_url and any proxy in between",
+        "the response redirects to {host}, and the tap sends credentials to no other host: "
+        "check region, data_api_url, api_url and any proxy",
     ),
     Rule(_only(400), "unable to authenticate", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
@@ -180,8 +180,8 @@ TABLE: tuple[Rule, ...] = (
         "the last day has not begun in the project: check project_timezone, end_date and this machine's clock",
     ),
     Rule(_only(400), "request for page in uncached query", "other", Action.RESTART, "the paging session has expired"),
-    Rule(_only(400), "timeout error", "other", Action.RETRY, "the query took Mixpanel too long"),
-    Rule(_only(400), "", "parameter", Action.REFUSE, "a parameter was not accepted: check {narrowed_by}"),
+    Rule(_only(400), "timeout error", "other", Action.RETRY, "the query timed out at Mixpanel"),
+    Rule(_only(400), "", "parameter", Action.REFUSE, "Mixpanel rejected a parameter: check {narrowed_by}"),
     Rule(_only(401), "", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
         _only(402),
@@ -211,17 +211,15 @@ TABLE: tuple[Rule, ...] = (
         Action.REFUSE,
         "the group does not exist in the project: check group_profiles, or delete the cohort of that group in Mixpanel",
     ),
-    Rule(
-        _only(404), "", "not_found", Action.REFUSE, "nothing there: check project_id, region, data_api_url and api_url"
-    ),
+    Rule(_only(404), "", "not_found", Action.REFUSE, "not found: check project_id, region, data_api_url and api_url"),
     Rule(
         _only(407),
         "",
         "other",
         Action.REFUSE,
-        "a proxy wants credentials: check HTTPS_PROXY and NO_PROXY in the environment",
+        "the proxy requires credentials: set them in HTTPS_PROXY, or bypass it with NO_PROXY",
     ),
-    Rule(_only(408), "", "other", Action.RETRY, "the request took too long to arrive"),
+    Rule(_only(408), "", "other", Action.RETRY, "the server timed out while receiving the request"),
     Rule(
         range(413, 415),
         "",
@@ -230,8 +228,8 @@ TABLE: tuple[Rule, ...] = (
         "the request is too long: check {narrowed_by}",
     ),
     Rule(_only(429), "", "other", Action.WAIT, "too many requests"),
-    Rule(range(400, 500), "", "other", Action.REFUSE, "the request was not accepted"),
-    Rule(range(500, 600), "", "other", Action.RETRY, "trouble on Mixpanel's side or in between"),
+    Rule(range(400, 500), "", "other", Action.REFUSE, "the request was rejected"),
+    Rule(range(500, 600), "", "other", Action.RETRY, "server error at Mixpanel or a proxy"),
     # A 204 or 206 is not a complete response.
     Rule(range(1000), "", "other", Action.RETRY, "an unexpected status"),
 )
@@ -318,7 +316,7 @@ def failure(
         first_day=_first_day(body, today),
     )
     said = printable(body)
-    message = f"{what}: Mixpanel answered {status}, {remedy}" + (f". It said: {said}" if said else "")
+    message = f"{what}: HTTP {status}, {remedy}" + (f". Response: {said}" if said else "")
     if rule.action is Action.WAIT:
         return TooManyRequests(message, limit=limit)
     if rule.action is Action.RESTART:

@@ -90,7 +90,7 @@ def export_request(
         api="data",
         path="export",
         params=params,
-        narrowed_by=("event_names", "events_where"),
+        narrowed_by=tuple(name for name in ("event_names", "events_where") if getattr(options, name)),
         reserve_seconds=reserve_seconds,
     )
 

@@ -108,7 +108,7 @@ def _days(body: bytearray) -> dict[date, bytes]:
         raise WrongShapeError("it has no days")
     missing = [name for name in announced or () if _day(name) not in days]
     if missing:
-        raise WrongShapeError(f"it announces {len(missing)} days that it does not hold, {missing[0]} first")
+        raise WrongShapeError(f"{len(missing)} announced days are missing, the first is {missing[0]}")
     return days
 
 

@@ -115,7 +115,7 @@ def decode(body: bytearray, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], 
 def _problem(body: bytearray, error: Exception) -> str:
     """Return what is wrong with a response, without personal data that it may hold."""
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     if isinstance(error, WrongShapeError):
         return printable(str(error))
     beginning = body[:_BEGINNING].decode("utf-8", "replace")
@@ -124,7 +124,7 @@ def _problem(body: bytearray, error: Exception) -> str:
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw] | list[msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return "its JSON is cut or damaged"
+        return "its JSON is truncated or malformed"
     if isinstance(members, dict) and "error" in members:
         return printable(bytes(members["error"]).decode("utf-8", "replace"))
     return printable(str(error))

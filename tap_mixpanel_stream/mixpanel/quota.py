@@ -82,8 +82,8 @@ class _Account:
     def spent(self) -> str:
         """What to say when the hour is full."""
         if self.setting is not None and self.setting == self.hourly:
-            return f"hourly_quota, {self.hourly} queries an hour, is spent"
-        return f"the {self.name}'s quota of {self.hourly} queries an hour is spent"
+            return f"hourly_quota, {self.hourly} requests an hour, is used up"
+        return f"the {self.name}'s quota of {self.hourly} requests an hour is used up"
 
     def forget(self, now: float) -> None:
         while self.in_hour and now - self.in_hour[0] > HOUR - _NO_TIME:
@@ -277,14 +277,14 @@ class Quota:
             if told is None and limit.cause == "hour":
                 told = limit.resets_in
             if told is not None:
-                pause, why = max(told, _LEAST_WAIT), "Mixpanel asked for it"
+                pause, why = max(told, _LEAST_WAIT), "requested by Mixpanel"
             elif now < account.blocked_until:
                 # Sent before the others heard of the limit: one and the same refusal.
                 return
             else:
                 account.in_a_row += 1
                 first = _FIRST_STEP_CONCURRENT if limit.cause == "concurrency" else _FIRST_STEP
-                pause, why = first * 2 ** (account.in_a_row - 1), "Mixpanel has too many requests from this project"
+                pause, why = first * 2 ** (account.in_a_row - 1), "too many requests from this project"
                 if limit.cause == "hour" and account.in_hour:
                     pause, why = account.in_hour[0] + HOUR - now, account.spent
                 pause = min(pause, HOUR)
@@ -309,10 +309,10 @@ class Quota:
         end = self._clock.now() + timedelta(seconds=pause)
         if self._waited + more > self._max_wait - reserve_seconds:
             raise QuotaSpent(
-                f"{what}: {why}; the next request can go out in {pause:.0f} s, at {time_text(end)}, and that is past "
-                f"max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s of it waited already"
-                f"{f', {reserve_seconds:.0f} s left for what comes after' if reserve_seconds else ''}). "
-                "What was delivered is saved in the state: run again after that time, or raise max_quota_wait",
+                f"{what}: {why}; the next request is allowed in {pause:.0f} s, at {time_text(end)}, and waiting "
+                f"would exceed max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s already waited"
+                f"{f', {reserve_seconds:.0f} s reserved for later requests' if reserve_seconds else ''}). "
+                "Run again after that time, or raise max_quota_wait",
                 until=end,
             )
         self._waited += more

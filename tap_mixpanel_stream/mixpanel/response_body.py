@@ -66,8 +66,8 @@ def content_encoding_of(response: requests.Response) -> decompression.ContentEnc
     if coding in {"", "identity"}:
         return "identity"
     raise Refused(
-        f"the response has the content encoding {printable(coding)!r}, and the request accepts only gzip: "
-        "check any proxy in between",
+        f"the response has the content encoding {printable(coding)!r}, but the request accepts only gzip: "
+        "check any proxy",
         status=response.status_code,
     )
 
@@ -124,11 +124,11 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
     coding = response.headers.get("Transfer-Encoding")
     if coding is not None and coding.strip().lower() != "chunked":
         # requests, urllib3 and http.client read such a body differently.
-        raise BrokenBody(f"the response's framing is not understood: Transfer-Encoding {printable(coding)!r}")
+        raise BrokenBody(f"the response has an unsupported Transfer-Encoding: {printable(coding)!r}")
     if coding is None and raw.length_remaining is None:
         raise BrokenBody(
-            "the response has neither a length nor chunks, so nothing shows where it ends: "
-            "most likely a proxy in between has taken them away; let it pass HTTP/1.1, or go around it with NO_PROXY"
+            "the response has neither Content-Length nor chunked encoding, so its end is unknown: "
+            "a proxy probably removed them; let it pass HTTP/1.1, or bypass it with NO_PROXY"
         )
     while True:
         try:
@@ -140,7 +140,7 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
         counts.received += len(block)
         yield block
     if coding is None and raw.length_remaining != 0:
-        raise BrokenBody(f"the response ended after {counts.received} bytes, and Content-Length says otherwise")
+        raise BrokenBody(f"the response was truncated after {counts.received} bytes: Content-Length is larger")
 
 
 def _reason(error: Exception, received: int) -> str:
@@ -148,15 +148,15 @@ def _reason(error: Exception, received: int) -> str:
     after = f"after {received} bytes of the response"
     causes = [error, error.__cause__, error.__context__, *error.args]
     if any(isinstance(cause, SlowError) for cause in causes):
-        return f"less than {PACE} bytes a second {after}, for longer than request_timeout"
+        return f"the response was slower than {PACE} bytes a second for longer than request_timeout, {after}"
     if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
-        return f"silence {after}, for longer than request_timeout"
+        return f"the read timed out {after}: no data for longer than request_timeout"
     framing = next((cause for cause in causes if isinstance(cause, FramingError)), None)
     if framing is not None:
-        return f"the response's framing broke {after}: {framing}"
+        return f"the response's HTTP framing is invalid {after}: {framing}"
     if any(isinstance(cause, IncompleteRead) for cause in causes):
-        return f"the connection ended {after}, which was not all of it"
+        return f"the connection closed {after}, before its end"
     broke = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
     if broke is not None:
-        return f"the connection broke {after}: {printable(str(broke.strerror))}"
-    return f"the connection broke {after}: {type(error).__name__}"
+        return f"the connection failed {after}: {printable(str(broke.strerror))}"
+    return f"the connection failed {after}: {type(error).__name__}"

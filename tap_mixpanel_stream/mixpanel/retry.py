@@ -67,7 +67,7 @@ class Retrying:
                 return attempt()
             except Transient as error:
                 seconds = pause(retry)
-                self.log.warning("%s; trying again in %.1f s (%d of %d)", error, seconds, retry, self.max_retries)
+                self.log.warning("%s; retrying in %.1f s (%d of %d)", error, seconds, retry, self.max_retries)
             self.clock.sleep(seconds)
         try:
             return attempt()

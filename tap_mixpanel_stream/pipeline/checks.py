@@ -87,7 +87,7 @@ def _fetch_again(empty: FetchResult, fetch: Callable[[DateRange], FetchResult], 
     # A failure, spent quota too, is the window's own: the empty response must not be delivered in its place.
     if not again.failure:
         log.warning(
-            "events %s: the response had no event where some were expected, and was fetched once more: %d events",
+            "events %s: the response was unexpectedly empty and was fetched once more: %d events",
             again.date_range.window,
             again.rows,
         )

@@ -47,9 +47,9 @@ def translate_errors(what: str) -> Iterator[None]:
     except (CutShort, LineTooLong) as error:
         raise BrokenBody(f"{what}: {error}") from None
     except BadLine as error:
-        raise BadLineError(f"{what}: {error}; bad_lines: skip sets such lines aside") from None
+        raise BadLineError(f"{what}: {error}; to skip such lines, set bad_lines and bad_lines_path") from None
     except BadProfile as error:
-        raise StreamError(f"{what}: {error}; bad_lines: skip sets such profiles aside") from None
+        raise StreamError(f"{what}: {error}; to skip such profiles, set bad_lines and bad_lines_path") from None
     except (BadBody, WorkerLostError) as error:
         raise StreamError(f"{what}: {error}") from None
     except SpoolError as error:

@@ -175,7 +175,7 @@ class WindowFetcher:
                 if date_range.window.days == 1:
                     raise
                 planner.report(date_range, 0, was_truncated=True)
-                self._logger(date_range).warning("%s; now by halves", error)
+                self._logger(date_range).warning("%s; retrying in two halves", error)
                 for half in date_range.halves():
                     self._fetch_into(result, half, HALF_RETRIES)
                 planner.report_halves(result.decompressed_bytes)
@@ -447,7 +447,7 @@ def refuse_clock_ahead(client: Client, what: str, setting: str) -> None:
     if lead is not None and lead > MAX_CLOCK_LEAD:
         raise StreamError(
             f"{what}: this machine's clock is {lead.total_seconds() / 60:.0f} minutes ahead of "
-            f"Mixpanel's: set it right, since {setting} goes by it"
+            f"Mixpanel's: correct it, since {setting} depends on it"
         )
 
 

@@ -3,7 +3,7 @@
     BadBody
     ├── BadLine       a line is not an event: `bad_lines` decides
     ├── CutShort      the body was truncated: none of it may be delivered
-    ├── LineTooLong   a line is longer than any event
+    ├── LineTooLong   a line exceeds any event
     ├── BadProfile    a result of a page is not a profile
     └── BadRow        an entry of a list is not a record
 
@@ -24,7 +24,7 @@ def excerpt(line: bytes) -> str:
     A log does not repeat ids and properties of people unless the user asks for it.
     """
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        return f"{len(line)} bytes, of which LOGLEVEL=DEBUG shows the first"
+        return f"{len(line)} bytes; LOGLEVEL=DEBUG shows the beginning"
     return _quoted(line)
 
 
@@ -55,7 +55,7 @@ class BadLine(BadBody):
         self.parses = parses
 
     def __str__(self) -> str:
-        return f"line {self.number} is no event: {self.reason}: {excerpt(self.line)}"
+        return f"malformed line {self.number}: {self.reason}: {excerpt(self.line)}"
 
 
 class CutShort(BadBody):
@@ -74,7 +74,7 @@ class CutShort(BadBody):
     def __str__(self) -> str:
         # A message of Mixpanel's holds no personal data.
         text = excerpt(self.seen) if self.seen.startswith(b'{"event"') else _quoted(self.seen)
-        return f"the body was cut short at line {self.number}: {text}"
+        return f"the response was truncated at line {self.number}: {text}"
 
 
 class LineTooLong(BadBody):
@@ -89,7 +89,7 @@ class LineTooLong(BadBody):
         self.longest = longest
 
     def __str__(self) -> str:
-        return f"a line is longer than {self.longest} bytes, and no event is"
+        return f"a line exceeds {self.longest} bytes, the limit for an event"
 
 
 class BadProfile(BadBody):
@@ -108,7 +108,7 @@ class BadProfile(BadBody):
         self.result = result
 
     def __str__(self) -> str:
-        return f"result {self.index} is no profile: {self.reason}: {excerpt(self.result)}"
+        return f"malformed profile at index {self.index}: {self.reason}: {excerpt(self.result)}"
 
 
 class BadRow(BadBody):
@@ -127,4 +127,4 @@ class BadRow(BadBody):
         self.row = row
 
     def __str__(self) -> str:
-        return f"entry {self.index} is no record: {self.reason}: {excerpt(self.row)}"
+        return f"malformed entry at index {self.index}: {self.reason}: {excerpt(self.row)}"

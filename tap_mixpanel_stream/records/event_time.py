@@ -169,7 +169,7 @@ def _milliseconds(value: bytes) -> int:
 def _exact_milliseconds(value: bytes) -> int:
     number = _number(value)
     if number is None:
-        raise UnusableTime("`time` is no number")
+        raise UnusableTime("`time` is not a number")
     return round(number if abs(number) >= MILLISECONDS_FROM else number * 1000)
 
 

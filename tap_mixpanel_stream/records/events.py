@@ -91,7 +91,7 @@ class NormalizedEvents(LineConverter):
         for event in events:
             name, properties = event.event, event.properties
             if not is_string(name):
-                raise NotARecord("`event` is no string")
+                raise NotARecord("`event` is not a string")
             time = properties.pop("time", None)
             if time is None:
                 raise NotARecord("`time` is missing")

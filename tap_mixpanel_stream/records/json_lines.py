@@ -330,9 +330,9 @@ def _keys(line: bytes) -> frozenset[str]:
 def _why_not_json(line: bytes, error: Exception) -> str:
     """Return why a line is not the JSON object that it should be."""
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return "nested too deeply"
     if not is_json(line):
-        return f"no JSON: {error}"
+        return f"not JSON: {error}"
     if isinstance(error, msgspec.ValidationError):
-        return "no JSON object"
-    return "NaN or Infinity, which JSON does not have"
+        return "not a JSON object"
+    return "NaN or Infinity, which JSON does not allow"

@@ -52,7 +52,7 @@ def event_name(members: Members) -> msgspec.Raw:
     """
     name = members.get("event", NULL)
     if not is_string(name):
-        raise NotARecord("`event` is missing" if "event" not in members else "`event` is no string")
+        raise NotARecord("`event` is missing" if "event" not in members else "`event` is not a string")
     return name
 
 
@@ -66,7 +66,7 @@ def object_in(members: Members, key: str) -> Members:
     if bytes(value) == b"null":
         return {}
     if not bytes(value).startswith(b"{"):
-        raise NotARecord(f"`{key}` is no object")
+        raise NotARecord(f"`{key}` is not an object")
     return read_members(value)
 
 

@@ -86,9 +86,9 @@ class ProfileConverter(Converter, ABC):
             except NotARecord as error:
                 on_bad_profile(BadProfile(index, str(error), result))
             except RecursionError:
-                on_bad_profile(BadProfile(index, "nested too deep", result))
+                on_bad_profile(BadProfile(index, "nested too deeply", result))
             except msgspec.DecodeError as error:
-                on_bad_profile(BadProfile(index, f"no JSON object: {error}", result))
+                on_bad_profile(BadProfile(index, f"not a JSON object: {error}", result))
         self.results += len(results)
         # A page may be laid out over several lines. Between tokens a space means the same as a newline.
         return self._to_lines(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
@@ -162,7 +162,7 @@ class RawProfiles(ProfileConverter):
             members = read_members(result)
             key = members.get("$distinct_id", NULL)
             if not is_string(key) and not bytes(key).removeprefix(b"-").isdigit():
-                raise NotARecord("`$distinct_id` is no string and no integer") from None
+                raise NotARecord("`$distinct_id` is neither a string nor an integer") from None
             object_in(members, "$properties")
         return without(self._deselected, read_members(result)) if self._deselected else result.strip()
 

@@ -133,7 +133,7 @@ class ReportConverter(Converter):
         except NotARecord as error:
             raise BadRow(index, str(error), row.text) from None
         except (msgspec.DecodeError, RecursionError) as error:
-            raise BadRow(index, f"no JSON object: {error}", row.text) from None
+            raise BadRow(index, f"not a JSON object: {error}", row.text) from None
         # A row may be laid out over several lines. Between tokens a space means the same as a newline.
         return record.replace(b"\n", b" ") + b"\n"
 

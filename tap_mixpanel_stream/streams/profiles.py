@@ -172,7 +172,8 @@ class ProfilesStream(MixpanelStream):
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[ProfilePage]:
-        options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=self.narrowed_by)
+        narrowed_by = tuple(name for name in self.narrowed_by if self.config.get(name))
+        options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=narrowed_by)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)

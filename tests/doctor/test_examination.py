@@ -199,7 +199,7 @@ def test_credentials_that_no_region_takes_are_told_and_tried_once_each(monkeypat
         asked = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
     assert list(found.problems) == ["credentials"]
-    assert "the credentials were not accepted: check service_account_username" in found.problems["credentials"]
+    assert "the credentials were rejected: check service_account_username" in found.problems["credentials"]
     assert "The same from the other regions, eu and in" in found.problems["credentials"]
     assert asked == [1, 1, 1]
 
@@ -214,7 +214,7 @@ def test_credentials_go_to_no_region_where_the_addresses_are_set(monkeypatch: py
 
 @pytest.mark.parametrize(
     ("streams", "check", "says"),
-    [(["events"], "credentials", "were not accepted: check"), (["profiles"], "project", "no access: check project_id")],
+    [(["events"], "credentials", "were rejected: check"), (["profiles"], "project", "no access: check project_id")],
 )
 def test_a_project_without_access_names_project_id(streams: list[str], check: str, says: str) -> None:
     """The export answers as to wrong credentials, the query API says what it is."""
@@ -375,8 +375,8 @@ def test_a_bad_line_is_told_by_its_place_and_not_by_what_it_holds(tmp_path: Path
         failing = examined(config)
         skipping = examined(config | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")})
     assert failing.code == 1
-    assert "events 2022-01-01: line 1 is no event: `time` is no number" in failing.problems["events"]
-    assert "bad_lines: skip" in failing.problems["events"]
+    assert "events 2022-01-01: malformed line 1: `time` is not a number" in failing.problems["events"]
+    assert "set bad_lines" in failing.problems["events"]
     assert skipping.code == 0
     assert "1 lines would be set aside" in skipping.lines("warning")["events"]
     assert "ann@" not in failing.text + skipping.text

@@ -77,7 +77,7 @@ def test_a_limited_history_is_an_error_that_names_a_day(start_date: dict[str, st
         run = run_tap(emulator.settings | start_date, catalog=catalog(raw=False))
     assert run.exit_code == 1
     assert len(run.errors) == 1
-    words = "annotations: Mixpanel answered 403, the request begins before the plan's history: set start_date to "
+    words = "annotations: HTTP 403, the request begins before the plan's history: set start_date to "
     assert run.errors[0].startswith(words)
     first_day = dt.date.fromisoformat(run.errors[0].removeprefix(words)[:10])
     # The day may have changed since the run.

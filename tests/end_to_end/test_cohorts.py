@@ -197,8 +197,8 @@ def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
         run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
     assert {record["cohort_id"] for record in run.records("cohort_members")} == {1000}
     [problem] = run.problems
-    assert "cohort_members of cohort 2000 page 0: Mixpanel answered 404" in problem
-    assert problem.endswith("It said: Missing Datagroup. The cohort is left out")
+    assert "cohort_members of cohort 2000 page 0: HTTP 404" in problem
+    assert problem.endswith("Response: Missing Datagroup. The cohort is left out")
 
 
 @pytest.mark.parametrize("page", ["1", "2"])

@@ -175,7 +175,7 @@ def test_a_funnel_that_always_fails_stops_no_other() -> None:
         run = run_tap(emulator.settings | days, catalog=catalog())
     assert run.exit_code == 1
     [error] = run.errors
-    assert error.startswith("funnels 2024-06-01..2024-06-30 of funnel 1: Mixpanel answered 503")
+    assert error.startswith("funnels 2024-06-01..2024-06-30 of funnel 1: HTTP 503")
     assert {funnel for funnel, _ in keys(run)} == {2, 3}
     assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == {"2", "3"}
 
@@ -288,7 +288,7 @@ def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
         assert [record["funnel_id"] for record in run.records("funnels")] == others
         assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == set(map(str, others))
         [problem] = run.problems
-        assert f"of funnel {number - 1}: Mixpanel answered {status[-3:]}" in problem
+        assert f"of funnel {number - 1}: HTTP {status[-3:]}" in problem
         assert problem.endswith("The funnel is left out")
 
 
@@ -300,7 +300,7 @@ def test_a_limited_history_is_an_error() -> None:
     assert run.exit_code == 1
     assert run.records("funnels") == []
     [error] = run.errors
-    assert "of funnel 7509: Mixpanel answered 403, the request begins before the plan's history" in error
+    assert "of funnel 7509: HTTP 403, the request begins before the plan's history" in error
 
 
 def test_funnels_that_are_all_refused_are_an_error() -> None:
@@ -310,7 +310,7 @@ def test_funnels_that_are_all_refused_are_an_error() -> None:
         run = run_tap(settings, catalog=catalog())
     assert run.exit_code == 1
     assert len(run.errors) == 1
-    assert "of funnel 7509: Mixpanel answered 404" in run.errors[0]
+    assert "of funnel 7509: HTTP 404" in run.errors[0]
 
 
 def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name() -> None:

@@ -114,4 +114,4 @@ def test_a_clock_that_is_ahead_is_refused_since_rows_would_be_lost(minutes: int,
     with Emulator(project) as emulator:
         result = run_here(emulator.settings | BY_INGESTION | {"raw": True}, clock, catalog=RAW_EVENTS)
     assert result.lines.total() == (0 if refused else 1)
-    assert ("minutes ahead of Mixpanel's: set it right" in (result.error or "")) == refused
+    assert ("minutes ahead of Mixpanel's: correct it" in (result.error or "")) == refused

@@ -120,7 +120,7 @@ def test_a_refused_report_is_named_and_left_out(status: str) -> None:
         run = read(LOGINS, LOGINS, LOGINS, faults=[Fault("insights", number, status)]).well()
         assert sorted({record["report_id"] for record in run.records("insights")}) == others
         [problem] = run.problems
-        assert f"insights, report {number}: Mixpanel answered {status[-3:]}" in problem
+        assert f"insights, report {number}: HTTP {status[-3:]}" in problem
         assert problem.endswith("The report is left out")
 
 
@@ -130,7 +130,7 @@ def test_an_unknown_report_alone_is_an_error() -> None:
         run = run_tap(emulator.settings | reports(77), catalog=catalog())
     assert run.exit_code == 1
     [error] = run.errors
-    assert error.startswith("insights, report 77: Mixpanel answered 400")
+    assert error.startswith("insights, report 77: HTTP 400")
     assert "insights_reports" in error
 
 

@@ -64,7 +64,7 @@ def test_an_empty_day_between_busy_ones_is_fetched_once_more(
         assert len(done.records()) == 300
         assert asked.count("2024-01-02") == 2
         [warning] = done.problems
-        assert "events 2024-01-02: the response had no event where some were expected" in warning
+        assert "events 2024-01-02: the response was unexpectedly empty" in warning
         assert "100 events" in warning
 
 
@@ -203,7 +203,7 @@ def test_a_response_to_another_request_is_asked_for_again(
     done, _ = run(project(5, 5, 5), catalog, fault, **way)
     [warning] = done.well().problems
     assert "the response has events of other days" in warning
-    assert "trying again" in warning
+    assert "retrying" in warning
     assert len(done.records()) == 15
     if not way.get("raw"):
         assert sorted({record["event_time"][:10] for record in done.records()}) == [str(day(n)) for n in range(3)]

@@ -102,7 +102,7 @@ def test_a_session_read_again_brings_no_profile_twice(only_profiles: dict[str, A
     """Pages that came before are the same, and left out."""
     run = run_with(only_profiles, Fault("engage", 3, fault)).well()
     assert len(ids(run)) == len(set(ids(run))) == 500
-    assert any(says in line and "starting again from page 0" in line for line in run.problems)
+    assert any(says in line and "restarting from page 0" in line for line in run.problems)
 
 
 def test_a_session_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_a_session_without_an_end_ends_the_run(only_profiles: dict[str, Any]) ->
     """Pages beyond the total are the first page again."""
     run = run_with(only_profiles, count=200, paging=Paging(beyond_end="repeated"))
     assert run.exit_code == 1
-    assert "profiles page 2: the session goes on after 300 of 200 profiles" in run.errors[0]
+    assert "profiles page 2: the session continues after 300 of 200 profiles" in run.errors[0]
 
 
 @pytest.mark.parametrize(
@@ -309,5 +309,5 @@ def test_a_profile_without_an_id_stops_the_run_otherwise(only_profiles: dict[str
         run = run_tap(emulator.settings, catalog=only_profiles)
     assert run.exit_code == 1
     assert run.records("profiles") == []
-    assert "profiles page 0: result 1 is no profile: `$distinct_id` is missing" in run.errors[0]
-    assert run.errors[0].endswith("; bad_lines: skip sets such profiles aside")
+    assert "profiles page 0: malformed profile at index 1: `$distinct_id` is missing" in run.errors[0]
+    assert run.errors[0].endswith("; to skip such profiles, set bad_lines")

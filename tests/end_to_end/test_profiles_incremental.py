@@ -122,7 +122,7 @@ def test_a_clock_that_is_ahead_is_refused_since_profiles_would_be_missed(
     before = run(START)[0].state if earlier else None
     now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)
     result, _, _ = run(now, before, profiles_full_refresh_days=10**6)
-    assert ("minutes ahead of Mixpanel's: set it right, since profiles_incremental" in (result.error or "")) == refused
+    assert ("minutes ahead of Mixpanel's: correct it, since profiles_incremental" in (result.error or "")) == refused
     if refused:
         held = (before or {}).get("bookmarks", {}).get("profiles", {})
         assert (result.state or {"bookmarks": {"profiles": held}})["bookmarks"].get("profiles", {}) == held

@@ -69,7 +69,7 @@ def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, An
     assert "9 of 9 days" in screen
     assert "s/ days" not in screen
     assert "requests left" in screen
-    assert "trying again" in screen
+    assert "retrying" in screen
     assert all(json.loads(message) for message in out.splitlines())
     assert b"requests left" not in out
 
@@ -116,7 +116,7 @@ def test_a_structured_log_has_stream_window_and_counts_as_fields(only_events: di
     with Emulator(project(), faults=[Fault("export", 2, "gzip-cut")]) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=only_events, environment=environment).well()
     lines = [json.loads(line) for line in run.stderr if line.startswith("{")]
-    [retry] = [line for line in lines if "trying again" in line["message"]]
+    [retry] = [line for line in lines if "retrying" in line["message"]]
     assert (retry["stream_name"], retry["extra"]["window"]) == ("events", "2024-01-04..2024-01-06")
     [summary] = [line for line in lines if "waited for quota, " in line["message"]]
     assert summary["stream_name"] == "events"

@@ -237,7 +237,7 @@ def test_no_secret_is_shown_when_it_is_wrong(way: str) -> None:
     assert run.exit_code == 1
     assert asked <= 2, "a refused password is not tried again"
     assert len(run.errors) == 1
-    assert "credentials were not accepted" in run.errors[0]
+    assert "credentials were rejected" in run.errors[0]
     assert_no_secret(run)
 
 
@@ -248,7 +248,7 @@ def test_credentials_do_not_follow_a_redirect() -> None:
             run = run_tap(emulator.settings | BASE)
         assert elsewhere.requests == []
     assert run.exit_code == 1
-    assert "credentials go to no other address" in run.errors[0]
+    assert "the tap sends credentials to no other host" in run.errors[0]
 
 
 @pytest.mark.parametrize("option", [["--about"], ["--about", "--format=json"], ["--discover"]])

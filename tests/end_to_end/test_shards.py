@@ -108,6 +108,6 @@ def test_a_run_stays_within_its_share_of_the_hour() -> None:
         result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
         assert {seen.status for seen in emulator.requests} == {200}
     assert result.error is not None
-    assert "hourly_quota, 10 queries an hour, is spent" in result.error
+    assert "hourly_quota, 10 requests an hour, is used up" in result.error
     assert result.requests == 20
     assert 3500 < result.waited < 3700

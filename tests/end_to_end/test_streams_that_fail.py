@@ -107,7 +107,7 @@ def test_credentials_that_mixpanel_refuses_end_the_run_at_once() -> None:
     done, kinds = run(service_account_secret="wrong-secret")
     assert done.exit_code == 1
     assert len(done.errors) == 1
-    assert "the credentials were not accepted" in done.errors[0]
+    assert "the credentials were rejected" in done.errors[0]
     assert kinds == ["export"]
 
 
@@ -137,7 +137,7 @@ def test_the_last_line_sums_the_run_up() -> None:
     assert done.stderr[-1].endswith("exit code 0")
     done, _ = run(Fault("engage", None, "status:500"))
     assert "run: streams 3 done (events, annotations, cohorts), 1 failed (profiles); 5 records" in done.stderr[-1]
-    assert "exit code 1: profiles page 0: Mixpanel answered 500" in done.stderr[-1]
+    assert "exit code 1: profiles page 0: HTTP 500" in done.stderr[-1]
     done, _ = run(service_account_secret="wrong-secret")
     assert "run: streams 4 not finished (events, profiles, annotations, cohorts); 0 records" in done.stderr[-1]
-    assert "exit code 1: events 2024-01-01: Mixpanel answered 400, the credentials were not accepted" in done.stderr[-1]
+    assert "exit code 1: events 2024-01-01: HTTP 400, the credentials were rejected" in done.stderr[-1]

@@ -23,7 +23,7 @@ def test_a_stream_that_fails_leaves_the_others_loaded_and_their_state_kept(proje
         project.fill_in(emulator.settings | DAYS)
         failed = project.run()
         assert failed.code == 1
-        assert "profiles page 0: Mixpanel answered 500" in failed.out
+        assert "profiles page 0: HTTP 500" in failed.out
         assert "run: streams 1 done (events), 1 failed (profiles)" in failed.out
         assert len(project.loaded("events")) == 10
         assert project.state() == "2024-01-03T00:00:00+00:00"

@@ -126,7 +126,7 @@ def test_a_tap_that_fails_keeps_the_days_before_and_the_next_run_goes_on(project
         project.fill_in(emulator.settings | settings)
         failed = project.run()
         assert failed.code == 1
-        assert "events 2024-01-06: Mixpanel answered 402" in failed.out
+        assert "events 2024-01-06: HTTP 402" in failed.out
         assert outcomes(project) == ["FAIL"]
         assert bookmark_kept(project) == "2024-01-06T00:00:00+00:00"
         begin = len(emulator.requests)

@@ -54,7 +54,7 @@ def test_trying_the_credentials_tells_right_from_wrong_and_no_secret(project: Pr
         project.fill_in(emulator.settings | DAYS | {"service_account_secret": wrong})
         refused = project.shell("meltano config test tap-mixpanel-stream")
     assert refused.code == 1
-    assert "the credentials were not accepted" in refused.out
+    assert "the credentials were rejected" in refused.out
     assert wrong not in tried + tested + refused.out
 
 

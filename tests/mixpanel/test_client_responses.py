@@ -119,7 +119,7 @@ def test_a_status_is_the_table_s_error(status: int, text: str, kind: type[Mixpan
     mixpanel.script(response(status, text))
     error = mixpanel.error()
     assert type(error) is kind
-    assert str(error).startswith(f"events 2024-01-01: Mixpanel answered {status}, ")
+    assert str(error).startswith(f"events 2024-01-01: HTTP {status}, ")
     assert str(error).endswith(text)
     assert mixpanel.call_count == 1
 
@@ -153,7 +153,7 @@ def test_a_redirect_is_refused(status: int, mixpanel: Mixpanel) -> None:
     mixpanel.script(response(status, Location="https://localhost:4000/steal?token=1"))
     error = mixpanel.error()
     assert isinstance(error, Refused)
-    assert "redirects to localhost, and credentials go to no other address" in str(error)
+    assert "redirects to localhost, and the tap sends credentials to no other host" in str(error)
     assert "steal" not in str(error)
     assert mixpanel.call_count == 1
 

@@ -73,7 +73,7 @@ def test_what_is_transient_is_tried_again_with_growing_pauses(
         assert base * 0.8 <= slept <= base * 1.2
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(lines) == 5
-    assert lines[0].startswith("events: cut 0; trying again in ")
+    assert lines[0].startswith("events: cut 0; retrying in ")
     assert lines[0].endswith("s (1 of 5)")
 
 

@@ -168,7 +168,7 @@ def test_a_session_that_ends_short_is_read_again(fetch: Fetch, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING), Server(*scripts) as server:
         assert [(each.number, len(each.results)) for each in fetch(server)] == [(0, 3), (1, 3), (2, 2)]
         assert [form.get("page") for form in forms(server)] == [None, "1", "2", None, "1", "2"]
-    assert "ended the session after 7 of 8 profiles; starting again" in caplog.text
+    assert "ended the session after 7 of 8 profiles; restarting" in caplog.text
 
 
 def test_pages_come_again_from_the_first_that_changed(fetch: Fetch) -> None:
@@ -189,7 +189,7 @@ def test_a_total_that_stays_a_little_off_is_accepted(
         assert sizes(found) == [count]
         assert found[-1].missing == total - count
         assert len(server.requests) == 2
-    assert f"after {count} of {total} profiles, twice; going on" in caplog.text
+    assert f"after {count} of {total} profiles, twice; accepted" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_400_before_the_total_is_a_refusal(fetch: Fetch) -> None:
 def test_a_session_that_goes_on_far_beyond_its_total_fails(fetch: Fetch) -> None:
     """A total can be a little off, but no session is endless."""
     with Server(*(page(number, 3, 7) for number in range(9))) as server:
-        with pytest.raises(BrokenBody, match="profiles page 5: the session goes on after 18 of 7 profiles"):
+        with pytest.raises(BrokenBody, match="profiles page 5: the session continues after 18 of 7 profiles"):
             fetch(server)
         assert len(server.requests) == 6
     with Server(*(page(number, 3, 7) for number in range(5)), page(5, 1, 7)) as server:
@@ -242,7 +242,7 @@ def test_a_session_without_a_total_has_so_many_pages_at_most(fetch: Fetch, monke
     monkeypatch.setattr(engage, "_PAGES", 4)
     with (
         Server(*(page(number, 3, None) for number in range(9))) as server,
-        pytest.raises(BrokenBody, match="goes on after 12 profiles on 4 pages: raise profiles_page_size"),
+        pytest.raises(BrokenBody, match="continues after 12 profiles on 4 pages: raise profiles_page_size"),
     ):
         fetch(server)
 
@@ -257,7 +257,7 @@ def test_an_expired_session_starts_again_and_says_so(fetch: Fetch, caplog: pytes
     with caplog.at_level(logging.WARNING), Server(page(0, 3, 5), EXPIRED, page(0, 3, 5), page(1, 2, 5)) as server:
         assert [each.number for each in fetch(server)] == [0, 1]
         assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", None, "17-EXAMPL"]
-    assert "starting again from page 0" in caplog.text
+    assert "restarting from page 0" in caplog.text
 
 
 def test_sessions_that_keep_expiring_end_with_an_error(fetch: Fetch) -> None:
@@ -305,7 +305,7 @@ def test_a_wrong_page_is_one_short_line(fetch: Fetch, wrong: dict[str, object]) 
 
 def test_a_page_nested_too_deep_is_said_to_be(fetch: Fetch) -> None:
     body = b'{"page":0,"page_size":3,"session_id":"s","results":[' + b"[" * 10**6 + b"]" * 10**6 + b"]}"
-    with Server(answer(body)) as server, pytest.raises(BrokenBody, match="nested too deep"):
+    with Server(answer(body)) as server, pytest.raises(BrokenBody, match="nested too deeply"):
         fetch(server, retries=0)
 
 
@@ -313,7 +313,7 @@ def test_no_profile_reaches_the_log(fetch: Fetch, caplog: pytest.LogCaptureFixtu
     cut = b'{"page":0,"page_size":3,"session_id":"s","results":[{"$distinct_id":"me@example.com"'
     with Server(answer(cut)) as server, pytest.raises(BrokenBody) as broken:
         fetch(server)
-    assert "its JSON is cut" in str(broken.value)
+    assert "its JSON is truncated" in str(broken.value)
     assert "me@example.com" not in str(broken.value) + caplog.text
 
 

@@ -38,13 +38,13 @@ def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
         (400, "to_date cannot be later than today", "time_zone", ["project_timezone", "clock"]),
         (400, "Invalid parameter: where, oops", "parameter", ["SETTING or ANOTHER", "Invalid parameter: where, oops"]),
         (400, "", "parameter", ["400"]),
-        (401, '{"error":"bad","status":"error"}', "credentials", ["THE SETTINGS", "It said: bad"]),
+        (401, '{"error":"bad","status":"error"}', "credentials", ["THE SETTINGS", "Response: bad"]),
         (402, '{"error":"Your plan does not support raw data export. See"}', "plan", ["plan", "raw data export"]),
         (403, "", "access", ["project_id", "region"]),
-        (403, "Date range exceeds 90 days into the past", "history", ["start_date", "2023-10-18", "It said: Date"]),
+        (403, "Date range exceeds 90 days into the past", "history", ["start_date", "2023-10-18", "Response: Date"]),
         (403, '{"error":"date range exceeds 365 DAYS INTO THE PAST"}', "history", ["start_date", "2023-01-16"]),
         (404, '{"error":"Missing Datagroup"}', "missing_group", ["group_profiles", "cohort"]),
-        (404, "<html><title>x</title><h1>Not <b>found</b></h1>", "not_found", ["region", "It said: Not found"]),
+        (404, "<html><title>x</title><h1>Not <b>found</b></h1>", "not_found", ["region", "Response: Not found"]),
         (407, "", "other", ["HTTPS_PROXY"]),
         (413, "", "parameter", ["too long", "SETTING or ANOTHER"]),
         (414, "<html><h1>414 Request-URI Too Large</h1></html>", "parameter", ["SETTING or ANOTHER", "414 Request"]),
@@ -84,7 +84,7 @@ def test_a_query_that_took_too_long_is_tried_again() -> None:
 def test_a_request_without_settings_names_none() -> None:
     """A parameter that no setting made is not blamed on `events_where`."""
     message = str(error_for(400, "Invalid parameter: unit"))
-    assert "no setting shapes this request" in message
+    assert "no setting affects this request" in message
     assert "events_where" not in message
 
 
@@ -121,7 +121,7 @@ def test_a_message_is_one_short_line_without_control_characters_and_secrets() ->
 def test_a_redirect_shows_a_host_and_nothing_else(location: str | None, host: str) -> None:
     """A host is shown on one line, cut short; a `Location` that cannot be read is not an error of ours."""
     message = str(error_for(302, location=location))
-    assert f"the response redirects to {host}, and credentials" in message
+    assert f"the response redirects to {host}, and the tap sends credentials" in message
     assert message.isprintable()
 
 

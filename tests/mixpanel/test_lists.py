@@ -127,7 +127,7 @@ def test_an_empty_list_is_an_answer(ask: Asking[object]) -> None:
 
 def test_what_people_wrote_stays_out_of_the_message(ask: Asking[object]) -> None:
     with Server(answer(b'{"status":"ok","results":[{"id":1,"description":"secret plan"}')) as server:
-        with pytest.raises(BrokenBody, match="its JSON is cut or damaged") as broken:
+        with pytest.raises(BrokenBody, match="its JSON is truncated or malformed") as broken:
             ask(server, remarks)
         assert "secret" not in str(broken.value)
 

@@ -295,12 +295,12 @@ def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: FakeClock
     for part in (
         "events 2024-01-03",
         "quota",
-        "hourly_quota, 1 queries an hour, is spent",
+        "hourly_quota, 1 requests an hour, is used up",
         "3601 s",
         "2024-01-16 11:30:02 UTC",
         "max_quota_wait",
         "5000 s",
-        "state",
+        "Run again after that time",
     ):
         assert part in message
     assert "\n" not in message
@@ -319,7 +319,7 @@ def test_a_wait_that_leaves_something_to_others_leaves_it(clock: FakeClock) -> N
     quota = Quota(clock, hourly=1, max_wait=9000)
     quota.acquire("events")
     quota.acquire("events", reserve_seconds=HOUR)
-    with pytest.raises(QuotaSpent, match=r"3601 s of it waited already, 3601 s left for what comes after\)"):
+    with pytest.raises(QuotaSpent, match=r"3601 s already waited, 3601 s reserved for later requests\)"):
         quota.acquire("events", reserve_seconds=HOUR)
     quota.acquire("profiles")
     assert quota.waited == 2 * HOUR
@@ -391,7 +391,7 @@ def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
         for _ in range(6):
             quota.acquire("events 2024-01-01")
     assert [record.getMessage() for record in caplog.records] == [
-        "events 2024-01-01: waiting 90 s, until 2024-01-16 09:31:30 UTC: Mixpanel asked for it"
+        "events 2024-01-01: waiting 90 s, until 2024-01-16 09:31:30 UTC: requested by Mixpanel"
     ]
 
 

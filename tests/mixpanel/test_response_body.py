@@ -67,7 +67,7 @@ def test_an_empty_body_is_whole(ask: Ask) -> None:
 def test_gzip_that_stops_early_in_well_formed_chunks_is_broken(ask: Ask, deflate: str) -> None:
     whole = packed(SMALL)
     for end in [*range(12), len(whole) // 2, *range(len(whole) - 10, len(whole))]:
-        with pytest.raises(BrokenBody, match="stops before its end"):
+        with pytest.raises(BrokenBody, match="is truncated"):
             read_all(ask(gzip_in_chunks(whole[:end])), 10**9)
 
 
@@ -75,7 +75,7 @@ def test_gzip_that_stops_early_in_well_formed_chunks_is_broken(ask: Ask, deflate
 def test_a_wrong_checksum_or_length_is_broken(ask: Ask, deflate: str, place: int) -> None:
     damaged = bytearray(packed(SMALL))
     damaged[place] ^= 1
-    with pytest.raises(BrokenBody, match="damaged"):
+    with pytest.raises(BrokenBody, match="corrupt"):
         read_all(ask(gzip_in_chunks(bytes(damaged))), 10**9)
 
 
@@ -87,19 +87,19 @@ def test_another_gzip_member_is_part_of_the_body(ask: Ask, deflate: str) -> None
     "garbage", [b"garbage that is long enough to be seen", b"terminated early\n", b"\0\0\0\0\0\0\0\0"]
 )
 def test_garbage_behind_the_gzip_trailer_is_broken(ask: Ask, deflate: str, garbage: bytes) -> None:
-    with pytest.raises(BrokenBody, match=r"follows a whole one|stops before its end"):
+    with pytest.raises(BrokenBody, match=r"after a complete gzip member|is truncated"):
         read_all(ask(gzip_in_chunks(packed(SMALL) + garbage)), 10**9)
 
 
 def test_a_second_member_must_be_whole_too(ask: Ask, deflate: str) -> None:
-    with pytest.raises(BrokenBody, match="stops before its end"):
+    with pytest.raises(BrokenBody, match="is truncated"):
         read_all(ask(gzip_in_chunks(packed(SMALL) + packed(SMALL)[:-1])), 10**9)
 
 
 def test_chunks_without_the_last_one_are_broken(ask: Ask) -> None:
     whole = gzip_in_chunks(packed(SMALL))
     for cut in (len(b"0\r\n\r\n"), 6, 30):
-        with pytest.raises(BrokenBody, match="connection ended"):
+        with pytest.raises(BrokenBody, match="connection closed"):
             read_all(ask(whole[:-cut]), 10**9)
 
 
@@ -110,7 +110,7 @@ def test_nonsense_for_a_chunk_size_is_broken(ask: Ask) -> None:
 
 def test_less_than_content_length_is_broken(ask: Ask) -> None:
     for cut in (1, len(LINES)):
-        with pytest.raises(BrokenBody, match="connection ended after"):
+        with pytest.raises(BrokenBody, match="connection closed after"):
             read_all(ask(answer(LINES)[:-cut]), 10**9)
 
 
@@ -121,7 +121,7 @@ def test_no_framing_at_all_names_a_proxy(ask: Ask) -> None:
 
 
 def test_a_framing_that_nobody_agrees_on_is_broken(ask: Ask) -> None:
-    with pytest.raises(BrokenBody, match="Transfer-Encoding 'gzip, chunked'"):
+    with pytest.raises(BrokenBody, match="Transfer-Encoding: 'gzip, chunked'"):
         read_all(ask(answer(chunked(b"x"), headers=["Transfer-Encoding: gzip, chunked"], length=False)), 10**9)
 
 
@@ -142,7 +142,9 @@ def test_a_reset_inside_a_body_is_said_in_words(ask: Ask) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         taken.close()
 
-    with pytest.raises(BrokenBody, match=r"connection broke after \d+ bytes of the response: Connection reset by peer"):
+    with pytest.raises(
+        BrokenBody, match=r"connection failed after \d+ bytes of the response: Connection reset by peer"
+    ):
         read_all(ask(reset), 10**9)
 
 
@@ -166,7 +168,7 @@ def test_a_body_out_of_all_proportion_is_given_up(ask: Ask, deflate: str, monkey
     monkeypatch.setattr(decompression, "_UNCHECKED_BYTES", 1_000_000)
     line = b'{"event":"A","properties":{"time":1704067200,"padding":"%b"}}\n'
     made = 0
-    with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes so far made \d+\)"):
+    with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes to \d+\)"):
         for block in decompress(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
             made += len(block)
     assert made < 40_000_000

@@ -317,24 +317,24 @@ def test_an_insert_id_made_of_half_a_surrogate_pair_is_the_same_each_time() -> N
 
 
 BAD = {
-    b"null": "no JSON object",
-    b"[]": "no JSON object",
-    b"123": "no JSON object",
-    b'"x"': "no JSON object",
+    b"null": "not a JSON object",
+    b"[]": "not a JSON object",
+    b"123": "not a JSON object",
+    b'"x"': "not a JSON object",
     b"{}": "`event` is missing",
-    b'{"event":null,"properties":{}}': "`event` is no string",
-    b'{"event":{"a":1},"properties":{}}': "`event` is no string",
-    b'{"event":"A","properties":[]}': "`properties` is no object",
-    b'{"event":"A","properties":"x"}': "`properties` is no object",
+    b'{"event":null,"properties":{}}': "`event` is not a string",
+    b'{"event":{"a":1},"properties":{}}': "`event` is not a string",
+    b'{"event":"A","properties":[]}': "`properties` is not an object",
+    b'{"event":"A","properties":"x"}': "`properties` is not an object",
     b'{"a":"terminated early"}': "`event` is missing",
-    b'{"event":1,"error":"x"}': "`event` is no string",
+    b'{"event":1,"error":"x"}': "`event` is not a string",
     b'{"event":"A","properties":{"time":NaN}}': "NaN or Infinity",
     b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","a":-Infinity}}': "NaN or Infinity",
-    b"<html>": "no JSON: ",
-    b"\x0c": "no JSON: ",
-    b'{"event":"A","properties":{"a":"x\x1fy"}}': "no JSON: ",
-    b'{"event":"A","properties":{"a":"x\ry"}}': "no JSON: ",
-    b'{"event":"A","properties":{"a":"\\x"}}': "no JSON: ",
+    b"<html>": "not JSON: ",
+    b"\x0c": "not JSON: ",
+    b'{"event":"A","properties":{"a":"x\x1fy"}}': "not JSON: ",
+    b'{"event":"A","properties":{"a":"x\ry"}}': "not JSON: ",
+    b'{"event":"A","properties":{"a":"\\x"}}': "not JSON: ",
     b'{"event":"A","properties":{"a":"\xff"}}': "not UTF-8 at byte 33",
     b'{"event":"A","properties":{"\xed\xa0\x80":1}}': "not UTF-8 at byte 29",
     b'{"event":"\xc3","properties":{"time":1}}': "not UTF-8 at byte 11",
@@ -354,8 +354,8 @@ def test_a_line_that_is_no_event_is_set_aside_with_its_number_and_reason(line: b
 @pytest.mark.parametrize(
     ("time", "reason"),
     [
-        *((f'"time":{value},', "no number") for value in ("null", "true", "[]", '"x"', '"NaN"', '""')),
-        ('"time":1705328400,"time":null,', "no number"),
+        *((f'"time":{value},', "not a number") for value in ("null", "true", "[]", '"x"', '"NaN"', '""')),
+        ('"time":1705328400,"time":null,', "not a number"),
         *((f'"time":{value},', "years 1 to 9999") for value in ("1e400", "9999999999999999", "-62135596801")),
         ("", "missing"),
     ],
@@ -380,7 +380,7 @@ def test_what_is_told_of_a_bad_line_may_raise(raw: bool) -> None:
     converter = EventSchema(raw).converter(envelope=BARE, on_bad_line=refuse)
     with pytest.raises(RefusedError):
         converter.convert(USUAL + b"\nx\n")
-    with pytest.raises(BadLine, match="line 2 is no event: `event` is missing"):
+    with pytest.raises(BadLine, match="malformed line 2: `event` is missing"):
         EventSchema(raw).converter(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
 
 
@@ -403,9 +403,9 @@ PASSES = {
 }
 IS_BAD = {
     "bytes that are not UTF-8": (b'"a":"\xff"', "not UTF-8"),
-    "a million levels": (b'"a":' + b"[" * 1_000_000 + b"]" * 1_000_000, "nested too deep"),
+    "a million levels": (b'"a":' + b"[" * 1_000_000 + b"]" * 1_000_000, "nested too deeply"),
     "NaN": (b'"a":NaN', "NaN or Infinity"),
-    "half a value": (b'"a":"', "no JSON"),
+    "half a value": (b'"a":"', "not JSON"),
 }
 
 
@@ -576,7 +576,7 @@ def test_deep_nesting_is_a_record_or_a_bad_line_and_never_a_crash(raw: bool, dep
     run = convert(line + b"\n" + USUAL + b"\n", raw=raw)
     assert len(run.records) + len(run.bad) == 2
     if run.bad:  # Always so for Python 3.11, which follows as deep as its recursion limit.
-        assert run.bad[0].reason == "nested too deep"
+        assert run.bad[0].reason == "nested too deeply"
 
 
 def test_nesting_that_every_reader_follows_is_a_record() -> None:

@@ -101,17 +101,17 @@ def test_ids_and_last_seen_of_every_kind(result: str, distinct_id: str, last_see
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (b"null", "no JSON object"),
-        (b"[]", "no JSON object"),
-        (b'{"a":1', "no JSON object"),
+        (b"null", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b'{"a":1', "not a JSON object"),
         (b"{}", "`$distinct_id`"),
         (b'{"$distinct_id":null}', "`$distinct_id`"),
-        (b'{"$distinct_id":"u","$properties":[]}', "`$properties` is no object"),
+        (b'{"$distinct_id":"u","$properties":[]}', "`$properties` is not an object"),
         (b'{"$distinct_id":"\xff","$properties":{"$last_seen":"x"}}', "not UTF-8 at byte 18"),
-        (b'{"$distinct_id":"u","$properties":{"a":NaN}}', "no JSON object"),
-        (b'{"$distinct_id":"u","$properties":{"a":1,"$last_seen":"x",}}', "no JSON object"),
-        (b'{"$distinct_id":"u","$properties":{,"$last_seen":"x"}}', "no JSON object"),
-        (b'{"$distinct_id":"u","$properties":{"a":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}}", "nested too deep"),
+        (b'{"$distinct_id":"u","$properties":{"a":NaN}}', "not a JSON object"),
+        (b'{"$distinct_id":"u","$properties":{"a":1,"$last_seen":"x",}}', "not a JSON object"),
+        (b'{"$distinct_id":"u","$properties":{,"$last_seen":"x"}}', "not a JSON object"),
+        (b'{"$distinct_id":"u","$properties":{"a":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}}", "nested too deeply"),
     ],
 )
 @pytest.mark.parametrize("raw", [False, True])
@@ -125,7 +125,7 @@ def test_what_is_no_profile_is_named_by_its_place(result: bytes, reason: str, ra
 def test_what_is_no_profile_is_named_by_its_place_also_where_a_page_is_converted_in_slices() -> None:
     converter = ProfileSchema(raw=False).converter(envelope=BARE)
     converter.convert([USUAL.encode()] * 3, refuse)
-    with pytest.raises(BadProfile, match="result 4 is no profile"):
+    with pytest.raises(BadProfile, match="malformed profile at index 4"):
         converter.convert([USUAL.encode(), b"{}"], refuse)
 
 
@@ -143,7 +143,7 @@ def test_bad_profiles_can_be_set_aside(raw: bool) -> None:
 
 @pytest.mark.parametrize("key", ["1.5", "true", "[]", "{}"])
 def test_the_key_of_a_raw_profile_is_a_string_or_an_integer(key: str) -> None:
-    with pytest.raises(BadProfile, match="no string and no integer"):
+    with pytest.raises(BadProfile, match="neither a string nor an integer"):
         convert(f'{{"$distinct_id":{key}}}', raw=True)
     big = f'{{"$distinct_id":{2**70}}}'
     assert convert(big, raw=True) == [big.encode()]

@@ -52,7 +52,7 @@ def test_the_fields_of_a_lifted_object_are_columns_and_the_unknown_ones_among_th
 
 @pytest.mark.parametrize("text", ['{"name":"a"}', '{"id":null}', '{"id":"1"}', '{"id":1.5}', "[]", '{"id":1', "7"])
 def test_what_has_no_key_is_refused_with_all_that_came_with_it(text: str) -> None:
-    with pytest.raises(BadRow, match=r"^entry 1 is no record: "):
+    with pytest.raises(BadRow, match=r"^malformed entry at index 1: "):
         made('{"id":1}', text)
 
 

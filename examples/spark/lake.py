@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -27,9 +28,15 @@ def main() -> None:
     parser.add_argument("state", type=Path, help="file with the state, for the tap's next run")
     parser.add_argument("--zone", default="UTC", help="the tap's project_timezone: its days are the partitions")
     options = parser.parse_args()
-    messages = [json.loads(line) for line in options.messages.read_text(encoding="utf-8").splitlines()]
-    batches = [message for message in messages if message["type"] == "BATCH" and message["stream"] == "events"]
-    files = [url for batch in batches for url in batch["manifest"]]
+    with options.messages.open(encoding="utf-8") as lines:
+        messages = [json.loads(line) for line in lines]
+    of_events = [message for message in messages if message.get("stream") == "events"]
+    files = [url for message in of_events if message["type"] == "BATCH" for url in message["manifest"]]
+    state = [message["value"] for message in messages if message["type"] == "STATE"][-1]
+    if any(message["key_properties"] != KEY for message in of_events if message["type"] == "SCHEMA"):
+        sys.exit("raw events have no event_time: set raw to false")
+    if "ingested" in state["bookmarks"]["events"]:
+        sys.exit("days would be overwritten by a part of their events: set incremental_by to event_time")
     if files:
         spark = SparkSession.builder.appName("mixpanel").getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", "UTC")
@@ -38,7 +45,7 @@ def main() -> None:
         events = spark.read.schema(COLUMNS).json(files, mode="FAILFAST").dropDuplicates(KEY).withColumn("day", day)
         events.repartition("day").write.partitionBy("day").mode("overwrite").parquet(options.lake)
     partial = options.state.with_name(f"{options.state.name}.partial")
-    partial.write_text(json.dumps([message["value"] for message in messages if message["type"] == "STATE"][-1]))
+    partial.write_text(json.dumps(state), encoding="utf-8")
     partial.replace(options.state)
 
 

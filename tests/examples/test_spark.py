@@ -13,6 +13,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT
+from tests.harness import run_tap
 from tests.targets.loading import KEYS, PAGE, asked_of_duckdb
 from tests.targets.source import EVENINGS, FIRST_DAY, Reading, Source, rows_found
 from tests.targets.test_targets import newest, same
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tests.targets.source import Row
 
 SPARK = ROOT / ".venv-tools" / "spark" / "bin"
+# Small data on one machine.
+DEFAULTS = "spark.master local[2]\nspark.sql.shuffle.partitions 2\nspark.ui.enabled false\n"
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +46,12 @@ def load(folder: Path, settings: dict[str, Any], zone: str = "UTC", only: str = 
         (folder / "examples").symlink_to(ROOT / "examples")
     lines = [line for line in shown["spark: shell"].splitlines() if only in line]
     script = "\n".join(lines).replace("/data", str(folder)).replace("--zone UTC", f"--zone {zone}")
-    quiet = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": "-Dspark.ui.enabled=false"}
+    (folder / "spark-defaults.conf").write_text(DEFAULTS)
+    local = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_CONF_DIR": str(folder)}
     done = subprocess.run(
         ["/bin/sh", "-c", script],
         cwd=folder,
-        env=ENVIRONMENT | quiet | {"PATH": f"{SPARK}:{COMMANDS}:{ENVIRONMENT['PATH']}"},
+        env=ENVIRONMENT | local | {"PATH": f"{SPARK}:{COMMANDS}:{ENVIRONMENT['PATH']}"},
         stderr=subprocess.PIPE,
         text=True,
         check=False,
@@ -99,3 +103,25 @@ def test_days_are_those_of_the_project(tmp_path: Path) -> None:
         assert {dt.date.fromisoformat(str(row["day"])).day for row in found} == set(range(1, last + 1))
         counts.append(sum(str(row["day"]) <= "2024-01-02" for row in found))
     assert counts[0] == counts[1] > 70
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [({"raw": True}, "set raw to false"), ({"incremental_by": "ingestion_time"}, "set incremental_by to event_time")],
+)
+def test_a_night_with_parts_of_days_is_rejected(tmp_path: Path, setting: dict[str, Any], reason: str) -> None:
+    """Also one without event_time. Neither the lake nor the state is written."""
+    with Emulator(SyntheticProject(events_per_day=5, profiles=5)) as emulator:
+        days = {"start_date": "2024-01-01", "end_date": "2024-01-03"}
+        night = json.loads(pages.named(PAGE)["spark: night.json"].replace("file:///data", tmp_path.as_uri()))
+        tap = run_tap(emulator.settings | days | setting | night).well()
+    (tmp_path / "messages.jsonl").write_bytes(tap.stdout)
+    program = ROOT / "examples" / "spark" / "lake.py"
+    places = [tmp_path / name for name in ("messages.jsonl", "lake", "state.json")]
+    done = subprocess.run(
+        [SPARK / "python", program, *places], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert not places[1].exists()
+    assert not places[2].exists()

@@ -1,4 +1,4 @@
-"""Cohorts, annotations and funnels: answers that are one JSON text."""
+"""Cohorts, annotations, funnels and other reports: answers that are one JSON text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -14,7 +15,10 @@ from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
 from tap_mixpanel_stream.mixpanel.cohorts import Cohort, list_cohorts, members
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
+from tap_mixpanel_stream.mixpanel.event_counts import EventCount, count_events, list_event_names, name_batches
 from tap_mixpanel_stream.mixpanel.funnels import Funnel, funnel_days, list_funnels
+from tap_mixpanel_stream.mixpanel.insights import insights_report
+from tap_mixpanel_stream.mixpanel.lexicon import list_schemas
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
 from tests.mixpanel.loopback import Script, Server, answer, gzip_in_chunks, packed
@@ -61,11 +65,34 @@ def days(client: Client, retrying: Retrying) -> object:
     return funnel_days(client, Funnel(7, b'"Signup"'), FIRST, LAST, retrying).content
 
 
+def event_names(client: Client, retrying: Retrying) -> object:
+    return list_event_names(client, retrying).content
+
+
+def event_counts(client: Client, retrying: Retrying) -> object:
+    return count_events(client, ["A", "\ud83d"], FIRST, LAST, retrying).content
+
+
+def schemas(client: Client, retrying: Retrying) -> object:
+    return list_schemas(client, retrying).content
+
+
+def report(client: Client, retrying: Retrying) -> object:
+    cells = insights_report(client, 7, retrying).content
+    return [(cell.date, cell.dimensions, cell.value) for cell in cells]
+
+
+COUNTS = b'{"data":{"series":["2023-04-29","2023-04-30"],"values":{"A":{"2023-04-29":6},"B":{}}},"legend_size":2}'
+REPORT = b'{"headers":["$event"],"series":{"A":{"2023-04-29T00:00:00+02:00":6.50},"B":{"all":null}}}'
 WHOLE: dict[Ask[object], tuple[bytes, object]] = {
     cohorts: (b"[%b]" % COHORT, [Cohort(1000, None, is_empty=False, text=COHORT)]),
     remarks: (b'{"status":"ok","results":[{"id":1,"user":{"id":3}}]}', [b'{"id":1,"user":{"id":3}}']),
     funnels: (b'[{"funnel_id":7509,"name":"K\\u00e4ufe"},{"funnel_id":1}]', None),
     days: (DAYS, {dt.date(2023, 4, 29): b'{"steps":[]}'}),
+    event_names: (b'["A","\\u00e4"]', ["A", "ä"]),
+    event_counts: (COUNTS, [EventCount(FIRST, b'"A"', 6)]),
+    schemas: (b'{"status":"ok","results":[{"name":"A"}]}', [b'{"name":"A"}']),
+    report: (REPORT, [("2023-04-29T00:00:00+02:00", b'{"$event":"A"}', b"6.50"), (None, b'{"$event":"B"}', b"null")]),
 }
 QUESTIONS = pytest.mark.parametrize("question", list(WHOLE), ids=lambda question: question.__name__)
 
@@ -154,6 +181,38 @@ def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:
     assert "/api/query/funnels?" in line
     for parameter in ("funnel_id=7", "from_date=2023-04-29", "to_date=2023-04-30", "unit=day"):
         assert parameter in line
+
+
+def test_names_of_events_with_half_surrogate_pairs_pass(ask: Asking[object]) -> None:
+    """A name that no text can hold is asked for, and comes back as the JSON that it was."""
+    body = rb'{"data":{"series":["2023-04-29"],"values":{"\ud83d":{"2023-04-29":6}}}}'
+    with Server(answer(body)) as server:
+        assert ask(server, event_counts) == [EventCount(FIRST, rb'"\ud83d"', 6)]
+        assert "event=%5B%22A%22%2C+%22%5Cud83d%22%5D" in server.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("series", "day"),
+    [('["2023-04-29"]', "2023-04-30"), ('["2023-05-01"]', "2023-05-01"), ('["April"]', "April"), ("[]", "2023-04-29")],
+)
+def test_counts_of_days_that_are_not_announced_or_not_asked_for_are_broken(
+    series: str, day: str, ask: Asking[object]
+) -> None:
+    """Such a response is that to another request."""
+    body = f'{{"data":{{"series":{series},"values":{{"A":{{"{day}":6}}}}}}}}'.encode()
+    with Server(answer(body)) as server, pytest.raises(BrokenBody, match=r"event_counts 2023-04-29\.\.2023-04-30"):
+        ask(server, event_counts)
+
+
+def test_names_are_batched_by_what_they_take_in_a_url() -> None:
+    """No name is left out, and each batch is as large as a URL allows."""
+    names = [f"{number} {'ü' * (number % 50)} 🎉" for number in range(255)]
+    batches = list(name_batches(names))
+    assert [name for batch in batches for name in batch] == names
+    sizes = [len(quote_plus(json.dumps(batch))) for batch in batches]
+    assert all(5000 < size <= 6010 for size in sizes[:-1])
+    assert list(name_batches([])) == []
+    assert list(name_batches(["x" * 9000])) == [["x" * 9000]]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.event_counts import count_events, list_event_names, name_batches
-from ..records.reports import DAY, INTEGER, TEXT, ReportSchema, Row
+from ..records.reports import DAY as DAY_COLUMN, INTEGER, TEXT, ReportSchema, Row
 from ..replication.state import bookmark_text
-from ..replication.windows import Window, end_instant, first_day, last_day
+from ..replication.windows import DAY, Window, end_instant, first_day, last_day
 from .day_reports import DayReportStream
 from .reports import Rows
 
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from ..mixpanel.retry import Retrying
 
 
+NAMES = "event_names"
+"""In the state: the names whose counts are delivered up to the bookmark."""
+
+
 class EventCountsStream(DayReportStream):
     """How many events of each name Mixpanel counts on each day."""
 
     name = "event_counts"
     record_schema = ReportSchema(
-        {"date": DAY, "event_name": TEXT, "count": INTEGER},
+        {"date": DAY_COLUMN, "event_name": TEXT, "count": INTEGER},
         ("date", "event_name"),
         is_open=False,
     )
@@ -34,11 +39,20 @@ class EventCountsStream(DayReportStream):
     def _bookmark(self) -> dt.datetime | None:
         return self.instant_in_state("replication_key_value") if self.is_incremental else None
 
+    def _counted_names(self) -> set[str]:
+        """Return the names whose counts are delivered up to the bookmark."""
+        names = self.state_before.get(NAMES, [])
+        if not isinstance(names, list):
+            raise self.state_error(f"is broken: {NAMES} is not a list")
+        return set(names)
+
     def move_bookmark(self, delivered: Any) -> None:
         """Move the bookmark forward, never back: a window of the look-back ends before it."""
         if self.is_incremental:
+            until, names = delivered
             self.stream_state["replication_key"] = self.replication_key
-            self.stream_state["replication_key_value"] = bookmark_text(max(delivered, self._bookmark() or delivered))
+            self.stream_state["replication_key_value"] = bookmark_text(max(until, self._bookmark() or until))
+            self.stream_state[NAMES] = sorted(self._counted_names().union(names))
 
     def check_start(self) -> None:
         """Reject a start without a first day, or from a bookmark that is broken or in the future.
@@ -48,6 +62,7 @@ class EventCountsStream(DayReportStream):
         self.run.event_names = set()
         self.start_date()
         self.refuse_future("replication_key_value", self._bookmark())
+        self._counted_names()
 
     # --- The counts --------------------------------------------------------------------------------------------------
 
@@ -61,7 +76,8 @@ class EventCountsStream(DayReportStream):
         if few is not None:
             yield self._window(names[:few], Window(last, last), self.retrying)
             return
-        first = first_day(self._bookmark(), self.start_date(), settings.lookback_days, settings.zone)
+        bookmark = self._bookmark()
+        first = first_day(bookmark, self.start_date(), settings.lookback_days, settings.zone)
         if not names:
             self.log("Mixpanel lists no event of the last 31 days: there is nothing to count", level=logging.WARNING)
         elif first > last:
@@ -69,6 +85,13 @@ class EventCountsStream(DayReportStream):
         else:
             window = Window(first, last)
             self.progress.total = window.days
+            new_names = [name for name in names if name not in self._counted_names()]
+            if bookmark and new_names and self.start_date() < first:
+                # Names that no run knew before, as from the older windows of a back-fill.
+                history = Window(self.start_date(), first - DAY)
+                self.progress.total += history.days
+                for rows in self.in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
+                    yield dataclasses.replace(rows, delivered=None)
             yield from self.in_windows(window, lambda part, retrying: self._window(names, part, retrying))
 
     def _names(self) -> Sequence[str]:
@@ -100,5 +123,5 @@ class EventCountsStream(DayReportStream):
             sum(counts.received for counts in fetched),
             sum(counts.decompressed_bytes for counts in fetched),
             window.days,
-            end_instant(window, self.settings.zone, fetched[0].requested_at) if fetched else None,
+            (end_instant(window, self.settings.zone, fetched[0].requested_at), names) if fetched else None,
         )

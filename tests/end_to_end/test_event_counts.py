@@ -77,6 +77,7 @@ def test_each_name_and_day_has_one_count() -> None:
     assert run.states[-1]["bookmarks"]["event_counts"] == {
         "replication_key": "date",
         "replication_key_value": "2024-06-30T00:00:00+00:00",
+        "event_names": ["B", "Größe"],
     }
 
 
@@ -107,6 +108,50 @@ def test_names_are_those_listed_and_those_seen() -> None:
     assert [json.loads(query["event"]) for query in queries] == [["Both", "New", "Old"]]
     assert counts(together)["2024-02-01", "Old"] == 1
     assert together.warnings == []
+
+
+def test_a_name_that_comes_later_is_counted_from_the_start() -> None:
+    """A name from an older window of a back-fill, which no run knew before, is counted on all days, and only once."""
+    old = dt.date(2024, 2, 1)
+    project = FixedProject({old: [event("Old", 1, old), event("New", 2, old)], DAY: [event("New")]})
+    first, _ = here(project)
+    assert counts(first) == {("2024-02-01", "New"): 1, (str(DAY), "New"): 1}
+    second, queries = here(project, "events", state=first.state, now=NOW + dt.timedelta(days=1))
+    assert counts(second) == {("2024-02-01", "Old"): 1}
+    assert [(json.loads(query["event"]), query["from_date"], query["to_date"]) for query in queries] == [
+        (["Old"], "2024-01-01", "2024-06-24"),
+        (["New", "Old"], "2024-06-25", "2024-07-01"),
+    ]
+    assert second.state is not None
+    assert second.state["bookmarks"]["event_counts"]["event_names"] == ["New", "Old"]
+    third, queries = here(project, state=second.state, now=NOW + dt.timedelta(days=2))
+    assert third.error is None
+    assert [query["from_date"] for query in queries] == ["2024-06-26"]
+
+
+def test_a_new_name_is_known_once_all_its_days_are_counted() -> None:
+    """A run that fails in between leaves the name to the next one."""
+    old = dt.date(2024, 2, 1)
+    project = FixedProject({old: [event("Old", 1, old)], DAY: [event("New")]})
+    first, _ = here(project, event_names=["New"])
+    faults = [Fault("event_counts", range(2, 99), "status:503")]
+    failed, _ = here(project, event_names=["New", "Old"], state=first.state, faults=faults)
+    assert failed.error is not None
+    assert failed.state is not None
+    assert failed.state["bookmarks"]["event_counts"]["event_names"] == ["New"]
+    again, _ = here(project, event_names=["New", "Old"], state=failed.state)
+    assert ("2024-02-01", "Old") in counts(again)
+
+
+@pytest.mark.parametrize("broken", [{"event_names": 7}, {"replication_key_value": 7}])
+def test_a_broken_state_is_refused(broken: dict[str, Any]) -> None:
+    """A state that holds something else is named, and nothing is asked for."""
+    with Emulator(FixedProject()) as emulator:
+        state = {"bookmarks": {"event_counts": broken}}
+        run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(), state=state)
+        assert emulator.requests == []
+    assert run.exit_code == 1
+    assert "the bookmark of event_counts is broken" in run.errors[0]
 
 
 def test_names_that_are_set_are_the_ones_counted() -> None:

@@ -4,7 +4,8 @@
 
 with loaded as (
   select {{ project_day('event_time') }} as day, event_name, count(*) as loaded
-  from {{ ref('stg_events') }}
+  -- Not of stg_events, which does not look again at days that are read again before the look-back.
+  from (select distinct event_name, event_time, insert_id from {{ source('mixpanel', 'events') }})
   group by all
 ),
 

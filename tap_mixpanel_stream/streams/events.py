@@ -16,6 +16,7 @@ from ..pipeline.prefetch import prefetch
 from ..pipeline.window import DeliveredWindow, FetchResult, WindowFetcher
 from ..pipeline.workers import Workers
 from ..records.converter import BARE
+from ..records.insert_id_check import InsertIdCheck
 from ..records.timezone_check import TimezoneCheck
 from ..replication.row_counts import RowCounts
 from ..replication.state import DeliveredDays, ReplicationSettings, read_bookmark, settled, write_bookmark
@@ -23,7 +24,7 @@ from ..replication.windows import MOMENT, DateRange, WindowPlanner, last_day, sp
 from .base import MixpanelStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from singer_sdk import Tap
 
@@ -210,6 +211,19 @@ class EventsStream(MixpanelStream):
             )
             yield stack.enter_context(contextlib.closing(checked))
 
+    @functools.cached_property
+    def _insert_id_check(self) -> InsertIdCheck | None:
+        """The check of shared insert ids; None where they cannot merge rows of different users."""
+        keys = [set(stream_map.transformed_key_properties or ()) for stream_map in self.stream_maps]
+        return InsertIdCheck() if any("insert_id" in key and "distinct_id" not in key for key in keys) else None
+
+    def _check_insert_ids(self, sample: Iterable[bytes]) -> None:
+        """Warn once if the events of a sample share insert ids."""
+        if check := self._insert_id_check:
+            check.look(sample)
+            if found := check.report():
+                self.log("%s", found, level=logging.WARNING)
+
     def _chunks_of(
         self, planner: WindowPlanner, results: Iterator[FetchResult]
     ) -> Iterator[tuple[SpooledChunk, DeliveredWindow]]:
@@ -219,6 +233,7 @@ class EventsStream(MixpanelStream):
             with contextlib.closing(result):
                 if unfinished:  # A window after one that is missing could not be noted in the state.
                     continue
+                self._check_insert_ids(result.sample)
                 for chunk, delivered in result.chunks:
                     self._names |= chunk.names
                     if self.run.event_names is not None:

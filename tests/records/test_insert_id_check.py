@@ -1,0 +1,76 @@
+"""The check for insert ids that many users share."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tap_mixpanel_stream.records.insert_id_check import InsertIdCheck
+
+
+def event(insert_id: object, distinct_id: object) -> bytes:
+    properties = {"time": 1, "$insert_id": insert_id, "distinct_id": distinct_id}
+    return json.dumps({"event": "A", "properties": properties}).encode()
+
+
+def report(*samples: list[bytes]) -> str | None:
+    """Return what a check reports after samples, each of one window."""
+    check = InsertIdCheck()
+    for sample in samples:
+        check.look(sample)
+        if found := check.report():
+            return found
+    return None
+
+
+def test_a_constant_id_is_reported_with_numbers() -> None:
+    """The events with shared ids, the events sampled, and the users of one id."""
+    found = report(
+        [event("x", f"u{number}") for number in range(10)] + [event(str(number), "u") for number in range(5)]
+    )
+    assert found is not None
+    assert found.startswith("10 of 15 events sampled have an $insert_id")
+    assert "up to 10 users with one id" in found
+
+
+def test_ids_are_compared_across_windows() -> None:
+    """An id that comes once in each window is found as well."""
+    windows = [[event("x", f"u{number}"), event(f"i{number}", "u")] for number in range(10)]
+    assert report(*windows[:9]) is None
+    assert report(*windows) is not None
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        [event(f"i{number}", f"u{number % 7}") for number in range(100)],
+        [event("x", "u")] * 100,
+        [event("x", "u1"), event("x", "u2")] * 50,
+        [event("x", f"u{number}") for number in range(9)],
+        [event(None, f"u{number}") for number in range(100)],
+        [event("", f"u{number}") for number in range(100)],
+        [b"", b"[]", b"{", b'{"event":"A"}', b"\xff", b'{"properties":null}', b"[" * 100_000],
+    ],
+)
+def test_nothing_to_report(sample: list[bytes]) -> None:
+    """Ids of one user, of a merged pair, of few events, absent ids, and lines that are no events."""
+    assert report(sample) is None
+
+
+def test_it_reports_once() -> None:
+    """After its report the check looks at nothing."""
+    check = InsertIdCheck()
+    sample = [event("x", f"u{number}") for number in range(20)]
+    check.look(sample)
+    assert check.report()
+    check.look(sample)
+    assert check.report() is None
+
+
+def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids that come after the first thousands are not remembered; known ones are still counted."""
+    monkeypatch.setattr("tap_mixpanel_stream.records.insert_id_check._REMEMBERED", 2)
+    ids = ["a", "b", *["late"] * 30]
+    assert report([event(name, f"u{number}") for number, name in enumerate(ids)]) is None
+    assert report([event(name, f"u{number}") for number, name in enumerate([*ids, *["b"] * 9])]) is not None

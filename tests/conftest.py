@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.targets import object_storage, postgresql
+from tests.targets.bigquery import BigQuery, bigquery as bigquery_server
 from tests.targets.clickhouse import ClickHouse, clickhouse as clickhouse_server
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def postgres(_one_server: postgresql.Server) -> postgresql.Server:
     for sql in (f"DROP DATABASE IF EXISTS {postgresql.DATABASE}", f"CREATE DATABASE {postgresql.DATABASE}"):
         _one_server.run(sql, "postgres")
     return _one_server
+
+
+@pytest.fixture
+def bigquery(tmp_path: Path) -> Iterator[BigQuery]:
+    """A running BigQuery with an empty project."""
+    with bigquery_server(tmp_path / "bigquery") as server:
+        yield server
 
 
 @pytest.fixture

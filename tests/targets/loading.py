@@ -22,11 +22,12 @@ from tests.targets.source import Reading, Row, spelled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tests.targets import clickhouse
+    from tests.targets import bigquery, clickhouse
     from tests.targets.object_storage import ObjectStorage
     from tests.targets.postgresql import Server
 
 PAGE = "docs/targets.md"
+BIGQUERY_CLIENT = Path(__file__).with_name("bigquery_client.py")
 SNOWFLAKE_SHIMS = Path(__file__).with_name("snowflake_shims.py")
 # A cell of a CSV file holds a whole object.
 csv.field_size_limit(sys.maxsize)
@@ -295,6 +296,36 @@ class ClickHouse(Target):
         return self.server.rows(query)
 
 
+class BigQuery(Target):
+    """z3-target-bigquery by load jobs, with `properties` as text; it takes no raw records."""
+
+    environment = "bigquery"
+    program = "python"
+    updates = True
+    needs = "bigquery"
+    shapes = (False,)
+    server: bigquery.BigQuery
+
+    def command(self) -> list[str]:
+        """The target, without credentials."""
+        return [*super().command(), "-Wignore", str(BIGQUERY_CLIENT), "load"]
+
+    def environment_variables(self) -> Mapping[str, str]:
+        """Where the emulator is."""
+        return self.server.environment
+
+    def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
+        """The rows of the table."""
+        columns = ", ".join(COLUMNS[stream, raw])
+        rows = self.ask(f"SELECT {columns} FROM mixpanel.{stream}")  # noqa: S608 - our own names
+        yield from (_row(row, self.reading) for row in rows)
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask the server."""
+        command = [*super().command(), "-Wignore", str(BIGQUERY_CLIENT), "ask"]
+        return list(_answers_of(command, query, self.folder, self.server.environment))
+
+
 class S3(Target):
     """plinxore-target-s3: gzip'd JSON lines."""
 
@@ -392,11 +423,12 @@ TARGETS: dict[str, type[Target]] = {
     "clickhouse": ClickHouse,
     "s3": S3,
     "gcs": Gcs,
+    "bigquery": BigQuery,
     "snowflake": Snowflake,
     "snowflake-batch": Snowflake,
 }
 
-WEEKLY = {"snowflake", "snowflake-batch"}
+WEEKLY = {"bigquery", "snowflake", "snowflake-batch"}
 """Those whose environment is too large for `make test`."""
 
 
@@ -426,10 +458,18 @@ def asked_of_duckdb(query: str, folder: Path, database: str = ":memory:") -> Ite
     yield from _answers_of([str(installed("duckdb", "python")), "-c", _ASK, database], query, folder)
 
 
-def _answers_of(command: list[str], query: str, folder: Path) -> Iterator[dict[str, Any]]:
+def _answers_of(
+    command: list[str], query: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Hand a query to a program, and parse the rows that it prints."""
     done = subprocess.run(
-        command, input=query, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        command,
+        input=query,
+        cwd=folder,
+        env=ENVIRONMENT | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     yield from (json.loads(line) for line in done.stdout.split("\n")[:-1])

@@ -13,7 +13,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.harness import Run, run_tap
-from tests.targets.loading import Gcs, shown_settings
+from tests.targets.loading import new_target, shown_settings
 from tests.targets.object_storage import KEY, SECRET, ObjectStorage
 
 if TYPE_CHECKING:
@@ -160,12 +160,13 @@ def test_a_missing_package_is_named(scheme: str, package: str, extra: str, tmp_p
     assert problem in error
 
 
-def test_target_gcs_loses_batches(gcs: ObjectStorage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["gcs", pytest.param("bigquery", marks=pytest.mark.weekly)])
+def test_a_target_loses_batches(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """It exits 0, hands on the state and has loaded nothing."""
-    target = Gcs("gcs", tmp_path, gcs)
+    target = new_target(name, request, tmp_path)
     (tmp_path / "batches").mkdir()
     with Emulator(PROJECT) as emulator:
         loaded = target.load(emulator.settings | RANGE | batches((tmp_path / "batches").as_uri()))
-    assert loaded.codes == (0, 0)
+    assert loaded.codes == (0, 0), loaded.log
     assert loaded.states
     assert list(target.rows("events", raw=False)) == []

@@ -1,6 +1,6 @@
 """Draw the streams with their columns, keys and relations as docs/streams.svg, from the tap's own catalog.
 
-Run `.venv/bin/python scripts/draw_streams.py` after a change of a stream. A test compares the file with the catalog.
+`scripts/generate_docs.py` runs it. A test compares the file with the catalog.
 """
 
 from __future__ import annotations

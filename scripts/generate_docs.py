@@ -217,10 +217,11 @@ def renewed(text: str, parts: list[str]) -> str:
 
 
 def renew() -> None:
-    """Write the parts between the marks again."""
+    """Write the parts between the marks again, and draw the streams."""
     for name, parts in files(about()).items():
         text = (ROOT / name).read_text(encoding="utf-8")
         (ROOT / name).write_text(renewed(text, parts), encoding="utf-8")
+    subprocess.run([sys.executable, ROOT / "scripts" / "draw_streams.py"], check=True)
 
 
 if __name__ == "__main__":

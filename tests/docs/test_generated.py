@@ -55,4 +55,4 @@ def test_the_example_of_secrets_uses_one_way_in(about: About) -> None:
 def test_the_picture_of_the_streams_is_that_of_the_catalog() -> None:
     """docs/streams.svg has the columns, types and keys that discovery tells."""
     drawn = draw_streams.drawing(draw_streams.catalog())
-    assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, "run scripts/draw_streams.py"
+    assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, RENEW

@@ -83,7 +83,7 @@ def faults(rng: random.Random, kind: str, share: float) -> list[Fault]:
 
 def a_bomb() -> Any:
     """Make a bomb of what a test can afford."""
-    return mock.patch.object(decompression, "_FROM", 1 << 20)
+    return mock.patch.object(decompression, "_UNCHECKED_BYTES", 1 << 20)
 
 
 def events(rng: random.Random) -> FixedProject:

@@ -35,6 +35,7 @@ _DIFFERENT_DAYS = 10
 _LEVEL = 6
 _RAW_DEFLATE = -15
 _TIME = re.compile(rb'(?<="time":)[0-9]+')
+_FRACTION = re.compile(rb'(?<="time":)([0-9]+)\.[0-9]+')
 # A gzip header without name and time, from an unknown system.
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LAST_BLOCK = b"\x03\x00"
@@ -129,7 +130,11 @@ class History:
         return [(lines[0], _packed(b"".join(lines[1:]))) for lines in lines_of_days]
 
     def laid_out(self, line: bytes) -> bytes:
-        """Return an event of the emulator's in the layout asked for."""
+        """Return an event of the emulator's in this layout, its time in whole seconds unless that is the layout.
+
+        airbyte-source-mixpanel fails on a fraction.
+        """
+        line = _FRACTION.sub(rb"\1", line, count=1)
         if self._change is None:
             return line
         event = json.loads(line)

@@ -31,6 +31,13 @@ def test_layouts_differ() -> None:
     assert lines[USUAL] == line
 
 
+def test_times_are_whole_seconds_in_the_usual_layout() -> None:
+    """A fraction is a layout of its own."""
+    line = b'{"event":"A","properties":{"time":1262344504.271,"distinct_id":"u"}}'
+    assert History().laid_out(line) == line.replace(b".271", b"")
+    assert b".271" in History(layout="fractional `time`").laid_out(line)
+
+
 def test_milliseconds_are_the_same_events() -> None:
     seconds, milliseconds = (history.days[0].lines.split(b"\n") for history in (History(), History(in_ms=True)))
     assert len(seconds) == len(milliseconds)

@@ -190,7 +190,7 @@ class Emulator:
         return self._accounts[seen.kind == "export"].request(counted=counted)
 
     def respond(self, seen: SeenRequest) -> Response:
-        """Response a request, once it is let in.
+        """Return the response of a request that was let in.
 
         Raises:
             Refusal: It asks for something that does not exist.

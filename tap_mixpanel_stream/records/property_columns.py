@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -22,13 +22,11 @@ from .json_objects import NULL, Members, read_string
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .schemas import JsonSchema
-
 PropertyType = Literal["string", "number", "integer", "boolean", "date-time", "json"]
 
 PROPERTY_TYPES: tuple[PropertyType, ...] = get_args(PropertyType)
 
-PROPERTY_SCHEMAS: dict[PropertyType, JsonSchema] = {
+PROPERTY_SCHEMAS: dict[PropertyType, dict[str, Any]] = {
     "string": {"type": ["string", "null"]},
     "number": {"type": ["number", "null"]},
     "integer": {"type": ["integer", "null"]},

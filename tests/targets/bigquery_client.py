@@ -17,7 +17,7 @@ from target_bigquery.target import TargetBigQuery
 
 def main() -> None:
     """Run the target, or answer a query."""
-    anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call, unused-ignore]
     google.auth.default = lambda *_, **__: (anonymous, "warehouse")
     if sys.argv.pop(1) == "load":
         TargetBigQuery.cli()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.targets.loading import ClickHouse, Csv, DuckDB, JsonLines, Postgres, Target, shown_settings
+from tests.targets.loading import S3, ClickHouse, Csv, DuckDB, JsonLines, Postgres, Target, shown_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.targets import clickhouse
+    from tests.targets.object_storage import ObjectStorage
     from tests.targets.postgresql import Server
 
 DAY = dt.date(2024, 1, 1)
@@ -140,3 +141,17 @@ def test_replacing_merge_tree_keeps_one_raw_event(clickhouse: clickhouse.ClickHo
         loaded = target.load(mixpanel.settings | RANGE | {"raw": True}, target_settings=replacing)
     assert loaded.codes == (0, 0), loaded.log
     assert len(list(target.rows("events", raw=True))) == 1
+
+
+def test_parquet_in_s3_has_text_and_no_milliseconds(s3: ObjectStorage, tmp_path: Path) -> None:
+    target = S3("s3", tmp_path, s3)
+    parquet = target.settings() | {"format": {"format_type": "parquet"}}
+    with emulator(PLAIN.replace(b"1704067200", b"1704067200250")) as mixpanel:
+        settings = mixpanel.settings | RANGE | shown_settings("gcs: config.json")
+        loaded = target.load(settings, target_settings=parquet)
+    assert loaded.codes == (0, 0), loaded.log
+    query = "SELECT event_time::VARCHAR AS time, properties FROM 's3://lake/mixpanel/events/**/*.parquet'"
+    [row] = target.ask(query)
+    assert row["time"].startswith("2024-01-01 00:00:00")
+    assert ".25" not in row["time"]
+    assert json.loads(row["properties"])["a"] == [1]

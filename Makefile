@@ -19,7 +19,9 @@ NEEDED_clickhouse = shaped-target-clickhouse==0.2.5 'setuptools<81'
 NEEDED_s3 = plinxore-target-s3==0.1.7
 NEEDED_gcs = target-gcs==1.2.3
 NEEDED_snowflake = meltanolabs-target-snowflake==0.20.4 fakesnow~=0.12.1
-NEEDED_bigquery = z3-target-bigquery==0.7.2 'setuptools<81' 'protobuf<5' 'grpcio-status<1.63' 'grpcio-tools<1.63'
+# With bounds for what pip would try one after another for minutes.
+NEEDED_bigquery = z3-target-bigquery==0.7.2 'setuptools<81' 'protobuf<5' grpcio-status==1.62.3 grpcio-tools==1.62.3 \
+  'singer-sdk<0.23' 'google-cloud-storage<3' 'google-cloud-bigquery-storage<3' 'tenacity<9' 'pendulum<3'
 # It needs Python 3.13 and extensions of DuckDB, which exist as packages up to DuckDB 1.5.
 NEEDED_local-bigquery = 'local-bigquery<0.4' duckdb==1.5.5 $(addprefix duckdb-extension-,icu ducklake spatial)
 .venv-targets/local-bigquery/ready pin-local-bigquery: PYTHON := $(PYTHON_3_13)

@@ -24,11 +24,11 @@ def read_catalog(content: Mapping[str, Any]) -> Catalog:
         SettingsError: It is not a Singer catalog.
     """
     if not isinstance(content.get("streams"), list):
-        raise SettingsError(["--catalog is not a Singer catalog, which has a list `streams`: discover it again"])
+        raise SettingsError(["--catalog is not a Singer catalog, which has a list `streams`: run discovery again"])
     try:
         return Catalog.from_dict(dict(content))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise SettingsError(["--catalog is not a Singer catalog: discover it again"]) from None
+        raise SettingsError(["--catalog is not a Singer catalog: run discovery again"]) from None
 
 
 def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, Any]) -> None:
@@ -67,14 +67,14 @@ def check_selection(tap: Tap) -> None:
         if not entry.metadata.resolve_selection().get((), True):
             continue
         if name not in tap.streams:
-            problem = f"the catalog selects {name}, which is no stream: deselect it, or add it to group_profiles"
+            problem = f"the catalog selects the unknown stream {name}: deselect it, or add it to group_profiles"
             raise SettingsError([problem])
         if entry.stream not in {None, name}:
-            problem = f"the catalog calls the stream {name} by another name: rename it by stream_maps, __alias__"
+            problem = f"the catalog renames the stream {name}: rename it with __alias__ in stream_maps instead"
             raise SettingsError([problem])
         if not entry.schema.to_dict().get("properties"):
-            raise SettingsError([f"the catalog's stream {name} has no columns: discover the catalog again"])
+            raise SettingsError([f"the catalog's stream {name} has no columns: run discovery again"])
     if not selected:
         raise SettingsError(["the catalog selects no stream: set `selected` in the metadata of those to read"])
     if wanted is not None and selected != set(wanted):
-        tap.logger.warning("streams is set, but the catalog decides: it selects %s", ", ".join(sorted(selected)))
+        tap.logger.warning("streams is ignored, since the catalog selects %s", ", ".join(sorted(selected)))

@@ -48,7 +48,7 @@ class Sync:
     """Reads streams, and counts how that went.
 
     Attributes:
-        done: The streams that were read to their end.
+        done: The streams that were read to their end, or that Mixpanel withholds.
         failed: Those that were not, each with its error's line.
     """
 
@@ -80,7 +80,7 @@ class Sync:
                     raise
                 self.failed[stream.name] = _line(error, stream.name)
                 self._run.log.error("%s", self.failed[stream.name], extra={"stream_name": stream.name})  # noqa: TRY400
-                self._run.log.debug("where it happened", exc_info=True)
+                self._run.log.debug("traceback", exc_info=True)
                 self._run.renew()
             else:
                 self.done.append(stream.name)
@@ -103,7 +103,13 @@ class Sync:
         left = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
         records = sum(stream.progress.records for stream in self._streams)
         seconds = self._run.clock.monotonic() - self._began
-        streams = {"done": self.done, "failed": list(self.failed), "not finished": left}
+        withheld = [stream.name for stream in self._streams if stream.is_withheld]
+        streams = {
+            "done": [name for name in self.done if name not in withheld],
+            "without access": withheld,
+            "failed": list(self.failed),
+            "not finished": left,
+        }
         told = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
         self._run.log.info(
             "run: streams %s; %s in %.0f s; exit code %d%s",
@@ -114,6 +120,7 @@ class Sync:
             f": {reason_of(error)}" if error else "",
             extra={
                 "streams_done": self.done,
+                "streams_without_access": withheld,
                 "streams_failed": list(self.failed),
                 "streams_not_finished": left,
                 "records": records,
@@ -126,11 +133,11 @@ class Sync:
 def tell(error: BaseException, log: logging.Logger) -> int:
     """Say in one line why the command ends, and return its exit code."""
     if isinstance(error, Interrupted):
-        log.warning("%s; the next run reads again what the state does not cover", reason_of(error))
+        log.warning("%s; the next run continues from the last state", reason_of(error))
         return SIGNAL_BASE + error.signal
     if not isinstance(error, StreamsFailedError):
         log.error("%s", reason_of(error))
-        log.debug("where it happened", exc_info=error)
+        log.debug("traceback", exc_info=error)
     return 1
 
 
@@ -143,5 +150,5 @@ def reason_of(error: BaseException) -> str:
 
 def _line(error: BaseException, stream: str = "") -> str:
     telling = isinstance(error, USER_FACING_ERRORS)
-    text = str(error) if telling else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows where)"
+    text = str(error) if telling else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows the traceback)"
     return text if text.startswith(stream) else f"{stream}: {text}"

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from .streams.base import MixpanelStream
 
 NEEDED_TARGET = (
-    "records go into batch files. target-postgres, target-csv, target-clickhouse and target-snowflake load them; "
-    "some other targets lose them without an error (docs/targets.md)"
+    "records go into batch files, which target-postgres, target-csv, target-clickhouse and target-snowflake load; "
+    "some other targets drop them without an error (docs/targets.md)"
 )
 """What a log says of batch files."""
 
@@ -105,7 +105,7 @@ class TapMixpanelStream(Tap):
         for group in groups:
             # Most databases take names that differ in their case for one.
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
-                raise SettingsError([f"group_profiles: there is another stream called {group.name}: rename the group"])
+                raise SettingsError([f"group_profiles: the stream name {group.name} is in use: rename the group"])
             streams.append(GroupProfilesStream(self, self.run, profiles, group))
         select_by_default(streams, self.config)
         return streams
@@ -128,17 +128,17 @@ class TapMixpanelStream(Tap):
         """
         bookmarks = state.get("bookmarks", {})
         if state and "bookmarks" not in state:
-            problem = "has no bookmarks: give it what stands under `value` in the last STATE message"
+            problem = "has no bookmarks: save the `value` of the last STATE message, not the message"
             raise SettingsError([f"{self.run.state_source} {problem}"])
         if not isinstance(bookmarks, dict) or not all(isinstance(each, dict) for each in bookmarks.values()):
-            problem = "its bookmarks are not what this tap writes: start without --state, from start_date"
+            problem = "its bookmarks are not in this tap's format: run without --state to read from start_date"
             raise SettingsError([f"{self.run.state_source}: {problem}"])
         super().load_state(state)
 
     def state_warnings(self) -> list[str]:
         """What of the state a run does not use, a sentence for each stream that does not exist."""
         return [
-            f"{self.run.state_source}: there is no stream {name!r}, so its bookmark is not used: "
+            f"{self.run.state_source}: unknown stream {name!r}, so its bookmark is ignored: "
             f"{suggested_stream(name, self.streams)}"
             for name in self.state.get("bookmarks", {})
             if name not in self.streams
@@ -238,7 +238,7 @@ class TapMixpanelStream(Tap):
             click.Option(
                 ["--doctor"],
                 is_flag=True,
-                help="Try the configuration with a handful of queries, and report what a run would meet and take.",
+                help="Check the configuration with a few requests, and report problems, size and duration of a run.",
             )
         )
         for option in command.params:
@@ -318,8 +318,8 @@ def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
         raise SettingsError([f"{name} is not JSON: {error}"]) from None
     if content is None and option == "--state":
         problem = (
-            "is empty: the last run left no state. Use the last state that is not empty, or leave --state out to read "
-            "from start_date"
+            "is empty: the last run emitted no state. Use the last non-empty state, or omit --state to read from "
+            "start_date"
         )
         raise SettingsError([f"{name} {problem}"])
     if not isinstance(content, dict):
@@ -332,7 +332,7 @@ def _refuse_as_rejected_lines(path: object, files: tuple[str, ...]) -> None:
     """Refuse a configuration file as the file of rejected lines, which would be appended to it."""
     for file in files:
         if isinstance(path, str) and Path(path).exists() and Path(file).exists() and Path(path).samefile(file):
-            raise SettingsError([f"bad_lines_path {path} is a configuration file: set another"])
+            raise SettingsError([f"bad_lines_path {path} is a configuration file: set another path"])
 
 
 def main() -> None:

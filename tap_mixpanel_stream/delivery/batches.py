@@ -79,7 +79,7 @@ def check_bucket(config: BatchConfig) -> None:
                 f"batch_config: the bucket {bucket} does not exist: create it, and run again"
             ) from None
         except TimeoutError:
-            problem = f"no answer within {BUCKET_TIMEOUT} seconds"
+            problem = f"no response within {BUCKET_TIMEOUT} seconds"
             remedy = "check the endpoint, the network and the credentials, and run again"
             raise BatchFileError(f"batch_config: {folder}: {problem}: {remedy}") from None
         except OSError as error:

@@ -73,7 +73,7 @@ def _refuse_unless_suitable(path: Path, file: int) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(OSError):  # it can be closed
             if os.path.samestat(about, os.fstat(descriptor)):
-                raise RejectedLinesError(f"{path} is the file that {name} goes to")
+                raise RejectedLinesError(f"{path} is the file that {name} is redirected to")
 
 
 def _append(file: int, blocks: Iterable[bytes]) -> None:

@@ -113,7 +113,7 @@ class Spool:
             disk = shutil.disk_usage(temporary_folder())
         if disk.free < reserved_bytes(disk.total):
             raise SpoolError(
-                f"{self.size / 1e6:,.0f} MB have come, and the disk of {_folder()} is nearly full, with "
+                f"{self.size / 1e6:,.0f} MB were received, and the disk of {_folder()} is nearly full, with "
                 f"{disk.free / 1e6:,.0f} MB left: {REMEDY}"
             )
 

@@ -28,7 +28,7 @@ class TargetGoneError(Exception):
     """The process that reads stdout has closed it."""
 
     def __init__(self) -> None:
-        super().__init__("the target closed the pipe before the run was over; see the target's own log for the reason")
+        super().__init__("the target closed the pipe before the run ended; its log has the reason")
 
 
 class StdoutError(Exception):
@@ -36,7 +36,7 @@ class StdoutError(Exception):
 
     def __init__(self, error: OSError) -> None:
         super().__init__(
-            f"stdout cannot be written: {error.strerror}; its last line may be truncated; "
+            f"stdout cannot be written: {error.strerror}; the last line may be truncated, "
             "the last complete STATE is still valid"
         )
 

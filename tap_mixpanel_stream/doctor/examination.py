@@ -88,7 +88,7 @@ def examine(
         would = "wait" if until - now <= max_wait else "stop"
         report.problem(
             "quota",
-            f"the project's queries of this hour are used up: ask again after {time_text(until)}. A run would {would}",
+            f"the project's quota for this hour is used up: try again after {time_text(until)}. A run would {would}",
         )
     finally:
         run.client.close()
@@ -124,7 +124,7 @@ class _Examination:
         for warning in warnings:
             self._report.warning("settings", warning)
         if not warnings:
-            self._report.ok("settings", "complete, and they go together")
+            self._report.ok("settings", "valid")
         self._tell_of_state()
         outcome = self._ask(self._streams[0])
         is_let_in = self._is_let_in(outcome)
@@ -144,7 +144,7 @@ class _Examination:
             f"{stream.name} ({stream.bookmark_value or 'in part'})" for stream in self._streams if stream.state_before
         ]
         if bookmarks:
-            self._report.ok("state", f"{self._run.state_source}: a run goes on from {', '.join(bookmarks)}")
+            self._report.ok("state", f"{self._run.state_source}: a run continues from {', '.join(bookmarks)}")
 
     # --- Who asks, and where -----------------------------------------------------------------------------------------
 
@@ -156,35 +156,35 @@ class _Examination:
                 return self._retrying(lambda: self._one_event(stream))
             if isinstance(stream, ProfilesStream):
                 total = stream.first_page(1).total
-                return "can be read" if total is None else f"{total:,} in the project"
+                return "readable" if total is None else f"{total:,} in the project"
             if isinstance(stream, ReportStream):
                 next(stream.fetch(few=1), None)  # an error that leaves the stream empty in a run is reported here
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:
             return error
-        return "can be read"
+        return "readable"
 
     def _one_event(self, stream: EventsStream) -> str:
         last = self._range(stream)[1]
         self._fetcher(stream).check_access(DateRange(Window(last, last)))
-        return "can be read"
+        return "readable"
 
     def _is_let_in(self, outcome: Outcome) -> bool:
         """Report on credentials, region and project; the rest can be checked only where these are right."""
         report, settings = self._report, self._settings
         if _is_welcome(outcome):
             report.ok("credentials", "accepted")
-            report.ok("region", settings.region if settings.other_regions else "by data_api_url and api_url")
-            report.ok("project", settings.auth.project_id or "the one that api_secret belongs to")
+            report.ok("region", settings.region if settings.other_regions else "set by data_api_url and api_url")
+            report.ok("project", settings.auth.project_id or "the project of api_secret")
             return True
         if not isinstance(outcome, Refused) or outcome.kind not in UNKNOWN_HERE:
             report.problem("connection", str(outcome))
         elif home := self._home():
-            report.problem("region", f"the project is in {home} and not in {settings.region}: set region to {home}")
+            report.problem("region", f"the project is in {home}, not in {settings.region}: set region to {home}")
         else:
             others = " and ".join(settings.other_regions)
-            tried = f". The same from the other regions, {others}" if others else ""
+            tried = f". The other regions ({others}) reject it too" if others else ""
             check = "credentials" if outcome.kind == "credentials" else "project"
             report.problem(check, f"{outcome}{tried}")
         return False
@@ -203,13 +203,13 @@ class _Examination:
         if lead is None:
             return
         if abs(lead) <= WRONG_CLOCK:
-            self._report.ok("clock", "this machine's agrees with Mixpanel's")
+            self._report.ok("clock", "in sync with Mixpanel's")
             return
         side = "ahead of" if lead > timedelta() else "behind"
         self._report.warning(
             "clock",
-            f"this machine's is {in_words(abs(lead).total_seconds())} {side} Mixpanel's: set it right. Which day is "
-            "today and up to when everything is delivered are told by it",
+            f"this machine's clock is {in_words(abs(lead).total_seconds())} {side} Mixpanel's: correct it. The "
+            "last day to read and the bookmarks depend on it",
         )
 
     # --- What can be read --------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class _Examination:
         if refused == "time_zone":
             self._report.problem("last day", str(outcome))
         elif refused in NOT_IN_PLAN and isinstance(stream, ReportStream):
-            self._report.warning(stream.name, f"{outcome}. A run would leave the stream empty")
+            self._report.warning(stream.name, f"{outcome}. A run leaves the stream empty")
             return
         elif refused == "plan":
             return  # The line about the plan says so.
@@ -251,7 +251,7 @@ class _Examination:
         if not failing:
             return
         others = [stream.name for stream in self._streams if stream.name not in self._not_in_plan]
-        text = f"{self._not_in_plan[failing[0]]}. Without {' and '.join(failing)} a run goes well"
+        text = f"{self._not_in_plan[failing[0]]}. A run without {' and '.join(failing)} succeeds"
         if others:
             how = (
                 f"deselect {' and '.join(failing)} in the catalog"
@@ -266,7 +266,7 @@ class _Examination:
         date_ranges = stream.date_ranges()
         if not date_ranges:
             first, last = self._range(stream)
-            self._report.warning("events", f"nothing to export: the first day, {first}, comes after the last, {last}")
+            self._report.warning("events", f"nothing to read: the first day, {first}, is after the last day, {last}")
             return
         first, last = span(date_ranges).first, span(date_ranges).last
         today = last_day(None, self._run.clock.now(), self._settings.zone)
@@ -323,14 +323,14 @@ class _Examination:
             self._report.problem("events", f"{first_bad_line}; to skip such lines, set bad_lines and bad_lines_path")
         elif bad_lines:
             self._report.warning(
-                "events", f"{first_bad_line}; of {events:,} events read, {bad_lines:,} lines would be set aside so"
+                "events", f"{first_bad_line}; of {events:,} sampled events, {bad_lines:,} lines would be skipped"
             )
         elif events:
-            self._report.ok("events", f"{events:,} on the days looked at: {days}")
+            self._report.ok("events", f"{events:,} on the sampled days: {days}")
         else:
-            self._report.warning(
-                "events", f"none on the days looked at ({days}): check start_date, event_names and events_where"
-            )
+            filters = [name for name in ("event_names", "events_where") if getattr(self._settings, name)]
+            check = ", ".join(["start_date", *filters])
+            self._report.warning("events", f"none on the sampled days ({days}): check {check}")
 
     def _tell_of_completeness(self, measured: Sequence[_MeasuredDay]) -> None:
         """Compare the days that were read with Mixpanel's own counts, where the plan includes these."""
@@ -341,34 +341,32 @@ class _Examination:
             days = count_days(self._run.client, exported, self._settings.event_names, self._retrying)
         except MixpanelError as error:
             if not isinstance(error, Refused) or error.kind not in NOT_IN_PLAN:
-                self._report.warning("completeness", f"the days looked at were not compared: {error}")
+                self._report.warning("completeness", f"the sampled days could not be compared: {error}")
             return
         if different := [day for day in days if not day.agrees]:
             self._report.warning(
                 "completeness",
-                f"the export has another number of events than Mixpanel counts on {', '.join(map(str, different))}: "
-                "read docs/is-everything-there.md",
+                f"the numbers of exported events differ from Mixpanel's counts on {', '.join(map(str, different))}: "
+                "see docs/is-everything-there.md",
             )
         elif events := sum(day.exported for day in days):
             counted = sum(day.counted for day in days)
             self._report.ok(
-                "completeness", f"{events:,} different events on the days looked at; Mixpanel counts {counted:,}"
+                "completeness", f"{events:,} distinct events exported for the sampled days; Mixpanel counts {counted:,}"
             )
 
     def _tell_of_zone(self, judgement: Judgement, *, is_first_load: bool) -> None:
         setting = f"project_timezone {judgement.zone.key}" if judgement.zone else "UTC (project_timezone is not set)"
         if judgement.fits is False and judgement.zone is None and is_first_load:
-            self._report.problem("time zone", f"{judgement}. A run would stop before its first record")
+            self._report.problem("time zone", f"{judgement}. A run stops before its first record")
         elif judgement.fits is False:
             self._report.warning("time zone", str(judgement))
         elif judgement.fits:
-            self._report.ok(
-                "time zone", f"{setting} fits {judgement.agreeing:,} of {judgement.rows:,} events looked at"
-            )
+            self._report.ok("time zone", f"{setting} fits {judgement.agreeing:,} of {judgement.rows:,} sampled events")
         else:
             self._report.warning(
                 "time zone",
-                f"too few events tell whether {setting} is right: compare it with Mixpanel's Project "
+                f"too few events to verify {setting}: compare it with Mixpanel's Project "
                 "Settings > Overview (docs/time-zones.md)",
             )
 
@@ -402,38 +400,38 @@ class _Examination:
         taken = f"{about(requests)} exports"
         if not hours:
             who = "hourly_quota" if hourly == self._settings.hourly_quota else "Mixpanel"
-            self._report.ok("quota", f"{taken}, and {who} allows {hourly} an hour: no waiting")
+            self._report.ok("quota", f"{taken}, {who} allows {hourly} an hour: no waiting")
             return
         wait = hours * SECONDS_AN_HOUR
-        taken += f" at {hourly} an hour, so {in_words(wait)} of waiting"
+        taken += f" at {hourly} an hour: {in_words(wait)} of waiting"
         if wait <= most:
             self._report.ok("quota", taken)
             return
         runs = -(-requests // (hourly * (1 + most // SECONDS_AN_HOUR)))
         if can_go_on:
-            self._report.ok("quota", f"{taken}: the history comes over more than one run, at least {runs}")
+            self._report.ok("quota", f"{taken}; the back-fill takes at least {runs} runs")
             return
         self._report.problem(
             "quota",
-            f"{taken}, but max_quota_wait is {most} s, at which a run stops, with what was delivered saved in the "
-            f"state: run {runs} times, an hour apart, or set max_quota_wait to {wait}",
+            f"{taken}, more than max_quota_wait ({most} s) allows in one run: run {runs} times, an hour apart, or "
+            f"set max_quota_wait to {wait}",
         )
 
     def _tell_of_disk(self, run: Forecast) -> None:
         if not run.spooled:
-            self._report.ok("disk", "none: the windows are small enough to wait in memory")
+            self._report.ok("disk", "none needed: the windows fit in memory")
             return
         needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()
         disk = shutil.disk_usage(folder)
         others = reserved_bytes(disk.total)
         if run.spooled <= disk.free - others:
-            self._report.ok("disk", f"{needed} in the temporary folder for windows that wait to be written out")
+            self._report.ok("disk", f"{needed} in the temporary folder, as a buffer for windows")
             return
         self._report.problem(
             "disk",
             f"{needed} in the temporary folder {folder}, which has {size_text(disk.free)} left, "
-            f"{size_text(others)} of it to stay free; free some space, point TMPDIR at a larger disk, or lower "
+            f"{size_text(others)} of it reserved: free some space, point TMPDIR at a larger disk, or lower "
             "window_days or concurrent_exports",
         )
 

@@ -51,10 +51,8 @@ class Report:
         verdict = {0: "No problem found.", 1: "One problem found."}.get(
             self.problems, f"{self.problems} problems found."
         )
-        asked = "1 query" if queries == 1 else f"{queries} queries"
-        self._stdout.write(
-            f"\n{verdict} This took {asked}; a run may make {hourly} exports and {hourly} others an hour.\n".encode()
-        )
+        quota = f"quota: {hourly} exports and {hourly} other requests an hour"
+        self._stdout.write(f"\n{verdict} Requests made: {queries}; {quota}.\n".encode())
 
     def _line(self, level: str, check: str, text: str) -> None:
         self._stdout.write(f"{level:<8} {check + '  ':<14}{self._secret.sub('***', text)}\n".encode())

@@ -142,9 +142,9 @@ class Judgement:
         offsets = " and ".join(str(seen) for seen in sorted(clearest.values(), key=lambda seen: seen.at))
         setting = f"is {self.zone.key}" if self.zone else "is not set"
         return (
-            f"project_timezone {setting}, but {self.agreeing:,} of {self.rows:,} events looked at have a "
+            f"project_timezone {setting}, but {self.agreeing:,} of {self.rows:,} sampled events have a "
             f"`time` at {offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
-            "Until then days and event_time are wrong (docs/time-zones.md)"
+            "Otherwise days and event_time are wrong (docs/time-zones.md)"
         )
 
     def _remedy(self, *, is_utc: bool) -> str:
@@ -152,14 +152,14 @@ class Judgement:
         zones = " or ".join(self.zones())
         if is_utc:
             return (
-                f"leave project_timezone out (in a project from before 2023, set the zone that {shown} if that one is "
-                "at UTC then, as Europe/London is in winter)"
+                f"remove project_timezone (in a project created before 2023, set the zone that {shown}, if it was at "
+                "UTC then, as Europe/London is in winter)"
             )
-        as_it_is = "" if self.zone else "; or to UTC, to take the times as they are"
+        as_it_is = "" if self.zone else "; or to UTC, to keep the times unchanged"
         if not zones:
             return (
-                "no zone has had all of these, so the project's zone was probably changed in between: set "
-                f"project_timezone to the one that {shown}, which is right for the latest events only{as_it_is}"
+                "no time zone has all of these offsets, so the project's zone was probably changed: set "
+                f"project_timezone to the zone that {shown}, which fits the latest events only{as_it_is}"
             )
         return f"set project_timezone to the zone that {shown}, such as {zones}{as_it_is}"
 

@@ -66,7 +66,7 @@ class AnnotationsStream(ReportStream):
             listed = list_annotations(self.client, self.retrying, start_date)
             self._is_cut = True
             self.log(
-                "the plan's history is limited: annotations before start_date, %s, are left out",
+                "the plan's history is limited: annotations before start_date (%s) are not read",
                 start_date,
                 level=logging.WARNING,
             )

@@ -48,6 +48,8 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 T = TypeVar("T")
 
+SEVERAL_STREAMS = "stream_maps split {} into several streams, which batch files do not support: remove one of the two"
+
 
 class MixpanelStream(Stream, abc.ABC):
     """A stream whose records arrive in chunks: windows of events, pages of profiles, whole answers.
@@ -214,12 +216,12 @@ class MixpanelStream(Stream, abc.ABC):
             SettingsError: `batch_config` is used with a setting that it excludes.
         """
         if len(self.stream_maps) > 1:
-            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
+            raise SettingsError([f"batch_config: {SEVERAL_STREAMS.format(self.name)}"])
         is_removed = isinstance(self.stream_maps[0], RemoveRecordTransform)
         if self.is_versioned and self.settings.emit_activate_version_messages and not is_removed:
             problem = (
-                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
-                "bring: use it or batch_config, not both"
+                "emit_activate_version_messages: batch files carry no version, so a target would delete their rows: "
+                "remove this setting or batch_config"
             )
             raise SettingsError([problem])
 
@@ -240,6 +242,9 @@ class MixpanelStream(Stream, abc.ABC):
         """Return when the run began that last delivered the whole table, this one included; None if none did."""
         return self.started_at if self.refreshes else None
 
+    is_withheld = False
+    """Whether this run left the stream empty because the plan or the role does not include it."""
+
     has_earlier_rows = False
     """Whether earlier runs delivered rows of the table that this run completes."""
 
@@ -247,7 +252,7 @@ class MixpanelStream(Stream, abc.ABC):
     def gap(self) -> str | None:
         """Return why this run did not deliver the whole table, None if it did."""
         # No records are more likely a failure than a table that lost all its rows at once.
-        return None if self.progress.records or self.has_earlier_rows else "no records came"
+        return None if self.progress.records or self.has_earlier_rows else "no records were read"
 
     @property
     def emit_activate_version_messages(self) -> bool:
@@ -274,7 +279,7 @@ class MixpanelStream(Stream, abc.ABC):
         has_read = self.progress.chunks or self.has_earlier_rows
         if self._stream_version is not None and self.refreshes and has_read:
             if self.gap:
-                text = "%s: ACTIVATE_VERSION is not sent, and the target keeps its rows"
+                text = "%s: ACTIVATE_VERSION is not sent, so the target keeps its rows"
                 self.log(text, self.gap, level=logging.WARNING)
             else:
                 self._write_activate_version_message(self._stream_version)
@@ -295,8 +300,8 @@ class MixpanelStream(Stream, abc.ABC):
         columns = set(entry.schema.to_dict().get("properties", {})) if entry else None
         if columns is not None and not self._chosen_columns <= columns <= set(self._columns):
             problem = (
-                f"the catalog's stream {self.name} has other columns than the settings make (raw, event_columns, "
-                "profile_columns): discover the catalog again"
+                f"the catalog's columns of {self.name} differ from those of the settings (raw, event_columns, "
+                "profile_columns): run discovery again"
             )
             raise SettingsError([problem])
 
@@ -364,14 +369,14 @@ class MixpanelStream(Stream, abc.ABC):
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
         if len(self.stream_maps) > 1:
-            raise SettingsError([f"batch_config: stream_maps make several streams of {self.name}: use one of the two"])
+            raise SettingsError([f"batch_config: {SEVERAL_STREAMS.format(self.name)}"])
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         self._begin()
         if self._stream_version is not None:
             problem = (
-                "emit_activate_version_messages: batch files carry no version, so that a target would drop what they "
-                "bring: use it or batch_config, not both"
+                "emit_activate_version_messages: batch files carry no version, so a target would delete their rows: "
+                "remove this setting or batch_config"
             )
             raise SettingsError([problem])
         yield from self._deliver(BARE, functools.partial(self._write_batch_files, batch_config))
@@ -451,13 +456,13 @@ class MixpanelStream(Stream, abc.ABC):
             yield
         except RecursionError:
             raise StreamError(
-                f"{self.name}: a record is nested deeper than can be mapped or flattened: "
-                "run without stream_maps and flattening, or leave the record out by a filter"
+                f"{self.name}: a record is nested too deeply for stream maps and flattening: "
+                "run without them, or exclude the record with a filter"
             ) from None
         except NoValueError:
             raise StreamError(
-                f"{self.name}: a record has an integer of more digits than can be mapped or flattened: "
-                "run without stream_maps and flattening, or leave the record out by a filter"
+                f"{self.name}: a record has an integer with too many digits for stream maps and flattening: "
+                "run without them, or exclude the record with a filter"
             ) from None
 
     def _finish_chunk(self, chunk: SpooledChunk, delivered: Any) -> None:
@@ -467,8 +472,8 @@ class MixpanelStream(Stream, abc.ABC):
             try:
                 write_rejected_lines(self.settings.bad_lines_path, chunk.rejected_lines.blocks())
             except RejectedLinesError as error:
-                raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another") from None
-            text = "%s: %d malformed, the first at place %d of the response, set aside"
+                raise DiskError(f"{self.name}: bad_lines_path {error}; free some space or set another path") from None
+            text = "%s: %d malformed, the first at position %d of the response; written to bad_lines_path"
             self.log(text, chunk.what, chunk.rejected, chunk.first_rejected)
         if delivered is not None:
             self.move_bookmark(delivered)
@@ -485,12 +490,12 @@ class MixpanelStream(Stream, abc.ABC):
         finally:
             if progress.rejected:
                 where = self.settings.bad_lines_path
-                self.log("malformed lines set aside in %s: %d", where, progress.rejected, level=logging.WARNING)
+                self.log("%d malformed lines written to %s", progress.rejected, where, level=logging.WARNING)
             if progress.nuls:
-                self.log(r"%d \u0000 taken out of strings (strip_nul)", progress.nuls, level=logging.WARNING)
+                self.log(r"%d \u0000 removed from strings (strip_nul)", progress.nuls, level=logging.WARNING)
             if progress.misfits:
                 counts = ", ".join(f"{column} {count}" for column, count in progress.misfits.most_common())
-                text = "values that do not fit the type of their column became null, and stay in properties: %s"
+                text = "values that do not fit their column's type, null in the column and kept in properties: %s"
                 self.log(text, counts, level=logging.WARNING, extra={"misfits": dict(progress.misfits)})
 
     def move_bookmark(self, delivered: Any) -> None:

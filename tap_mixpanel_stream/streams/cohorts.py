@@ -105,7 +105,7 @@ class CohortMembersStream(ReportStream):
     @property
     def gap(self) -> str | None:
         """Return why this run, and those before it, did not deliver all members; None if they did."""
-        return "members of a cohort did not come" if self._is_short or self.state_before.get(SHORT) else super().gap
+        return "a cohort is incomplete" if self._is_short or self.state_before.get(SHORT) else super().gap
 
     def check_start(self) -> None:
         """Refuse a broken state."""

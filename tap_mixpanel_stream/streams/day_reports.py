@@ -53,7 +53,7 @@ class DayReportStream(ReportStream):
                 if days <= FEW_DAYS:
                     raise
                 self._days_at_once = days // 2
-                self.log("%s. Asking for %d days at a time", error, self._days_at_once, level=logging.WARNING)
+                self.log("%s. Requesting %d days at a time", error, self._days_at_once, level=logging.WARNING)
                 continue
             yield rows
             if window_days.last == window.last:

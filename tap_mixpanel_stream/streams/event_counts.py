@@ -70,7 +70,7 @@ class EventCountsStream(DayReportStream):
         """Fetch the names, then the counts of all days."""
         settings = self.settings
         if settings.events_where:
-            self.log("events_where narrows the stream events only: the counts are those of all events")
+            self.log("events_where applies to the stream events only: event_counts counts all events")
         names = self._names()
         last = last_day(settings.end_date, self.clock.now(), settings.zone)
         if few is not None:
@@ -81,7 +81,7 @@ class EventCountsStream(DayReportStream):
         if not names:
             self.log("Mixpanel lists no event of the last 31 days: there is nothing to count", level=logging.WARNING)
         elif first > last:
-            self.log("nothing to count: the first day, %s, comes after the last, %s", first, last)
+            self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)
         else:
             window = Window(first, last)
             self.progress.total = window.days
@@ -101,7 +101,7 @@ class EventCountsStream(DayReportStream):
         seen = self.run.event_names or set()
         if not seen and self._bookmark() is None:
             self.log(
-                "only events whose names Mixpanel lists, those of the last 31 days, are counted: to count all others, "
+                "counting only events of the last 31 days, the names that Mixpanel lists: to count older ones, "
                 "read the stream events in the same run, or set event_names",
                 level=logging.WARNING,
             )

@@ -79,7 +79,7 @@ class EventsStream(MixpanelStream):
             return
         if fewer := self._row_counts.add(delivered.date_range.window, delivered.rows):
             self.log(
-                "fewer events than the run before saw: %s; deleted in Mixpanel, or the response was cut",
+                "fewer events than in the previous run: %s; deleted in Mixpanel, or the response was truncated",
                 ", ".join(fewer),
                 level=logging.WARNING,
             )
@@ -135,7 +135,7 @@ class EventsStream(MixpanelStream):
             first = days.first_day(delivered.before)
             # A start date in the future is most likely a mistake.
             level = logging.WARNING if days.start_date > last else logging.INFO
-            self.log("nothing to export: the first day, %s, comes after the last, %s", first, last, level=level)
+            self.log("nothing to read: the first day, %s, is after the last day, %s", first, last, level=level)
         return date_ranges
 
     # --- The windows -------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class EventsStream(MixpanelStream):
                 elif result.failure:
                     raise result.failure
         if unfinished:
-            self.log("the history goes on with the next run: %s", unfinished, level=logging.WARNING)
+            self.log("the back-fill continues with the next run: %s", unfinished, level=logging.WARNING)
         self._warn_of_missing_names()
 
     def _warn_of_missing_names(self) -> None:

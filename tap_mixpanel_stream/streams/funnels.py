@@ -128,7 +128,7 @@ class FunnelsStream(DayReportStream):
         for funnel in sorted(funnels, key=lambda funnel: bookmarks.get(funnel.id, EPOCH)):
             first = first_day(bookmarks.get(funnel.id), self.start_date(), settings.lookback_days, settings.zone)
             if first > last:
-                self.log("funnel %d: the first day, %s, is after the last, %s", funnel.id, first, last)
+                self.log("funnel %d: the first day, %s, is after the last day, %s", funnel.id, first, last)
             else:
                 windows.append((funnel, Window(first, last)))
         self.progress.total = sum(window.days for _, window in windows)
@@ -141,7 +141,7 @@ class FunnelsStream(DayReportStream):
         before = self.bookmarks(ids)
         for funnel in sorted(before.keys() - set(ids)):
             self.log(
-                "funnel %d of the state is no longer in Mixpanel. The funnel is left out", funnel, level=logging.WARNING
+                "funnel %d of the state is no longer in Mixpanel. Skipping this funnel", funnel, level=logging.WARNING
             )
         self._bookmarks = {funnel: at for funnel, at in before.items() if funnel in ids}
         return dict(self._bookmarks)
@@ -168,5 +168,5 @@ class FunnelsStream(DayReportStream):
 
 def _funnel_id(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"{BY_FUNNEL} names a funnel {shown(text)}, not its number")
+        raise ValueError(f"{BY_FUNNEL} has the key {shown(text)}, which is not a funnel ID")
     return int(text)

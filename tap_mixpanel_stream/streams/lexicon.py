@@ -37,7 +37,7 @@ class LexiconSchemasStream(ReportStream):
         """Reject credentials that Mixpanel does not take for the Lexicon."""
         if not isinstance(self.settings.auth, ServiceAccount):
             problem = (
-                "lexicon_schemas: Mixpanel gives the Lexicon to service accounts only: set service_account_username, "
+                "lexicon_schemas: the Lexicon requires a service account: set service_account_username, "
                 f"service_account_secret and project_id in place of {self.settings.auth.settings}, or deselect it"
             )
             raise SettingsError([problem])

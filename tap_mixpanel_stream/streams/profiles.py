@@ -98,7 +98,7 @@ class ProfilesStream(MixpanelStream):
     @property
     def gap(self) -> str | None:
         """Return why this run did not deliver all profiles, None if it did."""
-        return f"{self._missing} profiles did not come" if self._missing else super().gap
+        return f"{self._missing} profiles are missing" if self._missing else super().gap
 
     def check_start(self) -> None:
         """Refuse a start from a bookmark that is broken or in the future."""
@@ -117,7 +117,7 @@ class ProfilesStream(MixpanelStream):
         if not self.is_incremental:
             return
         if self._missing:
-            self.log("%s: the bookmark does not move", self.gap, level=logging.WARNING)
+            self.log("%s: the bookmark stays unchanged", self.gap, level=logging.WARNING)
             return
         began = bookmark_text(self.started_at)
         self.stream_state.update(replication_key=self.replication_key, replication_key_value=began)

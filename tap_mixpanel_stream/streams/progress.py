@@ -167,9 +167,9 @@ class Progress:
         waited = self.quota.waited - self._waited_before
         text = (
             f"{self.records:,} records in {counted(self.chunks, self.chunk_name)}, "
-            f"{self.decompressed_bytes / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB sent), "
+            f"{self.decompressed_bytes / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB received), "
             f"{counted(requests, 'request')}, {waited:.0f} s waited for quota, "
-            f"{counted(self.rejected, 'bad line')}"
+            f"{counted(self.rejected, 'malformed line')}"
         )
         if bookmark_to:
             text += f"; bookmark from {self.bookmark_from or 'none'} to {bookmark_to}"

@@ -102,7 +102,7 @@ class ReportStream(MixpanelStream):
         """Return why this run did not deliver the whole table, None if it did."""
         # The rows of a cohort whose group was deleted are gone for good.
         is_kept = any(refused.kind != "missing_group" for refused in self._left_out)
-        return "a cohort, funnel or report is left out" if is_kept else super().gap
+        return "a cohort, funnel or report was skipped" if is_kept else super().gap
 
     @property
     def failed_items(self) -> int:
@@ -131,16 +131,14 @@ class ReportStream(MixpanelStream):
         except Refused as refused:
             if begun or refused.kind not in self.kinds_left_out:
                 raise
-            self.log("%s. The %s is left out", refused, what, level=logging.WARNING)
+            self.log("%s. Skipping this %s", refused, what, level=logging.WARNING)
             self._left_out.append(refused)
         except Transient as failure:
             self._failures.append(failure)
             self._failed_in_a_row += 1
             if self._failed_in_a_row == MOST_FAILED_IN_A_ROW:
                 self._raise_failures()
-            self.log(
-                "%s. The stream goes on with the next %s, and fails at its end", failure, what, level=logging.WARNING
-            )
+            self.log("%s. Reading the next %s; the stream will fail at its end", failure, what, level=logging.WARNING)
             return
         self._failed_in_a_row = 0
 
@@ -167,6 +165,7 @@ class ReportStream(MixpanelStream):
             # Once something is out, an end without an error would leave half a table behind.
             if begun or refused.kind not in NOT_IN_PLAN:
                 raise
+            self.is_withheld = True
             self.log("%s. The stream stays empty", refused, level=logging.WARNING)
 
     def _convert(self, rows: Rows, envelope: Envelope) -> SpooledChunk:

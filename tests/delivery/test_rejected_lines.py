@@ -85,7 +85,7 @@ def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
     )
     with (tmp_path / "messages").open("wb") as stdout:
         done = subprocess.run([sys.executable, "-c", script], stdout=stdout, stderr=subprocess.PIPE, check=False)
-    assert b"/dev/stdout is the file that stdout goes to" in done.stderr
+    assert b"/dev/stdout is the file that stdout is redirected to" in done.stderr
     assert (tmp_path / "messages").read_bytes() == b""
 
 

@@ -45,7 +45,7 @@ class Examined:
 
     @property
     def queries(self) -> int:
-        told = re.search(r"This took (\d+) quer", self.text)
+        told = re.search(r"Requests made: (\d+)", self.text)
         assert told, self.text
         return int(told[1])
 

@@ -64,7 +64,7 @@ def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_qu
     assert asked == ["export"] * 6 + ["event_counts"] * 6 + ["engage"]
     assert found.queries == len(asked)
     assert found.lines("ok")["profiles"] == "30 in the project"
-    took = "This took 13 queries; a run may make 60 exports and 60 others an hour.\n"
+    took = "Requests made: 13; quota: 60 exports and 60 other requests an hour.\n"
     assert found.text.endswith(f"No problem found. {took}")
 
 
@@ -121,7 +121,9 @@ def test_counts_that_fail_are_a_warning() -> None:
     with Emulator(project(), faults=[Fault("event_counts", range(3, 99), "status:503")]) as emulator:
         found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
     assert found.code == 0
-    assert found.lines("warning")["completeness"].startswith("the days looked at were not compared: event_counts 2022")
+    assert found.lines("warning")["completeness"].startswith(
+        "the sampled days could not be compared: event_counts 2022"
+    )
 
 
 def test_narrowed_events_are_not_compared() -> None:
@@ -200,7 +202,7 @@ def test_credentials_that_no_region_takes_are_told_and_tried_once_each(monkeypat
     assert found.code == 1
     assert list(found.problems) == ["credentials"]
     assert "the credentials were rejected: check service_account_username" in found.problems["credentials"]
-    assert "The same from the other regions, eu and in" in found.problems["credentials"]
+    assert "The other regions (eu and in) reject it too" in found.problems["credentials"]
     assert asked == [1, 1, 1]
 
 
@@ -269,7 +271,7 @@ def test_what_the_plan_lacks_is_told_with_how_to_deselect_it(kind: str, missing:
     assert found.code == 1
     assert list(found.problems) == ["plan"]
     assert "plan does not include this" in found.problems["plan"]
-    assert found.problems["plan"].endswith(f'Without {missing} a run goes well: set streams to ["{other}"]')
+    assert found.problems["plan"].endswith(f'A run without {missing} succeeds: set streams to ["{other}"]')
     assert with_catalog.problems["plan"].endswith(f"deselect {missing} in the catalog")
     assert other in found.lines("ok")
 
@@ -280,7 +282,7 @@ def test_on_the_free_plan_all_that_is_missing_stands_in_one_line() -> None:
     with Emulator(project(), plan=PLANS["free"]) as emulator:
         found = examined(emulator.settings | YEAR | group)
     assert list(found.problems) == ["plan"]
-    assert found.problems["plan"].endswith('Without profiles and companies a run goes well: set streams to ["events"]')
+    assert found.problems["plan"].endswith('A run without profiles and companies succeeds: set streams to ["events"]')
 
 
 def test_days_before_the_plans_history_are_told_with_its_first_day() -> None:
@@ -323,7 +325,7 @@ def test_a_stream_that_a_run_would_leave_empty_is_warned_about(stream: str, stat
     with Emulator(project(), faults=[Fault(OTHERS[stream], None, status)]) as emulator:
         found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
     assert found.code == 0
-    assert "A run would leave the stream empty" in found.lines("warning")[stream]
+    assert "A run leaves the stream empty" in found.lines("warning")[stream]
     assert "profiles" in found.lines("ok")
 
 
@@ -363,7 +365,7 @@ def test_days_without_events_are_a_warning() -> None:
 def test_a_range_that_has_not_begun_is_a_warning() -> None:
     with Emulator(project()) as emulator:
         found = examined(emulator.settings | {"start_date": "2099-01-01"})
-    assert "nothing to export" in found.lines("warning")["events"]
+    assert "nothing to read" in found.lines("warning")["events"]
 
 
 SECRETIVE = b'{"event":"Told","properties":{"time":"never","distinct_id":"ann@example.com"}}'
@@ -378,7 +380,7 @@ def test_a_bad_line_is_told_by_its_place_and_not_by_what_it_holds(tmp_path: Path
     assert "events 2022-01-01: malformed line 1: `time` is not a number" in failing.problems["events"]
     assert "set bad_lines" in failing.problems["events"]
     assert skipping.code == 0
-    assert "1 lines would be set aside" in skipping.lines("warning")["events"]
+    assert "1 lines would be skipped" in skipping.lines("warning")["events"]
     assert "ann@" not in failing.text + skipping.text
     assert not (tmp_path / "aside").exists(), "the doctor creates nothing"
 
@@ -417,7 +419,7 @@ def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
     assert list(found.problems) == ["time zone"]
     for words in (
         "project_timezone is not set",
-        "would stop before its first record",
+        "stops before its first record",
         "UTC-05:00 in 2022-01",
         "UTC-04:00 in 2022-",
         "America/New_York",
@@ -487,8 +489,8 @@ def test_newest_first_more_waiting_than_allowed_means_more_runs() -> None:
     with Emulator(project(events_per_day=5)) as emulator:
         found = examined(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
     assert found.code == 0
-    assert "about 360 exports at 60 an hour, so 6 hours of waiting" in found.lines("ok")["quota"]
-    assert "the history comes over more than one run, at least 3" in found.lines("ok")["quota"]
+    assert "about 360 exports at 60 an hour: 6 hours of waiting" in found.lines("ok")["quota"]
+    assert "the back-fill takes at least 3 runs" in found.lines("ok")["quota"]
 
 
 def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
@@ -496,7 +498,7 @@ def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-15", "window_days": 1}
         waits = examined(config | {"hourly_quota": 10})
         fits = examined(config | {"hourly_quota": 20})
-    assert "about 15 exports at 10 an hour, so 1 hour of waiting" in waits.lines("ok")["quota"]
+    assert "about 15 exports at 10 an hour: 1 hour of waiting" in waits.lines("ok")["quota"]
     assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
 
 

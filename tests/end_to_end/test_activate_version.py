@@ -105,7 +105,7 @@ def test_a_run_without_records_says_that_rows_stay() -> None:
     """It is a warning."""
     with Emulator(project()) as emulator:
         run = run_tap({**emulator.settings, **ON}, catalog=catalog("profiles")).well()
-    assert any("no records came: ACTIVATE_VERSION is not sent" in line for line in run.problems), run.problems
+    assert any("no records were read: ACTIVATE_VERSION is not sent" in line for line in run.problems), run.problems
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_cohort_left_out_drops_nothing(status: str) -> None:
     result = load_cohorts(table, *cohorts, day=1, fault=Fault("engage", 2, status))
     assert result.error is None
     assert set(table.rows) == before
-    assert any("is left out: ACTIVATE_VERSION is not sent" in line for line in result.warnings)
+    assert any("was skipped: ACTIVATE_VERSION is not sent" in line for line in result.warnings)
 
 
 def test_a_cohort_of_a_deleted_group_is_dropped() -> None:

@@ -66,7 +66,7 @@ def test_a_limited_history_is_read_from_start_date_on() -> None:
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(raw=False)).well()
     assert [record["id"] for record in run.records("annotations")] == [2]
     [problem] = run.problems
-    assert problem.endswith("the plan's history is limited: annotations before start_date, 2024-01-01, are left out")
+    assert problem.endswith("the plan's history is limited: annotations before start_date (2024-01-01) are not read")
 
 
 @pytest.mark.parametrize("start_date", [{}, {"start_date": "2024-01-01"}])

@@ -198,7 +198,7 @@ def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
     assert {record["cohort_id"] for record in run.records("cohort_members")} == {1000}
     [problem] = run.problems
     assert "cohort_members of cohort 2000 page 0: HTTP 404" in problem
-    assert problem.endswith("Response: Missing Datagroup. The cohort is left out")
+    assert problem.endswith("Response: Missing Datagroup. Skipping this cohort")
 
 
 @pytest.mark.parametrize("page", ["1", "2"])
@@ -223,7 +223,7 @@ def test_remaining_cohorts_that_are_refused_are_left_out() -> None:
     with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", None, "status:404")]) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state).well()
     [problem] = run.problems
-    assert problem.endswith("The cohort is left out")
+    assert problem.endswith("Skipping this cohort")
     assert run.states[-1] == {"bookmarks": {"cohort_members": {}}}
 
 

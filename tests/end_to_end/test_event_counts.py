@@ -202,7 +202,7 @@ def test_years_are_asked_for_a_year_at_a_time_or_in_halves() -> None:
     result, queries = here(project, start_date="2022-01-01", event_names=["A"], faults=faults)
     assert counts(result) == expected
     assert len(queries) == 2 + 5
-    assert any(warning.endswith("Asking for 183 days at a time") for warning in result.warnings)
+    assert any(warning.endswith("Requesting 183 days at a time") for warning in result.warnings)
 
 
 @pytest.mark.parametrize(

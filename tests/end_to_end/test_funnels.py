@@ -141,7 +141,7 @@ def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
     assert requests == [("7509", *whole)] * 2 + [(funnel, *half) for funnel in ("7509", "9070") for half in halves]
     [warning] = [each for each in result.warnings if "at a time" in each]
     assert warning.startswith("funnels 2024-01-01..2024-06-30 of funnel 7509: ")
-    assert warning.endswith(". Asking for 91 days at a time")
+    assert warning.endswith(". Requesting 91 days at a time")
 
 
 def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_a_deleted_funnel_is_named_once_and_left_out() -> None:
     for remaining in (funnels[:1], []):
         second, _ = here(FixedProject(funnels=remaining), dt.datetime(2024, 1, 4, tzinfo=dt.UTC), state=first.state)
         assert second.error is None
-        assert "funnel 2 of the state is no longer in Mixpanel. The funnel is left out" in second.warnings
+        assert "funnel 2 of the state is no longer in Mixpanel. Skipping this funnel" in second.warnings
         assert set(by_funnel(second)) == {str(each["funnel_id"]) for each in remaining}
         third, _ = here(FixedProject(funnels=remaining), dt.datetime(2024, 1, 4, tzinfo=dt.UTC), state=second.state)
         assert third.warnings == []
@@ -289,7 +289,7 @@ def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
         assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == set(map(str, others))
         [problem] = run.problems
         assert f"of funnel {number - 1}: HTTP {status[-3:]}" in problem
-        assert problem.endswith("The funnel is left out")
+        assert problem.endswith("Skipping this funnel")
 
 
 def test_a_limited_history_is_an_error() -> None:
@@ -322,7 +322,10 @@ def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name()
             ({"replication_key_value": "soon"}, "the bookmark of funnels is broken"),
             ({"funnel_ids": 7}, "the bookmark of funnels is broken: funnel_ids is 7, not a list"),
             ({"by_funnel": [7]}, "broken: by_funnel is [7], not an object"),
-            ({"by_funnel": {"seven": "2024-01-04T00:00:00+00:00"}}, 'by_funnel names a funnel "seven", not its number'),
+            (
+                {"by_funnel": {"seven": "2024-01-04T00:00:00+00:00"}},
+                'by_funnel has the key "seven", which is not a funnel ID',
+            ),
             ({"by_funnel": {"7": "soon"}}, 'by_funnel.7 is "soon", not a date-time such as'),
         ):
             settings = emulator.settings | {"start_date": "2024-01-01"}

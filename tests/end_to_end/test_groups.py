@@ -83,10 +83,10 @@ def test_discovery_shows_the_groups_and_asks_nobody() -> None:
 @pytest.mark.parametrize(
     ("groups", "says"),
     [
-        ([("events", "1")], "another stream called events"),
-        ([("Profiles", "1")], "another stream called Profiles"),
-        ([("cohort_members", "1")], "another stream called cohort_members"),
-        ([("companies", "1"), ("companies", "2")], "another stream called companies"),
+        ([("events", "1")], "the stream name events is in use"),
+        ([("Profiles", "1")], "the stream name Profiles is in use"),
+        ([("cohort_members", "1")], "the stream name cohort_members is in use"),
+        ([("companies", "1"), ("companies", "2")], "the stream name companies is in use"),
         ([("a.b", "1")], "'a.b' cannot be a stream's name"),
         ([("", "1")], "'' cannot be a stream's name"),
         ([("companies", "12e3")], "data_group_id '12e3' of companies"),
@@ -121,5 +121,5 @@ def test_a_catalog_that_selects_a_group_of_the_past_is_refused_by_name() -> None
         catalog = json.loads(run_tap(emulator.settings | SETTINGS, "--discover").well().stdout)
         run = run_tap(emulator.settings | SETTINGS | {"group_profiles": []}, catalog=catalog)
         assert run.exit_code == 1
-        assert "the catalog selects companies" in run.errors[0]
+        assert "the catalog selects the unknown stream companies" in run.errors[0]
         assert emulator.requests == []

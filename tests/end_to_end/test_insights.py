@@ -121,7 +121,7 @@ def test_a_refused_report_is_named_and_left_out(status: str) -> None:
         assert sorted({record["report_id"] for record in run.records("insights")}) == others
         [problem] = run.problems
         assert f"insights, report {number}: HTTP {status[-3:]}" in problem
-        assert problem.endswith("The report is left out")
+        assert problem.endswith("Skipping this report")
 
 
 def test_an_unknown_report_alone_is_an_error() -> None:

@@ -180,8 +180,8 @@ def test_lines_set_aside_are_not_doubled_by_a_window_that_is_tried_again(
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events).well()
     assert aside.read_bytes() == b"this line is no JSON\n"
-    assert any(line.endswith(f"set aside in {aside}: 1") for line in run.problems)
-    found = re.compile(r"events \d{4}-.*: 1 malformed, the first at place \d+ of the response, set aside")
+    assert any(line.endswith(f"1 malformed lines written to {aside}") for line in run.problems)
+    found = re.compile(r"events \d{4}-.*: 1 malformed, the first at position \d+ of the response")
     assert any(found.search(line) for line in run.stderr)
 
 
@@ -193,4 +193,4 @@ def test_what_was_set_aside_is_told_after_a_run_that_failed_too(
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events)
     assert_stopped(run, "events 2024-01-02")
-    assert any("set aside in" in line for line in run.problems)
+    assert any("malformed lines written to" in line for line in run.problems)

@@ -161,7 +161,7 @@ def test_fewer_rows_than_the_run_before_saw_are_a_warning(
     assert first.well().problems == []
     again, _ = run(project(10, 15, 30), catalog, state=first.states[-1], **way)
     [warning] = again.well().problems
-    assert "fewer events than the run before saw: 2024-01-02 (15 of 20)" in warning
+    assert "fewer events than in the previous run: 2024-01-02 (15 of 20)" in warning
     third, _ = run(project(10, 15, 30), catalog, state=again.states[-1], **way)
     assert third.well().problems == []
 

@@ -85,7 +85,7 @@ def test_with_the_day_that_the_error_names_it_works(stream: str) -> None:
     assert allowed.error is None
     if stream == "annotations":
         assert [json.loads(each)["id"] for each in allowed.records(stream)] == [2]
-        assert any("annotations before start_date, 2024-03-03, are left out" in warning for warning in allowed.warnings)
+        assert any("annotations before start_date (2024-03-03) are not read" in warning for warning in allowed.warnings)
 
 
 @pytest.mark.parametrize(("kind", "stream"), [("export", "events"), ("engage", "profiles"), ("funnels", "funnels")])

@@ -102,7 +102,7 @@ def test_the_bookmark_stays_if_profiles_did_not_come() -> None:
         short, found, _ = run(START, before, people, [fault])
         assert short.error is None
         assert len(found) == 9
-        assert any(warning == "1 profiles did not come: the bookmark does not move" for warning in short.warnings)
+        assert any(warning == "1 profiles are missing: the bookmark stays unchanged" for warning in short.warnings)
         _, found, asked = run(START + days(1), short.state, people)
         assert len(found) == 10
         assert asked[0] is None

@@ -177,8 +177,8 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("--state", '{"bookmarks":null}', "file.json: its bookmarks"),
         ("--state", '{"bookmarks":{"events":null}}', "file.json: its bookmarks"),
         ("--state", '{"bookmarks":{"funnels":"2020-01-01T00:00:00Z"}}', "file.json: its bookmarks"),
-        ("--state", "", "file.json is empty: the last run left no state"),
-        ("--state", "\n", "file.json is empty: the last run left no state"),
+        ("--state", "", "file.json is empty: the last run emitted no state"),
+        ("--state", "\n", "file.json is empty: the last run emitted no state"),
         ("--catalog", "", "file.json is empty"),
         ("--catalog", "{", "file.json is not JSON"),
         ("--catalog", '{"foo": 1}', "has a list `streams`"),
@@ -202,7 +202,7 @@ def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
     run = run_tap(GOOD | {"raw": True}, catalog=catalog)
     assert run.exit_code == 1
     assert len(run.errors) == 1
-    assert "discover the catalog again" in run.errors[0]
+    assert "run discovery again" in run.errors[0]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_the_catalog_wins_over_streams(only_profiles: dict[str, Any]) -> None:
         agreed = run_tap(emulator.settings | {"streams": ["profiles"]}, catalog=only_profiles).well()
     assert set(run.schemas()) == set(agreed.schemas()) == {"profiles"}
     [warning] = run.problems
-    assert "streams is set, but the catalog decides: it selects profiles" in warning
+    assert "streams is ignored, since the catalog selects profiles" in warning
     assert agreed.problems == []
 
 
@@ -103,7 +103,7 @@ def test_keys_can_come_from_the_metadata() -> None:
 @pytest.mark.parametrize(
     ("catalog", "says"),
     [
-        (changed("events", stream="mixpanel_events"), "the catalog calls the stream events by another name"),
+        (changed("events", stream="mixpanel_events"), "the catalog renames the stream events"),
         (changed("events", schema={}), "the catalog's stream events has no columns"),
         ({"streams": [{}]}, "--catalog is not a Singer catalog"),
         ({"streams": [{"tap_stream_id": "events", "metadata": 1}]}, "--catalog is not a Singer catalog"),

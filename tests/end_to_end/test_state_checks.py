@@ -119,7 +119,7 @@ def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> 
     done, _ = run(bookmarks, "events")
     done.well()
     assert len(done.problems) == 1
-    assert f"state.json: there is no stream '{name}'" in done.problems[0]
+    assert f"state.json: unknown stream '{name}'" in done.problems[0]
     assert f"did you mean {meant}?" in done.problems[0]
     told, _ = run(bookmarks, "events", options=("--doctor",))
     [warning] = [line for line in told.stdout.decode().splitlines() if line.startswith("warning  state ")]

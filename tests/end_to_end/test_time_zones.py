@@ -207,7 +207,7 @@ def test_a_utc_project_read_with_a_zone_is_warned_about_once(
     [warning] = run.problems
     assert "project_timezone is Asia/Kolkata" in warning
     assert "at UTC in 2022-01" in warning
-    assert "leave project_timezone out" in warning
+    assert "remove project_timezone" in warning
 
 
 @pytest.mark.parametrize("way", WAYS)

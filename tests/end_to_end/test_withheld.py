@@ -69,6 +69,7 @@ def test_a_stream_that_has_to_be_asked_for_stays_empty_with_one_warning(stream: 
     assert len(done.problems) == (2 if (stream, status) == ("insights", "status:403") else 1)
     assert f"{stream}" in done.problems[-1]
     assert "The stream stays empty" in done.problems[-1]
+    assert f"run: streams 1 done (profiles), 1 without access ({stream}); " in done.stderr[-1]
     assert len(done.records("profiles")) == 1
     assert "replication_key_value" not in done.states[-1]["bookmarks"].get(stream, {})
 

@@ -33,5 +33,5 @@ def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(way: str, tmp_p
     assert in_blocks.records() == [line]
     if sys.version_info < (3, 13):  # later ones follow some thousand levels
         assert one_by_one.error is not None
-        assert one_by_one.error.startswith("events: a record is nested deeper than can be mapped or flattened")
+        assert one_by_one.error.startswith("events: a record is nested too deeply for stream maps and flattening")
         assert one_by_one.state is None or not one_by_one.state.get("bookmarks", {}).get("events")

@@ -33,7 +33,7 @@ def test_a_stream_that_fails_leaves_the_others_loaded_and_their_state_kept(proje
     ("stream", "value", "code", "says"),
     [
         ("events", "2099-01-01T00:00:00+00:00", 1, "the bookmark of events is in the future"),
-        ("export", "2024-01-01T00:00:00+00:00", 0, "there is no stream 'export'"),
+        ("export", "2024-01-01T00:00:00+00:00", 0, "unknown stream 'export'"),
     ],
 )
 def test_a_state_is_checked(stream: str, value: str, code: int, says: str, project: Project) -> None:

@@ -65,7 +65,7 @@ def test_the_selection_of_meltano_wins_over_streams(project: Project) -> None:
         project.fill_in(emulator.settings | DAYS | {"streams": '["cohorts"]'})
         out = project.run().well()
         assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
-    assert "streams is set, but the catalog decides: it selects events, profiles" in out
+    assert "streams is ignored, since the catalog selects events, profiles" in out
 
 
 def test_objects_of_meltano_yml_reach_the_test_command(project: Project) -> None:

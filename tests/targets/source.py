@@ -121,7 +121,7 @@ class Reading:
     Attributes:
         doubles: Numbers with a fraction or an exponent went through a double.
         whole_seconds: Fractions of a second were cut off.
-        without_nul: NULs were taken out of strings.
+        without_nul: NULs were removed from strings.
         empty: What an empty text of a column became.
         null: What a null of a column became.
     """

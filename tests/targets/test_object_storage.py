@@ -124,7 +124,7 @@ def test_a_dead_endpoint_ends_the_run_within_seconds(scheme: str, answers: bool)
         access = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": url}
         error = refused(f"{scheme}://lake/mixpanel", access if scheme == "s3" else {"STORAGE_EMULATOR_HOST": url})
     assert error.startswith(f"batch_config: {scheme}://lake/mixpanel")
-    assert "no answer within 10 seconds" in error or "Could not connect" in error
+    assert "no response within 10 seconds" in error or "Could not connect" in error
 
 
 class WithoutBucket(Emulator):

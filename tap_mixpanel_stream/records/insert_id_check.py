@@ -71,7 +71,7 @@ class InsertIdCheck:
         self._is_reported = True
         most = max(len(self._users[key]) for key in shared)
         return (
-            f"{events:,} of {self._sampled:,} events sampled have an $insert_id that other users share, up to "
+            f"{events:,} of {self._sampled:,} sampled events have an $insert_id that other users share, up to "
             f"{most:,} users with one id: a target that updates by key can keep one row of several. Add distinct_id to "
             "the key (docs/streams.md#keys)"
         )

@@ -38,7 +38,7 @@ COLUMNS = [
     {"name": "at", "property": "at", "type": "date-time"},
     {"name": "tags", "property": "tags", "type": "json"},
 ]
-WARNING = "values that do not fit the type of their column became null, and stay in properties: "
+WARNING = "values that do not fit their column's type, null in the column and kept in properties: "
 
 EVENTS = [
     json.dumps({"event": "A", "properties": {"time": 1705328401, "$insert_id": f"i{number}", **values}}).encode()

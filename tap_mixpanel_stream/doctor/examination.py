@@ -181,7 +181,7 @@ class _Examination:
         if not isinstance(outcome, Refused) or outcome.kind not in UNKNOWN_HERE:
             report.problem("connection", str(outcome))
         elif home := self._home():
-            report.problem("region", f"the project is in {home}, not in {settings.region}: set region to {home}")
+            report.problem("region", f"the project's region is {home}, not {settings.region}: set region to {home}")
         else:
             others = " and ".join(settings.other_regions)
             tried = f". The other regions ({others}) reject it too" if others else ""

@@ -104,7 +104,7 @@ def test_a_day_cut_short_without_a_trace_is_named() -> None:
         found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
     assert found.code == 0
     warning = found.lines("warning")["completeness"]
-    assert re.search(r"counts on 2022-\d\d-\d\d \(\d\d of \d+\): read docs/is-everything-there.md", warning)
+    assert re.search(r"counts on 2022-\d\d-\d\d \(\d\d of \d+\): see docs/is-everything-there.md", warning)
 
 
 def test_counts_that_the_plan_does_not_include_are_not_missed() -> None:
@@ -182,7 +182,7 @@ def test_a_project_in_another_region_is_found_there(
         found = examined(LOGIN)
         asked = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
-    assert found.problems == {"region": f"the project is in {home} and not in us: set region to {home}"}
+    assert found.problems == {"region": f"the project's region is {home}, not us: set region to {home}"}
     assert asked == [1, 1, place - 1]
     assert found.queries == sum(asked)
 
@@ -252,7 +252,7 @@ def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> 
         found = examined(emulator.settings | YEAR, clock=clock)
     assert found.code == 1
     assert list(found.problems) == ["quota"]
-    assert "ask again after 2024-01-16 13:00:" in found.problems["quota"]
+    assert "try again after 2024-01-16 13:00:" in found.problems["quota"]
     assert "A run would wait" in found.problems["quota"]
     assert sum(clock.sleeps) <= examination.PATIENCE
 
@@ -305,7 +305,7 @@ def test_the_doctor_and_a_run_name_the_same_time(max_wait: int, caplog: pytest.L
     with Emulator(project(), faults=faults) as emulator:
         run = run_here(config | emulator.settings, FakeClock(NOW + dt.timedelta(seconds=0.5)))
     told = "2024-01-16 12:01:01 UTC"
-    assert f"ask again after {told}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
+    assert f"try again after {told}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
     assert told in (run.error or caplog.text)
 
 
@@ -480,7 +480,13 @@ def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
         stops = examined(config)
         waits = examined(config | {"max_quota_wait": 6 * 3600})
     assert list(stops.problems) == ["quota"]
-    for words in ("about 360 exports", "6 hours", "max_quota_wait is 7200 s", "run 3 times", "max_quota_wait to 21600"):
+    for words in (
+        "about 360 exports",
+        "6 hours",
+        "more than max_quota_wait (7200 s) allows",
+        "run 3 times",
+        "max_quota_wait to 21600",
+    ):
         assert words in stops.problems["quota"]
     assert waits.code == 0
 
@@ -514,7 +520,7 @@ def test_less_disk_than_needed_and_left_to_others_is_a_problem(
         found = examined(emulator.settings | YEAR)
     assert list(found.problems) == ["disk"]
     assert "TMPDIR" in found.problems["disk"]
-    assert f"{says} to stay free" in found.problems["disk"]
+    assert f"{says} reserved" in found.problems["disk"]
 
 
 def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest.MonkeyPatch) -> None:

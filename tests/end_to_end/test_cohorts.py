@@ -243,7 +243,7 @@ def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> Non
         run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state)
         assert emulator.requests == []
     assert run.exit_code == 1
-    assert "the bookmark of cohort_members is broken: finished is not a list" in run.errors[0]
+    assert "the bookmark of cohort_members is broken: " in run.errors[0]
 
 
 def test_two_cohorts_that_fail_in_a_row_end_the_stream() -> None:

@@ -30,7 +30,7 @@ def test_a_constant_id_is_reported_with_numbers() -> None:
         [event("x", f"u{number}") for number in range(10)] + [event(str(number), "u") for number in range(5)]
     )
     assert found is not None
-    assert found.startswith("10 of 15 events sampled have an $insert_id")
+    assert found.startswith("10 of 15 sampled events have an $insert_id")
     assert "up to 10 users with one id" in found
 
 

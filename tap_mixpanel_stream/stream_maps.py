@@ -72,7 +72,7 @@ def _check_source(key: str, rules: object, streams: Mapping[str, MixpanelStream]
     if not source.startswith("__") and not fnmatch.filter(streams, source):
         raise SettingsError([f"stream_maps: unknown stream {source}: {suggested_stream(source, streams)}"])
     if source.startswith("__") and not (source == "__else__" and (rules is None or rules == NULL_STRING)):
-        raise SettingsError([f"stream_maps: {source}: the one option beside streams is __else__, with null"])
+        raise SettingsError([f"stream_maps: {source}: the only option besides stream names is __else__: null"])
 
 
 def _applies(key: str, rules: Mapping[str, Any], stream: str) -> bool:
@@ -115,7 +115,7 @@ def _check_names(
                     continue
                 reason = f"{stream} has no column or function {unknown}"
                 if unknown == "fake":
-                    reason = "fake needs the package faker: install it beside the tap"
+                    reason = "fake requires the package faker: install it in the tap's environment"
                 raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)}: {reason}"])
 
 

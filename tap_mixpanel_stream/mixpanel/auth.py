@@ -34,7 +34,7 @@ def _refuse_unless_clean(setting: str, value: str, *, also: str = "") -> None:
     The message names the setting: Mixpanel answers a bare 401, and an error of `requests` shows the secret.
     """
     if not value or any(character in also or character.isspace() or not character.isprintable() for character in value):
-        problem = "is empty" if not value else "holds a blank, a line break or another character that cannot be in it"
+        problem = "is empty" if not value else "contains a space, a line break or another invalid character"
         raise Refused(f"{setting} {problem}: copy it from Mixpanel's settings again", kind="credentials")
 
 

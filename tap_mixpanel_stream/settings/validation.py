@@ -170,15 +170,13 @@ def _texts(values: _Values) -> None:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{name} holds half a character (an unpaired surrogate): write it anew") from None
+            raise ValueError(f"{name} contains an unpaired surrogate: re-enter the value") from None
 
 
 def _user_agent(values: _Values) -> None:
     agent = values["user_agent"] or ""
     if not (agent.isascii() and agent.isprintable()):
-        raise ValueError(
-            "user_agent holds a character that a header cannot carry: use letters, digits and signs of ASCII"
-        )
+        raise ValueError("user_agent contains a character that is invalid in a header: use printable ASCII characters")
 
 
 def _id(values: _Values, name: str) -> None:
@@ -187,7 +185,7 @@ def _id(values: _Values, name: str) -> None:
     if value is None or re.fullmatch(r"[0-9]+", value):
         return
     if re.fullmatch(r"\s*[0-9]+\s*", value):
-        raise ValueError(f"{name} has a blank before or after it: take it out")
+        raise ValueError(f"{name} has leading or trailing whitespace: remove it")
     raise ValueError(f"{name} is not a number: copy its digits from Mixpanel, Project Settings")
 
 
@@ -240,13 +238,13 @@ def _url(values: _Values, name: str) -> str | None:
     except ValueError:  # Its message repeats the address, a password in it included.
         is_address = False
     if not is_address or not url.isprintable() or " " in url:
-        raise ValueError(f"{name} is not a web address: write it as https://host/path")
+        raise ValueError(f"{name} is not a URL: write it as https://host/path")
     # Their signs alone are enough to change what the path that follows means.
     if any(sign in url for sign in "@?#"):
-        raise ValueError(f"{name} must be a plain base address: no credentials, query or fragment in it")
+        raise ValueError(f"{name} must be a base URL without credentials, query or fragment")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError(
-            f"{name} is plain http to another machine, which would send the credentials unprotected: use https"
+            f"{name} is plain http to another machine, which would send the credentials unencrypted: use https"
         )
     return url
 
@@ -281,10 +279,10 @@ def _day(values: _Values, name: str, zone: ZoneInfo) -> dt.date | None:
 
 def _behaviors(values: _Values) -> None:
     if values["behaviors"] and values["cohort_id"] is not None:
-        raise ValueError("behaviors and cohort_id exclude each other at Mixpanel: keep one")
+        raise ValueError("behaviors and cohort_id cannot be combined: keep one")
     if values["behaviors"] and "behaviors" not in (values["profiles_where"] or ""):
         raise ValueError(
-            'behaviors narrow nothing by themselves: use them in profiles_where, as in behaviors["name"] > 0'
+            'behaviors have no effect by themselves: use them in profiles_where, as in behaviors["name"] > 0'
         )
 
 
@@ -292,19 +290,17 @@ def _as_of_timestamp(values: _Values) -> None:
     if (values["as_of_timestamp"] or 0) >= _IN_MILLISECONDS:
         raise ValueError("as_of_timestamp is in milliseconds: give it in seconds")
     if values["profiles_incremental"] and values["as_of_timestamp"] is not None:
-        raise ValueError("profiles_incremental and as_of_timestamp exclude each other: what was then does not change")
+        raise ValueError("profiles_incremental and as_of_timestamp cannot be combined: past profiles do not change")
 
 
 def _include_all_users(values: _Values) -> None:
     if values["include_all_users"] and values["cohort_id"] is None:
-        raise ValueError(
-            "include_all_users means something only with cohort_id: set it, or leave include_all_users out"
-        )
+        raise ValueError("include_all_users requires cohort_id: set it, or remove include_all_users")
 
 
 def _distinct_ids(values: _Values) -> None:
     if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
-        raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, which Mixpanel does not take")
+        raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, the most that Mixpanel accepts")
 
 
 _PROFILE_CHECKS = (_behaviors, _as_of_timestamp, _include_all_users, _distinct_ids)
@@ -319,15 +315,13 @@ def groups_in(config: Mapping[str, Any]) -> list[Group]:
     try:
         groups = msgspec.convert(config.get("group_profiles") or [], list[Group])
     except msgspec.ValidationError:
-        raise ValueError("group_profiles: each of them needs a name and a data_group_id, both of them text") from None
+        raise ValueError("group_profiles: each group needs a name and a data_group_id, both strings") from None
     for group in groups:
         # Targets make a table of it, and some take a dot or a hyphen for the end of a schema's name.
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", group.name):
             raise ValueError(f"group_profiles: {group.name!r} cannot be a stream's name: use letters, digits and _")
         if not re.fullmatch(r"-?[0-9]+", group.data_group_id):
-            raise ValueError(
-                f"group_profiles: data_group_id {group.data_group_id!r} of {group.name} is no whole number"
-            )
+            raise ValueError(f"group_profiles: data_group_id {group.data_group_id!r} of {group.name} is not an integer")
     return groups
 
 
@@ -335,7 +329,7 @@ def _insights_reports(values: _Values) -> None:
     ids = [report["bookmark_id"] for report in values["insights_reports"] or ()]
     for number in ids:
         if ids.count(number) > 1:
-            raise ValueError(f"insights_reports: bookmark_id {number} is there twice: keep one")
+            raise ValueError(f"insights_reports: bookmark_id {number} is listed twice: keep one")
 
 
 def record_schemas(config: Mapping[str, Any]) -> tuple[EventSchema, ProfileSchema]:
@@ -360,7 +354,7 @@ def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence
             f"{setting}: each needs a name, a property and a type, which is one of {', '.join(PROPERTY_TYPES)}: {error}"
         ) from None
     if chosen and config.get("raw"):
-        raise ValueError(f"{setting}: raw records have no such columns: set raw to false, or leave {setting} out")
+        raise ValueError(f"{setting}: raw records have no such columns: set raw to false, or remove {setting}")
     # Most databases ignore the case of a name.
     taken = {name.casefold() for name in columns}
     for column in chosen:
@@ -378,14 +372,14 @@ def _bad_lines_path(values: _Values) -> Path | None:
     if values["bad_lines"] != "skip":
         return None
     if values["bad_lines_path"] is None:
-        raise ValueError("bad_lines is skip without bad_lines_path: set it, or the skipped lines would be lost")
+        raise ValueError("bad_lines: skip requires bad_lines_path, the file for the skipped lines")
     path = Path(values["bad_lines_path"])
     try:
         check_path(path)
     except RejectedLinesError as error:
         raise ValueError(f"bad_lines_path {error}") from None
     except ValueError:
-        raise ValueError("bad_lines_path holds a character that no path can have") from None
+        raise ValueError("bad_lines_path contains a character that is invalid in a path") from None
     return path
 
 
@@ -402,7 +396,7 @@ def _batch_config(values: _Values) -> None:
             remedy = suggestion(name, names, f"it takes {', '.join(sorted(names))}", prefix=path)
             raise ValueError(f"batch_config: unknown {path}{name}: {remedy}")
     if encoding.get("format") != "jsonl":
-        raise ValueError("batch_config: encoding.format must be jsonl, the one format that is written")
+        raise ValueError("batch_config: encoding.format must be jsonl, the only supported format")
     if type(size := batch.get("batch_size") or 1) is not int or size < 1:
         raise ValueError("batch_config: batch_size must be an integer from 1")
     if not storage.get("root"):
@@ -413,7 +407,7 @@ def _batch_config(values: _Values) -> None:
     except ImportError as error:
         extra = BUCKET_EXTRAS.get(protocol)
         remedy = f"pip install 'tap-mixpanel-stream[{extra}]'" if extra else str(error)
-        raise ValueError(f"batch_config: storage.root with {protocol}:// needs another package: {remedy}") from None
+        raise ValueError(f"batch_config: storage.root with {protocol}:// requires another package: {remedy}") from None
     except ValueError:
         raise ValueError(
             "batch_config: storage.root begins with an unknown protocol: use file://, s3:// or gs://"
@@ -453,7 +447,7 @@ def find_misfits(
         errors.extend(extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config))
     except AttributeError:
         # The SDK's schema of __else__ holds a string for a schema. A wrong value makes the validator reach it.
-        misfits["stream_maps"] = "stream_maps: __else__ takes null only"
+        misfits["stream_maps"] = "stream_maps: __else__ must be null"
     for error in errors:
         if error.path:
             name, *inside = map(str, error.path)

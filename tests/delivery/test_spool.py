@@ -130,7 +130,7 @@ def test_a_spool_leaves_room_on_the_disk_to_others(
     for _ in range(spool_module.CHECK_EVERY // len(block) - 1):
         spool.write(block)
     if is_refused:
-        with pytest.raises(SpoolError, match=r"17 MB have come, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):
+        with pytest.raises(SpoolError, match=r"17 MB were received, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):
             spool.write(block)
     else:
         spool.write(block)

@@ -156,7 +156,7 @@ def test_no_reports_are_a_warning() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        (reports(1, 2, 1), "insights_reports: bookmark_id 1 is there twice"),
+        (reports(1, 2, 1), "insights_reports: bookmark_id 1 is listed twice"),
         ({"insights_reports": [{"name": "x"}]}, "insights_reports"),
         ({"insights_reports": [{"name": "x", "bookmark_id": "12"}]}, "insights_reports"),
         ({"insights_reports": [{"name": "x", "bookmark_id": 1, "title": ""}]}, "insights_reports"),

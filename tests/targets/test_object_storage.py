@@ -156,7 +156,7 @@ def test_a_bucket_that_goes_away_ends_the_run(s3: ObjectStorage) -> None:
 def test_a_missing_package_is_named(scheme: str, package: str, extra: str, tmp_path: Path) -> None:
     (tmp_path / f"{package}.py").write_text("raise ImportError")
     error = refused(f"{scheme}://lake/mixpanel", {"PYTHONPATH": str(tmp_path)})
-    problem = f"storage.root with {scheme}:// needs another package: pip install 'tap-mixpanel-stream[{extra}]'"
+    problem = f"storage.root with {scheme}:// requires another package: pip install 'tap-mixpanel-stream[{extra}]'"
     assert problem in error
 
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except OSError as error:
         sys.stderr.write(
-            f"port {options.port} cannot be used ({error.strerror}): stop what has it, or give another --port\n"
+            f"port {options.port} cannot be used ({error.strerror}): stop the process or set another --port\n"
         )
         return 1
     with emulator:
@@ -81,44 +81,47 @@ def _parser() -> argparse.ArgumentParser:
     width = max(map(len, NAMES))
     parser = argparse.ArgumentParser(
         prog="tap-mixpanel-emulator",
-        description="A local Mixpanel on 127.0.0.1, with made-up data.",
+        description="A local Mixpanel on 127.0.0.1 with synthetic data.",
         epilog="faults:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=0, help="the port; any free one if absent")
-    parser.add_argument("--seed", type=int, default=1, help="another seed, another project (default: 1)")
+    parser.add_argument("--port", type=int, default=0, help="port (default: a free one)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the synthetic data (default: 1)")
     parser.add_argument(
-        "--first-day", type=_day, default=date(2024, 1, 1), help="the first day with events (2024-01-01)"
+        "--first-day", type=_day, default=date(2024, 1, 1), help="first day with events (default: 2024-01-01)"
     )
-    parser.add_argument("--last-day", type=_day, help="the last day with events; up to now if absent")
-    parser.add_argument("--events-per-day", type=int, default=1000, help="events a day (default: 1000)")
-    parser.add_argument("--profiles", type=int, default=1000, help="how many users there are (default: 1000)")
+    parser.add_argument("--last-day", type=_day, help="last day with events (default: up to now)")
+    parser.add_argument("--events-per-day", type=int, default=1000, help="events per day (default: 1000)")
+    parser.add_argument("--profiles", type=int, default=1000, help="number of users (default: 1000)")
     parser.add_argument(
-        "--zone", type=_zone, default="UTC", help="the zone of a project from before 2023 (default: UTC)"
+        "--zone", type=_zone, default="UTC", help="time zone of a project created before 2023 (default: UTC)"
     )
     parser.add_argument(
-        "--quota", type=int, nargs="?", const=60, metavar="HOURLY", help="keep Mixpanel's limits, 60 requests an hour"
+        "--quota",
+        type=int,
+        nargs="?",
+        const=60,
+        metavar="HOURLY",
+        help="enforce Mixpanel's rate limits, by default 60 requests an hour (default: none)",
     )
     parser.add_argument(
         "--page-fields",
         choices=["every", "first", "none"],
         default="every",
-        help="pages of profiles that have page_size, total and session_id; with none, the first has its session_id",
+        help="profile pages that carry page_size, total and session_id; with none, the first still has its session_id",
     )
-    parser.add_argument(
-        "--plan", choices=PLANS, default="paid", help="free has the export, but not the query API (default: paid)"
-    )
-    parser.add_argument("--history-days", type=int, metavar="N", help="days of history in the plan; all if absent")
-    parser.add_argument("--now", type=_instant, metavar="ISO", help="stop the clock at this instant")
+    parser.add_argument("--plan", choices=PLANS, default="paid", help="free excludes the query API (default: paid)")
+    parser.add_argument("--history-days", type=int, metavar="N", help="days of history in the plan (default: all)")
+    parser.add_argument("--now", type=_instant, metavar="ISO", help="freeze the clock at this instant")
     parser.add_argument(
         "--fault",
         type=_fault,
         action="append",
         default=[],
         metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
-        help=f"what goes wrong at which request, such as export:3:gzip-cut; KIND is one of {', '.join(KINDS)}, "
-        "NUMBER is a request of it, some with commas between, or * for every one, AT is how much of the response goes "
-        "out before (0.5); repeatable",
+        help=f"inject a fault, such as export:3:gzip-cut into the third export; KIND is one of {', '.join(KINDS)}; "
+        "NUMBER counts its requests from 1: one, several separated by commas, or * for all; AT is the share of the "
+        "response sent before the fault (default: 0.5); repeatable",
     )
     return parser
 
@@ -127,21 +130,21 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2024-01-15") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2024-01-15") from None
 
 
 def _zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except (KeyError, ValueError, OSError):
-        raise argparse.ArgumentTypeError(f"no zone is called {text!r}") from None
+        raise argparse.ArgumentTypeError(f"unknown time zone {text!r}") from None
 
 
 def _instant(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date and time") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an ISO date and time") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 

@@ -17,7 +17,7 @@ KINDS = ("export", "engage", "cohorts", "annotations", "funnels", "event_counts"
 NAMES: Mapping[str, str] = {
     # What the text says.
     "sentinel:TEXT": "the body ends with the line TEXT, such as `terminated early`; framing and gzip are right",
-    "error-line": 'the body ends with the cut JSON `{"error":`',
+    "error-line": 'the body ends with the truncated JSON `{"error":`',
     "error-object": 'the body ends with a line {"error":"..."}',
     "half-line": "the body ends in the middle of a line; framing and gzip are right",
     "bad-line": "a line that is not JSON, in the middle",
@@ -48,14 +48,14 @@ NAMES: Mapping[str, str] = {
     "gzip-trailer": "the gzip checksum is wrong",
     "gzip-no-trailer": "all the data, but the 8 bytes of the gzip trailer are missing",
     "gzip-garbage": "bytes after the gzip trailer",
-    "encoding": "Content-Encoding: br, which nobody asked for",
+    "encoding": "Content-Encoding: br, which the request does not accept",
     # What the connection does.
     "chunk-cut": "the connection closes inside a chunked body, without the last chunk",
     "length-short": "Content-Length is larger than what is sent",
-    "no-framing": "neither length nor chunks: the body, whole, ends with the connection",
+    "no-framing": "neither Content-Length nor chunks: the complete body ends with the connection",
     "reset": "the connection is reset inside the body",
     "refuse": "the connection closes before any header",
-    "no-http": "bytes that are no HTTP",
+    "no-http": "bytes that are not HTTP",
     "trickle": "the body in 50 pieces, over `value` seconds (default 30)",
     "stall": "`value` seconds of silence inside the body (default 30), then it goes on",
     "silence": "`value` seconds of silence before the first byte (default 30)",
@@ -82,7 +82,7 @@ NAMES: Mapping[str, str] = {
     # What engage does.
     "session-expired": "400: `request for page in uncached query for params`",
     "short-page": "fewer results than the page size while `total` says that there are more",
-    "wrong-page": "another page than the one that was asked for",
+    "wrong-page": "another page than the one requested",
     "bare-page": "no `page_size` and no `total`, and on later pages no `session_id`",
 }
 """All faults, by name, and what each does. Where it applies, `at` says how far into the body."""
@@ -122,9 +122,9 @@ class Fault:
         if self.name not in NAMES and not self.name.startswith(_SENTINEL):
             raise ValueError(f"unknown fault {self.name!r}: one of {', '.join(NAMES)}")
         if (self.name in OF_EXPORT and self.kind != "export") or (self.name in OF_ENGAGE and self.kind != "engage"):
-            raise ValueError(f"{self.name} does not strike {self.kind}")
+            raise ValueError(f"{self.name} does not apply to {self.kind}")
         if not 0 <= self.at <= 1:
-            raise ValueError(f"a fault strikes between 0 and 1, not at {self.at}")
+            raise ValueError(f"AT must be between 0 and 1, not {self.at}")
         if self.name == "redirect" and not self.value:
             raise ValueError("redirect needs a URL as its value")
 

@@ -310,4 +310,4 @@ def test_a_profile_without_an_id_stops_the_run_otherwise(only_profiles: dict[str
     assert run.exit_code == 1
     assert run.records("profiles") == []
     assert "profiles page 0: malformed profile at index 1: `$distinct_id` is missing" in run.errors[0]
-    assert run.errors[0].endswith("; to skip such profiles, set bad_lines")
+    assert run.errors[0].endswith("; to skip such profiles, set bad_lines and bad_lines_path")

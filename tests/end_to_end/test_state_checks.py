@@ -123,7 +123,7 @@ def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> 
     assert f"did you mean {meant}?" in done.problems[0]
     told, _ = run(bookmarks, "events", options=("--doctor",))
     [warning] = [line for line in told.stdout.decode().splitlines() if line.startswith("warning  state ")]
-    assert f"no stream '{name}'" in warning
+    assert f"unknown stream '{name}'" in warning
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

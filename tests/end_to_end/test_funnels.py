@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.mixpanel import json_response
 from tests.harness import Run, catalog_of, run_tap
 from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import Result, run_here
@@ -146,7 +147,9 @@ def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
 
 def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not fit into memory is not asked for a second time: its halves are."""
-    monkeypatch.setattr("tap_mixpanel_stream.mixpanel.json_response._LIMIT", 60_000)
+    monkeypatch.setattr(
+        json_response.fetch, "__kwdefaults__", {**(json_response.fetch.__kwdefaults__ or {}), "limit": 60_000}
+    )
     result, requests = here(PROJECT, NOW)
     assert result.error is None
     assert len(keys(result)) == 2 * 182

@@ -1,4 +1,4 @@
-"""Keep two things out of the log: libraries' lines that need no action, and secrets, whoever repeats them."""
+"""Keep two things out of the log: the SDK's lines that need no action, and secrets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def forms_of(secret: str) -> set[str]:
 def pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
     """Return what matches these secrets and the proxies', in any form and case, and the beginnings of long ones.
 
-    Secrets that are too short to be told from ordinary words are left out.
+    Secrets too short to be distinguished from ordinary words are not masked.
     """
     known = [secret for secret in (*secrets, *_proxy_secrets()) if len(secret) >= SHORTEST]
     forms = sorted({form for secret in known for form in forms_of(secret)}, key=len, reverse=True)

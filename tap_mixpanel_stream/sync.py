@@ -28,7 +28,7 @@ ENDS_THE_RUN = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileEr
 
 
 class StreamsFailedError(Exception):
-    """Some streams failed, each of which the log has told of. The message has a line for each."""
+    """Some streams failed. Each is in the log; the message has a line for each."""
 
 
 # Errors whose message is all that a user needs.
@@ -110,10 +110,10 @@ class Sync:
             "failed": list(self.failed),
             "not finished": left,
         }
-        told = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
+        counts = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
         self._run.log.info(
             "run: streams %s; %s in %.0f s; exit code %d%s",
-            ", ".join(told),
+            ", ".join(counts),
             counted(records, "record"),
             seconds,
             exit_code,

@@ -124,7 +124,7 @@ class TapMixpanelStream(Tap):
         """Take over the state that an earlier run left.
 
         Raises:
-            SettingsError: It is none. Taken for an empty one, it would have everything read again without a word.
+            SettingsError: Not a Singer state. Treating it as empty would silently re-read everything.
         """
         bookmarks = state.get("bookmarks", {})
         if state and "bookmarks" not in state:
@@ -173,7 +173,7 @@ class TapMixpanelStream(Tap):
         code, failure = 0, None
         try:
             self.sync_all()
-        except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
+        except (Exception, Interrupted) as error:  # noqa: BLE001 - reported in a line
             code, failure = tell(error, self.logger), error
         self.run.client.close()
         self.sync.sum_up(code, failure)
@@ -340,5 +340,5 @@ def main() -> None:
     logger = logging.getLogger(TapMixpanelStream.name)
     try:
         TapMixpanelStream.cli()
-    except (Exception, Interrupted) as error:  # noqa: BLE001 - told in a line
+    except (Exception, Interrupted) as error:  # noqa: BLE001 - reported in a line
         sys.exit(tell(error, logger))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEVEL = 2
 # zlib's `wbits` for a gzip header and trailer.
 GZIP = 31
-# Seconds for the first answer of a bucket.
+# Seconds for the first response of a bucket.
 BUCKET_TIMEOUT = 10
 
 
@@ -64,7 +64,7 @@ def check_bucket(config: BatchConfig) -> None:
     """Ask for the bucket of a storage, before a run reads anything. A folder is created with its first file.
 
     Raises:
-        BatchFileError: The bucket is missing, or its storage does not answer or refuses the credentials.
+        BatchFileError: The bucket is missing, or its storage does not respond or rejects the credentials.
     """
     folder = _folder(config)
     bucket = folder.path.strip("/").split("/")[0]

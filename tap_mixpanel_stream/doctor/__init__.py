@@ -1,6 +1,6 @@
 """The doctor: tries a configuration with a handful of queries, and says what a run would meet.
 
-    examination  what is asked, in which order, and what the answers mean
+    examination  the checks, their order, and what the responses mean
     forecast     from the size of some days to a run's requests, hours and disk
     report       a line for each check
 

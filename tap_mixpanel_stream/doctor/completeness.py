@@ -52,10 +52,10 @@ _read_properties = msgspec.json.Decoder(_RawProperties).decode
 
 
 class DistinctEvents(Spool):
-    """A spool that keeps nothing but the size, the names and a hash of what tells events apart.
+    """A spool that keeps nothing but the size, the names and a hash of what identifies an event.
 
     Mixpanel counts events that are equal in name, `distinct_id`, time and `$insert_id` once. Events without
-    `$insert_id` are told apart by all that they have.
+    `$insert_id` are identified by all their properties.
 
     Args:
         raw: Whether the records are raw.

@@ -1,4 +1,4 @@
-"""What is asked, in which order, and what the answers mean."""
+"""The checks of the doctor, their order, and what the responses mean."""
 
 from __future__ import annotations
 
@@ -449,7 +449,7 @@ class _Examination:
             settings,
             EventSchema(raw=settings.raw),
             record_envelope(stream.name, self._run.clock.now()),
-            # All of them: events without their keys could not be told apart.
+            # All of them: events without their keys could not be distinguished.
             columns=None,
             log=self._run.log,
         )

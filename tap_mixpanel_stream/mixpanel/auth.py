@@ -31,7 +31,7 @@ def _forms(*texts: str) -> tuple[str, ...]:
 def _refuse_unless_clean(setting: str, value: str, *, also: str = "") -> None:
     """Refuse a value that was copied incompletely.
 
-    The message names the setting: Mixpanel answers a bare 401, and an error of `requests` shows the secret.
+    The message names the setting: Mixpanel responds with a bare 401, and an error of `requests` shows the secret.
     """
     if not value or any(character in also or character.isspace() or not character.isprintable() for character in value):
         problem = "is empty" if not value else "contains a space, a line break or another invalid character"

@@ -140,7 +140,7 @@ class Client:
             self.quota.told_to_wait(request.api, error.limit)
 
     def stop(self) -> None:
-        """End all waits and connections: whoever uses them gets `Stopped`. Callable from any thread."""
+        """End all waits and connections: their users get `Stopped`. Callable from any thread."""
         self.clock.stop()
         self._sockets.shut()
 
@@ -359,7 +359,7 @@ def _reason(causes: list[BaseException]) -> str:
             return f"the response is not valid HTTP: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
             return printable(str(cause.strerror))
-        if str(cause).startswith("Tunnel connection failed"):  # It goes on with a proxy's status and its words.
+        if str(cause).startswith("Tunnel connection failed"):  # A proxy's status and text follow.
             return printable(str(cause))
     return type(causes[-1]).__name__
 

@@ -177,7 +177,7 @@ def pages(
         log: Logs a session that starts again.
 
     Raises:
-        BrokenBody: A page did not arrive whole, the session ended before its total, or it goes on far beyond it.
+        BrokenBody: A page did not arrive whole, the session ended before its total, or it continues far beyond it.
         MixpanelError: As `Client.open`.
     """
     log = log or logging.getLogger(__name__)
@@ -331,7 +331,7 @@ class _Session:
         return not found or (found < self._options.page_size and self._has_reached_total)
 
     def _refuse_endless(self) -> None:
-        """Refuse a session that goes on far beyond its total, or without an end.
+        """Reject a session that continues far beyond its total, or without an end.
 
         Raises:
             BrokenBody: It does.

@@ -104,7 +104,7 @@ def _date_and_dimensions(headers: Sequence[str], path: Sequence[str]) -> tuple[s
         segments.append(last)
     dimensions: dict[str, str] = {}
     for number, segment in enumerate(segments):
-        # A level that no header names, or whose header names another one, too, still tells cells apart.
+        # A level that no header names, or whose header names another one, too, still distinguishes cells.
         header = headers[number] if number < len(headers) else ""
         dimensions[f"level_{number + 1}" if not header or header in dimensions else header] = segment
     return date, dimensions

@@ -1,6 +1,6 @@
 """Lexicon schemas: the project's data dictionary.
 
-Mixpanel's docs: one answer of the app API has the schemas of all events and profiles. It takes service accounts only,
+Mixpanel's docs: one response of the app API has the schemas of all events and profiles. It takes service accounts only,
 and 5 requests a minute from an organization.
 """
 

@@ -63,7 +63,7 @@ class _Account:
         self.setting = setting
         self.is_limited = is_limited
         self.pace = pace
-        self.told: int | None = None
+        self.reported: int | None = None
         self.in_hour: deque[float] = deque()
         self.in_pace: deque[float] = deque()
         self.counted = 0
@@ -75,7 +75,7 @@ class _Account:
     @property
     def hourly(self) -> int:
         """Requests that we may make in an hour."""
-        limits = [limit for limit in (self.setting, self.told) if limit is not None]
+        limits = [limit for limit in (self.setting, self.reported) if limit is not None]
         return min(limits, default=HOURLY)
 
     @property
@@ -134,7 +134,7 @@ class Quota:
         Args:
             clock: What to wait with.
             hourly: Requests that each API may be asked in a rolling hour; None for what Mixpanel takes from a project.
-                A lower limit that Mixpanel tells wins.
+                A lower limit that Mixpanel reports wins.
             pace: How close together exports may be. By default as close as Mixpanel allows, unless the hour is shared.
             max_wait: Seconds that the run may spend waiting for the hour or for the end of a 429. Threads that
                 wait at the same time count once; the pauses that the pace makes do not count.
@@ -247,7 +247,7 @@ class Quota:
         """Take over what a response says about the rate limit."""
         account = self._accounts[api]
         with self._lock:
-            account.told = limit.hourly or account.told
+            account.reported = limit.hourly or account.reported
             if limit.left == 0 and limit.resets_in is not None:
                 account.hour_full_until = self._clock.monotonic() + limit.resets_in
             elif limit.left:
@@ -273,11 +273,11 @@ class Quota:
         with self._lock:
             now = self._clock.monotonic()
             account.forget(now)
-            told = limit.retry_after
-            if told is None and limit.cause == "hour":
-                told = limit.resets_in
-            if told is not None:
-                pause, why = max(told, _LEAST_WAIT), "requested by Mixpanel"
+            seconds = limit.retry_after
+            if seconds is None and limit.cause == "hour":
+                seconds = limit.resets_in
+            if seconds is not None:
+                pause, why = max(seconds, _LEAST_WAIT), "requested by Mixpanel"
             elif now < account.blocked_until:
                 # Sent before the others heard of the limit: one and the same refusal.
                 return

@@ -57,15 +57,15 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
         body: The text of a 429.
     """
     policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
-    # Where no policy tells its window, what is left is that of the hour.
+    # If no policy names its window, the remaining count is that of the hour.
     unnamed = {"w": _AN_HOUR}
     hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, unnamed))), "")
     hourly, left = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
     cause: Cause | None = "hour" if left == 0 else None
     if cause is None and any("concurrency" in name and rate.get("r") == 0 for name, rate in rates.items()):
         cause = "concurrency"
-    if told := _HOURLY.search(body):
-        hourly = int(told[2])
+    if stated := _HOURLY.search(body):
+        hourly = int(stated[2])
     if "in progress" in body.lower() or _is_exceeded(_CONCURRENT, body):
         cause = "concurrency"
     # The refused request is among those that the text counts.
@@ -109,5 +109,5 @@ def _is_hourly(name: str, policy: Mapping[str, int]) -> bool:
 
 
 def _is_exceeded(pattern: re.Pattern[str], body: str) -> bool:
-    told = pattern.search(body)
-    return told is not None and int(told[1]) > int(told[2])
+    stated = pattern.search(body)
+    return stated is not None and int(stated[1]) > int(stated[2])

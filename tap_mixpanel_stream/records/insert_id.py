@@ -26,7 +26,7 @@ _key_text = lru_cache(10_000)(_told_its_length)
 
 
 def stable_insert_id(event: str, instant: int, identity: str, others: Mapping[str, msgspec.Raw | bytes]) -> bytes:
-    """Make the id from all that tells the event apart and that Mixpanel does not rewrite.
+    """Make the id from everything that identifies the event and that Mixpanel does not rewrite.
 
     What is hashed is `<event><instant>,<identity>` and for each property `<key><value>,` where event, identity and keys
     are their UTF-8 after its length and a colon, and values are the JSON texts received. No two events have the same:

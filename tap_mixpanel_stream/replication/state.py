@@ -94,8 +94,8 @@ class DeliveredDays:
             nothing.
         ahead: What is delivered after a gap; None for nothing.
         ingested: By day, the instant before which all rows that Mixpanel processed are delivered. Holds only days that
-            a run would request again, and counts only for days that `before` or `ahead` cover: whoever sets those back
-            wants to read again.
+            a run would request again, and counts only for days that `before` or `ahead` cover: a user who sets those
+            back wants to read again.
     """
 
     before: datetime | None = None

@@ -131,7 +131,7 @@ def first_day(bookmark: datetime | None, start_date: date, lookback_days: int, z
 def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
     """Return the last day that a run requests: `end_date`, or today in the project's zone if that comes first.
 
-    Mixpanel answers 400 to a day that has not begun in the project (seen on the live API by others).
+    Mixpanel responds with 400 to a day that has not begun in the project (seen on the live API by others).
     """
     today = now.astimezone(zone).date()
     return today if end_date is None else min(end_date, today)

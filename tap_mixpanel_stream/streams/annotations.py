@@ -20,7 +20,7 @@ class AnnotationsStream(ReportStream):
     """All annotations, by one request to the app API."""
 
     name = "annotations"
-    chunk_name = "answer"
+    chunk_name = "response"
     unit = "annotations"
     api = "app"
     record_schema = ReportSchema(

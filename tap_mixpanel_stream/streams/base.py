@@ -52,7 +52,7 @@ SEVERAL_STREAMS = "stream_maps split {} into several streams, which batch files 
 
 
 class MixpanelStream(Stream, abc.ABC):
-    """A stream whose records arrive in chunks: windows of events, pages of profiles, whole answers.
+    """A stream whose records arrive in chunks: windows of events, pages of profiles, whole responses.
 
     A chunk reaches stdout in one of two ways. The block route copies record lines as they were spooled. The SDK's route
     decodes them and takes each record through property selection, stream maps and flattening; it is used only if one of

@@ -33,7 +33,7 @@ class CohortsStream(ReportStream):
     """All saved cohorts, by one request."""
 
     name = "cohorts"
-    chunk_name = "answer"
+    chunk_name = "response"
     unit = "cohorts"
     record_schema = ReportSchema(
         {
@@ -146,7 +146,7 @@ class CohortMembersStream(ReportStream):
         page_size = few or self.settings.profiles_page_size
         pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
         failed_before = self.failed_items
-        for page, is_last in _mark_last(self.leaving_out("cohort", islice(pages, 1 if few else None))):
+        for page, is_last in _mark_last(self.skipping_failures("cohort", islice(pages, 1 if few else None))):
             self._is_short = self._is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",

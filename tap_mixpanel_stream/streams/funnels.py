@@ -133,7 +133,7 @@ class FunnelsStream(DayReportStream):
                 windows.append((funnel, Window(first, last)))
         self.progress.total = sum(window.days for _, window in windows)
         for funnel, window in windows:
-            yield from self.leaving_out("funnel", self._funnel(funnel, window))
+            yield from self.skipping_failures("funnel", self._funnel(funnel, window))
 
     def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
         """Return the bookmarks of the funnels that there are, and name the others."""

@@ -44,7 +44,7 @@ class InsightsStream(ReportStream):
             self.log("insights_reports is not set: there is no report to read", level=logging.WARNING)
         self.progress.total = len(reports)
         for report in islice(reports, 1 if few else None):
-            yield from self.leaving_out("report", self._report(report))
+            yield from self.skipping_failures("report", self._report(report))
 
     def _report(self, report: InsightsReport) -> Iterator[Rows]:
         fetched = insights_report(self.client, report.bookmark_id, self.retrying)

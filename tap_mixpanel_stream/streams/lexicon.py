@@ -18,7 +18,7 @@ class LexiconSchemasStream(ReportStream):
     """What the Lexicon says of events, profiles and their properties, by one request to the app API."""
 
     name = "lexicon_schemas"
-    chunk_name = "answer"
+    chunk_name = "response"
     unit = "schemas"
     api = "app"
     record_schema = ReportSchema(

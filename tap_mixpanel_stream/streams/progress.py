@@ -34,7 +34,7 @@ MOST_SECONDS = 600
 """How often at least, while nothing new arrives: each such line waits twice as long as the one before."""
 
 SHORT = 120
-"""Seconds from which on a length of time is told in minutes."""
+"""Seconds from which a duration is shown in minutes."""
 
 _REFRESH = 1.0
 """Seconds between two drawings of the bar."""

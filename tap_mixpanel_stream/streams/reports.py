@@ -109,23 +109,23 @@ class ReportStream(MixpanelStream):
         """Return how many items of the stream, such as cohorts, have failed so far."""
         return len(self._failures)
 
-    def leaving_out(self, what: str, answers: Iterator[T]) -> Iterator[T]:
-        """Yield the answers of one item, such as a cohort, and go on where only this item fails.
+    def skipping_failures(self, what: str, responses: Iterator[T]) -> Iterator[T]:
+        """Yield the responses of one item, such as a cohort, and end without an error if only this item fails.
 
         An item that Mixpanel refuses is left out with a warning. One that fails after all retries fails the stream too,
         but only after the items behind it: otherwise each run would stop at it.
 
         Args:
             what: What kind of item it is, for the warning.
-            answers: Fetches them.
+            responses: Fetches them.
 
         Raises:
-            Refused: Mixpanel refuses a later answer, and half of an item is no success.
+            Refused: Mixpanel refuses a later response: half of an item is not a success.
             StreamError: The second item in a row failed, so the cause is likely no single item.
         """
         begun = False
         try:
-            for response in answers:
+            for response in responses:
                 begun = True
                 yield response
         except Refused as refused:
@@ -147,8 +147,8 @@ class ReportStream(MixpanelStream):
         if len(self._failures) == 1:
             raise self._failures[0]
         if self._failures:
-            told = "; ".join(map(str, self._failures))
-            raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {told}")
+            failures = "; ".join(map(str, self._failures))
+            raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {failures}")
 
     def _pages(self, envelope: Envelope, few: int | None = None) -> Iterator[Page]:
         begun = False

@@ -2,13 +2,13 @@
 # Run tap and target once and keep the state in the working directory, which must outlive the container.
 # SIGTERM goes to the tap alone: the target then stores everything it received and emits its state.
 set -uo pipefail
-test -s last-state.json || echo '{}' > last-state.json
+test -s state.json || echo '{}' > state.json
 records="$(mktemp --directory)/records"
 mkfifo "$records"
 
 target-postgres --config=ENV < "$records" > new-states.jsonl &
 target=$!
-tap-mixpanel-stream --config=ENV --state last-state.json > "$records" &
+tap-mixpanel-stream --config=ENV --state state.json > "$records" &
 tap=$!
 trap 'kill -TERM "$tap" 2> /dev/null' TERM INT
 
@@ -28,7 +28,7 @@ done
 rm -r "$(dirname "$records")"
 
 if test -s new-states.jsonl; then
-  tail -n 1 new-states.jsonl > last-state.new && mv last-state.new last-state.json
+  tail -n 1 new-states.jsonl > state.new && mv state.new state.json
 fi
 if [ "$tap_code" != 0 ]; then exit "$tap_code"; fi
 exit "$target_code"

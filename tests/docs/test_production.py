@@ -136,7 +136,7 @@ class Container:
             return subprocess.Popen([LOAD], cwd=self.folder, env=self._environment, stdout=log, stderr=log)
 
     def bookmark(self) -> str:
-        state = json.loads((self.folder / "last-state.json").read_text(encoding="utf-8"))
+        state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         return str(state["bookmarks"]["events"]["replication_key_value"])
 
     def log(self) -> str:

@@ -76,9 +76,6 @@ class CohortMembersStream(ReportStream):
     _is_whole = False
     """Whether this run has come to the end of the list."""
 
-    _is_short = False
-    """Whether members of a cohort are missing in this run."""
-
     # --- The state ---------------------------------------------------------------------------------------------------
 
     def finished(self) -> list[int]:
@@ -105,7 +102,7 @@ class CohortMembersStream(ReportStream):
     @property
     def gap(self) -> str | None:
         """Return why this run, and those before it, did not deliver all members; None if they did."""
-        return "a cohort is incomplete" if self._is_short or self.state_before.get(SHORT) else super().gap
+        return "a cohort is incomplete" if self.state_before.get(SHORT) else super().gap
 
     def check_start(self) -> None:
         """Refuse a broken state."""
@@ -113,11 +110,12 @@ class CohortMembersStream(ReportStream):
 
     def move_bookmark(self, delivered: Any) -> None:
         """Note that a cohort is finished."""
-        self.stream_state[FINISHED] = [*self.finished(), delivered]
+        cohort, is_short = delivered
+        self.stream_state[FINISHED] = [*self.finished(), cohort]
         self.stream_state.pop(VERSION, None)
         if self._stream_version is not None:
             self.stream_state[VERSION] = self._stream_version
-        if self._is_short:
+        if is_short:
             self.stream_state[SHORT] = True
 
     def complete(self) -> None:
@@ -145,9 +143,9 @@ class CohortMembersStream(ReportStream):
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
         page_size = few or self.settings.profiles_page_size
         pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
-        failed_before = self.failed_items
+        failed_before, is_short = self.failed_items, False
         for page, is_last in _mark_last(self.skipping_failures("cohort", islice(pages, 1 if few else None))):
-            self._is_short = self._is_short or page.missing > 0
+            is_short = is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
                 [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results],
@@ -155,7 +153,7 @@ class CohortMembersStream(ReportStream):
                 page.decompressed_bytes,
                 len(page.results),
                 # A cohort that fails after some pages ends with one that looks like its last.
-                cohort.id if is_last and self.failed_items == failed_before else None,
+                (cohort.id, is_short) if is_last and self.failed_items == failed_before else None,
             )
 
 

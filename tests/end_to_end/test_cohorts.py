@@ -161,6 +161,17 @@ def test_a_cohort_is_finished_with_its_last_page() -> None:
     assert failed.states[-1]["bookmarks"]["cohort_members"]["finished"] == [2000, 3000]
 
 
+def test_only_a_cohort_that_is_short_makes_the_state_short() -> None:
+    """A cohort is noted with what is missing of it, whatever was read ahead by then."""
+    cohorts = [{"id": number, "name": "", "members": [f"u{at}" for at in range(10)]} for number in (1, 2, 3)]
+    fault = Fault("engage", (5, 7), "short-page", 0.8)
+    with Emulator(FixedProject(cohorts=cohorts), faults=[fault], largest_page=5) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members"))
+    marks = [state["bookmarks"]["cohort_members"] for state in run.states]
+    assert {"finished": [1]} in marks
+    assert {"finished": [1, 2], "short": True} in marks
+
+
 def test_a_version_lasts_until_all_cohorts_are_read() -> None:
     """A table that takes some runs has one version, and is activated at the end of the last one."""
     on = {"emit_activate_version_messages": True}

@@ -293,7 +293,8 @@ class Quota:
 
     def _book(self, account: _Account, now: float, *, counts: bool) -> float | None:
         self._requests += 1
-        account.in_pace.append(now)
+        if account.pace:
+            account.in_pace.append(now)
         if not counts:
             return None
         account.in_hour.append(now)

@@ -80,16 +80,18 @@ class DistinctEvents(Spool):
     def write(self, lines: bytes) -> None:
         """Look at whole lines, each a RECORD message."""
         self.size += len(lines)
-        messages, _ = decode_masked(_read_messages, lines)
+        messages, restore = decode_masked(_read_messages, lines)
         for message in messages:
             event = message.record
             name, key = bytes(event.event_name), [event.distinct_id, event.event_time, event.insert_id]
             if self._raw:
-                own = _read_properties(event.properties)
+                own = _RawProperties() if bytes(event.properties) == b"null" else _read_properties(event.properties)
                 name, key = bytes(event.event), [own.distinct_id, own.time, own.insert_id]
                 if bytes(own.insert_id) in {bytes(_NULL), bytes(_EMPTY)}:
                     key.append(event.properties)
-            self._names.add(name)
+            # No text can hold a name with half a surrogate pair.
+            if restore is None or restore(name) == name:
+                self._names.add(name)
             self._hashes.add(hash((name, *map(bytes, key))))
 
 

@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tap_mixpanel_stream.doctor import examination
+from tap_mixpanel_stream.doctor.completeness import DistinctEvents
 from tap_mixpanel_stream.emulator import (
     PLANS,
     Credentials,
@@ -96,6 +97,15 @@ def test_the_days_looked_at_are_compared_with_mixpanels_counts(zone: str, raw: b
     events, counted = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", told["completeness"]))
     assert events == counted < int(told["events"].split(" ")[0].replace(",", ""))
     assert found.lines("warning") == {}
+
+
+def test_raw_events_without_properties_or_with_an_odd_name_are_counted() -> None:
+    """They are told apart by what they have; a name that no text can hold is not asked for."""
+    lines = [b'{"event":"A"}', b'{"event":"B","properties":null}', rb'{"event":"\ud83d","properties":{}}']
+    with closing(DistinctEvents(raw=True)) as spool:
+        for line in lines:
+            spool.write(b'{"type":"RECORD","record":%b}\n' % line)
+        assert (spool.count, spool.names) == (3, {"A", "B"})
 
 
 def test_a_day_cut_short_without_a_trace_is_named() -> None:

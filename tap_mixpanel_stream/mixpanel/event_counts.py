@@ -54,10 +54,11 @@ class _Data(msgspec.Struct):
 
 class _Counts(msgspec.Struct):
     data: _Data
+    legend_size: int | None = None
 
 
 def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[str]]:
-    """Fetch the most common names of the last 31 days.
+    """Fetch the most common names of the last 31 days, without those that no text can hold.
 
     Args:
         client: The client.
@@ -73,7 +74,13 @@ def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[st
         path="events/names",
         params={"type": "general", "limit": str(MOST_NAMES)},
     )
-    return fetch(client, request, retrying, lambda body: decode(body, list[str])[0])
+    return fetch(client, request, retrying, _names)
+
+
+def _names(body: bytearray) -> list[str]:
+    names, text = decode(body, list[msgspec.Raw])
+    # The text differs where half a surrogate pair was masked.
+    return [msgspec.json.decode(name, type=str) for name in names if text(name) == bytes(name)]
 
 
 def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
@@ -104,7 +111,7 @@ def count_events(
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or has days that were not asked for.
+        BrokenBody: The response did not arrive whole, has no days or others than asked for, or lacks names.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -126,6 +133,10 @@ def count_events(
 def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
     response, text = decode(body, _Counts)
     announced = set(response.data.series)
+    if not announced:
+        raise WrongShapeError("it has no days")
+    if response.legend_size not in {None, len(response.data.values)}:
+        raise WrongShapeError(f"it has {len(response.data.values)} of {response.legend_size} names")
     counts = []
     for name, days in response.data.values.items():
         # A name with half a surrogate pair was masked.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..surrogates import decode_masked
 from .event_time import UnusableTime, stored_day
 from .json_objects import NULL, event_name, object_in, read_members, read_string
 
@@ -54,6 +55,9 @@ class EventTally:
                 self.days[day] = self.days.get(day, 0) + 1
 
     def add_line(self, line: bytes) -> None:
-        """Count one event."""
-        members = read_members(line)
-        self.add(b'{"event":%b}' % event_name(members), [object_in(members, "properties").get("time", NULL)])
+        """Count one event, without its name where no text can hold it: with half a surrogate pair."""
+        members, restore = decode_masked(read_members, line)
+        name = bytes(event_name(members))
+        is_text = restore is None or restore(name) == name
+        block = b'{"event":%b}' % name if is_text else b""
+        self.add(block, [object_in(members, "properties").get("time", NULL)])

@@ -235,7 +235,9 @@ class LineConverter(Converter, ABC):
         try:
             if not line.isascii():
                 line.decode()
-            record = convert_masked(self._convert_and_count, line)
+            record = convert_masked(self._convert_event, line)
+            if self._counts:
+                self._counts.add_line(line)
         except UnicodeDecodeError as error:
             self._report_bad_line(line, f"not UTF-8 at byte {error.start + 1}", parses=False)
         except NotARecord as error:
@@ -246,12 +248,6 @@ class LineConverter(Converter, ABC):
             self._count(1)
             return record + b"\n"
         return b""
-
-    def _convert_and_count(self, line: bytes) -> bytes:
-        record = self._convert_event(line)
-        if self._counts:
-            self._counts.add_line(line)
-        return record
 
     def _report_bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
         begins_object = line.lstrip(BLANK).startswith(b"{")

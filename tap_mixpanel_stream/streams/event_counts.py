@@ -44,15 +44,21 @@ class EventCountsStream(DayReportStream):
         names = self.state_before.get(NAMES, [])
         if not isinstance(names, list):
             raise self.state_error(f"is broken: {NAMES} is not a list")
+        if not all(isinstance(name, str) for name in names):
+            raise self.state_error(f"is broken: {NAMES} holds something else than strings")
         return set(names)
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Move the bookmark forward, never back: a window of the look-back ends before it."""
-        if self.is_incremental:
-            until, names = delivered
+        """Move the bookmark forward, never back: a window of the look-back ends before it.
+
+        A name that was not counted up to the new bookmark is forgotten: it is new once it is counted again.
+        """
+        until, names = delivered
+        before = self._bookmark()
+        if self.is_incremental and (before is None or until >= before):
             self.stream_state["replication_key"] = self.replication_key
-            self.stream_state["replication_key_value"] = bookmark_text(max(until, self._bookmark() or until))
-            self.stream_state[NAMES] = sorted(self._counted_names().union(names))
+            self.stream_state["replication_key_value"] = bookmark_text(until)
+            self.stream_state[NAMES] = sorted(set(names))
 
     def check_start(self) -> None:
         """Reject a start without a first day, or from a bookmark that is broken or in the future.
@@ -80,19 +86,20 @@ class EventCountsStream(DayReportStream):
         first = first_day(bookmark, self.start_date(), settings.lookback_days, settings.zone)
         if not names:
             self.log("Mixpanel lists no event of the last 31 days: there is nothing to count", level=logging.WARNING)
-        elif first > last:
-            self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)
-        else:
-            window = Window(first, last)
-            self.progress.total = window.days
-            new_names = [name for name in names if name not in self._counted_names()]
-            if bookmark and new_names and self.start_date() < first:
-                # Names that no run knew before, as from the older windows of a back-fill.
-                history = Window(self.start_date(), first - DAY)
-                self.progress.total += history.days
-                for rows in self.in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
-                    yield dataclasses.replace(rows, delivered=None)
+            return
+        # Names that are not counted up to the bookmark, as from the older windows of a back-fill.
+        new_names = sorted(set(names) - self._counted_names()) if bookmark else []
+        start, last_before = self.start_date(), min(first - DAY, last)
+        history = Window(start, last_before) if new_names and start <= last_before else None
+        window = Window(first, last) if first <= last else None
+        self.progress.total = sum(each.days for each in (history, window) if each)
+        if history:
+            for rows in self.in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
+                yield dataclasses.replace(rows, delivered=None)
+        if window:
             yield from self.in_windows(window, lambda part, retrying: self._window(names, part, retrying))
+        elif not history:
+            self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)
 
     def _names(self) -> Sequence[str]:
         """Return the names to count: those that are set, or all that are known."""
@@ -105,7 +112,8 @@ class EventCountsStream(DayReportStream):
                 "read the stream events in the same run, or set event_names",
                 level=logging.WARNING,
             )
-        return sorted({*list_event_names(self.client, self.retrying).content, *seen})
+        known = self._counted_names() if self.is_incremental else set()
+        return sorted({*list_event_names(self.client, self.retrying).content, *seen, *known})
 
     def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
         """Fetch all counts of a window: without those of some names it would not be whole."""

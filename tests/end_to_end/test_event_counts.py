@@ -129,6 +129,64 @@ def test_a_name_that_comes_later_is_counted_from_the_start() -> None:
     assert [query["from_date"] for query in queries] == ["2024-06-26"]
 
 
+def test_a_name_that_a_run_left_out_is_counted_again_from_the_start() -> None:
+    """The days of the run that did not request it would stay empty otherwise."""
+    days = [dt.date(2024, 1, number) for number in range(1, 11)]
+    project = FixedProject({day: [event(name, 1, day) for name in ("Purchase", "Search")] for day in days})
+    both, state = ["Search", "Purchase"], None
+    loaded: dict[tuple[str, str], int] = {}
+    for names, last in ((both, "2024-01-03"), (["Search"], "2024-01-06"), (both, "2024-01-10")):
+        run, _ = here(project, event_names=names, end_date=last, lookback_days=0, state=state)
+        assert run.error is None
+        state = run.state
+        loaded |= counts(run)
+    assert loaded == {(str(day), name): 1 for day in days for name in both}
+    assert state is not None
+    assert state["bookmarks"]["event_counts"]["event_names"] == ["Purchase", "Search"]
+
+
+def test_a_name_that_is_listed_no_more_is_still_counted() -> None:
+    """Names of the state are counted on, so an event that comes back after a while has no gap."""
+    old, late = dt.date(2024, 3, 1), dt.date(2024, 5, 20)
+    project = FixedProject({old: [event("Rare", 1, old)], late: [event("Rare", 2, late)], DAY: [event("New")]})
+    first, _ = here(project, now=dt.datetime(2024, 3, 10, tzinfo=dt.UTC))
+    second, queries = here(project, now=dt.datetime(2024, 5, 1, tzinfo=dt.UTC), state=first.state)
+    assert [json.loads(query["event"]) for query in queries] == [["Rare"]]
+    third, queries = here(project, state=second.state)
+    assert counts(third) == {(str(late), "Rare"): 1, (str(DAY), "New"): 1}
+    assert [(json.loads(query["event"]), query["from_date"]) for query in queries] == [
+        (["New"], "2024-01-01"),
+        (["New", "Rare"], "2024-04-26"),
+    ]
+
+
+def test_a_new_name_is_counted_where_no_day_is_new() -> None:
+    """Its days are read although the bookmark is past the end date; it becomes known up to the bookmark only then."""
+    project = FixedProject({DAY: [event("New"), event("Old")]})
+    days: dict[str, Any] = {"lookback_days": 0, "end_date": "2024-06-24"}
+    first, _ = here(project, event_names=["Old"], **days)
+    both: dict[str, Any] = {"event_names": ["Old", "New"], "state": first.state}
+    second, queries = here(project, **both, **days)
+    assert counts(second) == {(str(DAY), "New"): 1}
+    assert [query["to_date"] for query in queries] == ["2024-06-24"]
+    assert second.state == first.state
+    # Nor does a window of the look-back make it known that ends before the bookmark.
+    third, _ = here(project, **both, end_date="2024-06-23")
+    assert counts(third) == {(str(DAY), "New"): 1, (str(DAY), "Old"): 1}
+    assert third.state == first.state
+    nothing, queries = here(project, event_names=["Old"], state=first.state, **days)
+    assert (nothing.error, queries) == (None, [])
+
+
+def test_a_name_that_no_text_can_hold_is_left_out() -> None:
+    """Half a surrogate pair in a name: neither listed nor seen names have it, and the other names are counted."""
+    half = event("half").replace(b'"half"', rb'"\ud83d"')
+    odd = event("Odd", 2, text="?").replace(b'"?"', rb'"\ud83d"')
+    with_half, queries = here(FixedProject({DAY: [event("A", 1), half, odd]}), "events")
+    assert with_half.error is None
+    assert [json.loads(query["event"]) for query in queries] == [["A", "Odd"]]
+
+
 def test_a_new_name_is_known_once_all_its_days_are_counted() -> None:
     """A run that fails in between leaves the name to the next one."""
     old = dt.date(2024, 2, 1)
@@ -143,7 +201,7 @@ def test_a_new_name_is_known_once_all_its_days_are_counted() -> None:
     assert ("2024-02-01", "Old") in counts(again)
 
 
-@pytest.mark.parametrize("broken", [{"event_names": 7}, {"replication_key_value": 7}])
+@pytest.mark.parametrize("broken", [{"event_names": 7}, {"event_names": [["a"]]}, {"replication_key_value": 7}])
 def test_a_broken_state_is_refused(broken: dict[str, Any]) -> None:
     """A state that holds something else is named, and nothing is asked for."""
     with Emulator(FixedProject()) as emulator:

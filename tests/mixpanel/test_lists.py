@@ -204,6 +204,25 @@ def test_counts_of_days_that_are_not_announced_or_not_asked_for_are_broken(
         ask(server, event_counts)
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"data":{"series":[],"values":{}},"legend_size":0}', "it has no days"),
+        (COUNTS.replace(b'"legend_size":2', b'"legend_size":3'), "it has 2 of 3"),
+    ],
+)
+def test_counts_without_days_or_names_are_broken(body: bytes, problem: str, ask: Asking[object]) -> None:
+    """They are no days without events."""
+    with Server(answer(body)) as server, pytest.raises(BrokenBody, match=problem):
+        ask(server, event_counts)
+
+
+def test_listed_names_that_no_text_can_hold_are_left_out(ask: Asking[object]) -> None:
+    """The others come, also one that looks like a half surrogate pair and is none."""
+    with Server(answer(rb'["A","\ud83d","a\udc00b","\ud83d\ude00","\\ud83d"]')) as server:
+        assert ask(server, event_names) == ["A", "😀", r"\ud83d"]
+
+
 def test_names_are_batched_by_what_they_take_in_a_url() -> None:
     """No name is left out, and each batch is as large as a URL allows."""
     names = [f"{number} {'ü' * (number % 50)} 🎉" for number in range(255)]

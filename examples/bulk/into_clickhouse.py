@@ -25,7 +25,12 @@ TYPES = {
     "boolean": "Bool",
     "json": "String",
 }
-SETTINGS = {"date_time_input_format": "best_effort", "input_format_json_read_objects_as_strings": "1"}
+SETTINGS = {
+    "date_time_input_format": "best_effort",
+    "input_format_json_read_objects_as_strings": "1",
+    # A column that the table lacks is an error.
+    "input_format_skip_unknown_fields": "0",
+}
 
 
 class Warehouse:

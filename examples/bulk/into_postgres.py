@@ -30,7 +30,7 @@ class Warehouse:
     tap_settings: ClassVar[dict[str, Any]] = {"strip_nul": True}
 
     def __init__(self, destination: str) -> None:
-        self._connection = psycopg.connect(destination, autocommit=True)
+        self._connection = psycopg.connect(destination, autocommit=True, client_encoding="utf8")
 
     def load(self, tables: list[Table]) -> None:
         """Upsert the files of each table by its key, all in one transaction."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LEVEL = 2
 # zlib's `wbits` for a gzip header and trailer.
 GZIP = 31
+# What the names of settings that hold secrets contain.
+SECRET_WORDS = ("key", "pass", "secret", "token", "credential", "connection", "sas")
 # Seconds for the first response of a bucket.
 BUCKET_TIMEOUT = 10
 
@@ -88,16 +90,19 @@ def check_bucket(config: BatchConfig) -> None:
 
 
 def secrets_of(storage: Mapping[str, Any]) -> Iterator[str]:
-    """Find the texts in a storage's `params` that no log may show: those of settings named like a secret."""
+    """Find the texts in a storage's `params` that no log may show: settings named like a secret, passwords in URLs."""
     for name, value in storage.items():
         if isinstance(value, dict):
             yield from secrets_of(value)
-        elif isinstance(value, str) and any(word in name.lower() for word in ("key", "password", "secret", "token")):
-            yield value
+        elif isinstance(value, str):
+            if any(word in name.lower() for word in SECRET_WORDS):
+                yield value
+            if "://" in value and "@" in value:
+                yield value.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1]
 
 
 def _folder(config: BatchConfig) -> UPath:
-    folder: UPath = UPath(config.storage.root, **config.storage.params).resolve()
+    folder: UPath = UPath(config.storage.root, **(config.storage.params or {})).resolve()
     return folder
 
 

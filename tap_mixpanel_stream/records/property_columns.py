@@ -38,6 +38,9 @@ PROPERTY_SCHEMAS: dict[PropertyType, dict[str, Any]] = {
 
 _DIGITS_OF_64_BITS = 19
 
+_LONGEST_INSTANT = 200
+"""Bytes of its JSON text, with every character escaped."""
+
 _MEMORY = 20_000
 """Instants whose text in UTC is remembered."""
 
@@ -116,12 +119,14 @@ def _if(is_fitting: Callable[[bytes], bool]) -> Callable[[msgspec.Raw], msgspec.
     return lambda value: value if is_fitting(bytes(value)) else None
 
 
-def _is_64_bit_integer(text: bytes) -> bool:
+def is_64_bit_integer(text: bytes) -> bool:
+    """Return whether a JSON text is an integer of up to 64 bits."""
     digits = text.removeprefix(b"-")
     return digits.isdigit() and len(digits) <= _DIGITS_OF_64_BITS and -(2**63) <= int(text) < 2**63
 
 
-def _is_finite_number(text: bytes) -> bool:
+def is_finite_number(text: bytes) -> bool:
+    """Return whether a JSON text is a number that a double can hold."""
     return text[:1] in b"-0123456789" and isfinite(float(text))
 
 
@@ -140,10 +145,11 @@ def _in_utc(text: bytes) -> msgspec.Raw | None:
 
 _FITTING: dict[PropertyType, Callable[[msgspec.Raw], msgspec.Raw | None]] = {
     "string": _if(lambda text: text.startswith(b'"')),
-    "number": _if(_is_finite_number),
-    "integer": _if(_is_64_bit_integer),
+    "number": _if(is_finite_number),
+    "integer": _if(is_64_bit_integer),
     "boolean": _if(lambda text: text in {b"true", b"false"}),
-    "date-time": lambda value: _in_utc(bytes(value)),
+    # A longer text is no instant, and would fill the memory.
+    "date-time": lambda value: _in_utc(bytes(value)) if len(bytes(value)) <= _LONGEST_INSTANT else None,
     "json": _if(lambda text: text.startswith((b"{", b"["))),
 }
 """By type, the value that a column gets; None where the value does not fit."""

@@ -7,7 +7,6 @@ accepts the record.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from ..surrogates import convert_masked
 from .converter import Converter
 from .errors import BadRow
 from .json_objects import NULL, Members, NotARecord, as_string, encode, read_members, without
+from .property_columns import is_64_bit_integer, is_finite_number
 from .schemas import OPEN_OBJECT, STRING, JsonSchema, RecordSchema
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 """The column of all fields without a column of their own."""
-
-_is_integer = re.compile(rb"-?\d+").fullmatch
-_is_number = re.compile(rb"-?\d[\d.eE+-]*").fullmatch
 
 
 def _is_string(value: bytes) -> bool:
@@ -45,7 +42,7 @@ class Column:
     """
 
     schema: JsonSchema
-    accepts: Callable[[bytes], object]
+    accepts: Callable[[bytes], bool]
     as_text: bool = False
 
     def nullable(self) -> JsonSchema:
@@ -53,10 +50,10 @@ class Column:
         return {**self.schema, "type": [self.schema["type"], "null"]}
 
 
-INTEGER = Column({"type": "integer"}, _is_integer)
-NUMBER = Column({"type": "number"}, _is_number)
+INTEGER = Column({"type": "integer"}, is_64_bit_integer)
+NUMBER = Column({"type": "number"}, is_finite_number)
 TEXT = Column(STRING, _is_string)
-ID_TEXT = Column(STRING, lambda value: _is_string(value) or _is_integer(value), as_text=True)
+ID_TEXT = Column(STRING, lambda value: _is_string(value) or is_64_bit_integer(value), as_text=True)
 """An id that is a string or a number of up to 64 bits."""
 DAY = Column({"type": "string", "format": "date"}, _is_string)
 OBJECTS = Column(

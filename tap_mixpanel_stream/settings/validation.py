@@ -95,7 +95,11 @@ class Settings(Configuration, frozen=True, kw_only=True):
             raise SettingsError(check.problems)
         typed = {"start_date": start, "end_date": end, "project_timezone": zone, "bad_lines_path": bad_lines_path}
         given = {name: value for name, value in (values | typed).items() if value is not None}
-        configuration = msgspec.convert(given, Configuration, strict=False)
+        try:
+            configuration = msgspec.convert(given, Configuration, strict=False)
+        except msgspec.ValidationError as error:  # What the JSON schema lets pass, such as the integer 1e300.
+            problem, _, place = str(error).partition(" - at `$.")
+            raise SettingsError([f"{place.rstrip('`')}: {problem}"]) from None
         return cls(auth=auth, hosts=hosts, **msgspec.structs.asdict(configuration))
 
     def __repr__(self) -> str:

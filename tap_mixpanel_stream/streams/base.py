@@ -298,7 +298,7 @@ class MixpanelStream(Stream, abc.ABC):
         super().apply_catalog(catalog)
         entry = catalog.get_stream(self.name)
         columns = set(entry.schema.to_dict().get("properties", {})) if entry else None
-        if columns is not None and not self._chosen_columns <= columns <= set(self._columns):
+        if self.selected and columns is not None and not self._chosen_columns <= columns <= set(self._columns):
             problem = (
                 f"the catalog's columns of {self.name} differ from those of the settings (raw, event_columns, "
                 "profile_columns): run discovery again"

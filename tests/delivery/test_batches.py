@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from hypothesis import given, strategies as st
 from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, StorageTarget
 
-from tap_mixpanel_stream.delivery.batches import _by_lines, batch_files
+from tap_mixpanel_stream.delivery.batches import _by_lines, batch_files, secrets_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,3 +35,19 @@ def test_files_are_packed_unless_told_otherwise_and_named_uniquely(tmp_path: Pat
         contents = [read((tmp_path / unquote(urlsplit(url).path)).read_bytes()) for url in urls]
         assert contents == [b"1\n2\n", b"3\n", b"4\n"]
         assert all(urlsplit(url).path.rpartition("/")[2].startswith("here-events-") for url in urls)
+
+
+def test_passwords_of_a_storage_are_found() -> None:
+    """In settings named like a secret, and in the addresses of others."""
+    storage = {
+        "root": "s3://lake/mixpanel",
+        "params": {"sas_token": "a", "connection_string": "b", "endpoint_url": "https://user:c@host/x", "region": "d"},
+    }
+    assert sorted(secrets_of(storage)) == ["a", "b", "c"]
+
+
+def test_a_storage_may_have_params_that_are_null(tmp_path: Path) -> None:
+    """As YAML makes of a key without a value."""
+    storage = StorageTarget(root=tmp_path.as_uri(), params=None)  # type: ignore[arg-type]
+    config = BatchConfig(encoding=BaseBatchFileEncoding(format="jsonl", compression="none"), storage=storage)
+    assert len(list(batch_files([b"1\n"], config, "events"))) == 1

@@ -148,6 +148,18 @@ def test_a_catalog_with_other_columns(discovered: list[object], now: list[object
     assert "differ from those of the settings" in error
 
 
+def test_a_stream_that_the_catalog_deselects_may_have_other_columns() -> None:
+    """Only the columns of streams that are read have to agree."""
+    with Emulator(PROJECT) as emulator:
+        settings = emulator.settings | {"start_date": str(DAY)}
+        catalog = json.loads(run_tap(settings, "--discover").well().stdout)
+        for stream in catalog["streams"]:
+            for entry in stream["metadata"]:
+                if not entry["breadcrumb"]:
+                    entry["metadata"]["selected"] = stream["tap_stream_id"] == "profiles"
+        run_tap(settings | {"event_columns": COLUMNS}, catalog=catalog).well()
+
+
 CITY = COLUMNS[0]
 
 

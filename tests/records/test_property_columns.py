@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tap_mixpanel_stream.records import BARE, BadLine, EventSchema, ProfileSchema
-from tap_mixpanel_stream.records.property_columns import PROPERTY_TYPES, PropertyColumn, PropertyType
+from tap_mixpanel_stream.records.property_columns import PROPERTY_TYPES, PropertyColumn, PropertyType, _in_utc
 from tests.records import reference
 from tests.records.lines_of_events import event_lines, strings, values
 
@@ -167,3 +167,12 @@ def test_columns_are_in_the_schema(kind: PropertyType, schema: dict[str, object]
         assert made.columns[-2:] == ("properties", "p")
         assert made.schema["properties"]["p"] == schema
         assert "p" not in made.schema["required"]
+
+
+def test_long_texts_are_not_remembered_as_instants() -> None:
+    """A `date-time` column over long texts takes no memory for them."""
+    _in_utc.cache_clear()
+    line = b'{"event":"A","properties":{"time":1,"$insert_id":"i","p":"%b"}}' % (b"x" * 20_000)
+    _, misfits = converted([line], (PropertyColumn("at", "p", "date-time"),))
+    assert misfits == {"at": 1}
+    assert _in_utc.cache_info().currsize == 0

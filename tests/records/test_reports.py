@@ -7,7 +7,7 @@ import pytest
 
 from tap_mixpanel_stream.records import BARE
 from tap_mixpanel_stream.records.errors import BadRow
-from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, OBJECTS, TEXT, ReportSchema, Row
+from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, NUMBER, OBJECTS, TEXT, ReportSchema, Row
 
 SHAPE = ReportSchema(
     {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), lifted=("user",)
@@ -87,3 +87,12 @@ def test_the_schema_says_what_the_records_hold() -> None:
     assert schema["properties"]["id"] == {"type": "integer"}
     assert schema["properties"]["name"] == {"type": ["string", "null"]}
     assert schema["properties"]["other"] == {"type": ["object", "null"], "additionalProperties": True}
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "9" * 400])
+def test_a_number_that_no_target_can_hold_goes_to_the_open_object(value: str) -> None:
+    """A double cannot hold it, nor 64 bits an integer."""
+    shape = ReportSchema({"id": INTEGER, "value": NUMBER, "count": INTEGER}, ("id",))
+    row = Row(f'{{"id":1,"value":{value},"count":{value}}}'.encode())
+    [line] = shape.converter(envelope=BARE).convert([row]).splitlines()
+    assert line == f'{{"id":1,"value":null,"count":null,"other":{{"value":{value},"count":{value}}}}}'.encode()

@@ -222,7 +222,7 @@ def test_an_offset_is_spelled_with_its_sign(minutes: int, text: str) -> None:
             "Europe/Berlin",
             "UTC",
             [SUMMER],
-            ["project_timezone is Europe/Berlin", "UTC in 2022-07", "leave project_time"],
+            ["project_timezone is Europe/Berlin", "UTC in 2022-07", "remove project_time"],
         ),
         ("UTC", "Europe/London", [WINTER, SUMMER], ["UTC in 2022-01 and UTC+01:00 in 2022-07", "Europe/London"]),
         ("Europe/Berlin", "Asia/Kolkata", [WINTER], ["UTC+05:30 in 2022-01", "Asia/Kolkata"]),

@@ -78,3 +78,10 @@ def test_a_name_is_suggested_only_if_it_is_near(name: str, says: str) -> None:
 def test_settings_show_no_secret() -> None:
     """They may end up in a traceback."""
     assert "s3cr3t" not in repr(read())
+
+
+@pytest.mark.parametrize("name", ["lookback_days", "cohort_id"])
+def test_an_integer_beyond_all_days_and_ids_is_named(name: str) -> None:
+    """JSON's 1e300 is an integer, and none that a setting can be."""
+    [problem] = problems(**{name: 1e300})
+    assert problem.startswith(f"{name}: ")

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DUCKDB = ROOT / ".venv-targets" / "duckdb" / "bin" / "python"
 READ = (
     "import duckdb, json, sys; "
-    "rows = duckdb.connect(sys.argv[1], read_only=True).sql(sys.argv[2]).fetchall(); "
-    "print(json.dumps(rows, default=str))"
+    "database = duckdb.connect(sys.argv[1], read_only=True); "
+    "print(json.dumps(database.sql(sys.argv[2]).fetchall(), default=str))"
 )
 # Readable on a light and on a dark page.
 INK, BAR, LINE = "#6e7781", "#3f6fd1", "#d1703f"

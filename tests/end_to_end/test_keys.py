@@ -53,7 +53,7 @@ def test_shared_insert_ids_are_reported_once(more: dict[str, Any]) -> None:
     result = run(more)
     assert len(result.records()) == 16
     [warning] = warnings(result)
-    assert "16 of 16 events sampled" in warning
+    assert "16 of 16 sampled events" in warning
     assert "up to 8 users with one id" in warning
 
 

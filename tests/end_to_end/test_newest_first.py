@@ -142,7 +142,7 @@ def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
         history = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert history.error is None
     assert len(days_of(history)) == 39
-    [warning] = [record.getMessage() for record in caplog.records if "the history goes on" in record.getMessage()]
+    [warning] = [record.getMessage() for record in caplog.records if "the back-fill continues" in record.getMessage()]
     assert f"events {DAYS[-40]}: " in warning
     assert "max_quota_wait" in warning
 

@@ -98,7 +98,7 @@ def test_a_log_has_plain_lines_and_no_bar(only_events: dict[str, Any]) -> None:
     assert not any("\r" in line or "%|" in line for line in run.stderr)
     [summary] = [line for line in run.stderr if "waited for quota, " in line]
     assert f"{len(run.records()):,} records in 3 windows" in summary
-    assert "3 requests, 0 s waited for quota, 0 bad lines" in summary
+    assert "3 requests, 0 s waited for quota, 0 malformed lines" in summary
     assert "bookmark from none to 2024-01-10T00:00:00+00:00" in summary
 
 

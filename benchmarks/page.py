@@ -133,7 +133,7 @@ def readme(results: Sequence[Result], circumstances: Circumstances, event_bytes:
     ]
     return "\n\n".join(
         [
-            f"A million events, {figure(event_bytes * 1e6 / 1e9)} GB unpacked:",
+            f"A million events, {figure(event_bytes * 1e6 / 1e9)} GB decompressed:",
             table(["", "CPU, s", "times `gzip -dc`", "memory, MB"], rows),
             circumstances.brief(),
         ]
@@ -227,14 +227,14 @@ def _note(found: Differences) -> str:
         sentences.append("Every value is what it was.")
     if found.fooled:
         sentences.append(
-            f"{found.fooled} of {len(CUTS)} answers that broke off ended in rows missing or doubled without an error."
+            f"{found.fooled} of {len(CUTS)} truncated responses ended in rows missing or doubled without an error."
         )
     return " ".join(sentences)
 
 
 def growth(grown: Growth) -> str:
     """More and more events, and longer and longer windows."""
-    head = ["", "events", "MB unpacked", "windows", "CPU of an event, µs", "memory, MB"]
+    head = ["", "events", "MB decompressed", "windows", "CPU of an event, µs", "memory, MB"]
     aims = []
     for shape in dict.fromkeys(step.shape for step in grown.steps):
         steps, windows = (

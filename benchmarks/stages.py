@@ -97,8 +97,8 @@ class _Bench:
     def stages(self) -> dict[tuple[str, str], Callable[[], float]]:
         """All of them, in their order, by name and shape."""
         stages: dict[tuple[str, str], Callable[[], float]] = {
-            ("read the answer", ""): partial(self._timed, self._read),
-            ("unpack it", ""): partial(self._timed, self._unpack),
+            ("read the response", ""): partial(self._timed, self._read),
+            ("decompress it", ""): partial(self._timed, self._unpack),
             ("cut it into whole lines", ""): partial(self._timed, self._cut),
             ("check that it is UTF-8", ""): partial(self._timed, self._check),
         }

@@ -179,7 +179,9 @@ def test_a_load_that_goes_on_is_warned(only_events: dict[str, Any]) -> None:
 
 def test_a_test_run_does_not_judge_the_zone(only_events: dict[str, Any]) -> None:
     with Emulator(legacy("America/New_York")) as emulator:
-        run = run_tap(emulator.settings | {"start_date": "2022-01-10"}, "--test", catalog=only_events).well()
+        # Without a last day it would be today in UTC, which need not have begun in New York.
+        days = {"start_date": "2022-01-10", "end_date": "2022-01-12"}
+        run = run_tap(emulator.settings | days, "--test", catalog=only_events).well()
     assert len(run.records()) == 1
 
 

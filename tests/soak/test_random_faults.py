@@ -213,11 +213,11 @@ def test_each_fault_strikes_often(kind: str, storm: Callable[[int], Tally], seed
 def test_the_readme_does_not_boast() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    told = re.search(r"(\d+) kinds of fault, .* over ([\d,]+) windows and pages", readme.replace("\n", " "))
+    told = re.search(r"(\d+) kinds of fault, .* into ([\d,]+) windows and pages", readme.replace("\n", " "))
     assert told
     rows = re.findall(r"^\| `[^`]+` \|(?: [^|]+ \|){5}$", page, re.MULTILINE)
     assert int(told[1]) == len(rows) == len(NAMES)
-    assert "All but the two that nobody can notice" in readme
+    assert "except the two faults that no client can detect" in readme
     assert [row.split("`")[1] for row in rows if "undetected" in row] == sorted(UNNOTICED, reverse=True)
     wholes = sum(storm(seed).wholes for storm in (storm_of_events, storm_of_profiles) for seed in range(SEEDS))
     assert wholes >= int(told[2].replace(",", ""))

@@ -53,7 +53,7 @@ def s3(folder: Path) -> Iterator[ObjectStorage]:
         f"--auth-key={KEY},{SECRET}",
         "--vfs-write-back=0s",
         # Not 0s: rclone then clears its cache without a pause, on all cores, and uploads time out.
-        "--dir-cache-time=100ms",
+        "--dir-cache-time=1ms",
     ]
     program = str(installed("objectstores", "rclone"))
     url = f"http://127.0.0.1:{port}"

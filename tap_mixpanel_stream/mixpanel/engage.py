@@ -121,7 +121,6 @@ class Page:
         total: Profiles in all pages; None if the response does not say.
         session_id: The session that later pages belong to; None if the response does not say.
         results: The JSON text of each profile.
-        requested_at: The instant of the request, UTC.
         received: Bytes of the response, as sent.
         decompressed_bytes: Bytes of the response, decompressed.
         missing: Profiles by which the session, which ends with this page, is short of its total.
@@ -132,7 +131,6 @@ class Page:
     total: int | None
     session_id: str | None
     results: list[msgspec.Raw]
-    requested_at: datetime
     received: int
     decompressed_bytes: int
     missing: int = 0
@@ -309,7 +307,6 @@ class _Session:
             total=content.total,
             session_id=None if content.session_id is None else str(content.session_id),
             results=content.results,
-            requested_at=response.requested_at,
             received=response.received,
             decompressed_bytes=response.decompressed_bytes,
         )

@@ -368,17 +368,10 @@ class MixpanelStream(Stream, abc.ABC):
         context: Context | None = None,  # noqa: ARG002 - the SDK's
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
-        if len(self.stream_maps) > 1:
-            raise SettingsError([f"batch_config: {SEVERAL_STREAMS.format(self.name)}"])
+        # `check_batches` has rejected what batch files cannot do.
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         self._begin()
-        if self._stream_version is not None:
-            problem = (
-                "emit_activate_version_messages: batch files carry no version, so a target would delete their rows: "
-                "remove this setting or batch_config"
-            )
-            raise SettingsError([problem])
         yield from self._deliver(BARE, functools.partial(self._write_batch_files, batch_config))
 
     def _deliver(self, envelope: Envelope, write: Callable[[SpooledChunk], Iterable[T]]) -> Iterator[T]:

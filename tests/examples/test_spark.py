@@ -34,7 +34,7 @@ def _spark() -> None:
     if not (SPARK / "spark-submit").exists():
         pytest.skip("Spark is not set up: `make test-examples` does that")
     if not shutil.which("java", path=ENVIRONMENT["PATH"]):
-        pytest.skip("Spark needs Java 17, which is not here")
+        pytest.fail("Spark is set up, and needs Java 17, which is not here")
 
 
 def load(folder: Path, settings: dict[str, Any], zone: str = "UTC", only: str = "") -> None:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 UTC = ZoneInfo("UTC")
 # From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
 _IN_MILLISECONDS = 10**11
-# The extra of this package that brings what a bucket needs, by the protocol of its URL.
+# A password can contain a slash, and the path of a folder can contain a colon and an @.
+_URL_WITH_PASSWORD = re.compile(r"(?!file:|local:)\w+://[^@]*:[^@]*@")
+# The extra of this package that a bucket requires, by the protocol of its URL.
 BUCKET_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 CREDENTIALS = ("project_id", "service_account_username", "service_account_secret", "oauth_token", "api_secret")
 # Settings of digits, given as text or as a number.
@@ -416,7 +418,7 @@ def _batch_config(values: _Values) -> None:
         raise ValueError(
             "batch_config: storage.root begins with an unknown protocol: use file://, s3:// or gs://"
         ) from None
-    if protocol in BUCKET_EXTRAS and "@" in storage["root"]:
+    if _URL_WITH_PASSWORD.match(storage["root"]):
         remedy = "set them in storage.params or in the environment"
         raise ValueError(f"batch_config: storage.root contains credentials, which would reach the target: {remedy}")
 

@@ -103,6 +103,10 @@ GOOD = {
             ["batch_config: storage.root contains credentials", "storage.params"],
         ),
         (
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "ftp://user:1/2@3@host/folder"}}},
+            ["batch_config: storage.root contains credentials"],
+        ),
+        (
             {"batch_config": {"encoding": JSONL, "storage": {"root": "foo://key:12345@bucket"}}},
             ["batch_config: storage.root begins with an unknown protocol"],
         ),

@@ -20,7 +20,7 @@ from ..pipeline.errors import StreamError
 from ..pipeline.window import WindowFetcher
 from ..records.converter import record_envelope
 from ..records.events import EventSchema
-from ..records.timezone_check import LINES, TimezoneCheck
+from ..records.timezone_check import LINES_PER_WINDOW, TimezoneCheck
 from ..replication.state import DeliveredDays
 from ..replication.windows import LARGE, DateRange, Window, first_day, last_day, span
 from ..streams.events import EventsStream
@@ -34,7 +34,7 @@ from .report import Report, about, size_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..records.timezone_check import Judgement
+    from ..records.timezone_check import TimezoneFinding
     from ..run import Run
     from ..streams.base import MixpanelStream
 
@@ -48,7 +48,7 @@ RETRIES = 1
 PATIENCE = 30
 """Seconds to wait for quota, instead of `max_quota_wait`: a person waits for the report."""
 
-SAMPLE_LINES = 16 * LINES
+SAMPLE_LINES = 16 * LINES_PER_WINDOW
 """Lines of a day that show its time zone."""
 
 WRONG_CLOCK = timedelta(seconds=30)
@@ -288,7 +288,7 @@ class _Examination:
             self._tell_of_completeness(measured)
         if measured:
             self._tell_of_zone(
-                timezone_check.judgement(self._settings.project_timezone),
+                timezone_check.finding(self._settings.project_timezone),
                 is_first_load=stream.delivered() == DeliveredDays(),
             )
             self._tell_of_run(date_ranges, [each.day for each in measured])
@@ -307,7 +307,7 @@ class _Examination:
         date_range = DateRange(Window(day, day))
         events = DistinctEvents(raw=self._settings.raw)
         with SpooledChunk(events, _SizeOnly()) as chunk:
-            timezone_check.look(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
+            timezone_check.add(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
         seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
         reason = f"events {day}: malformed line {chunk.first_rejected}: {chunk.first_reason}"
         return _MeasuredDay(seen, chunk.rejected, reason, events)
@@ -355,14 +355,16 @@ class _Examination:
                 "completeness", f"{events:,} distinct events exported for the sampled days; Mixpanel counts {counted:,}"
             )
 
-    def _tell_of_zone(self, judgement: Judgement, *, is_first_load: bool) -> None:
-        setting = f"project_timezone {judgement.zone.key}" if judgement.zone else "UTC (project_timezone is not set)"
-        if judgement.fits is False and judgement.zone is None and is_first_load:
-            self._report.problem("time zone", f"{judgement}. A run stops before its first record")
-        elif judgement.fits is False:
-            self._report.warning("time zone", str(judgement))
-        elif judgement.fits:
-            self._report.ok("time zone", f"{setting} fits {judgement.agreeing:,} of {judgement.rows:,} sampled events")
+    def _tell_of_zone(self, finding: TimezoneFinding, *, is_first_load: bool) -> None:
+        setting = f"project_timezone {finding.zone.key}" if finding.zone else "UTC (project_timezone is not set)"
+        if finding.fits is False and finding.zone is None and is_first_load:
+            self._report.problem("time zone", f"{finding}. A run stops before its first record")
+        elif finding.fits is False:
+            self._report.warning("time zone", str(finding))
+        elif finding.fits:
+            self._report.ok(
+                "time zone", f"{setting} fits {finding.agreeing_events:,} of {finding.events:,} sampled events"
+            )
         else:
             self._report.warning(
                 "time zone",

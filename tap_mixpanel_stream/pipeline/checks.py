@@ -134,7 +134,7 @@ def check_timezone(
             len(held) < HELD_WINDOWS
             and decompressed_bytes < HELD_BYTES
             and timezone_check.lines < HELD_LINES
-            and timezone_check.judgement(None).fits is None
+            and timezone_check.finding(None).fits is None
         )
 
     is_holding = is_first_load and zone is None
@@ -144,7 +144,7 @@ def check_timezone(
             held.append(result)
             if is_holding and result.failure:
                 raise result.failure
-            timezone_check.look(result.sample)
+            timezone_check.add(result.sample)
             if is_holding and is_undecided():
                 continue
             yield from _release(held, timezone_check, zone, log, must_fit=is_holding)
@@ -163,7 +163,7 @@ def _release(
     *,
     must_fit: bool,
 ) -> Iterator[FetchResult]:
-    if misfit := timezone_check.news(zone):
+    if misfit := timezone_check.report_mismatch(zone):
         if must_fit:
             raise StreamError(f"events: stopped before the first record: {misfit}")
         log.warning("%s", misfit)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..delivery.spool import SpoolError
 from ..mixpanel.errors import BrokenBody
-from ..records.errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+from ..records.errors import BadBody, BadLine, BadProfile, LineTooLong, TruncatedBody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def translate_errors(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (CutShort, LineTooLong) as error:
+    except (TruncatedBody, LineTooLong) as error:
         raise BrokenBody(f"{what}: {error}") from None
     except BadLine as error:
         raise BadLineError(f"{what}: {error}; to skip such lines, set bad_lines and bad_lines_path") from None

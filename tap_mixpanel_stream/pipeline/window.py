@@ -24,7 +24,7 @@ from ..mixpanel.quota import HOUR
 from ..mixpanel.retry import Retrying
 from ..records.event_tally import EventTally
 from ..records.json_lines import LineCutter
-from ..records.timezone_check import LINES, stored_days
+from ..records.timezone_check import LINES_PER_WINDOW, stored_days
 from ..replication.state import MAX_CLOCK_LEAD
 from ..replication.windows import DAY, MIB, end_instant
 from .errors import BadLineError, StreamError, translate_errors
@@ -256,7 +256,7 @@ class WindowFetcher:
                 with self._open(request) as response:
                     if date_range.processed:
                         refuse_clock_ahead(self._client, request.what, "incremental_by: ingestion_time")
-                    sample = self._fill(chunk, response, date_range, self._check_stopped).lines(LINES)
+                    sample = self._fill(chunk, response, date_range, self._check_stopped).lines(LINES_PER_WINDOW)
                 _refuse_other_days(request.what, window, sample, allowance)
         except BadLineError as error:
             if not allowance.bad_line_retry_left:
@@ -363,7 +363,7 @@ class Conversion:
 
         Raises:
             BrokenBody: The body is not whole.
-            CutShort: Mixpanel truncated it.
+            TruncatedBody: Mixpanel truncated it.
             BadLine: A line is malformed, and such lines are not rejected.
             LineTooLong: A line does not end.
             SpoolError: The chunk could not be kept.
@@ -380,7 +380,7 @@ class Conversion:
             zone=self.zone,
             strip_nul=self.strip_nul,
             on_bad_line=reject_line,
-            counts=self._counts(chunk),
+            tally=self._tally(chunk),
         )
         cutter = LineCutter()
         for block in decompress(blocks, self.content_encoding):
@@ -393,7 +393,7 @@ class Conversion:
             chunk.lines.write(converter.finish(cutter.rest()))
         chunk.records, chunk.nuls, chunk.misfits = converter.records, converter.nuls, dict(converter.misfits)
 
-    def _counts(self, chunk: SpooledChunk) -> EventTally | None:
+    def _tally(self, chunk: SpooledChunk) -> EventTally | None:
         if not (self.collects_names or self.counts_days):
             return None
         return EventTally(

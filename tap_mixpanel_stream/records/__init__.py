@@ -1,27 +1,27 @@
-"""Records: the bytes of Mixpanel's responses in, the bytes of Singer records out.
+"""Convert the bytes of Mixpanel's responses to the bytes of Singer records.
 
-    schemas         the columns and the key of a stream
-    converter       what all converters share, and the envelope of a RECORD message
-    events          events, normalized or raw: the hot path
-    json_lines      a body of event lines: whole lines, malformed lines, truncation
+    schemas           columns and key of a stream
+    converter         base class of the converters, and the envelope of a RECORD message
+    events            events, normalized or raw: the hot path
+    json_lines        response body of event lines: whole lines, malformed lines, truncation
     property_columns  properties that the user chose as columns
-    profiles        profiles, normalized or raw
-    reports         lists and reports: documented fields as columns, the others in one object
-    json_objects    a JSON object read into members with undecoded values
-    event_time      `time` in any form -> an instant in UTC
-    insert_id       an event without `$insert_id` -> an id that is the same in every run
-    event_tally     the names of events, and how many there are by day
-    insert_id_check a sample of events -> whether many users share an `$insert_id`
-    timezone_check  a sample of events -> whether `project_timezone` is right
-    errors          what can be wrong with a body
+    profiles          profiles, normalized or raw
+    reports           lists and reports: documented fields as columns, all others in one object
+    json_objects      JSON objects read into members with undecoded values
+    event_time        `time` to an instant in UTC
+    insert_id         deterministic id for an event without `$insert_id`
+    event_tally       event names, and the number of events by day
+    insert_id_check   check for `$insert_id`s that many users share
+    timezone_check    check of `project_timezone`
+    errors            errors in a response body
 
-This package imports neither HTTP nor Singer's SDK, and knows no windows.
+This package uses no HTTP library and no Singer SDK, and does not depend on windows.
 """
 
 from __future__ import annotations
 
 from .converter import BARE, Envelope, record_envelope
-from .errors import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+from .errors import BadBody, BadLine, BadProfile, LineTooLong, TruncatedBody
 from .events import EventSchema
 from .json_lines import LineCutter
 from .profiles import ProfileSchema
@@ -31,11 +31,11 @@ __all__ = [
     "BadBody",
     "BadLine",
     "BadProfile",
-    "CutShort",
     "Envelope",
     "EventSchema",
     "LineCutter",
     "LineTooLong",
     "ProfileSchema",
+    "TruncatedBody",
     "record_envelope",
 ]

@@ -1,4 +1,4 @@
-"""What all converters share: the envelope of a RECORD message, and the step from finished records to lines."""
+"""The base class of all converters, and the envelope of a RECORD message."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from .schemas import RecordSchema
 
 _NUL = b"\\u0000"
-# An escaped backslash is matched and kept: `\\u0000` is a backslash and five characters, not a NUL.
+# Also matches an escaped backslash, which is kept: `\\u0000` is a backslash and five characters, not a NUL.
 _BACKSLASH_OR_NUL = re.compile(rb"(\\\\)|\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    r"""The bytes before and after a record in its line.
+    r"""The JSON of a RECORD message before and after its record.
 
     Attributes:
         head: The bytes before the record.
-        tail: The bytes after it, with `\n` at the end.
+        tail: The bytes after the record, ending with `\n`.
     """
 
     head: bytes
     tail: bytes
 
-    def around(self, records: bytes) -> bytes:
-        r"""Put records into their envelopes.
+    def wrap(self, records: bytes) -> bytes:
+        r"""Return the messages for records, one on each line.
 
         Args:
-            records: JSON texts, each ended by `\n`; may be empty.
+            records: JSON texts, each terminated by `\n`; may be empty.
         """
         if not records:
             return b""
@@ -49,7 +49,7 @@ class Envelope:
 
 
 BARE = Envelope(b"", b"\n")
-"""The record alone on its line: for batch files, and for records that the SDK maps."""
+"""No envelope: only the record on each line, for batch files and for records that the SDK processes."""
 
 
 def record_envelope(stream: str, time_extracted: datetime, version: int | None = None) -> Envelope:
@@ -57,11 +57,11 @@ def record_envelope(stream: str, time_extracted: datetime, version: int | None =
 
     Args:
         stream: The stream's name.
-        time_extracted: The instant of the request, with its zone.
-        version: The table version, where the target is to delete older rows.
+        time_extracted: The time of the request, with a time zone.
+        version: The table version, if the target is to delete the rows of older versions.
 
     Raises:
-        ValueError: `time_extracted` has no zone.
+        ValueError: `time_extracted` has no time zone.
     """
     if time_extracted.tzinfo is None:
         raise ValueError("time_extracted needs a time zone")
@@ -75,23 +75,23 @@ def record_envelope(stream: str, time_extracted: datetime, version: int | None =
 
 @lru_cache
 def _record_type(columns: tuple[str, ...]) -> type[msgspec.Struct]:
-    """Return the struct of a record. A column that is `UNSET` is not written."""
+    """Return the struct type of a record with these columns. The encoder omits a column that is `UNSET`."""
     return msgspec.defstruct("Record", [(column, Any, NULL) for column in columns], gc=False)
 
 
 class Converter:
-    r"""Converts Mixpanel's response bodies into the record lines of one stream.
+    r"""Converts Mixpanel's response bodies to the record lines of one stream.
 
     Args:
         schema: The schema of the records.
-        envelope: The bytes around each record.
+        envelope: The RECORD message around each record.
         selected: The selected columns; None for all.
-        strip_nul: Remove `\u0000` from the strings of records.
+        strip_nul: Whether to remove `\u0000` from the strings of records.
 
     Attributes:
-        records: Records made.
-        nuls: `\u0000` removed.
-        misfits: By column, the values of chosen properties that became null because they did not fit its type.
+        records: The number of records written.
+        nuls: The number of `\u0000` removed.
+        misfits: By property column, the number of values that became null because they do not fit the column's type.
     """
 
     def __init__(
@@ -115,23 +115,23 @@ class Converter:
 
     @cached_property
     def _record_type(self) -> type[msgspec.Struct]:
-        """The struct of a normalized record: all columns but the chosen ones that are deselected."""
+        """The struct type of a normalized record: all columns except deselected property columns."""
         schema = self._schema
         fixed = schema.columns[: len(schema.columns) - len(schema.property_columns)]
         return _record_type((*fixed, *self._property_columns.names))
 
     def _count(self, records: int) -> None:
-        """Count the records made last."""
+        """Count converted records, and the misfits of the last call to `PropertyColumns.read`."""
         self.records += records
         if self._property_columns.misfits:
             self.misfits.update(self._property_columns.misfits)
 
     def _to_lines(self, records: bytes) -> bytes:
-        r"""Put records, each ended by `\n`, into their envelopes."""
-        # JSON allows a carriage return only between tokens, where a space means the same. A target that reads text
-        # would end the line there.
-        lines = self._envelope.around(records.replace(b"\r", b" "))
-        # Searching for one byte first is ten times as fast as searching for six.
+        r"""Return the lines to write for records that are each terminated by `\n`."""
+        # JSON allows a carriage return only between tokens, where a space is equivalent. A target that reads in text
+        # mode would end the line at a carriage return.
+        lines = self._envelope.wrap(records.replace(b"\r", b" "))
+        # Searching for one byte first is ten times as fast as searching for six bytes.
         if self._strip_nul and b"\\" in lines and _NUL in lines:
             stripped = _BACKSLASH_OR_NUL.sub(rb"\1", lines)
             self.nuls += (len(lines) - len(stripped)) // len(_NUL)

@@ -1,13 +1,13 @@
-"""What can be wrong with a body.
+"""Errors in a response body.
 
     BadBody
-    ├── BadLine       a line is not an event: `bad_lines` decides
-    ├── CutShort      the body was truncated: none of it may be delivered
-    ├── LineTooLong   a line exceeds any event
-    ├── BadProfile    a result of a page is not a profile
-    └── BadRow        an entry of a list is not a record
+    ├── BadLine        a line is not an event: the setting `bad_lines` decides whether to skip it
+    ├── TruncatedBody  the body was truncated: none of it may be delivered
+    ├── LineTooLong    a line is longer than any event can be
+    ├── BadProfile     a result of a page is not a profile
+    └── BadRow         an entry of a list is not a record
 
-Each message is one line of printable text, and each error can be pickled.
+Each message is one line of printable text. The errors can be pickled.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from __future__ import annotations
 import logging
 
 SHOWN_BYTES = 80
-"""How much of a line a message shows."""
+"""Maximum number of bytes of a line that a message quotes."""
 
 
 def excerpt(line: bytes) -> str:
-    """Return the start of a line, quoted and without control characters; its size alone unless LOGLEVEL is DEBUG.
+    """Return the start of a line, quoted and without control characters, or only its size unless LOGLEVEL is DEBUG.
 
-    A log does not repeat ids and properties of people unless the user asks for it.
+    Personal data stays out of the log unless the user asks for it.
     """
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         return f"{len(line)} bytes; LOGLEVEL=DEBUG shows the beginning"
@@ -33,7 +33,7 @@ def _quoted(line: bytes) -> str:
     return text if len(line) <= SHOWN_BYTES else f"{text}… ({len(line)} bytes)"
 
 
-class BadBody(Exception):  # noqa: N818  # These are named after what they are about.
+class BadBody(Exception):  # noqa: N818  # Named after the faulty part, as its subclasses are.
     """A response body is malformed."""
 
 
@@ -41,10 +41,10 @@ class BadLine(BadBody):
     """A line that is not an event.
 
     Attributes:
-        number: The line's place in the body, from 1.
-        reason: What is wrong with it.
-        line: The line as it came, without its newline.
-        parses: Whether it is a complete JSON text. A line that is not can be where the body was truncated.
+        number: The line number in the body, from 1.
+        reason: Why the line is malformed.
+        line: The line as received, without its newline.
+        parses: Whether the line is complete JSON. If not, the body may have been truncated there.
     """
 
     def __init__(self, number: int, reason: str, line: bytes, parses: bool) -> None:
@@ -58,22 +58,22 @@ class BadLine(BadBody):
         return f"malformed line {self.number}: {self.reason}: {excerpt(self.line)}"
 
 
-class CutShort(BadBody):
-    """The body was truncated: a line of Mixpanel's says so, or the last line is incomplete.
+class TruncatedBody(BadBody):
+    """The body was truncated: a line is Mixpanel's message about it, or the last line is incomplete.
 
     Attributes:
-        number: The line's place in the body, from 1.
-        seen: The line as it came, without its newline.
+        number: The line number in the body, from 1.
+        line: The line as received, without its newline.
     """
 
-    def __init__(self, number: int, seen: bytes) -> None:
-        super().__init__(number, seen)
+    def __init__(self, number: int, line: bytes) -> None:
+        super().__init__(number, line)
         self.number = number
-        self.seen = seen
+        self.line = line
 
     def __str__(self) -> str:
-        # A message of Mixpanel's holds no personal data.
-        text = excerpt(self.seen) if self.seen.startswith(b'{"event"') else _quoted(self.seen)
+        # Mixpanel's own messages contain no personal data.
+        text = excerpt(self.line) if self.line.startswith(b'{"event"') else _quoted(self.line)
         return f"the response was truncated at line {self.number}: {text}"
 
 
@@ -81,24 +81,24 @@ class LineTooLong(BadBody):
     """A line is longer than any event can be.
 
     Attributes:
-        longest: The bytes allowed.
+        max_bytes: The maximum length of a line.
     """
 
-    def __init__(self, longest: int) -> None:
-        super().__init__(longest)
-        self.longest = longest
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self.max_bytes = max_bytes
 
     def __str__(self) -> str:
-        return f"a line exceeds {self.longest} bytes, the limit for an event"
+        return f"a line exceeds {self.max_bytes} bytes, the limit for an event"
 
 
 class BadProfile(BadBody):
     """A result of a page is not a profile.
 
     Attributes:
-        index: Its place among the results that were converted so far, from 0.
-        reason: What is wrong with it.
-        result: The result as it came.
+        index: The index among all results read so far, from 0.
+        reason: Why the result is malformed.
+        result: The result as received.
     """
 
     def __init__(self, index: int, reason: str, result: bytes) -> None:
@@ -115,9 +115,9 @@ class BadRow(BadBody):
     """An entry of a list is not a record.
 
     Attributes:
-        index: Its place in the list, from 0.
-        reason: What is wrong with it.
-        row: The entry as it came.
+        index: The index in the list, from 0.
+        reason: Why the entry is malformed.
+        row: The entry as received.
     """
 
     def __init__(self, index: int, reason: str, row: bytes) -> None:

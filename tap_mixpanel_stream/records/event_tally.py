@@ -1,4 +1,4 @@
-"""The names of events, and how many of them each day has: what a run may ask of the events that become records."""
+"""Collect the names of the delivered events and count them by day."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class _Named(msgspec.Struct, gc=False):
-    """An event of which the name is looked at."""
+class _NamedEvent(msgspec.Struct, gc=False):
+    """An event of which only the name is read."""
 
     event: msgspec.Raw
 
 
-_read_names = msgspec.json.Decoder(_Named).decode_lines
+_read_names = msgspec.json.Decoder(_NamedEvent).decode_lines
 
 
 @dataclass(frozen=True, slots=True)
 class EventTally:
-    """Tally events by name and day.
+    """The names of events, and the number of events by day.
 
     Attributes:
-        names: The names seen; None where nobody asks for them.
-        days: Events by day of the stored clock, in days since 1970; None likewise.
+        names: The event names; None to collect no names.
+        days: The number of events by day of the stored `time`, in days since 1970; None to count no days.
     """
 
     names: set[str] | None = None
     days: dict[int, int] | None = None
 
     def add(self, block: bytes, times: Iterable[msgspec.Raw]) -> None:
-        """Count a block of lines, each of which is an event.
+        """Add a block of lines.
 
         Args:
-            block: the lines.
-            times: the events' `time`, null where there is none.
+            block: Lines, each of which is an event.
+            times: The `time` of each event; null for an event without it.
         """
         if self.names is not None:
             self.names.update(read_string(event.event) for event in _read_names(block))
         if self.days is not None:
             for time in times:
-                # A raw event may have no time. `contextlib.suppress` would cost more than all the rest.
+                # A raw event may lack a time. `contextlib.suppress` would cost more than the rest of the loop.
                 try:
                     day = stored_day(bytes(time))
                 except UnusableTime:
@@ -55,7 +55,7 @@ class EventTally:
                 self.days[day] = self.days.get(day, 0) + 1
 
     def add_line(self, line: bytes) -> None:
-        """Count one event, without its name where no text can hold it: with half a surrogate pair."""
+        """Add one event. A name with an unpaired surrogate is not collected, since it is not valid text."""
         members, restore = decode_masked(read_members, line)
         name = bytes(event_name(members))
         is_text = restore is None or restore(name) == name

@@ -1,11 +1,13 @@
-"""`time` in any form -> an instant in UTC.
+"""Convert an event's `time` to an instant in UTC.
 
-Mixpanel writes seconds, milliseconds where asked to, and in projects from before 2023 the wall clock of the project's
-zone as if it were UTC. The events of such a project need that zone: a wall clock is then put back to UTC. In the hour
-that the clock shows twice, the instant nearest to Mixpanel's own time of receipt is taken, or of processing where a row
-lacks that one, as rows of 2020 do; in the hour that the clock leaves out, it moves forward.
+Mixpanel sends seconds, or milliseconds on request. Projects created before 2023 store local wall-clock time in the
+project's time zone as if it were UTC, so their events need that zone to be converted.
 
-What an instant is made of repeats: hours and their seconds, and offsets by the quarter of an hour. So these are kept.
+When the clocks go back, an hour occurs twice. The instant closer to Mixpanel's time of receipt is used, or to its
+processing time for events without a receipt (some from 2020). When the clocks go forward, a time in the skipped hour
+moves forward with them.
+
+The text of hours and the offset of quarters of an hour are cached, since events share them.
 """
 
 from __future__ import annotations
@@ -25,122 +27,126 @@ if TYPE_CHECKING:
     from .json_objects import Members
 
 MILLISECONDS_FROM = 100_000_000_000
-"""A `time` this large, either side of zero, counts milliseconds; as seconds it would lie past the year 5138."""
+"""An absolute `time` of at least this is in milliseconds; in seconds it would be after the year 5138."""
 
 _FIRST_USUAL, _LAST_USUAL = 10**12, 10**13
-"""Milliseconds from 2001 to 2286."""
+"""Milliseconds from 2001 to 2286, where a float is exact enough to round."""
 
 _BELOW_A_HALF = 0.49
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # A wall clock: the zone is what has to be found.
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # Naive, as wall-clock time is.
 _MILLISECOND = timedelta(milliseconds=1)
 _FIRST_INSTANT = (datetime.min - _EPOCH) // _MILLISECOND  # noqa: DTZ901
 _LAST_INSTANT = (datetime.max - _EPOCH) // _MILLISECOND  # noqa: DTZ901
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-_DIGITS_WITHIN_REASON = 18
+_MAX_DIGITS = 18
 _DAY = 24 * 3600 * 1000
-_QUARTER = 900 * 1000
-"""Milliseconds in a day, and in a quarter of an hour."""
-_KEPT = 20_000
-"""Hours, or quarters of one, whose text or offset is kept."""
-_PROCESSED_WITHIN = 24 * 3600 * 1000
-"""Milliseconds from an event within which its processing settles the doubled hour. An import comes any time later."""
+_QUARTER_HOUR = 900 * 1000
+"""In milliseconds."""
+_CACHE_SIZE = 20_000
+"""Number of hours whose text, or quarters of an hour whose offset, is cached."""
+_MAX_PROCESSING_DELAY = 24 * 3600 * 1000
+"""Milliseconds between an event and its processing up to which the latter resolves a repeated hour.
+
+An imported event is processed any time later.
+"""
 _TWO_DIGITS = [f"{number:02}" for number in range(60)]
 _FRACTIONS = ["", *(f".{milliseconds:03}" for milliseconds in range(1, 1000))]
 
 
 class UnusableTime(NotARecord):
-    """A `time` that is not an instant; the message says why."""
+    """`time` is missing or is not an instant. The message gives the reason."""
 
 
 def instant_text(instant: int) -> str:
-    """Spell an instant the one way this tap writes it.
+    """Format an instant for a record.
 
     Args:
         instant: Milliseconds since 1970 in UTC, within the years 1 to 9999.
 
     Returns:
-        Such as `2024-01-15T14:20:00+00:00`, with `.123` behind the seconds where they are not whole.
+        ISO 8601 text such as `2024-01-15T14:20:00+00:00`, or `2024-01-15T14:20:00.123+00:00` with milliseconds.
     """
     seconds = instant // 1000
-    hour, minute, second = _until_minute(seconds // 3600), _TWO_DIGITS[seconds // 60 % 60], _TWO_DIGITS[seconds % 60]
+    hour, minute, second = _hour_text(seconds // 3600), _TWO_DIGITS[seconds // 60 % 60], _TWO_DIGITS[seconds % 60]
     return f"{hour}{minute}:{second}{_FRACTIONS[instant % 1000]}+00:00"
 
 
-@lru_cache(_KEPT)
-def _until_minute(hour: int) -> str:
+@lru_cache(_CACHE_SIZE)
+def _hour_text(hour: int) -> str:
     return (_EPOCH + timedelta(hours=hour)).isoformat(timespec="hours") + ":"
 
 
 def stored_day(value: bytes) -> int:
-    """Return the day that the stored wall clock shows, in days since 1970.
+    """Return the day of a stored `time`, without time zone conversion, in days since 1970.
 
     Args:
         value: The JSON text of `time`.
 
     Raises:
-        UnusableTime: It is no number and no text of one.
+        UnusableTime: `time` is neither a number nor a string with one.
     """
     return _milliseconds(value) // _DAY
 
 
 class EventClock:
-    """Reads the `time` of the events of one project.
+    """Converts the `time` of the events of one project.
 
     Args:
-        zone: The zone whose wall clock the project stores; None for UTC.
+        zone: The time zone in which the project stores `time`; None for UTC.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self._zone = None if zone is None or zone.key in {"UTC", "Etc/UTC"} else zone
 
     def instant(self, value: bytes, others: Members | None = None) -> int:
-        """Read a `time` of any kind.
+        """Convert a `time` to an instant.
 
         Args:
-            value: the value's JSON text.
-            others: the event's other properties. In the doubled hour `$mp_api_timestamp_ms` settles which it is, and
-                `mp_processing_time_ms` where that is no number.
+            value: The JSON text of `time`.
+            others: The other properties of the event. `$mp_api_timestamp_ms`, or else `mp_processing_time_ms`,
+                resolves an hour that occurs twice.
 
         Returns:
-            The instant, in milliseconds since 1970 in UTC.
+            Milliseconds since 1970 in UTC.
 
         Raises:
-            UnusableTime: it is no number and no text of one, or lies outside the years 1 to 9999.
+            UnusableTime: `time` is neither a number nor a string with one, or is outside the years 1 to 9999.
         """
         instant = _milliseconds(value)
         if self._zone is not None and _FIRST_INSTANT <= instant <= _LAST_INSTANT:
-            offset = _steady_offset(self._zone, instant // _QUARTER)
+            offset = _constant_offset(self._zone, instant // _QUARTER_HOUR)
             instant -= self._offset(self._zone, instant, others or {}) if offset is None else offset
         if not _FIRST_INSTANT <= instant <= _LAST_INSTANT:
             raise UnusableTime("`time` is outside the years 1 to 9999")
         return instant
 
     def _offset(self, zone: ZoneInfo, wall: int, others: Members) -> int:
-        """Return the milliseconds that the zone was ahead of UTC when its clock showed this."""
+        """Return the zone's UTC offset at a wall-clock time, both in milliseconds."""
         clock = _EPOCH + wall * _MILLISECOND
         first, second = (_offset_at(zone, clock, fold) // _MILLISECOND for fold in (0, 1))
         if first <= second:
-            # The clock shows this once. Or it leaves this out, and moves forward by the offset that was in force.
+            # The time occurs once, or is skipped. A skipped time takes the offset from before the clock change, which
+            # moves it forward.
             return first
         earlier, later = wall - first, wall - second
         at = _number_in(others, "$mp_api_timestamp_ms")
         if at is None:
             at = _number_in(others, "mp_processing_time_ms")
-            if at is not None and not earlier - _PROCESSED_WITHIN <= at <= later + _PROCESSED_WITHIN:
+            if at is not None and not earlier - _MAX_PROCESSING_DELAY <= at <= later + _MAX_PROCESSING_DELAY:
                 at = None
-        # With nothing to choose by, the earlier one is taken.
+        # Without a time to compare with, use the earlier instant.
         return first if at is None or abs(at - earlier) <= abs(at - later) else second
 
 
-@lru_cache(_KEPT)
-def _steady_offset(zone: ZoneInfo, quarter: int) -> int | None:
-    """Return the milliseconds that a zone was ahead of UTC throughout a quarter of an hour of its clock.
+@lru_cache(_CACHE_SIZE)
+def _constant_offset(zone: ZoneInfo, quarter: int) -> int | None:
+    """Return a zone's UTC offset throughout a quarter of an hour of wall-clock time, in milliseconds.
 
-    None where the clock changes in it, or shows some of it twice or not at all.
+    None if the offset changes in that quarter, or if any of it is repeated or skipped.
     """
-    first = _EPOCH + quarter * _QUARTER * _MILLISECOND
-    last = first + (_QUARTER - 1) * _MILLISECOND
+    first = _EPOCH + quarter * _QUARTER_HOUR * _MILLISECOND
+    last = first + (_QUARTER_HOUR - 1) * _MILLISECOND
     offsets = {_offset_at(zone, clock, fold) for clock in (first, last) for fold in (0, 1)}
     return offsets.pop() // _MILLISECOND if len(offsets) == 1 else None
 
@@ -151,7 +157,7 @@ def _offset_at(zone: ZoneInfo, clock: datetime, fold: int) -> timedelta:
 
 
 def _milliseconds(value: bytes) -> int:
-    if value.isdigit() and len(value) <= _DIGITS_WITHIN_REASON:
+    if value.isdigit() and len(value) <= _MAX_DIGITS:
         whole = int(value)
         return whole if whole >= MILLISECONDS_FROM else whole * 1000
     try:
@@ -160,7 +166,7 @@ def _milliseconds(value: bytes) -> int:
         return _exact_milliseconds(value)
     if _FIRST_USUAL <= number < _LAST_USUAL:
         nearest = round(number)
-        # Of numbers of this size a float is exact to a thousandth: enough to round by, but about a half.
+        # A float of this size is exact to about a thousandth: enough to round, except near one half.
         if abs(number - nearest) < _BELOW_A_HALF:
             return nearest
     return _exact_milliseconds(value)
@@ -179,19 +185,20 @@ def _number_in(members: Members, key: str) -> Fraction | None:
 
 
 def _number(value: bytes) -> Fraction | None:
-    """Return the exact number that a JSON text is or spells; None where it is not a number.
+    """Return the exact value of a JSON number, or of a string with a number; None for other values.
 
-    What is too large or too small for any clock comes back as a number that is so as well, not digit by digit.
+    A number too large for any valid time becomes 10**18, and a tiny one 0: expanding a huge exponent would use up
+    memory.
     """
     text = read_string(value).strip() if value.startswith(b'"') else value.decode()
     if not _NUMBER.fullmatch(text):
         return None
     try:
         number = Decimal(text)
-    except InvalidOperation:  # An exponent beyond all measure.
+    except InvalidOperation:  # The exponent exceeds the limits of `Decimal`.
         return None
-    if number.is_zero() or number.adjusted() < -_DIGITS_WITHIN_REASON:
+    if number.is_zero() or number.adjusted() < -_MAX_DIGITS:
         return Fraction(0)
-    if number.adjusted() > _DIGITS_WITHIN_REASON:
-        return Fraction(10**_DIGITS_WITHIN_REASON)
+    if number.adjusted() > _MAX_DIGITS:
+        return Fraction(10**_MAX_DIGITS)
     return Fraction(number)

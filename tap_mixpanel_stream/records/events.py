@@ -1,4 +1,4 @@
-"""Events, the hot path: a block of lines in, a block of records out.
+"""Convert a block of event lines to a block of records: the hot path.
 
     {"event":"Sign Up","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i1","$city":"Zürich"}}
 
@@ -7,11 +7,11 @@ becomes
     {"event_name":"Sign Up","event_time":"2024-01-15T14:20:00+00:00","distinct_id":"u1","insert_id":"i1",
      "properties":{"$city":"Zürich"}}
 
-The decoder turns a block of lines into `_Event`s. It checks the JSON of every value and keeps the value's bytes
-(`msgspec.Raw`). `_records` takes the keys that become columns out of the properties. The encoder writes the records:
-keys may be spelled differently, values are copied. No Python code runs for a property that is not a column.
+The decoder reads a block of lines into `_Event`s. It validates the JSON of every value and keeps the value's bytes
+(`msgspec.Raw`). `_records` removes the keys that become columns from the properties. The encoder writes the records: it
+may escape keys differently, but copies values unchanged. No Python code runs for a property that is not a column.
 
-With `raw`, lines are checked and copied.
+Raw events are validated and copied unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 
 from .event_time import instant_text
 from .insert_id import stable_insert_id
-from .json_lines import BLANK, Converted, LineConverter
+from .json_lines import BLANK, ConvertedBlock, LineConverter
 from .json_objects import (
     EMPTY,
     NULL,
@@ -68,12 +68,12 @@ _read_events = msgspec.json.Decoder(_Event).decode_lines
 
 
 class NormalizedEvents(LineConverter):
-    """Moves `time`, `distinct_id` and `$insert_id` from the properties into columns. See `EventSchema.converter`."""
+    """Converts events to normalized records: moves `time`, `distinct_id` and `$insert_id` to columns."""
 
-    def _convert_block(self, block: bytes) -> Converted:
+    def _convert_block(self, block: bytes) -> ConvertedBlock:
         events = _read_events(block)
-        times = [event.properties.get("time", NULL) for event in events] if self._counts else []
-        return Converted(len(events), encode_lines(self._records(events)), times)
+        times = [event.properties.get("time", NULL) for event in events] if self._tally else []
+        return ConvertedBlock(len(events), encode_lines(self._records(events)), times)
 
     def _convert_event(self, line: bytes) -> bytes:
         members = read_members(line)
@@ -81,10 +81,10 @@ class NormalizedEvents(LineConverter):
         return encode(record)
 
     def _records(self, events: list[_Event]) -> list[msgspec.Struct]:
-        """Make the records of events. The properties that only become columns are removed from the events.
+        """Return the records of events. Removes `time`, `distinct_id` and `$insert_id` from their properties.
 
         Raises:
-            NotARecord: A name is not a string, or an event has no usable time.
+            NotARecord: The name of an event is not a string, or its `time` is missing or unusable.
         """
         rows = []
         chosen = self._property_columns.read([event.properties for event in events]) if self._property_columns else ()
@@ -99,7 +99,7 @@ class NormalizedEvents(LineConverter):
             distinct_id = as_string(properties.pop("distinct_id", NULL))
             insert_id = as_string(properties.pop("$insert_id", NULL))
             if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
-                insert_id = _made_insert_id(name, instant, distinct_id, properties.copy())
+                insert_id = _generate_insert_id(name, instant, distinct_id, properties.copy())
             rows.append((name, instant_text(instant), distinct_id, insert_id, properties))
         if chosen:
             rows = [row + values for row, values in zip(rows, zip(*chosen, strict=True), strict=True)]
@@ -111,11 +111,11 @@ class NormalizedEvents(LineConverter):
 
 
 def _has_only_nuls(string: msgspec.Raw) -> bool:
-    """Return whether a string is empty once its NULs are removed."""
+    """Return whether a string is empty without its NULs."""
     return not bytes(string).replace(b"\\u0000", b"").strip(b'"')
 
 
-def _made_insert_id(name: msgspec.Raw, instant: int, distinct_id: msgspec.Raw, properties: Members) -> msgspec.Raw:
+def _generate_insert_id(name: msgspec.Raw, instant: int, distinct_id: msgspec.Raw, properties: Members) -> msgspec.Raw:
     identity = as_string(properties.pop("$distinct_id_before_identity", NULL))
     if identity is EMPTY:
         identity = distinct_id
@@ -132,20 +132,20 @@ class _AnyObject(msgspec.Struct, gc=False):
 
 
 class _RawEvent(msgspec.Struct, gc=False):
-    """The least that makes a line an event."""
+    """The members that a line needs to be an event."""
 
     event: str
     properties: _AnyObject | None = None
 
 
 class _Time(msgspec.Struct, gc=False):
-    """Properties of which only the time is read."""
+    """Properties of which only `time` is read."""
 
     time: msgspec.Raw = NULL
 
 
 class _TimedRawEvent(msgspec.Struct, gc=False):
-    """A raw event that is counted by day."""
+    """A raw event with its `time`, to count events by day."""
 
     event: str
     properties: _Time | None = None
@@ -156,11 +156,11 @@ _read_timed_raw_events = msgspec.json.Decoder(_TimedRawEvent).decode_lines
 
 
 class RawEvents(LineConverter):
-    """Checks each line and copies it. See `EventSchema.converter`."""
+    """Validates event lines and copies them unchanged."""
 
-    def _convert_block(self, block: bytes) -> Converted:
+    def _convert_block(self, block: bytes) -> ConvertedBlock:
         times: list[msgspec.Raw] = []
-        if self._counts:
+        if self._tally:
             events = _read_timed_raw_events(block)
             times = [event.properties.time if event.properties else NULL for event in events]
             count = len(events)
@@ -169,7 +169,7 @@ class RawEvents(LineConverter):
         if self._deselected:
             lines = block[:-1].split(b"\n")
             block = b"".join(without(self._deselected, read_members(line)) + b"\n" for line in lines)
-        return Converted(count, block, times)
+        return ConvertedBlock(count, block, times)
 
     def _convert_event(self, line: bytes) -> bytes:
         members = read_members(line)
@@ -183,8 +183,8 @@ class EventSchema(RecordSchema):
     """The schema of events.
 
     Attributes:
-        raw: Events as Mixpanel sends them, instead of normalized ones.
-        property_columns: Properties that are columns, of normalized events.
+        raw: Whether events are delivered as Mixpanel sends them, instead of normalized.
+        property_columns: The properties that the user chose as columns of normalized events.
     """
 
     raw: bool = False
@@ -192,7 +192,7 @@ class EventSchema(RecordSchema):
 
     @property
     def key_properties(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The columns that identify an event; raw events have no key."""
+        """The columns that identify an event. Raw events have no key."""
         return () if self.raw else ("event_name", "event_time", "insert_id")
 
     @property
@@ -202,6 +202,6 @@ class EventSchema(RecordSchema):
 
     @property
     def converter(self) -> partial[LineConverter]:
-        """Makes the converter of one response body, from the arguments of `LineConverter`."""
+        """A factory for the converter of one response body. Takes the arguments of `LineConverter` except `schema`."""
         kind: type[LineConverter] = RawEvents if self.raw else NormalizedEvents
         return partial(kind, self)

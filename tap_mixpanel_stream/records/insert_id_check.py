@@ -1,7 +1,8 @@
-"""Whether one `$insert_id` stands on events of many users, found out from a sample of lines.
+"""Check a sample of events for `$insert_id`s that many users share.
 
-Some clients send a constant id. `insert_id` is a part of the key, so of such events with the same name and time a
-target that updates by key keeps one. Two users with one id can be one person, before and after identities were merged.
+Some clients send a constant `$insert_id`. Since `insert_id` is part of the key, a target that upserts keeps only one of
+such events with the same name and time. Two users with the same id are not enough for a report: they can be one person,
+before and after an identity merge.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MANY_USERS = 3
-"""Users from which on an id counts as shared."""
+"""The number of users from which an id counts as shared."""
 
-ENOUGH_EVENTS = 10
-"""Events with shared ids from which on the check reports them."""
+MIN_EVENTS = 10
+"""Events with shared ids that make the check report them."""
 
-_REMEMBERED = 20_000
-"""Ids that are remembered."""
+_MAX_IDS = 20_000
+"""Maximum number of ids in memory."""
 
 
 class _Ids(msgspec.Struct, gc=False, rename={"insert_id": "$insert_id"}):
@@ -36,7 +37,7 @@ class _Event(msgspec.Struct, gc=False):
     properties: _Ids
 
 
-_read = msgspec.json.Decoder(_Event).decode
+_read_event = msgspec.json.Decoder(_Event).decode
 _ABSENT = {bytes(NULL), bytes(EMPTY)}
 
 
@@ -46,27 +47,27 @@ class InsertIdCheck:
     def __init__(self) -> None:
         self._sampled = 0
         self._is_reported = False
-        # By the hash of an id: its events, its first user, and all users where there are several.
+        # By the hash of an id: the number of its events, its first user, and all of its users if there are several.
         self._events: Counter[int] = Counter()
         self._first_user: dict[int, int] = {}
         self._users: dict[int, set[int]] = {}
 
-    def look(self, lines: Iterable[bytes]) -> None:
-        """Look at some lines, none of which need be an event."""
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add a sample of lines. Lines that are not events are skipped."""
         if self._is_reported:
             return
         for line in lines:
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                ids = _read(line).properties
+                ids = _read_event(line).properties
                 self._sampled += 1
                 if bytes(ids.insert_id) not in _ABSENT:
-                    self._add(hash(bytes(ids.insert_id)), hash(bytes(ids.distinct_id)))
+                    self._count(hash(bytes(ids.insert_id)), hash(bytes(ids.distinct_id)))
 
     def report(self) -> str | None:
-        """Return what was found, once: when enough events have shared ids."""
+        """Return a warning the first time that enough events have shared ids; otherwise None."""
         shared = [key for key, users in self._users.items() if len(users) >= MANY_USERS]
         events = sum(self._events[key] for key in shared)
-        if self._is_reported or events < ENOUGH_EVENTS:
+        if self._is_reported or events < MIN_EVENTS:
             return None
         self._is_reported = True
         most = max(len(self._users[key]) for key in shared)
@@ -76,8 +77,8 @@ class InsertIdCheck:
             "the key (docs/streams.md#keys)"
         )
 
-    def _add(self, insert_id: int, user: int) -> None:
-        if insert_id not in self._events and len(self._events) >= _REMEMBERED:
+    def _count(self, insert_id: int, user: int) -> None:
+        if insert_id not in self._events and len(self._events) >= _MAX_IDS:
             return
         self._events[insert_id] += 1
         first = self._first_user.setdefault(insert_id, user)

@@ -1,7 +1,7 @@
-"""A response body of JSON lines: cut into whole lines, checked line by line, and judged as a whole.
+"""Convert a response body of JSON lines: split it into whole lines, handle malformed lines, and detect truncation.
 
-A block of lines is converted at once. Where that fails, because a line in it is malformed or unusual, the block is
-converted line by line, which finds the line and what is wrong with it. Both ways make the same records.
+A block of lines is converted in one call. If that fails because a line is malformed or unusual, the block is converted
+line by line to find the line and its fault. Both ways produce the same records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from ..surrogates import convert_masked
 from .converter import Converter
-from .errors import BadLine, CutShort, LineTooLong
+from .errors import BadLine, LineTooLong, TruncatedBody
 from .event_time import EventClock
 from .json_objects import NotARecord, read_members
 
@@ -28,38 +28,38 @@ if TYPE_CHECKING:
     from .schemas import RecordSchema
 
 LONGEST_LINE = 32 * 1024 * 1024
-"""Bytes. Mixpanel accepts events of up to 1 MB, so a much longer line means a malformed body."""
+"""In bytes. Mixpanel accepts events of up to 1 MB, so a much longer line means a malformed body."""
 
 BLANK = b" \t\r"
-"""JSON's white space within a line."""
+"""The characters that JSON allows as white space within a line."""
 
 _OPENING_BRACE, _CLOSING_BRACE = b"{}"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SENTINEL = b"terminated early"
 _AROUND_SENTINEL = BLANK + b"\"']."
 _ERROR_OBJECT = re.compile(rb'\s*\{\s*"error"\s*:')
-_LIKE_AN_EVENT = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
+_EVENT_LIKE = re.compile(rb'\s*\{\s*"(event|properties)"\s*:')
 
 
 class LineCutter:
-    r"""Cuts a stream of chunks into blocks of whole lines and keeps the unfinished line for the next block.
+    r"""Splits a stream of chunks into blocks of whole lines and keeps the unfinished line for the next block.
 
-    It cuts at `\n` alone: U+2028, U+0085 and a lone carriage return can stand inside a line.
+    Only `\n` ends a line: U+2028, U+0085 and a lone carriage return can occur inside a line.
 
     Args:
-        longest: The largest line allowed, in bytes without its newline.
+        max_bytes: The maximum length of a line, without its newline.
     """
 
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
-        self._longest = longest
-        # A bytearray grows in place: a line that spans many chunks is copied once, not once a chunk.
+    def __init__(self, max_bytes: int = LONGEST_LINE) -> None:
+        self._max_bytes = max_bytes
+        # A bytearray grows in place, so a line that spans many chunks is copied once instead of once for each chunk.
         self._unfinished = bytearray()
 
     def cut(self, chunk: bytes) -> bytes:
-        r"""Take a chunk of the body and return the lines that it completes.
+        r"""Add a chunk of the body and return the lines that it completes.
 
         Returns:
-            Lines, each ended by `\n`; empty where the chunk completes none.
+            Lines, each terminated by `\n`; empty if the chunk completes no line.
 
         Raises:
             LineTooLong: A line, finished or not, is longer than allowed.
@@ -71,29 +71,29 @@ class LineCutter:
             return b""
         block = b"".join((self._unfinished, chunk[:end])) if self._unfinished else chunk[:end]
         self._unfinished = bytearray(chunk[end:])
-        if len(block) > self._longest:
+        if len(block) > self._max_bytes:
             self._check_length(max(map(len, block.split(b"\n"))))
         self._check_length(len(self._unfinished))
         return block
 
     def rest(self) -> bytes:
-        """Return the text after the last newline; empty where the body ended with a newline."""
+        """Return the text after the last newline; empty if the body ended with a newline."""
         rest = bytes(self._unfinished)
         self._unfinished.clear()
         return rest
 
     def _check_length(self, length: int) -> None:
-        if length > self._longest:
-            raise LineTooLong(self._longest)
+        if length > self._max_bytes:
+            raise LineTooLong(self._max_bytes)
 
 
-class Converted(NamedTuple):
-    r"""What a block of lines was converted into.
+class ConvertedBlock(NamedTuple):
+    r"""The result of converting a block of lines.
 
     Attributes:
         events: The number of events.
-        records: Their records, each ended by `\n`.
-        times: The `time` of each event, null where it has none; empty where events are not counted.
+        records: The records of the events, each terminated by `\n`.
+        times: The `time` of each event, null if it is missing. Empty if there is no tally.
     """
 
     events: int
@@ -106,15 +106,15 @@ class LineConverter(Converter, ABC):
 
     Args:
         schema: The schema of the records.
-        envelope: The bytes around each record.
+        envelope: The RECORD message around each record.
         selected: The selected columns; None for all.
-        strip_nul: Remove `\u0000` from the strings of records.
-        zone: The zone of the wall clock that the project stores; None for UTC.
-        on_bad_line: Called with each malformed line; raises to end the conversion.
-        counts: Counts the events that become records; None to count nothing.
+        strip_nul: Whether to remove `\u0000` from the strings of records.
+        zone: The time zone in which the project stores `time`; None for UTC.
+        on_bad_line: Called with each malformed line. May raise to stop the conversion.
+        tally: Receives the events that become records; None to tally nothing.
 
     Attributes:
-        lines: Lines read, blank and malformed ones included.
+        lines: The number of lines read, blank and malformed ones included.
     """
 
     def __init__(
@@ -126,83 +126,84 @@ class LineConverter(Converter, ABC):
         strip_nul: bool = False,
         zone: ZoneInfo | None = None,
         on_bad_line: Callable[[BadLine], None],
-        counts: EventTally | None = None,
+        tally: EventTally | None = None,
     ) -> None:
         super().__init__(schema, envelope=envelope, selected=selected, strip_nul=strip_nul)
         self.lines = 0
         self._clock = EventClock(zone)
         self._on_bad_line = on_bad_line
-        self._counts = counts
-        self._started = False
-        # The last line that did not parse, and the number of blank lines after it: it may be the last of the body.
+        self._tally = tally
+        self._has_started = False
+        # The last line that is not valid JSON, and the number of blank lines after it. If nothing else follows, the
+        # body was truncated there.
         self._unparsed: BadLine | None = None
         self._blank_since = 0
-        # The first line that has nothing of an event, and whether another line does.
-        self._stranger: BadLine | None = None
-        self._like_events = False
+        # The first line that does not look like an event, and whether any malformed line does.
+        self._foreign_line: BadLine | None = None
+        self._has_event_like_line = False
 
     def convert(self, block: bytes) -> bytes:
         r"""Convert whole lines.
 
         Args:
-            block: Lines, each ended by `\n`; may be empty.
+            block: Lines, each terminated by `\n`; may be empty.
 
         Returns:
-            A record in its envelope for each line that is an event.
+            The lines to write, one for each event.
 
         Raises:
-            CutShort: A line says that Mixpanel ended the export early.
+            TruncatedBody: A line is Mixpanel's message that the export ended early.
             ValueError: The block ends within a line.
-            Exception: Whatever `on_bad_line` raises.
+            Exception: Any exception that `on_bad_line` raises.
         """
         block = self._without_byte_order_mark(block)
         if not block:
             return b""
         if not block.endswith(b"\n"):
-            raise ValueError("a block is made of whole lines")
+            raise ValueError("a block must consist of whole lines")
         records = self._convert_at_once(block)
         if records is None:
             records = b"".join(map(self._convert_line, block[:-1].split(b"\n")))
         return self._to_lines(records)
 
     def finish(self, rest: bytes) -> bytes:
-        """Convert the text after the last newline, and check that the body is whole.
+        """Convert the text after the last newline, and check that the body is complete.
 
         Args:
             rest: The text after the last newline; may be empty.
 
         Raises:
-            CutShort: The last line, with a newline or without, is not JSON: the body was truncated. Or no line looks
-                like an event: the body is a message. Both apply even where malformed lines are skipped.
-            Exception: Whatever `on_bad_line` raises.
+            TruncatedBody: The last line is not JSON, so the body was truncated. Or no line looks like an event, so the
+                body is an error message. Both are raised even if malformed lines are skipped.
+            Exception: Any exception that `on_bad_line` raises.
         """
         rest = self._without_byte_order_mark(rest)
         if rest.strip(BLANK) and not is_json(rest):
-            raise CutShort(self.lines + 1, rest)
+            raise TruncatedBody(self.lines + 1, rest)
         records = self._convert_line(rest) if rest else b""
         last = self._unparsed
         if last is not None and last.number + self._blank_since == self.lines:
-            raise CutShort(last.number, last.line)
-        if self._stranger is not None and not self.records and not self._like_events:
-            raise CutShort(self._stranger.number, self._stranger.line)
+            raise TruncatedBody(last.number, last.line)
+        if self._foreign_line is not None and not self.records and not self._has_event_like_line:
+            raise TruncatedBody(self._foreign_line.number, self._foreign_line.line)
         return self._to_lines(records)
 
     @abstractmethod
-    def _convert_block(self, block: bytes) -> Converted:
-        """Make the records of lines of valid UTF-8.
+    def _convert_block(self, block: bytes) -> ConvertedBlock:
+        """Convert lines of valid UTF-8.
 
         Returns:
-            A result that is right if the block has one event on each line, which the caller checks.
+            A result that is valid only if the block has one event on each line. The caller checks this.
 
         Raises:
             NotARecord: A line is JSON, but not an event.
-            msgspec.DecodeError: A line is not an event, or an event that only `_convert_event` can read.
+            msgspec.DecodeError: A line is not an event, or is an event that only `_convert_event` can read.
             RecursionError: A line is nested too deeply for Python.
         """
 
     @abstractmethod
     def _convert_event(self, line: bytes) -> bytes:
-        """Make the record of any one line of valid UTF-8 that is not blank.
+        """Return the record of one line, without its envelope. The line is valid UTF-8 and not blank.
 
         Raises:
             NotARecord: The line is JSON, but not an event.
@@ -211,7 +212,7 @@ class LineConverter(Converter, ABC):
         """
 
     def _convert_at_once(self, block: bytes) -> bytes | None:
-        """Make the records of a block; None where it has to be converted line by line."""
+        """Return the records of a block; None if the block must be converted line by line."""
         if not is_utf8(block):
             return None
         try:
@@ -220,14 +221,14 @@ class LineConverter(Converter, ABC):
             return None
         if not _is_one_per_line(converted.events, block):
             return None
-        if self._counts:
-            self._counts.add(block, converted.times)
+        if self._tally:
+            self._tally.add(block, converted.times)
         self.lines += converted.events
         self._count(converted.events)
         return converted.records
 
     def _convert_line(self, line: bytes) -> bytes:
-        """Convert any line: return its record, or nothing where the line is blank or malformed."""
+        """Return the record of any line; empty if the line is blank or malformed."""
         self.lines += 1
         if not line.strip(BLANK):
             self._blank_since += 1
@@ -236,8 +237,8 @@ class LineConverter(Converter, ABC):
             if not line.isascii():
                 line.decode()
             record = convert_masked(self._convert_event, line)
-            if self._counts:
-                self._counts.add_line(line)
+            if self._tally:
+                self._tally.add_line(line)
         except UnicodeDecodeError as error:
             self._report_bad_line(line, f"not UTF-8 at byte {error.start + 1}", parses=False)
         except NotARecord as error:
@@ -257,30 +258,30 @@ class LineConverter(Converter, ABC):
         )
         keys = _keys(line) if parses and begins_object else frozenset()
         if is_sentinel or _ERROR_OBJECT.match(line) or ("error" in keys and "event" not in keys):
-            raise CutShort(self.lines, line)
+            raise TruncatedBody(self.lines, line)
         bad = BadLine(self.lines, reason, line, parses)
-        if _LIKE_AN_EVENT.match(line) or keys & {"event", "properties"}:
-            self._like_events = True
+        if _EVENT_LIKE.match(line) or keys & {"event", "properties"}:
+            self._has_event_like_line = True
         else:
-            self._stranger = self._stranger or bad
+            self._foreign_line = self._foreign_line or bad
         if not parses:
             self._unparsed, self._blank_since = bad, 0
         self._on_bad_line(bad)
 
     def _without_byte_order_mark(self, start: bytes) -> bytes:
-        if self._started or not start:
+        if self._has_started or not start:
             return start
-        self._started = True
+        self._has_started = True
         return start.removeprefix(_BYTE_ORDER_MARK)
 
 
 def _is_one_per_line(events: int, block: bytes) -> bool:
-    """Return whether the events that were decoded from a block are one on each line.
+    """Return whether each line of a block has exactly one of the decoded events.
 
-    The decoder reads a block as a sequence of JSON texts, which could span lines or share one. They do neither if there
-    are as many texts as lines, and each line starts with `{` and ends with `}`: a JSON text has no newline between `}`
-    and `{`, since a comma must come between. So each newline separates two events, each line has at least one, and with
-    as many events as lines none has two.
+    The decoder reads a block as a sequence of JSON texts, and a text could span lines or share a line with another. The
+    check is that each line starts with `{` and ends with `}`, and that there are as many events as lines. Within a JSON
+    text a newline cannot be between `}` and `{`, because a comma must be. So each newline separates two events, each
+    line has at least one event, and with as many events as lines exactly one.
     """
     find = block.find
     last = len(block) - 1
@@ -297,7 +298,7 @@ def _is_one_per_line(events: int, block: bytes) -> bool:
 
 
 def is_utf8(text: bytes) -> bool:
-    """Return whether a text is valid UTF-8, which the decoder does not check in undecoded values."""
+    """Return whether a text is valid UTF-8. The decoder does not check this in undecoded values."""
     if not text.isascii():
         try:
             text.decode()
@@ -307,7 +308,7 @@ def is_utf8(text: bytes) -> bool:
 
 
 def is_json(line: bytes) -> bool:
-    """Return whether a line is a complete JSON text. `NaN` counts as one: no truncated line reads so."""
+    """Return whether a line is complete JSON. `NaN` is accepted, since it cannot result from truncation."""
     try:
         json.loads(line.decode(), parse_int=str)
     except (ValueError, RecursionError):
@@ -316,7 +317,7 @@ def is_json(line: bytes) -> bool:
 
 
 def _keys(line: bytes) -> frozenset[str]:
-    """Return the keys of a JSON object; none where it is nested too deeply."""
+    """Return the keys of a JSON object; empty if the decoder cannot read it."""
     try:
         return frozenset(read_members(line))
     except (msgspec.DecodeError, RecursionError):
@@ -324,7 +325,7 @@ def _keys(line: bytes) -> frozenset[str]:
 
 
 def _why_not_json(line: bytes, error: Exception) -> str:
-    """Return why a line is not the JSON object that it should be."""
+    """Return why a line is not a valid JSON object."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if not is_json(line):

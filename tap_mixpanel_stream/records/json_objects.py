@@ -1,4 +1,4 @@
-"""JSON objects read down to their members, whose values stay the bytes that Mixpanel sent."""
+"""Read JSON objects into members whose values stay as Mixpanel sent them, byte for byte."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import msgspec
 Members = dict[str, msgspec.Raw]
 
 read_members = msgspec.json.Decoder(Members).decode
-"""Reads an object into its members and leaves their values undecoded. The last of a duplicate key wins.
+"""Read an object into its members, with undecoded values. The last of a duplicate key wins.
 
-The decoder checks the whole text, values included, for everything but UTF-8.
+The decoder validates the whole text, values included, except that it does not check UTF-8.
 """
 
 read_string = msgspec.json.Decoder(str).decode
@@ -17,15 +17,15 @@ read_string = msgspec.json.Decoder(str).decode
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 encode_lines = _encoder.encode_lines
-"""Write structs, dictionaries and strings as JSON. A `msgspec.Raw` in them is copied byte for byte."""
+"""Write structs, dictionaries and strings as JSON. A `msgspec.Raw` value is copied byte for byte."""
 
 NULL = msgspec.Raw(b"null")
 EMPTY = msgspec.Raw(b'""')
 _QUOTE = ord('"')
 
 
-class NotARecord(ValueError):  # noqa: N818  # The errors of this package are named after what they are about.
-    """The text is JSON, but not an event or profile; the message says why."""
+class NotARecord(ValueError):  # noqa: N818  # Named like the other errors of this package.
+    """The text is JSON, but not an event or profile. The message gives the reason."""
 
 
 def is_string(value: msgspec.Raw) -> bool:
@@ -34,9 +34,9 @@ def is_string(value: msgspec.Raw) -> bool:
 
 
 def as_string(value: msgspec.Raw) -> msgspec.Raw:
-    """Return a value as a string: a string unchanged, null as `EMPTY`, anything else as its JSON text.
+    """Return a value as a string: strings unchanged, null as an empty string, other values as their JSON text.
 
-    An empty string becomes the object `EMPTY`.
+    An empty string is always the object `EMPTY`, so callers can compare by identity.
     """
     text = bytes(value)
     if text[0] == _QUOTE:
@@ -57,7 +57,7 @@ def event_name(members: Members) -> msgspec.Raw:
 
 
 def object_in(members: Members, key: str) -> Members:
-    """Return the members of a member that is an object; none where the member is null or missing.
+    """Return the members of the object in a member; an empty dictionary if the member is null or missing.
 
     Raises:
         NotARecord: The member is neither an object nor null.
@@ -71,5 +71,5 @@ def object_in(members: Members, key: str) -> Members:
 
 
 def without(keys: frozenset[str], members: Members) -> bytes:
-    """Return an object as JSON, without some of its members."""
+    """Return an object as JSON, without the given members."""
     return encode({key: value for key, value in members.items() if key not in keys})

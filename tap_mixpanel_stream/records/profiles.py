@@ -1,4 +1,4 @@
-"""Profiles: the results of a page in, records out.
+"""Convert the results of a page of profiles to records.
 
     {"$distinct_id":"u1","$properties":{"$last_seen":"2024-01-15T14:20:00","$city":"Zürich"}}
 
@@ -6,7 +6,7 @@ becomes
 
     {"distinct_id":"u1","last_seen":"2024-01-15T14:20:00","properties":{"$city":"Zürich"}}
 
-With `raw`, results are checked and copied.
+Raw profiles are validated and copied unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ import msgspec
 from ..surrogates import convert_masked
 from .converter import Converter
 from .errors import BadProfile
-from .json_objects import NULL, Members, NotARecord, as_string, encode, is_string, object_in, read_members, without
+from .json_objects import (
+    NULL,
+    Members,
+    NotARecord,
+    as_string,
+    encode,
+    is_string,
+    object_in,
+    read_members,
+    without,
+)
 from .schemas import (
     OPEN_OBJECT,
     STRING,
@@ -51,28 +61,28 @@ class ProfileConverter(Converter, ABC):
 
     Args:
         schema: The schema of the records.
-        envelope: The bytes around each record.
+        envelope: The RECORD message around each record.
         selected: The selected columns; None for all.
-        strip_nul: Remove `\u0000` from the strings of records.
+        strip_nul: Whether to remove `\u0000` from the strings of records.
 
     Attributes:
-        results: Results read, malformed ones included.
+        results: The number of results read, malformed ones included.
     """
 
     results = 0
 
     def convert(self, results: Sequence[msgspec.Raw | bytes], on_bad_profile: Callable[[BadProfile], None]) -> bytes:
-        """Convert some results of a page.
+        """Convert results of a page.
 
         Args:
-            results: The JSON text of each.
-            on_bad_profile: Called with each malformed profile; raises to end the conversion.
+            results: The JSON texts of the results.
+            on_bad_profile: Called with each malformed profile. May raise it to stop the conversion.
 
         Returns:
-            A record in its envelope for each profile.
+            The lines to write, one for each profile.
 
         Raises:
-            BadProfile: A result is not a profile, and `on_bad_profile` raises the error.
+            BadProfile: A result is not a profile, and `on_bad_profile` raised the error.
         """
         records = []
         for index, result in enumerate(map(bytes, results), start=self.results):
@@ -90,12 +100,12 @@ class ProfileConverter(Converter, ABC):
             except msgspec.DecodeError as error:
                 on_bad_profile(BadProfile(index, f"not a JSON object: {error}", result))
         self.results += len(results)
-        # A page may be laid out over several lines. Between tokens a space means the same as a newline.
+        # A result can span lines, if Mixpanel indents the page. Between tokens a space is equivalent to a newline.
         return self._to_lines(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
 
     @abstractmethod
     def _record(self, result: bytes) -> bytes:
-        """Make the record of one result of valid UTF-8, without its envelope.
+        """Return the record of one result, without its envelope. The result is valid UTF-8.
 
         Raises:
             NotARecord: The result is JSON, but not a profile.
@@ -115,14 +125,14 @@ _read_profile = msgspec.json.Decoder(_Profile).decode
 
 
 class NormalizedProfiles(ProfileConverter):
-    """Moves `$last_seen` from the properties into a column. See `ProfileSchema.converter`."""
+    """Converts profiles to normalized records: moves `$last_seen` from the properties to a column."""
 
     def _record(self, result: bytes) -> bytes:
         try:
             profile = _read_profile(result)
             key, properties = profile.distinct_id, profile.properties
         except msgspec.DecodeError:
-            # It may still be a profile: without properties, or with a duplicate key.
+            # The result can still be a profile, without properties or with a duplicate key.
             members = read_members(result)
             key, properties = members.get("$distinct_id", NULL), object_in(members, "$properties")
         if bytes(key) == b"null":
@@ -142,7 +152,7 @@ class _AnyObject(msgspec.Struct, gc=False):
 
 
 class _RawProfile(msgspec.Struct, gc=False, rename=_RENAMED):
-    """The least that makes a result a profile."""
+    """The members that a result needs to be a profile."""
 
     distinct_id: str | int
     properties: _AnyObject | None = None
@@ -152,13 +162,13 @@ _check_profile = msgspec.json.Decoder(_RawProfile).decode
 
 
 class RawProfiles(ProfileConverter):
-    """Checks each result and copies it. See `ProfileSchema.converter`."""
+    """Validates profiles and copies them unchanged."""
 
     def _record(self, result: bytes) -> bytes:
         try:
             _check_profile(result)
         except msgspec.DecodeError:
-            # It may still be a profile: the last of a duplicate key wins.
+            # The result can still be a profile with a duplicate key, of which the last wins.
             members = read_members(result)
             key = members.get("$distinct_id", NULL)
             if not is_string(key) and not bytes(key).removeprefix(b"-").isdigit():
@@ -169,11 +179,11 @@ class RawProfiles(ProfileConverter):
 
 @dataclass(frozen=True)
 class ProfileSchema(RecordSchema):
-    """The schema of profiles, of users and of groups.
+    """The schema of user or group profiles.
 
     Attributes:
-        raw: Profiles as Mixpanel sends them, instead of normalized ones.
-        property_columns: Properties that are columns, of normalized profiles.
+        raw: Whether profiles are delivered as Mixpanel sends them, instead of normalized.
+        property_columns: The properties that the user chose as columns of normalized profiles.
     """
 
     raw: bool = False
@@ -191,11 +201,11 @@ class ProfileSchema(RecordSchema):
 
     @property
     def column_properties(self) -> tuple[str, ...]:
-        """The properties that become columns: a request for some properties must include them."""
+        """The properties that become columns. A request that names properties must include them."""
         return () if self.raw else ("$last_seen", *(column.property for column in self.property_columns))
 
     @property
     def converter(self) -> partial[ProfileConverter]:
-        """Makes the converter of a page, from the arguments of `ProfileConverter`."""
+        """A factory for the stream's converter. Takes the arguments of `ProfileConverter` except `schema`."""
         kind: type[ProfileConverter] = RawProfiles if self.raw else NormalizedProfiles
         return partial(kind, self)

@@ -1,10 +1,10 @@
-"""Properties that the user chose as columns of normalized records (`event_columns`, `profile_columns`).
+"""Columns for properties that the user chose (`event_columns`, `profile_columns`). Only normalized records have them.
 
-A column holds the property's value as Mixpanel sent it; a `date-time` is written in UTC. A value that does not fit the
-column's type becomes null and is counted. The property stays in `properties`, so nothing is lost.
+A column contains the property's value as Mixpanel sent it, except that a `date-time` is converted to UTC. A value that
+does not fit the column's type becomes null and is counted. The property also stays in `properties`, so no data is lost.
 
-This runs for every event. The decoder checks all values of a column in a block at once. Only where one does not fit,
-the column is checked value by value.
+This code runs for every event. The decoder validates all values of a column in a block at once. If one value does not
+fit, the column is checked value by value.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ PROPERTY_SCHEMAS: dict[PropertyType, dict[str, Any]] = {
 
 _DIGITS_OF_64_BITS = 19
 
-_LONGEST_INSTANT = 200
-"""Bytes of its JSON text, with every character escaped."""
+_MAX_INSTANT_BYTES = 200
+"""Length of the longest date or time as JSON, with every character escaped."""
 
-_MEMORY = 20_000
-"""Instants whose text in UTC is remembered."""
+_CACHE_SIZE = 20_000
+"""Number of dates and times whose text in UTC is cached."""
 
 
 class PropertyColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A property that is a column.
+    """A property that the user chose as a column.
 
     Attributes:
         name: The name of the column.
@@ -60,14 +60,14 @@ class PropertyColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PropertyColumns:
-    """Reads columns from the properties of records.
+    """Reads the values of columns from the properties of records.
 
     Args:
         columns: The columns to read.
 
     Attributes:
         names: The names of the columns.
-        misfits: By column, the values of the records read last that did not fit.
+        misfits: By column, the number of values that did not fit its type in the last call to `read`.
     """
 
     def __init__(self, columns: Sequence[PropertyColumn]) -> None:
@@ -80,7 +80,7 @@ class PropertyColumns:
         return bool(self._columns)
 
     def read(self, records: Sequence[Members]) -> list[list[msgspec.Raw]]:
-        """Return for each column its values, one for each record.
+        """Return the values of each column: one list for each column, with one value for each record.
 
         Args:
             records: The properties of each record.
@@ -97,8 +97,8 @@ class PropertyColumns:
                 pass
             else:
                 return values
-        fitting = _FITTING[column.type]
-        return [value if value is NULL else fitting(value) or self._misfit(column, value) for value in values]
+        convert = _CONVERT[column.type]
+        return [value if value is NULL else convert(value) or self._misfit(column, value) for value in values]
 
     def _misfit(self, column: PropertyColumn, value: msgspec.Raw) -> msgspec.Raw:
         if bytes(value) != b"null":
@@ -112,27 +112,27 @@ _CHECK_ALL: dict[PropertyType, Callable[[bytes], object]] = {
     "integer": msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None]).decode,
     "boolean": msgspec.json.Decoder(list[bool | None]).decode,
 }
-"""By type, a decoder that accepts an array only if all its values fit or are null."""
+"""By type, a decoder that accepts an array only if each value fits or is null."""
 
 
-def _if(is_fitting: Callable[[bytes], bool]) -> Callable[[msgspec.Raw], msgspec.Raw | None]:
-    return lambda value: value if is_fitting(bytes(value)) else None
+def _keep_if(fits: Callable[[bytes], bool]) -> Callable[[msgspec.Raw], msgspec.Raw | None]:
+    return lambda value: value if fits(bytes(value)) else None
 
 
 def is_64_bit_integer(text: bytes) -> bool:
-    """Return whether a JSON text is an integer of up to 64 bits."""
+    """Return whether a JSON text is an integer that fits into 64 bits."""
     digits = text.removeprefix(b"-")
     return digits.isdigit() and len(digits) <= _DIGITS_OF_64_BITS and -(2**63) <= int(text) < 2**63
 
 
 def is_finite_number(text: bytes) -> bool:
-    """Return whether a JSON text is a number that a double can hold."""
+    """Return whether a JSON text is a number within the range of a double."""
     return text[:1] in b"-0123456789" and isfinite(float(text))
 
 
-@lru_cache(_MEMORY)
+@lru_cache(_CACHE_SIZE)
 def _in_utc(text: bytes) -> msgspec.Raw | None:
-    """Return a date or time by ISO 8601 in UTC; None for other values. Without an offset it is UTC already."""
+    """Return an ISO 8601 date or time in UTC; None for other values. A time without an offset is taken as UTC."""
     if not text.startswith(b'"'):
         return None
     try:
@@ -143,13 +143,13 @@ def _in_utc(text: bytes) -> msgspec.Raw | None:
     return msgspec.Raw(b'"%b"' % utc.isoformat().encode())
 
 
-_FITTING: dict[PropertyType, Callable[[msgspec.Raw], msgspec.Raw | None]] = {
-    "string": _if(lambda text: text.startswith(b'"')),
-    "number": _if(is_finite_number),
-    "integer": _if(is_64_bit_integer),
-    "boolean": _if(lambda text: text in {b"true", b"false"}),
-    # A longer text is no instant, and would fill the memory.
-    "date-time": lambda value: _in_utc(bytes(value)) if len(bytes(value)) <= _LONGEST_INSTANT else None,
-    "json": _if(lambda text: text.startswith((b"{", b"["))),
+_CONVERT: dict[PropertyType, Callable[[msgspec.Raw], msgspec.Raw | None]] = {
+    "string": _keep_if(lambda text: text.startswith(b'"')),
+    "number": _keep_if(is_finite_number),
+    "integer": _keep_if(is_64_bit_integer),
+    "boolean": _keep_if(lambda text: text in {b"true", b"false"}),
+    # Longer texts cannot be dates and would fill the cache.
+    "date-time": lambda value: _in_utc(bytes(value)) if len(bytes(value)) <= _MAX_INSTANT_BYTES else None,
+    "json": _keep_if(lambda text: text.startswith((b"{", b"["))),
 }
-"""By type, the value that a column gets; None where the value does not fit."""
+"""By type, a function that returns the column's value, or None if the property's value does not fit."""

@@ -1,8 +1,8 @@
-"""Records of reports and lists: documented fields as columns, and one open object for all others.
+"""Convert the rows of reports and lists: documented fields become columns, all other fields go to the column `other`.
 
-Cohorts, funnels, event counts and the like come in small responses, so this converts record by record. A value that
-does not fit the type of its column goes to the open object, and the column is null: nothing is lost, and every target
-accepts the record.
+A value that does not fit the type of its column goes to `other` too, and the column is null. No data is lost, and every
+target accepts the record. Cohorts, funnels, event counts and the like have small responses, so they are converted
+record by record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 OTHER = "other"
-"""The column of all fields without a column of their own."""
+"""The column for all fields without their own column."""
 
 
 def _is_string(value: bytes) -> bool:
@@ -33,12 +33,12 @@ def _is_string(value: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The values of a column, besides null.
+    """The type of a column. Null is described by `nullable`.
 
     Attributes:
-        schema: The JSON schema.
+        schema: The JSON schema of the values.
         accepts: Returns whether a JSON text fits the column.
-        as_text: Whether every value is written as a string.
+        as_text: Whether to write every value as a string.
     """
 
     schema: JsonSchema
@@ -46,7 +46,7 @@ class Column:
     as_text: bool = False
 
     def nullable(self) -> JsonSchema:
-        """Return the schema with null allowed."""
+        """Return the JSON schema with null allowed."""
         return {**self.schema, "type": [self.schema["type"], "null"]}
 
 
@@ -54,7 +54,7 @@ INTEGER = Column({"type": "integer"}, is_64_bit_integer)
 NUMBER = Column({"type": "number"}, is_finite_number)
 TEXT = Column(STRING, _is_string)
 ID_TEXT = Column(STRING, lambda value: _is_string(value) or is_64_bit_integer(value), as_text=True)
-"""An id that is a string or a number of up to 64 bits."""
+"""An id: a string or a 64-bit integer, written as a string."""
 DAY = Column({"type": "string", "format": "date"}, _is_string)
 OBJECTS = Column(
     {"type": "array", "items": {"type": ["object", "null"], "additionalProperties": True}},
@@ -65,11 +65,11 @@ OBJECT = Column({"type": "object", "additionalProperties": True}, lambda value: 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The source of a record.
+    """The source of one record.
 
     Attributes:
         text: The JSON text of an object in the response.
-        known: The JSON texts of further fields, by name. They win over fields of the same name in `text`.
+        known: The JSON texts of additional fields, by name. They override fields of the same name in `text`.
     """
 
     text: bytes = b"{}"
@@ -78,20 +78,20 @@ class Row:
 
 @dataclass(frozen=True)
 class ReportSchema(RecordSchema):
-    """The schema of a report's or list's records.
+    """The schema of the records of a report or list.
 
     Attributes:
-        fields: The documented fields, in order.
+        fields: The columns for documented fields, by name, in order.
         key_properties: The columns that identify a record.
-        lifted: Fields that are objects and whose fields become columns: `user_id` of `user`.
-        is_open: Whether further fields can come, which need a column.
-        renamed: The columns whose names differ from those of their fields, by field.
+        flattened: Object fields whose members become columns, such as `user` with `id` to `user_id`.
+        has_other: Whether the stream has the column `other`. If not, undocumented fields are dropped.
+        renamed: The name of the column, by name of the field, where they differ.
     """
 
     fields: Mapping[str, Column]
     key_properties: tuple[str, ...]
-    lifted: tuple[str, ...] = ()
-    is_open: bool = True
+    flattened: tuple[str, ...] = ()
+    has_other: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -101,24 +101,24 @@ class ReportSchema(RecordSchema):
             name: column.schema if name in self.key_properties else column.nullable()
             for name, column in self.fields.items()
         }
-        return columns | ({OTHER: OPEN_OBJECT} if self.is_open else {})
+        return columns | ({OTHER: OPEN_OBJECT} if self.has_other else {})
 
     @property
     def converter(self) -> partial[ReportConverter]:
-        """Makes the converter of a report, from the arguments of `Converter`."""
+        """A factory for the stream's converter. Takes the arguments of `Converter` except `schema`."""
         return partial(ReportConverter, self)
 
 
 class ReportConverter(Converter):
-    """Converts the rows of a report or list. See `ReportSchema.converter`."""
+    """Converts the rows of a report or list."""
 
     _schema: ReportSchema
 
     def convert(self, rows: Sequence[Row]) -> bytes:
-        """Convert rows into as many records, each in its envelope.
+        """Return the lines to write, one for each row.
 
         Raises:
-            BadRow: One of them is malformed; the others are not converted either.
+            BadRow: A row is malformed. No row is converted.
         """
         lines = self._to_lines(b"".join(self._line(index, row) for index, row in enumerate(rows)))
         self.records += len(rows)
@@ -131,11 +131,11 @@ class ReportConverter(Converter):
             raise BadRow(index, str(error), row.text) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRow(index, f"not a JSON object: {error}", row.text) from None
-        # A row may be laid out over several lines. Between tokens a space means the same as a newline.
+        # A row can span lines, if Mixpanel indents the response. Between tokens a space is equivalent to a newline.
         return record.replace(b"\n", b" ") + b"\n"
 
     def _record(self, text: bytes, known: Mapping[str, bytes]) -> bytes:
-        members = self._flat(text) | {name: msgspec.Raw(value) for name, value in known.items()}
+        members = self._flatten(text) | {name: msgspec.Raw(value) for name, value in known.items()}
         record: Members = {}
         other: Members = {}
         for name, column in self._schema.fields.items():
@@ -148,18 +148,18 @@ class ReportConverter(Converter):
                 record[name] = NULL
             else:
                 record[name] = as_string(value) if column.as_text else value
-        if self._schema.is_open:
+        if self._schema.has_other:
             record[OTHER] = msgspec.Raw(encode(other | members))
         return without(self._deselected, record)
 
-    def _flat(self, text: bytes) -> Members:
-        """Return the members of an object, with those of the lifted ones."""
+    def _flatten(self, text: bytes) -> Members:
+        """Return the members of an object, with the `flattened` fields replaced by their members."""
         members = read_members(text)
-        for name in self._schema.lifted:
-            lifted = members.pop(name, NULL)
-            if bytes(lifted).startswith(b"{"):
-                members |= {f"{name}_{key}": value for key, value in read_members(lifted).items()}
-            elif bytes(lifted) != b"null":
-                members[name] = lifted
+        for name in self._schema.flattened:
+            field_value = members.pop(name, NULL)
+            if bytes(field_value).startswith(b"{"):
+                members |= {f"{name}_{key}": value for key, value in read_members(field_value).items()}
+            elif bytes(field_value) != b"null":
+                members[name] = field_value
         renamed = self._schema.renamed
         return {renamed.get(name, name): value for name, value in members.items()} if renamed else members

@@ -1,7 +1,7 @@
-"""The schema of a stream's records.
+"""JSON schemas of records.
 
-An open object is written without `properties`: targets turn it into one jsonb, JSON or VARIANT column. With an empty
-`properties` beside it some targets store nothing.
+The schema of an object with arbitrary keys has no `properties`. Targets load such an object into one jsonb, JSON or
+VARIANT column. If the schema had an empty `properties`, some targets would store nothing.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ OPEN_OBJECT: JsonSchema = {"type": ["object", "null"], "additionalProperties": T
 def with_property_columns(
     columns: dict[str, JsonSchema], property_columns: Sequence[PropertyColumn]
 ) -> dict[str, JsonSchema]:
-    """Return the columns of normalized records with the chosen ones after them."""
+    """Return the columns of normalized records, followed by those that the user chose."""
     return columns | {column.name: PROPERTY_SCHEMAS[column.type] for column in property_columns}
 
 
 class RecordSchema(ABC):
-    """The columns and the key of a stream's records. Its method `converter` makes what converts them.
+    """The columns and the key of a stream's records.
+
+    Each subclass has a `converter` property, which creates the converter for its records.
 
     Attributes:
-        key_properties: The columns that identify a record; empty where there is no key.
-        property_columns: The properties that the user chose as columns; only normalized records have such columns.
+        key_properties: The columns that identify a record; empty if the stream has no key.
+        property_columns: The properties that the user chose as columns. Raw records have none.
     """
 
     key_properties: tuple[str, ...]
@@ -55,5 +57,5 @@ class RecordSchema(ABC):
 
     @property
     def schema(self) -> JsonSchema:
-        """The JSON schema of a record, in which the key columns are required."""
+        """The JSON schema of a record. The key columns are required."""
         return {"type": "object", "properties": self.column_schemas, "required": list(self.key_properties)}

@@ -1,13 +1,14 @@
-"""Whether `project_timezone` is the zone that a project's events are stored in, found out from some lines of them.
+"""Check `project_timezone` against a sample of events.
 
-In a project from before 2023 `time` is the wall clock of the project's zone, written as if it were UTC. Mixpanel's own
-`$mp_api_timestamp_ms`, when it received the event, is UTC in every project, and so is `mp_processing_time_ms`, which
-stands in where a row lacks the former, as rows of 2020 do. Most events arrive within minutes, so between the two lies
-the zone's offset from UTC, to within minutes, and nothing in a project that stores UTC.
+In projects created before 2023, `time` is local wall-clock time in the project's time zone, stored as if it were UTC.
+Two properties are in UTC in every project: `$mp_api_timestamp_ms`, when Mixpanel received the event, and
+`mp_processing_time_ms`, which the check uses for events without the former (some from 2020). Most events are received
+within minutes, so `time` minus the time of receipt is close to the zone's UTC offset, or to zero if the project stores
+UTC.
 
-One event proves nothing: it may have been kept on a device for days, or the device's clock may be wrong. Such delays
-differ from event to event; a zone's offset is the same for all events of a season. So a month's events count only where
-two thirds of them show one and the same offset.
+A single event proves nothing: a device can deliver it days later, or have a wrong clock. Such delays differ from event
+to event, while the zone's offset is the same for all events until the clocks change. A month therefore counts only if
+two thirds of its events show the same offset.
 """
 
 from __future__ import annotations
@@ -23,36 +24,39 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 
 from .event_time import EventClock, UnusableTime
+from .json_objects import NULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date
 
-LINES = 100
-"""Lines of a window that are looked at, at the most."""
+LINES_PER_WINDOW = 100
+"""Maximum number of lines to check in each window."""
 
-ENOUGH_ROWS = 50
-"""Events that must show an offset before anything is said."""
+MIN_EVENTS = 50
+"""Events that must agree before the check draws a conclusion."""
 
-ENOUGH_IN_A_MONTH = 10
-"""Events a month must have before its majority counts."""
+MIN_EVENTS_PER_MONTH = 10
+"""Events with a usable offset that a month needs to count."""
 
 MAJORITY = 2 / 3
 """The share of a month's events that must show the same offset."""
 
 _UTC = ZoneInfo("UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_QUARTER = 900_000
+_QUARTER_HOUR = 900_000
 _MINUTE = 60_000
-_PROMPT = 5 * _MINUTE
-"""Milliseconds around an offset within which an event shows it."""
+"""In milliseconds."""
 
-_EARLIEST, _LATEST = -12 * 4, 14 * 4
-"""Quarters of an hour that a zone is from UTC, at the least and at the most."""
+_TOLERANCE = 5 * _MINUTE
+"""Milliseconds by which an event may deviate from a multiple of 15 minutes and still show that offset."""
 
-_EXAMPLES = 3
+_MIN_OFFSET, _MAX_OFFSET = -12 * 4, 14 * 4
+"""The range of UTC offsets, in quarters of an hour."""
 
-# Asked before all the others, of which there are 600: names that most people can place.
+_MAX_SUGGESTIONS = 3
+
+# Suggested before the other 600 or so zones, because most people can place them.
 _WELL_KNOWN = (
     "Europe/London", "Europe/Lisbon", "Europe/Berlin", "Europe/Paris", "Europe/Madrid", "Europe/Athens",
     "Europe/Helsinki", "Europe/Istanbul", "Europe/Moscow",
@@ -64,218 +68,228 @@ _WELL_KNOWN = (
     "Africa/Lagos", "Africa/Johannesburg", "Africa/Nairobi", "Africa/Cairo",
 )  # fmt: skip
 
-_NOTHING = msgspec.Raw(b"null")
+_PROPERTIES = {"received": "$mp_api_timestamp_ms", "processed": "mp_processing_time_ms", "imported": "$import"}
 
 
-_NAMES = {"received": "$mp_api_timestamp_ms", "processed": "mp_processing_time_ms", "imported": "$import"}
-
-
-class _Times(msgspec.Struct, gc=False, rename=_NAMES):
+class _Times(msgspec.Struct, gc=False, rename=_PROPERTIES):
     time: msgspec.Raw
-    received: msgspec.Raw = _NOTHING
-    processed: msgspec.Raw = _NOTHING
-    imported: msgspec.Raw = _NOTHING
+    received: msgspec.Raw = NULL
+    processed: msgspec.Raw = NULL
+    imported: msgspec.Raw = NULL
 
 
 class _Event(msgspec.Struct, gc=False):
     properties: _Times
 
 
-_read = msgspec.json.Decoder(_Event).decode
-_utc = EventClock()
+_read_event = msgspec.json.Decoder(_Event).decode
+_utc_clock = EventClock()
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """An offset from UTC that a month's events show.
+class MonthOffset:
+    """The UTC offset that most events of a month show.
 
     Attributes:
         offset: How far `time` is ahead of UTC.
-        at: About the middle of these events, UTC.
-        rows: How many events show it.
+        at: The mean time of receipt of these events, in UTC.
+        events: The number of events that show the offset.
     """
 
     offset: timedelta
     at: datetime
-    rows: int
+    events: int
 
     def __str__(self) -> str:
         return f"{offset_text(self.offset)} in {self.at:%Y-%m}"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the events looked at say about the setting.
+class TimezoneFinding:
+    """The result of the check.
 
     Attributes:
-        zone: The setting's zone; None where it is not set, which means UTC.
-        rows: Events looked at that could say something.
-        sightings: The offsets seen, by month.
-        fits: Whether the setting is right; None while too few events agree to say so.
+        zone: The zone in `project_timezone`; None if it is not set, which means UTC.
+        events: The number of events in the sample that can show an offset.
+        offsets: The offset of each month that has enough events in agreement.
+        fits: Whether `zone` is right; None while too few events agree.
     """
 
     zone: ZoneInfo | None
-    rows: int
-    sightings: tuple[Sighting, ...]
+    events: int
+    offsets: tuple[MonthOffset, ...]
     fits: bool | None
 
     @property
-    def agreeing(self) -> int:
-        """How many of the events show the offset that most of their month show."""
-        return sum(seen.rows for seen in self.sightings)
+    def agreeing_events(self) -> int:
+        """The number of events that show the offset of their month."""
+        return sum(month.events for month in self.offsets)
 
-    def zones(self) -> list[str]:
-        """Name up to three zones that had each of the offsets when it was seen. An offset alone names none."""
+    def matching_zones(self) -> list[str]:
+        """Return up to three time zones with these offsets in these months.
+
+        Several zones can match, since zones share offsets.
+        """
         others = (name for name in sorted(available_timezones()) if "/" in name and not name.startswith("Etc/"))
         found: dict[str, None] = {}
         for name in (*_WELL_KNOWN, *others):
             zone = ZoneInfo(name)
-            if all(_offset(zone, seen.at) == seen.offset for seen in self.sightings):
+            if all(_offset_at(zone, month.at) == month.offset for month in self.offsets):
                 found[name] = None
-            if len(found) == _EXAMPLES:
+            if len(found) == _MAX_SUGGESTIONS:
                 break
         return list(found)
 
     def __str__(self) -> str:
-        """Say what does not fit and what to do about it, in one line."""
-        clearest = {seen.offset: seen for seen in sorted(self.sightings, key=lambda seen: seen.rows)}
-        offsets = " and ".join(str(seen) for seen in sorted(clearest.values(), key=lambda seen: seen.at))
+        """Return the mismatch and its remedy in one line."""
+        clearest = {month.offset: month for month in sorted(self.offsets, key=lambda month: month.events)}
+        offsets = " and ".join(str(month) for month in sorted(clearest.values(), key=lambda month: month.at))
         setting = f"is {self.zone.key}" if self.zone else "is not set"
         return (
-            f"project_timezone {setting}, but {self.agreeing:,} of {self.rows:,} sampled events have a "
+            f"project_timezone {setting}, but {self.agreeing_events:,} of {self.events:,} sampled events have a "
             f"`time` at {offsets}: {self._remedy(is_utc=clearest.keys() == {timedelta()})}. "
             "Otherwise days and event_time are wrong (docs/time-zones.md)"
         )
 
     def _remedy(self, *, is_utc: bool) -> str:
         shown = "Mixpanel shows in Project Settings > Overview"
-        zones = " or ".join(self.zones())
+        zones = " or ".join(self.matching_zones())
         if is_utc:
             return (
                 f"remove project_timezone (in a project created before 2023, set the zone that {shown}, if it was at "
                 "UTC then, as Europe/London is in winter)"
             )
-        as_it_is = "" if self.zone else "; or to UTC, to keep the times unchanged"
+        or_utc = "" if self.zone else "; or to UTC, to keep the times unchanged"
         if not zones:
             return (
                 "no time zone has all of these offsets, so the project's zone was probably changed: set "
-                f"project_timezone to the zone that {shown}, which fits the latest events only{as_it_is}"
+                f"project_timezone to the zone that {shown}, which fits the latest events only{or_utc}"
             )
-        return f"set project_timezone to the zone that {shown}, such as {zones}{as_it_is}"
+        return f"set project_timezone to the zone that {shown}, such as {zones}{or_utc}"
 
 
 class TimezoneCheck:
-    """Collects what some events of each window show. Safe to use from many threads."""
+    """Collects samples of events and compares their UTC offset with the setting. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told = False
+        self._is_reported = False
         self._lines = 0
-        # By month, then by quarters of an hour (None: no offset): events, and the sum of their times of receipt in ms.
+        # By month, then by offset in quarters of an hour (None: no valid offset): the number of events, and the sum of
+        # their times of receipt in milliseconds.
         self._counts: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
         self._received: Counter[tuple[str, int | None]] = Counter()
 
     @property
     def lines(self) -> int:
-        """How many lines were looked at so far, whatever they showed."""
+        """The number of lines added so far, with or without an offset."""
         return self._lines
 
-    def look(self, lines: Iterable[bytes]) -> None:
-        """Look at some lines, none of which need be an event."""
-        if self._told:
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add a sample of lines. Lines that are not events are skipped."""
+        if self._is_reported:
             return
-        looked = list(lines)
-        seen = [each for line in looked if (each := _shown_by(line)) is not None]
+        sample = list(lines)
+        readings = [reading for line in sample if (reading := _read_offset(line)) is not None]
         with self._lock:
-            self._lines += len(looked)
-            for quarters, received in seen:
+            self._lines += len(sample)
+            for quarters, received in readings:
                 month = f"{_EPOCH + timedelta(milliseconds=received):%Y-%m}"
                 self._counts[month][quarters] += 1
                 self._received[month, quarters] += received
 
-    def judgement(self, zone: ZoneInfo | None) -> Judgement:
-        """Judge the setting's zone, None for a setting that is not set, by what was seen so far."""
+    def finding(self, zone: ZoneInfo | None) -> TimezoneFinding:
+        """Return the result for the events added so far.
+
+        Args:
+            zone: The zone in `project_timezone`; None if it is not set.
+        """
         with self._lock:
-            sightings = tuple(self._sightings())
-            rows = sum(counts.total() for counts in self._counts.values())
-        against = sum(seen.rows for seen in sightings if _offset(zone or _UTC, seen.at) != seen.offset)
+            offsets = tuple(self._month_offsets())
+            events = sum(counts.total() for counts in self._counts.values())
+        contradicting = sum(month.events for month in offsets if _offset_at(zone or _UTC, month.at) != month.offset)
         fits = None
-        if against >= ENOUGH_ROWS:
+        if contradicting >= MIN_EVENTS:
             fits = False
-        elif not against and sum(seen.rows for seen in sightings) >= ENOUGH_ROWS:
+        elif not contradicting and sum(month.events for month in offsets) >= MIN_EVENTS:
             fits = True
-        return Judgement(zone, rows, sightings, fits)
+        return TimezoneFinding(zone, events, offsets, fits)
 
-    def news(self, zone: ZoneInfo | None) -> Judgement | None:
-        """Return a judgement once: the first time that the setting's zone is seen not to fit."""
-        if self._told:
+    def report_mismatch(self, zone: ZoneInfo | None) -> TimezoneFinding | None:
+        """Return the finding the first time that the zone does not fit; otherwise None.
+
+        Args:
+            zone: The zone in `project_timezone`; None if it is not set.
+        """
+        if self._is_reported:
             return None
-        judgement = self.judgement(zone)
+        finding = self.finding(zone)
         with self._lock:
-            if judgement.fits is not False or self._told:
+            if finding.fits is not False or self._is_reported:
                 return None
-            self._told = True
-        return judgement
+            self._is_reported = True
+        return finding
 
-    def _sightings(self) -> Iterator[Sighting]:
+    def _month_offsets(self) -> Iterator[MonthOffset]:
         for month in sorted(self._counts):
             counts = self._counts[month]
-            [(quarters, rows)] = counts.most_common(1)
-            if quarters is not None and counts.total() >= ENOUGH_IN_A_MONTH and rows >= MAJORITY * counts.total():
-                # Their middle lies in the season that they belong to, also where the clock changes in this month.
-                middle = _EPOCH + timedelta(milliseconds=self._received[month, quarters] // rows)
-                yield Sighting(timedelta(minutes=15 * quarters), middle, rows)
+            [(quarters, events)] = counts.most_common(1)
+            if quarters is not None and counts.total() >= MIN_EVENTS_PER_MONTH and events >= MAJORITY * counts.total():
+                # The mean is on the right side of a clock change within the month: most of these events are.
+                mean = _EPOCH + timedelta(milliseconds=self._received[month, quarters] // events)
+                yield MonthOffset(timedelta(minutes=15 * quarters), mean, events)
 
 
 def stored_days(lines: Iterable[bytes]) -> set[date]:
-    """Return the days of the stored wall clock in some lines; lines without a time are ignored."""
+    """Return the days of the stored `time` of events, without time zone conversion. Lines without it are skipped."""
     days = set()
     for line in lines:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
-            days.add((_EPOCH + timedelta(milliseconds=_utc.instant(bytes(_read(line).properties.time)))).date())
+            time = _utc_clock.instant(bytes(_read_event(line).properties.time))
+            days.add((_EPOCH + timedelta(milliseconds=time)).date())
     return days
 
 
 def offset_text(offset: timedelta) -> str:
-    """Spell an offset as `UTC+05:30`, none as `UTC`."""
+    """Return an offset such as `UTC+05:30`; `UTC` if it is zero."""
     if not offset:
         return "UTC"
     hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
     return f"UTC{'-' if offset < timedelta() else '+'}{hours:02}:{minutes:02}"
 
 
-def _shown_by(line: bytes) -> tuple[int | None, int] | None:
-    """Return what one line shows of the offset.
+def _read_offset(line: bytes) -> tuple[int | None, int] | None:
+    """Return the UTC offset of one event.
 
     Returns:
-        How many quarters of an hour `time` is ahead of the receipt, None for no such number, and the receipt in ms; or
-        None for a line that shows nothing: no event, imported, or dated by a clock that knows whole minutes only, as
-        counts for an hour are, which are sent when it is over.
+        The offset in quarters of an hour, None if the difference is not a valid offset; and the time of receipt in
+        milliseconds. None if the line is not an event, is an imported event, or has a `time` in whole minutes. The
+        latter can be a total for an hour, sent after the hour.
     """
     try:
-        times = _read(line).properties
-        time = _utc.instant(bytes(times.time))
-        received, is_receipt = _seen_by_mixpanel(times)
+        times = _read_event(line).properties
+        time = _utc_clock.instant(bytes(times.time))
+        received, is_receipt = _receipt_or_processing_time(times)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnusableTime):
         return None
     if time % _MINUTE == 0 or bytes(times.imported) == b"true":
         return None
-    quarters = round((time - received) / _QUARTER)
-    is_offset = _EARLIEST <= quarters <= _LATEST
-    # An old event that was imported need not say so: then it was processed long after its time.
-    if not is_receipt and not is_offset:
+    quarters = round((time - received) / _QUARTER_HOUR)
+    is_in_range = _MIN_OFFSET <= quarters <= _MAX_OFFSET
+    # An imported event can lack `$import`. Its processing time is then far from its `time`.
+    if not is_receipt and not is_in_range:
         return None
-    is_prompt = abs(time - received - quarters * _QUARTER) <= _PROMPT
-    return quarters if is_prompt and is_offset else None, received
+    is_near_quarter = abs(time - received - quarters * _QUARTER_HOUR) <= _TOLERANCE
+    return quarters if is_near_quarter and is_in_range else None, received
 
 
-def _seen_by_mixpanel(times: _Times) -> tuple[int, bool]:
-    """Return when Mixpanel received an event, or else processed it, in ms; and whether it is the receipt."""
+def _receipt_or_processing_time(times: _Times) -> tuple[int, bool]:
+    """Return when Mixpanel received an event, else when it processed it, in milliseconds; and whether it is receipt."""
     try:
-        return _utc.instant(bytes(times.received)), True
+        return _utc_clock.instant(bytes(times.received)), True
     except UnusableTime:
-        return _utc.instant(bytes(times.processed)), False
+        return _utc_clock.instant(bytes(times.processed)), False
 
 
-def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+def _offset_at(zone: ZoneInfo, at: datetime) -> timedelta:
     return at.astimezone(zone).utcoffset() or timedelta()

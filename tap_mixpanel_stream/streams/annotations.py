@@ -35,7 +35,7 @@ class AnnotationsStream(ReportStream):
             "project_id": INTEGER,
         },
         ("id",),
-        lifted=("user",),
+        flattened=("user",),
     )
 
     # Whether annotations before `start_date` are left out.

@@ -70,7 +70,7 @@ class CohortMembersStream(ReportStream):
     record_schema = ReportSchema(
         {"cohort_id": INTEGER, "distinct_id": ID_TEXT, "data_group_id": ID_TEXT},
         ("cohort_id", "distinct_id"),
-        is_open=False,
+        has_other=False,
     )
 
     _is_whole = False

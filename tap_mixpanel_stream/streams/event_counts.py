@@ -31,7 +31,7 @@ class EventCountsStream(DayReportStream):
     record_schema = ReportSchema(
         {"date": DAY_COLUMN, "event_name": TEXT, "count": INTEGER},
         ("date", "event_name"),
-        is_open=False,
+        has_other=False,
     )
 
     # --- The bookmark ------------------------------------------------------------------------------------------------

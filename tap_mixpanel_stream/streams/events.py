@@ -220,7 +220,7 @@ class EventsStream(MixpanelStream):
     def _check_insert_ids(self, sample: Iterable[bytes]) -> None:
         """Warn once if the events of a sample share insert ids."""
         if check := self._insert_id_check:
-            check.look(sample)
+            check.add(sample)
             if found := check.report():
                 self.log("%s", found, level=logging.WARNING)
 

@@ -43,7 +43,7 @@ class FunnelsStream(DayReportStream):
             "analysis_worst": INTEGER,
         },
         ("funnel_id", "date"),
-        lifted=("analysis",),
+        flattened=("analysis",),
     )
 
     _bookmarks: dict[int, dt.datetime] | None = None

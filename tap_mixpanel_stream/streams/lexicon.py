@@ -24,7 +24,7 @@ class LexiconSchemasStream(ReportStream):
     record_schema = ReportSchema(
         {"entity_type": TEXT, "name": TEXT, "description": TEXT, "properties": OBJECT, "metadata": OBJECT},
         ("entity_type", "name"),
-        lifted=("schemaJson",),
+        flattened=("schemaJson",),
         renamed={
             "entityType": "entity_type",
             "schemaJson_description": "description",

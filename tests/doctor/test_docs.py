@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tap_mixpanel_stream.emulator import Credentials, Emulator, FixedProject, SyntheticProject
 from tap_mixpanel_stream.mixpanel.request import Hosts
-from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, MAJORITY
+from tap_mixpanel_stream.records.timezone_check import MAJORITY, MIN_EVENTS
 from tap_mixpanel_stream.settings import validation as settings_module
 from tests.doctor.examined import examined
 from tests.harness import catalog_of, run_tap
@@ -85,7 +85,7 @@ def test_the_event_shown_becomes_the_instant_shown() -> None:
 
 def test_the_numbers_on_the_pages_are_the_programs() -> None:
     zones = (DOCS / "time-zones.md").read_text(encoding="utf-8")
-    assert f"at least {ENOUGH_ROWS} events" in zones
+    assert f"at least {MIN_EVENTS} events" in zones
     assert MAJORITY == 2 / 3
     assert "two thirds of all events" in zones
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tap_mixpanel_stream.records import BARE, BadLine, CutShort, Envelope, EventSchema, LineCutter
+from tap_mixpanel_stream.records import BARE, BadLine, Envelope, EventSchema, LineCutter, TruncatedBody
 from tap_mixpanel_stream.records.event_tally import EventTally
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
@@ -458,9 +458,9 @@ SENTINELS = [
 def test_a_sentinel_means_the_body_was_cut_even_where_bad_lines_are_set_aside(
     line: bytes, raw: bool, after: bytes
 ) -> None:
-    with pytest.raises(CutShort, match="line 2") as caught:
+    with pytest.raises(TruncatedBody, match="line 2") as caught:
         convert(USUAL + b"\n" + line + after, raw=raw)
-    assert caught.value.seen == line
+    assert caught.value.line == line
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -480,7 +480,7 @@ def test_a_body_of_nothing_that_is_like_an_event_is_not_whole_even_where_bad_lin
     line: bytes, raw: bool
 ) -> None:
     for body in (line, line + b"\n", b"\n" + line + b"\n\n"):
-        with pytest.raises(CutShort):
+        with pytest.raises(TruncatedBody):
             convert(body, raw=raw)
     for body in (USUAL + b"\n" + line, line + b"\n" + USUAL):
         assert len(convert(body, raw=raw).records) == 1
@@ -502,7 +502,7 @@ def test_an_event_with_an_error_or_the_words_of_a_sentinel_is_an_event() -> None
 def test_a_last_line_that_does_not_parse_means_the_body_was_cut(raw: bool, newline: bytes) -> None:
     body = USUAL + b"\n" + USUAL
     for length in range(len(USUAL) + 2, len(body)):
-        with pytest.raises(CutShort, match="line 2"):
+        with pytest.raises(TruncatedBody, match="line 2"):
             convert(body[:length] + newline, raw=raw)
     assert len(convert(body + newline, raw=raw).records) == 2
 
@@ -754,9 +754,9 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
     body = b"\n".join([*lines, USUAL, b""])
     for raw in (False, True):
         schema = EventSchema(raw)
-        counts = EventTally(set(), {})
+        tally = EventTally(set(), {})
         plain = schema.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None)
-        converter = schema.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, counts=counts)
+        converter = schema.converter(envelope=ENVELOPE, zone=zone, on_bad_line=lambda _: None, tally=tally)
         assert converter.convert(body) == plain.convert(body)
         names: set[str] = set()
         days: Counter[int] = Counter()
@@ -774,4 +774,4 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
                 else:
                     names.add(name)
                     days[instant // 86_400_000] += 1
-        assert (counts.names, counts.days) == (names, days)
+        assert (tally.names, tally.days) == (names, days)

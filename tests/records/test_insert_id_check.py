@@ -18,7 +18,7 @@ def report(*samples: list[bytes]) -> str | None:
     """Return what a check reports after samples, each of one window."""
     check = InsertIdCheck()
     for sample in samples:
-        check.look(sample)
+        check.add(sample)
         if found := check.report():
             return found
     return None
@@ -62,15 +62,15 @@ def test_it_reports_once() -> None:
     """After its report the check looks at nothing."""
     check = InsertIdCheck()
     sample = [event("x", f"u{number}") for number in range(20)]
-    check.look(sample)
+    check.add(sample)
     assert check.report()
-    check.look(sample)
+    check.add(sample)
     assert check.report() is None
 
 
 def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids that come after the first thousands are not remembered; known ones are still counted."""
-    monkeypatch.setattr("tap_mixpanel_stream.records.insert_id_check._REMEMBERED", 2)
+    monkeypatch.setattr("tap_mixpanel_stream.records.insert_id_check._MAX_IDS", 2)
     ids = ["a", "b", *["late"] * 30]
     assert report([event(name, f"u{number}") for number, name in enumerate(ids)]) is None
     assert report([event(name, f"u{number}") for number, name in enumerate([*ids, *["b"] * 9])]) is not None

@@ -6,11 +6,11 @@ import pickle
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records import BadBody, BadLine, BadProfile, CutShort, LineTooLong
+from tap_mixpanel_stream.records import BadBody, BadLine, BadProfile, LineTooLong, TruncatedBody
 
 ERRORS = [
     BadLine(3, "not JSON", b"\x00\x1b[31m\r\n\xff\xe2\x80\xa8" + b"x" * 500, parses=False),
-    CutShort(7, b"terminated\nearly"),
+    TruncatedBody(7, b"terminated\nearly"),
     LineTooLong(99),
     BadProfile(0, "nothing", b'{"a":\n1}'),
 ]
@@ -26,7 +26,7 @@ def test_an_error_crosses_a_process_boundary(error: BadBody) -> None:
 
 @given(st.binary())
 def test_a_message_is_one_printable_line(line: bytes) -> None:
-    for error in (BadLine(1, "not JSON", line, parses=True), CutShort(1, line), BadProfile(1, "x", line)):
+    for error in (BadLine(1, "not JSON", line, parses=True), TruncatedBody(1, line), BadProfile(1, "x", line)):
         assert str(error).isprintable()
         assert len(str(error)) < 600
 
@@ -37,5 +37,5 @@ def test_a_message_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
     assert str(error) == ("malformed line 3: `event` is missing: 7 bytes; LOGLEVEL=DEBUG shows the beginning")
     with caplog.at_level(logging.DEBUG):
         assert str(error) == "malformed line 3: `event` is missing: '{\"a\":1}'"
-    assert "distinct" not in str(CutShort(7, b'{"event":"A","properties":{"distinct_id":"x'))
-    assert str(CutShort(7, b"x" * 100)) == f"the response was truncated at line 7: '{'x' * 80}'… (100 bytes)"
+    assert "distinct" not in str(TruncatedBody(7, b'{"event":"A","properties":{"distinct_id":"x'))
+    assert str(TruncatedBody(7, b"x" * 100)) == f"the response was truncated at line 7: '{'x' * 80}'… (100 bytes)"

@@ -10,7 +10,7 @@ from tap_mixpanel_stream.records.errors import BadRow
 from tap_mixpanel_stream.records.reports import ID_TEXT, INTEGER, NUMBER, OBJECTS, TEXT, ReportSchema, Row
 
 SHAPE = ReportSchema(
-    {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), lifted=("user",)
+    {"id": INTEGER, "name": TEXT, "group": ID_TEXT, "user_id": INTEGER, "tags": OBJECTS}, ("id",), flattened=("user",)
 )
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 from tap_mixpanel_stream.records.event_time import (
     EventClock,
     UnusableTime,
-    _steady_offset,
-    _until_minute,
+    _constant_offset,
+    _hour_text,
     instant_text,
 )
 from tests.records.reference import NoEvent, instant_text as reference_text, milliseconds
@@ -227,5 +227,5 @@ def test_any_fraction_of_a_second_is_rounded_to_its_millisecond(second: int, fra
 
 
 def test_the_memory_of_spelled_hours_and_of_offsets_is_bounded() -> None:
-    for kept in (_until_minute, _steady_offset):
+    for kept in (_hour_text, _constant_offset):
         assert kept.cache_info().maxsize == 20_000

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.records.timezone_check import ENOUGH_ROWS, Judgement, TimezoneCheck, offset_text
+from tap_mixpanel_stream.records.timezone_check import MIN_EVENTS, TimezoneCheck, TimezoneFinding, offset_text
 
 WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
@@ -59,10 +59,10 @@ def skewed(rng: random.Random, begin: datetime) -> bytes:
     return event((received + rng.randrange(-26 * HOUR, 26 * HOUR)) // 1000, received)
 
 
-def judged(setting: ZoneInfo, lines: list[bytes]) -> Judgement:
+def judged(setting: ZoneInfo, lines: list[bytes]) -> TimezoneFinding:
     check = TimezoneCheck()
-    check.look(lines)
-    return check.judgement(setting)
+    check.add(lines)
+    return check.finding(setting)
 
 
 def wrong_at(setting: ZoneInfo, stored_in: ZoneInfo, at: datetime) -> bool:
@@ -74,16 +74,14 @@ def test_a_setting_does_not_fit_exactly_where_the_clocks_differ(
     setting: ZoneInfo, stored_in: ZoneInfo, seed: int, seasons: tuple[datetime, ...], in_ms: bool
 ) -> None:
     rng = random.Random(seed)
-    lines = [prompt(rng, begin, stored_in, in_ms=in_ms) for begin in seasons for _ in range(ENOUGH_ROWS)]
-    noise = [make(rng, begin) for begin in seasons for make in (late, skewed) for _ in range(ENOUGH_ROWS // 6)]
+    lines = [prompt(rng, begin, stored_in, in_ms=in_ms) for begin in seasons for _ in range(MIN_EVENTS)]
+    noise = [make(rng, begin) for begin in seasons for make in (late, skewed) for _ in range(MIN_EVENTS // 6)]
     lines += noise
     rng.shuffle(lines)
-    judgement = judged(setting, lines)
-    assert judgement.fits is (not any(wrong_at(setting, stored_in, begin) for begin in seasons))
-    assert {seen.offset for seen in judgement.sightings} == {
-        begin.astimezone(stored_in).utcoffset() for begin in seasons
-    }
-    for name in judgement.zones():
+    finding = judged(setting, lines)
+    assert finding.fits is (not any(wrong_at(setting, stored_in, begin) for begin in seasons))
+    assert {month.offset for month in finding.offsets} == {begin.astimezone(stored_in).utcoffset() for begin in seasons}
+    for name in finding.matching_zones():
         assert not any(wrong_at(ZoneInfo(name), stored_in, begin) for begin in seasons)
 
 
@@ -106,8 +104,8 @@ def test_with_every_second_event_late_nothing_is_said(stored_in: ZoneInfo, seed:
 @given(st.lists(st.binary(max_size=30)))
 def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
     check = TimezoneCheck()
-    check.look(lines)
-    assert check.judgement(UTC_ZONE) == Judgement(UTC_ZONE, 0, (), None)
+    check.add(lines)
+    assert check.finding(UTC_ZONE) == TimezoneFinding(UTC_ZONE, 0, (), None)
 
 
 @pytest.mark.parametrize(
@@ -124,19 +122,19 @@ def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
     ],
 )
 def test_rows_that_say_nothing_of_the_clock_are_left_out(line: bytes) -> None:
-    assert judged(UTC_ZONE, [line] * 60).rows == 0
+    assert judged(UTC_ZONE, [line] * 60).events == 0
 
 
 @pytest.mark.parametrize("time", [1641992405, 1641992405.25, "1641992405", 1641992405250, "1641992405250.0"])
 def test_time_is_understood_as_the_records_understand_it(time: object) -> None:
-    judgement = judged(UTC_ZONE, [event(time, 1641988800000)] * ENOUGH_ROWS)
-    assert [seen.offset for seen in judgement.sightings] == [timedelta(hours=1)]
+    finding = judged(UTC_ZONE, [event(time, 1641988800000)] * MIN_EVENTS)
+    assert [month.offset for month in finding.offsets] == [timedelta(hours=1)]
 
 
 def test_fewer_events_than_enough_say_nothing() -> None:
     line = event(1641992405, 1641988800000)
-    assert judged(UTC_ZONE, [line] * (ENOUGH_ROWS - 1)).fits is None
-    assert judged(UTC_ZONE, [line] * ENOUGH_ROWS).fits is False
+    assert judged(UTC_ZONE, [line] * (MIN_EVENTS - 1)).fits is None
+    assert judged(UTC_ZONE, [line] * MIN_EVENTS).fits is False
 
 
 def test_a_steady_delay_that_is_no_zones_offset_shows_nothing() -> None:
@@ -148,36 +146,36 @@ def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_i
     rng = random.Random(1)
     berlin = ZoneInfo("Europe/Berlin")
     lines = [prompt(rng, datetime(2022, 3, day, tzinfo=UTC), berlin) for day in range(1, 31) for _ in range(10)]
-    judgement = judged(UTC_ZONE, lines)
-    assert judgement.fits is False
-    assert "Europe/Berlin" in judgement.zones()
+    finding = judged(UTC_ZONE, lines)
+    assert finding.fits is False
+    assert "Europe/Berlin" in finding.matching_zones()
     assert judged(berlin, lines).fits is True
 
 
 def test_it_is_told_once() -> None:
     check = TimezoneCheck()
-    assert check.news(UTC_ZONE) is None
-    check.look([event(1641992405, 1641988800000)])
-    assert check.news(UTC_ZONE) is None
-    check.look([event(1641992405, 1641988800000)] * ENOUGH_ROWS)
-    assert check.news(UTC_ZONE) is not None
-    assert check.news(UTC_ZONE) is None
+    assert check.report_mismatch(UTC_ZONE) is None
+    check.add([event(1641992405, 1641988800000)])
+    assert check.report_mismatch(UTC_ZONE) is None
+    check.add([event(1641992405, 1641988800000)] * MIN_EVENTS)
+    assert check.report_mismatch(UTC_ZONE) is not None
+    assert check.report_mismatch(UTC_ZONE) is None
 
 
 def test_rows_without_a_receipt_go_by_their_processing() -> None:
     """Rows of 2020 can have `mp_processing_time_ms` alone."""
-    lines = [processed(1580552525 + n - 8 * 3600, 1580552526000 + 1000 * n) for n in range(ENOUGH_ROWS)]
-    judgement = judged(UTC_ZONE, lines)
-    assert [seen.offset for seen in judgement.sightings] == [timedelta(hours=-8)]
-    assert judgement.fits is False
+    lines = [processed(1580552525 + n - 8 * 3600, 1580552526000 + 1000 * n) for n in range(MIN_EVENTS)]
+    finding = judged(UTC_ZONE, lines)
+    assert [month.offset for month in finding.offsets] == [timedelta(hours=-8)]
+    assert finding.fits is False
     assert judged(ZoneInfo("America/Los_Angeles"), lines).fits is True
 
 
 def test_the_receipt_goes_before_the_processing() -> None:
     line = event(1641992405, 1641988800000, mp_processing_time_ms=1641992405000)
-    assert judged(UTC_ZONE, [line] * ENOUGH_ROWS).fits is False
+    assert judged(UTC_ZONE, [line] * MIN_EVENTS).fits is False
     unread = event(1641992405, None, mp_processing_time_ms=1641988800000)
-    assert judged(UTC_ZONE, [unread] * ENOUGH_ROWS).fits is False
+    assert judged(UTC_ZONE, [unread] * MIN_EVENTS).fits is False
 
 
 @given(st.integers(0, 2**32), st.sampled_from([WINTER, SUMMER]))
@@ -186,19 +184,19 @@ def test_imported_rows_neither_show_an_offset_nor_hide_one(seed: int, begin: dat
     rng = random.Random(seed)
     at = int(begin.timestamp() * 1000) + 30 * 24 * HOUR
     imported = [processed((at - rng.randrange(24 * HOUR, 900 * 24 * HOUR)) // 1000, at + n) for n in range(200)]
-    assert judged(UTC_ZONE, imported).rows == 0
-    prompt_rows = [prompt(rng, begin, ZoneInfo("Asia/Tokyo")) for _ in range(ENOUGH_ROWS)]
+    assert judged(UTC_ZONE, imported).events == 0
+    prompt_rows = [prompt(rng, begin, ZoneInfo("Asia/Tokyo")) for _ in range(MIN_EVENTS)]
     assert judged(UTC_ZONE, imported + prompt_rows).fits is False
 
 
 def test_a_setting_that_is_not_set_is_utc_and_says_so() -> None:
     line = event(1641992405, 1641988800000)
     check = TimezoneCheck()
-    check.look([line] * ENOUGH_ROWS)
-    text = str(check.judgement(None))
+    check.add([line] * MIN_EVENTS)
+    text = str(check.finding(None))
     assert text.startswith("project_timezone is not set, but 50 of 50")
     assert "or to UTC" in text
-    assert check.lines == ENOUGH_ROWS
+    assert check.lines == MIN_EVENTS
 
 
 @pytest.mark.parametrize(
@@ -242,16 +240,16 @@ def test_offsets_that_no_zone_has_had_together_say_that_the_zone_was_changed() -
     rng = random.Random(3)
     lines = [prompt(rng, WINTER, ZoneInfo("Asia/Tokyo")) for _ in range(60)]
     lines += [prompt(rng, SUMMER, ZoneInfo("America/New_York")) for _ in range(60)]
-    judgement = judged(UTC_ZONE, lines)
-    assert judgement.zones() == []
-    assert "was probably changed" in str(judgement)
+    finding = judged(UTC_ZONE, lines)
+    assert finding.matching_zones() == []
+    assert "was probably changed" in str(finding)
 
 
 def test_a_few_events_against_a_setting_that_the_others_confirm_leave_it_open() -> None:
     rng = random.Random(4)
     berlin = ZoneInfo("Europe/Berlin")
     lines = [prompt(rng, WINTER, UTC_ZONE) for _ in range(200)]
-    few = [prompt(rng, SUMMER, berlin) for _ in range(ENOUGH_ROWS - 1)]
+    few = [prompt(rng, SUMMER, berlin) for _ in range(MIN_EVENTS - 1)]
     assert judged(UTC_ZONE, lines).fits is True
     assert judged(UTC_ZONE, lines + few).fits is None
     assert judged(UTC_ZONE, [*lines, *few, prompt(rng, SUMMER, berlin)]).fits is False

@@ -29,6 +29,7 @@ from .json_lines import BLANK, ConvertedBlock, LineConverter
 from .json_objects import (
     EMPTY,
     NULL,
+    AnyObject,
     Members,
     NotARecord,
     as_string,
@@ -127,15 +128,11 @@ def _generate_insert_id(name: msgspec.Raw, instant: int, distinct_id: msgspec.Ra
 _RAW_COLUMNS: dict[str, JsonSchema] = {"event": STRING, "properties": OPEN_OBJECT}
 
 
-class _AnyObject(msgspec.Struct, gc=False):
-    """An object whose members are not read."""
-
-
 class _RawEvent(msgspec.Struct, gc=False):
     """The members that a line needs to be an event."""
 
     event: str
-    properties: _AnyObject | None = None
+    properties: AnyObject | None = None
 
 
 class _Time(msgspec.Struct, gc=False):

@@ -28,6 +28,10 @@ class NotARecord(ValueError):  # noqa: N818  # Named like the other errors of th
     """The text is JSON, but not an event or profile. The message gives the reason."""
 
 
+class AnyObject(msgspec.Struct, gc=False):
+    """An object that the decoder validates without reading its members."""
+
+
 def is_string(value: msgspec.Raw) -> bool:
     """Return whether a value is a string."""
     return bytes(value)[0] == _QUOTE

@@ -23,6 +23,7 @@ from .converter import Converter
 from .errors import BadProfile
 from .json_objects import (
     NULL,
+    AnyObject,
     Members,
     NotARecord,
     as_string,
@@ -147,15 +148,11 @@ class NormalizedProfiles(ProfileConverter):
         return encode(record)
 
 
-class _AnyObject(msgspec.Struct, gc=False):
-    """An object whose members are not read."""
-
-
 class _RawProfile(msgspec.Struct, gc=False, rename=_RENAMED):
     """The members that a result needs to be a profile."""
 
     distinct_id: str | int
-    properties: _AnyObject | None = None
+    properties: AnyObject | None = None
 
 
 _check_profile = msgspec.json.Decoder(_RawProfile).decode

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 10))
-def test_every_file_but_the_last_has_exactly_as_many_lines_as_asked_for(lines_of_block: list[int], most: int) -> None:
+def test_batch_files_have_batch_size_lines(lines_of_block: list[int], most: int) -> None:
+    """Every batch file except the last has exactly `batch_size` lines."""
     numbers = iter(range(1000))
     blocks = [b"".join(b"%d\n" % next(numbers) for _ in range(lines)) for lines in lines_of_block]
     files = [b"".join(group) for group in _by_lines(blocks, most)]
@@ -23,7 +24,8 @@ def test_every_file_but_the_last_has_exactly_as_many_lines_as_asked_for(lines_of
     assert all(0 < file.count(b"\n") <= most for file in files)
 
 
-def test_files_are_packed_unless_told_otherwise_and_named_uniquely(tmp_path: Path) -> None:
+def test_batch_files_have_unique_names(tmp_path: Path) -> None:
+    """Batch files are gzip or plain as configured, with unique names that contain prefix and stream."""
     for compression, read in (("gzip", gzip.decompress), ("none", bytes)):
         config = BatchConfig(
             encoding=BaseBatchFileEncoding(format="jsonl", compression=compression),
@@ -37,8 +39,8 @@ def test_files_are_packed_unless_told_otherwise_and_named_uniquely(tmp_path: Pat
         assert all(urlsplit(url).path.rpartition("/")[2].startswith("here-events-") for url in urls)
 
 
-def test_passwords_of_a_storage_are_found() -> None:
-    """In settings named like a secret, and in the addresses of others."""
+def test_storage_secrets_are_found() -> None:
+    """Secrets are found in settings with secret names and in URLs."""
     storage = {
         "root": "s3://lake/mixpanel",
         "params": {"sas_token": "a", "connection_string": "b", "endpoint_url": "https://user:c@host/x", "region": "d"},
@@ -46,8 +48,8 @@ def test_passwords_of_a_storage_are_found() -> None:
     assert sorted(secrets_of(storage)) == ["a", "b", "c"]
 
 
-def test_a_storage_may_have_params_that_are_null(tmp_path: Path) -> None:
-    """As YAML makes of a key without a value."""
+def test_storage_params_may_be_null(tmp_path: Path) -> None:
+    """`params: null`, which YAML makes of an empty key, is accepted."""
     storage = StorageTarget(root=tmp_path.as_uri(), params=None)  # type: ignore[arg-type]
     config = BatchConfig(encoding=BaseBatchFileEncoding(format="jsonl", compression="none"), storage=storage)
     assert len(list(batch_files([b"1\n"], config, "events"))) == 1

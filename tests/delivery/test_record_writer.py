@@ -25,21 +25,24 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
-def test_records_are_written_with_the_values_that_the_sdk_writes(record: dict[str, Any]) -> None:
+def test_records_are_encoded_like_the_sdk(record: dict[str, Any]) -> None:
+    """Any record is encoded with the same values as by the SDK."""
     assert json.loads(encode_record(record)) == json.loads(serialize_json(record))
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=[])), values))
-def test_lines_are_read_as_json_reads_them(record: dict[str, Any]) -> None:
+def test_lines_are_decoded_like_json(record: dict[str, Any]) -> None:
+    """Any line is decoded with the same values as by `json`."""
     assert list(decode_records([json.dumps(record).encode() + b"\n"])) == [record]
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", str(2**70), "0." + "3" * 400, "1" * 300])
-def test_numbers_beyond_a_double_are_read_as_json_reads_them(number: str) -> None:
+def test_huge_numbers_are_decoded_like_json(number: str) -> None:
+    """Numbers beyond the range or precision of a double are decoded as by `json`."""
     assert list(decode_records([f'{{"n":{number}}}\n'.encode()])) == [{"n": json.loads(number)}]
 
 
-class Kept(Stdout):
+class RecordingStdout(Stdout):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
@@ -52,8 +55,9 @@ def record(text: str) -> RecordMessage:
     return RecordMessage("events", {"x": text}, time_extracted=dt.datetime(2024, 1, 2, tzinfo=dt.UTC))
 
 
-def test_records_wait_for_each_other_and_never_for_longer_than_another_message() -> None:
-    stdout = Kept()
+def test_records_are_buffered_until_another_message() -> None:
+    """Records are buffered until another message, a full buffer or a flush."""
+    stdout = RecordingStdout()
     writer = LineWriter(stdout)
     for _ in range(3):
         writer.write_message(record("a"))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def test_lines_are_appended_and_on_the_disk_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_appended_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are appended and synced to disk."""
     file = tmp_path / "rejected"
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(file.read_bytes()))
@@ -29,7 +30,9 @@ def test_lines_are_appended_and_on_the_disk_afterwards(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
-def test_whatever_comes_in_between_the_file_is_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_interrupted_write_is_rolled_back(tmp_path: Path, error: type[BaseException]) -> None:
+    """After an error or interrupt the file is as it was before."""
+
     def lines() -> Iterator[bytes]:
         yield b"2\n"
         raise error(28, "No space left on device")
@@ -41,14 +44,16 @@ def test_whatever_comes_in_between_the_file_is_as_it_was(tmp_path: Path, error: 
     assert file.read_bytes() == b"1\n"
 
 
-def test_a_line_that_was_cut_by_a_kill_stays_a_line_of_its_own(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ended_first(tmp_path: Path) -> None:
+    """A line truncated by an earlier kill stays separate from the lines appended."""
     file = tmp_path / "rejected"
     file.write_bytes(b"1\nhalf a li")
     write_rejected_lines(file, [b"half a line\n"])
     assert file.read_bytes() == b"1\nhalf a li\nhalf a line\n"
 
 
-def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_the_lines(tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow_is_left_unchanged(tmp_path: Path) -> None:
+    """The error names the file and the cause, and no line is written."""
     file = tmp_path / "rejected"
     write_rejected_lines(file, [b"1\n"])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -61,14 +66,14 @@ def test_a_file_that_may_not_grow_is_an_error_that_names_it_and_takes_none_of_th
     assert file.read_bytes() == b"1\n"
 
 
-def test_a_new_file_belongs_to_its_owner(tmp_path: Path) -> None:
-    """Rejected lines hold users' data: nobody else can read a new file."""
+def test_a_new_file_is_private(tmp_path: Path) -> None:
+    """Rejected lines contain user data: only the owner can read a new file."""
     write_rejected_lines(tmp_path / "rejected", [b"1\n"])
     assert stat.S_IMODE((tmp_path / "rejected").stat().st_mode) == 0o600
 
 
-def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
-    """A device, a folder and a pipe without a reader are refused at once."""
+def test_only_a_regular_file_is_accepted(tmp_path: Path) -> None:
+    """A device, a folder and a pipe without a reader are rejected at once."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
         with pytest.raises(RejectedLinesError, match=f"^{path} is not a regular file$"):
@@ -77,8 +82,8 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
         write_rejected_lines(tmp_path, [b"1\n"])
 
 
-def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
-    """Under whatever name: rejected lines in stdout would not be Singer messages."""
+def test_the_file_of_stdout_is_rejected(tmp_path: Path) -> None:
+    """The file that stdout is redirected to is rejected under any name."""
     script = (
         "from pathlib import Path; from tap_mixpanel_stream.delivery.rejected_lines import write_rejected_lines; "
         "write_rejected_lines(Path('/dev/stdout'), [b'1\\n'])"
@@ -89,15 +94,15 @@ def test_the_file_behind_stdout_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "messages").read_bytes() == b""
 
 
-def test_an_interrupted_writer_takes_no_lines_of_another(tmp_path: Path) -> None:
-    """Two taps share a file: one waits for the other, and what is rolled back is its own alone."""
+def test_rollback_keeps_lines_of_another_process(tmp_path: Path) -> None:
+    """Two taps share a file: one waits for the other, and a rollback removes only its own lines."""
     file = tmp_path / "rejected"
-    begun, go_on = threading.Event(), threading.Event()
+    begun, resume = threading.Event(), threading.Event()
 
     def interrupted() -> Iterator[bytes]:
         yield b"interrupted\n"
         begun.set()
-        go_on.wait(10)
+        resume.wait(10)
         raise KeyboardInterrupt
 
     def first() -> None:
@@ -109,7 +114,7 @@ def test_an_interrupted_writer_takes_no_lines_of_another(tmp_path: Path) -> None
     begun.wait(10)
     threads[1].start()
     time.sleep(0.2)
-    go_on.set()
+    resume.set()
     for thread in threads:
         thread.join()
     assert file.read_bytes() == b"kept\n"

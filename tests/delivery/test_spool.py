@@ -23,7 +23,8 @@ def open_files() -> set[str]:
 
 
 @given(st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"") + b"\n"), max_size=50))
-def test_what_goes_in_comes_out_in_blocks_of_whole_lines(lines: list[bytes]) -> None:
+def test_a_spool_returns_its_lines_in_blocks(lines: list[bytes]) -> None:
+    """A spool returns all lines written, in blocks of complete lines."""
     spool = Spool()
     for line in lines:
         spool.write(line)
@@ -34,7 +35,8 @@ def test_what_goes_in_comes_out_in_blocks_of_whole_lines(lines: list[bytes]) -> 
     spool.close()
 
 
-def test_blocks_end_with_a_line_however_long_the_lines_are() -> None:
+def test_blocks_end_with_a_complete_line() -> None:
+    """Blocks end with a complete line, also if a line is longer than a block."""
     spool = Spool()
     lines = [b"x" * length + b"\n" for length in (10, spool_module.BLOCK - 11, spool_module.BLOCK * 3, 5)]
     for line in lines:
@@ -45,7 +47,8 @@ def test_blocks_end_with_a_line_however_long_the_lines_are() -> None:
     spool.close()
 
 
-def test_a_large_spool_is_a_file_that_nobody_else_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_spool_is_an_unnamed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool too large for memory is one open file without a name in the folder."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = open_files()
     spool = Spool()
@@ -56,7 +59,7 @@ def test_a_large_spool_is_a_file_that_nobody_else_finds(tmp_path: Path, monkeypa
 
 
 class Disk:
-    """A file that fails at one call, as on a disk that is full or broken."""
+    """A file that fails at one method, like one on a full or broken disk."""
 
     def __init__(self, call: str, error: int) -> None:
         self._call = call
@@ -79,27 +82,31 @@ class Disk:
         (errno.EIO, r"the temporary folder .* cannot be used \(Input/output error\)"),
     ],
 )
-def test_a_disk_that_fails_is_an_error_that_names_the_folder_and_the_remedy(
+def test_a_disk_error_names_the_temporary_folder(
     call: str, error: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A full or broken disk is an error that names the temporary folder and TMPDIR."""
     spool = Spool()
     spool.close()
     monkeypatch.setattr(spool, "_file", Disk(call, error))
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # noqa: S108 - looked at by nobody
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # noqa: S108 - only for the message
     with pytest.raises(SpoolError, match=f"{says}.*TMPDIR"):
         spool.write(b"line\n")
         spool.flush()
         list(spool.blocks())
 
 
-def test_what_a_full_disk_did_not_take_is_let_go_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_on_a_full_disk_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing a spool on a full disk raises no second error."""
     spool = Spool()
     spool.close()
     monkeypatch.setattr(spool, "_file", Disk("close", errno.ENOSPC))
     spool.close()
 
 
-def test_without_any_temporary_folder_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that no temporary folder is usable, and names TMPDIR."""
+
     def none_is_usable() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/nowhere']")
 
@@ -112,24 +119,25 @@ def test_without_any_temporary_folder_that_is_said(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("total", "free", "is_refused"),
+    ("total", "free", "fails"),
     [
         (1 << 40, 1 << 30, False),
         (1 << 40, (1 << 30) - 1, True),
         (1 << 30, (1 << 30) // 20, False),
         (1 << 30, (1 << 30) // 20 - 1, True),
-        (0, 0, False),  # some file systems do not tell
+        (0, 0, False),  # some file systems do not report their size
     ],
 )
-def test_a_spool_leaves_room_on_the_disk_to_others(
-    total: int, free: int, monkeypatch: pytest.MonkeyPatch, *, is_refused: bool
+def test_a_spool_leaves_free_space_on_the_disk(
+    total: int, free: int, monkeypatch: pytest.MonkeyPatch, *, fails: bool
 ) -> None:
+    """A spool fails when less than 1 GB and less than 5 % of the disk are free."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(total, total - free, free))
     spool = Spool()
     block = b"x" * (1024 * 1024 - 1) + b"\n"
     for _ in range(spool_module.CHECK_EVERY // len(block) - 1):
         spool.write(block)
-    if is_refused:
+    if fails:
         with pytest.raises(SpoolError, match=r"17 MB were received, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):
             spool.write(block)
     else:
@@ -137,11 +145,12 @@ def test_a_spool_leaves_room_on_the_disk_to_others(
     spool.close()
 
 
-def test_a_chunk_is_complete_only_if_its_last_byte_has_room_too() -> None:
+def test_completing_a_chunk_flushes_its_buffer() -> None:
+    """A chunk is complete only once its last buffered byte is written."""
     lines = b"x" * 1023 + b"\n"
     block = lines * (IN_MEMORY // len(lines) + 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Room for the large block, and not for the line that then waits in a buffer.
+    # Room for the large block, but not for the line that is then in the buffer.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(block), before[1]))
     chunk = SpooledChunk()
     try:

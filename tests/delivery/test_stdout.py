@@ -25,16 +25,18 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stdout, int]]:
         yield Stdout(), reading
 
 
-def test_a_signal_between_blocks_ends_the_run_with_128_plus_its_number() -> None:
+def test_a_signal_between_blocks_exits_with_128_plus_n() -> None:
+    """A signal between blocks ends the run with exit code 128 plus its number."""
     with pytest.raises(Interrupted) as stop:
         Stdout().interrupt(signal.SIGTERM)
     assert stop.value.code == 143
     assert stop.value.signal is signal.SIGTERM
 
 
-def test_a_signal_within_a_block_waits_until_the_block_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_within_a_block_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal during a write takes effect after the whole block is written."""
     lines = b"x" * 99 + b"\n"
-    block = lines * 10_000  # more than a pipe holds: the write is still going on when the signal comes
+    block = lines * 10_000  # larger than a pipe's buffer: the write is not finished when the signal arrives
     received = bytearray()
     with piped(monkeypatch) as (stdout, reading):
         previous = signal.signal(signal.SIGTERM, lambda number, _: stdout.interrupt(number))
@@ -57,7 +59,8 @@ def test_a_signal_within_a_block_waits_until_the_block_is_out(monkeypatch: pytes
     assert bytes(received) == block
 
 
-def test_a_pipe_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_blocking_pipe_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write to a full non-blocking pipe waits and loses no byte."""
     block = b"x" * 999_999 + b"\n"
     received = bytearray()
     with piped(monkeypatch) as (stdout, reading):
@@ -76,21 +79,24 @@ def test_a_pipe_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert bytes(received) == block
 
 
-def test_a_file_on_a_full_disk_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_behind_stdout_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that stdout cannot be written, and why."""
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr("sys.stdout", full)
         with pytest.raises(StdoutError, match="stdout cannot be written: No space left on device"):
             Stdout().write(b"line\n")
 
 
-def test_a_target_that_is_gone_is_said_so_when_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_fails_on_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write to a pipe that the target has closed raises `TargetGoneError`."""
     with piped(monkeypatch) as (stdout, reading):
         os.close(reading)
         with pytest.raises(TargetGoneError, match="target closed the pipe"):
             stdout.write(b"line\n")
 
 
-def test_a_target_that_is_gone_is_noticed_while_there_is_nothing_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_noticed_without_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check_reader` raises `TargetGoneError` once the target has closed the pipe."""
     with piped(monkeypatch) as (stdout, reading):
         stdout.check_reader()
         os.close(reading)
@@ -98,7 +104,8 @@ def test_a_target_that_is_gone_is_noticed_while_there_is_nothing_to_write(monkey
             stdout.check_reader()
 
 
-def test_stdout_may_be_an_object_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_may_be_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sys.stdout` may be an object without a file descriptor."""
     stdout = Stdout()
     stdout.write('{"type":"STATE","value":"Zürich"}\n'.encode())
     stdout.check_reader()

@@ -151,7 +151,7 @@ class PassingClock(FakeClock):
     """Two minutes pass each time that it is asked how late it is."""
 
     def monotonic(self) -> float:
-        self.turn(120)
+        self.advance(120)
         return super().monotonic()
 
 

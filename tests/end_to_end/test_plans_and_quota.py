@@ -213,7 +213,7 @@ def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixtur
     with progress_of(clock, quota, total=120) as progress:
         for _ in range(60):
             quota.acquire("events")
-        clock.turn(600)
+        clock.advance(600)
         with SpooledChunk(records=60, extent=60) as chunk:
             progress.add(chunk)
     assert "0 requests left this hour, about 1 hour to go, 50 minutes of it waiting for quota" in caplog.messages[-1]
@@ -225,7 +225,7 @@ def test_the_progress_line_says_until_when_it_waits(caplog: pytest.LogCaptureFix
 
     class Looking(FakeClock):
         def sleep(self, seconds: float) -> None:
-            self.turn(31)
+            self.advance(31)
             progress.tick()
             super().sleep(seconds - 31)
 

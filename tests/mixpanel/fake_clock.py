@@ -1,4 +1,4 @@
-"""A clock that a test turns: sleeping takes no time, and is remembered."""
+"""A clock that a test advances: `sleep` returns at once and is recorded."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class FakeClock(Clock):
     def __init__(self, start: datetime = START) -> None:
         super().__init__()
         self._start = start
-        self._turned = 0.0
-        self._turning = threading.Lock()
+        self._elapsed = 0.0
+        self._lock = threading.Lock()
         self.sleeps: list[float] = []
 
     def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._turned)
+        return self._start + timedelta(seconds=self._elapsed)
 
     def monotonic(self) -> float:
-        return 1000.0 + self._turned
+        return 1000.0 + self._elapsed
 
     def sleep(self, seconds: float) -> None:
         self.check()
-        with self._turning:
+        with self._lock:
             self.sleeps.append(seconds)
-            self._turned += seconds
+            self._elapsed += seconds
 
-    def turn(self, seconds: float) -> None:
-        with self._turning:
-            self._turned += seconds
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._elapsed += seconds

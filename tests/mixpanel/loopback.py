@@ -1,4 +1,4 @@
-"""A server on loopback that answers each request with the next of the bytes it was given."""
+"""A server on loopback that sends a scripted response to each request, in order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Script = bytes | Callable[[socket.socket], None]
 
 
 def chunked(body: bytes, size: int = 1000) -> bytes:
-    """A body in chunks, the last one included."""
+    """Return a body in chunked transfer coding, with the final empty chunk."""
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 def answer(body: bytes = b"", *, status: str = "200 OK", headers: Sequence[str] = (), length: bool = True) -> bytes:
-    """A whole answer, of a known length unless told otherwise."""
+    """Return a complete response, with `Content-Length` unless `length` is false."""
     lines = [f"HTTP/1.1 {status}", *headers, *([f"Content-Length: {len(body)}"] if length else [])]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def gzip_in_chunks(packed: bytes) -> bytes:
-    """Packed bytes in well-formed chunks."""
+    """Return a response with a gzip body in well-formed chunks."""
     return answer(chunked(packed), headers=["Content-Encoding: gzip", "Transfer-Encoding: chunked"], length=False)
 
 
@@ -40,11 +40,11 @@ def packed(body: bytes) -> bytes:
 
 
 class Server:
-    """Answers requests in order; each connection serves until an answer asks for its end.
+    """A server that sends one scripted response for each request; the last one repeats.
 
     Attributes:
-        requests: What was asked, head and body, as text.
-        connections: How many connections there were.
+        requests: The requests received, head and body, as text.
+        connections: The number of connections accepted.
     """
 
     def __init__(self, *scripts: Script, close: bool = False, tls: ssl.SSLContext | None = None) -> None:
@@ -55,7 +55,7 @@ class Server:
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self._taken: list[socket.socket] = []
+        self._accepted: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
         self._lock = threading.Lock()
 
@@ -73,51 +73,51 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(5)  # it may be taking in a last connection
+        self._threads[0].join(5)  # It may be accepting a last connection.
         self._listening.close()
-        for taken in self._taken:
+        for connection in self._accepted:
             with contextlib.suppress(OSError):
-                taken.shutdown(socket.SHUT_RDWR)
-            taken.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
         for thread in self._threads:
             thread.join(5)
 
     def _listen(self) -> None:
         while True:
             try:
-                taken, _ = self._listening.accept()
+                connection, _ = self._listening.accept()
             except OSError:
                 return
             self.connections += 1
-            self._taken.append(taken)
-            thread = threading.Thread(target=self._serve, args=(taken,), daemon=True)
+            self._accepted.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, taken: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         try:
             if self._tls:
-                taken = self._tls.wrap_socket(taken, server_side=True)
-                self._taken.append(taken)
-            while request := _request(taken):
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._accepted.append(connection)
+            while request := _request(connection):
                 with self._lock:
                     self.requests.append(request)
                     script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
                 if isinstance(script, bytes):
-                    taken.sendall(script)
+                    connection.sendall(script)
                 else:
-                    script(taken)
+                    script(connection)
                 if self._close:
-                    taken.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
                     return
         except OSError:
             return
 
 
-def _request(taken: socket.socket) -> str:
+def _request(connection: socket.socket) -> str:
     data = b""
     while b"\r\n\r\n" not in data:
-        received = taken.recv(65536)
+        received = connection.recv(65536)
         if not received:
             return ""
         data += received
@@ -126,21 +126,21 @@ def _request(taken: socket.socket) -> str:
         (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
     )
     while len(body) < length:
-        body += taken.recv(65536)
+        body += connection.recv(65536)
     return (head + b"\r\n\r\n" + body).decode()
 
 
-def silent(taken: socket.socket) -> None:
-    """Says nothing until the other side has gone."""
-    while taken.recv(1):
+def silent(connection: socket.socket) -> None:
+    """Send nothing until the client closes the connection."""
+    while connection.recv(1):
         time.sleep(0.01)
 
 
 def begins(start: bytes) -> Callable[[socket.socket], None]:
-    """Says so much and then nothing."""
+    """Return a script that sends `start` and then nothing more."""
 
-    def script(taken: socket.socket) -> None:
-        taken.sendall(start)
-        silent(taken)
+    def script(connection: socket.socket) -> None:
+        connection.sendall(start)
+        silent(connection)
 
     return script

@@ -56,7 +56,8 @@ def error_of(client: Client, request: Request = EVENTS) -> MixpanelError:
     return raised.value
 
 
-def test_an_export_is_asked_for_with_credentials_and_gzip(connect: Connect) -> None:
+def test_an_export_request_has_credentials_and_gzip(connect: Connect) -> None:
+    """An export request sends `project_id`, credentials, the user agent and `Accept-Encoding: gzip`."""
     with Server(gzip_in_chunks(packed(b"hello\n"))) as server:
         with connect(server, user_agent="me/1").open(EVENTS) as opened:
             assert opened.content_encoding == "gzip"
@@ -70,7 +71,8 @@ def test_an_export_is_asked_for_with_credentials_and_gzip(connect: Connect) -> N
     assert "Authorization: Basic " in asked
 
 
-def test_a_body_that_is_left_unread_ends_its_connection(connect: Connect) -> None:
+def test_an_unread_body_closes_its_connection(connect: Connect) -> None:
+    """A connection whose response body was not read is not used again."""
     with Server(begins(gzip_in_chunks(packed(b"x" * 10**6))[:100]), answer(b"x")) as server:
         client = connect(server)
         with client.open(EVENTS):
@@ -80,7 +82,8 @@ def test_a_body_that_is_left_unread_ends_its_connection(connect: Connect) -> Non
         assert server.connections == 2
 
 
-def test_the_app_api_needs_a_project(connect: Connect) -> None:
+def test_the_app_api_needs_a_project_id(connect: Connect) -> None:
+    """An app API request without `project_id` is rejected, and the error names the setting."""
     error = error_of(
         connect(Hosts("http://127.0.0.1:9", "http://127.0.0.1:9"), auth=ProjectSecret(SECRET)),
         Request("annotations", "app", "annotations"),
@@ -92,6 +95,7 @@ def test_the_app_api_needs_a_project(connect: Connect) -> None:
 def test_netrc_does_not_replace_the_credentials(
     connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A `.netrc` entry for the host does not replace the configured credentials."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with Server(answer(b"x")) as server:
@@ -100,7 +104,8 @@ def test_netrc_does_not_replace_the_credentials(
         assert f"Authorization: Bearer {SECRET}\r\n" in server.requests[0]
 
 
-def test_a_redirect_is_refused_and_nothing_is_sent_there(connect: Connect) -> None:
+def test_a_redirect_is_not_followed(connect: Connect) -> None:
+    """A redirect fails without a connection to its target, and the error shows only the host."""
     with Server(answer(b"x")) as other:
         moved = answer(b"", status="302 Found", headers=[f"Location: http://localhost:{other.port}/steal?token=1"])
         with Server(moved) as server:
@@ -111,7 +116,8 @@ def test_a_redirect_is_refused_and_nothing_is_sent_there(connect: Connect) -> No
     assert "steal" not in str(error)
 
 
-def test_a_redirects_body_is_not_waited_for(connect: Connect) -> None:
+def test_a_redirect_body_is_not_read(connect: Connect) -> None:
+    """A redirect fails at once, without waiting for the rest of its body."""
     start = answer(b"x" * 10**6, status="302 Found", headers=["Location: http://127.0.0.1/"])[:100_000]
     with Server(begins(start)) as server:
         begin = time.monotonic()
@@ -119,9 +125,11 @@ def test_a_redirects_body_is_not_waited_for(connect: Connect) -> None:
         assert time.monotonic() - begin < 5
 
 
-def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, clock: FakeClock) -> None:
+def test_requested_at_is_the_time_of_the_request(connect: Connect, clock: FakeClock) -> None:
+    """`requested_at` is the time before the request was sent, not when the response arrived."""
+
     def slow(taken: socket.socket) -> None:
-        clock.turn(100)
+        clock.advance(100)
         taken.sendall(answer(b"x"))
 
     with Server(slow) as server, connect(server).open(EVENTS) as opened:
@@ -131,7 +139,8 @@ def test_an_answer_is_of_the_instant_before_it_was_asked_for(connect: Connect, c
 @pytest.mark.parametrize(
     "cookie", ["a=b", "a=b; expires=Mon, 99 Foo 9999 00:00:00 GMT; version=x; domain=.; path=\xff"]
 )
-def test_cookies_are_not_kept(connect: Connect, cookie: str) -> None:
+def test_cookies_are_not_stored(connect: Connect, cookie: str) -> None:
+    """A cookie that a response sets is not sent with the next request."""
     with Server(answer(b"x", headers=[f"Set-Cookie: {cookie}"])) as server:
         client = connect(server)
         for _ in range(2):
@@ -140,13 +149,14 @@ def test_cookies_are_not_kept(connect: Connect, cookie: str) -> None:
         assert "Cookie" not in server.requests[1]
 
 
-def test_an_errors_body_is_decompressed(connect: Connect) -> None:
-    """The message repeats what the body says."""
+def test_an_error_body_is_decompressed(connect: Connect) -> None:
+    """A gzip error body is decompressed, and its text ends the message."""
     with Server(answer(packed(b"the reason"), status="500 Oops", headers=["Content-Encoding: gzip"])) as server:
         assert str(error_of(connect(server))).endswith("Response: the reason")
 
 
-def test_an_errors_body_need_not_be_whole(connect: Connect) -> None:
+def test_an_error_body_may_be_truncated(connect: Connect) -> None:
+    """An error response is reported by its status even if its body is truncated or stalls."""
     with Server(answer(b"half a rea", status="403 No", length=False), close=True) as server:
         assert "HTTP 403" in str(error_of(connect(server)))
     endless = answer(b"x" * 10**6, status="500 Oops").replace(b"Content-Length: 1000000", b"Content-Length: 9000000")
@@ -154,7 +164,8 @@ def test_an_errors_body_need_not_be_whole(connect: Connect) -> None:
         assert "xxx…" in str(error_of(connect(server)))
 
 
-def test_a_broken_body_says_what_was_asked_for(connect: Connect) -> None:
+def test_a_truncated_body_names_the_window(connect: Connect) -> None:
+    """The error for a truncated body begins with the stream and window."""
     with Server(gzip_in_chunks(packed(b"hello")[:-3])) as server:
         client = connect(server)
         error = error_of(client)
@@ -172,7 +183,8 @@ def test_a_broken_body_says_what_was_asked_for(connect: Connect) -> None:
         (b"garbage\r\n\r\n", True, "the connection to 127.0.0.1 failed"),
     ],
 )
-def test_no_answer_is_transient(connect: Connect, script: Script, *, close: bool, words: str) -> None:
+def test_a_missing_response_is_transient(connect: Connect, script: Script, *, close: bool, words: str) -> None:
+    """A timeout, a closed connection and a malformed response are transient errors."""
     with Server(script, close=close) as server:
         error = error_of(connect(server, timeout=0.2))
     assert type(error) is Transient
@@ -188,13 +200,15 @@ def test_no_answer_is_transient(connect: Connect, script: Script, *, close: bool
         ("gopher://127.0.0.1", Refused, "or of its proxy is invalid"),
     ],
 )
-def test_no_connection_says_why(connect: Connect, url: str, kind: type[MixpanelError], words: str) -> None:
+def test_a_failed_connection_says_why(connect: Connect, url: str, kind: type[MixpanelError], words: str) -> None:
+    """The error for a failed connection names the cause: refused, unknown host or invalid URL."""
     error = error_of(connect(Hosts(url, url)))
     assert type(error) is kind
     assert words in str(error)
 
 
-def test_a_proxy_that_is_not_there_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_reported(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names `HTTPS_PROXY` and does not contain the proxy's password."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{SECRET}@127.0.0.1:1")
     error = error_of(connect(Hosts("https://data.example", "https://example")))
     assert type(error) is Transient
@@ -202,7 +216,8 @@ def test_a_proxy_that_is_not_there_is_named(connect: Connect, monkeypatch: pytes
     assert SECRET not in "".join(traceback.format_exception(error))
 
 
-def test_a_proxy_that_refuses_is_quoted(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_error_is_quoted(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error quotes the status line of a proxy that rejects the connection."""
     with Server(answer(b"", status="407 Proxy Authentication Required"), close=True) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         error = error_of(connect(Hosts("https://data.example", "https://example")))
@@ -210,7 +225,8 @@ def test_a_proxy_that_refuses_is_quoted(connect: Connect, monkeypatch: pytest.Mo
     assert "HTTPS_PROXY" in str(error)
 
 
-def test_no_proxy_sees_what_goes_to_loopback(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_bypasses_the_proxy(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to loopback are sent directly, whatever the proxy variables are."""
     with Server(answer(b"x")) as server, Server(answer(b"y")) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("ALL_PROXY", proxy.url)
@@ -219,23 +235,26 @@ def test_no_proxy_sees_what_goes_to_loopback(connect: Connect, monkeypatch: pyte
         assert proxy.connections == 0
 
 
-def test_a_proxys_address_that_is_none_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_proxy_address_is_rejected(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid `HTTPS_PROXY` is a lasting error that names the variable."""
     monkeypatch.setenv("HTTPS_PROXY", "http:///nowhere")
     error = error_of(connect(Hosts("https://data.example", "https://example")))
     assert isinstance(error, Refused)
     assert "HTTPS_PROXY" in str(error)
 
 
-def test_a_proxy_is_used_and_its_silence_can_be_ended(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_ends_a_silent_proxy_connection(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes through the proxy, and a stop ends the wait for a silent proxy."""
     clock = Clock()
     with Server(silent) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         client = connect(Hosts("https://data.example", "https://example"), clock=clock)
-        ends_with_stopped(client, lambda: bool(proxy.requests))
+        check_stop(client, lambda: bool(proxy.requests))
         assert proxy.requests[0].startswith("CONNECT data.example:443 ")
 
 
 def test_no_secret_reaches_log_or_traceback(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the debug log nor a traceback contains a secret that the server echoes."""
     echo = answer(f"you sent {SECRET} and {ACCOUNT.secrets[1]}".encode(), status="401 No")
     with caplog.at_level(logging.DEBUG), Server(echo, b"garbage\r\n\r\n", close=True) as server:
         client = connect(server)
@@ -253,8 +272,8 @@ def test_no_secret_reaches_log_or_traceback(connect: Connect, caplog: pytest.Log
 # --- Stopping --------------------------------------------------------------------------------------------------------
 
 
-def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], request: Request = EVENTS) -> None:
-    """Starts a request in a thread, stops the client once it is under way, and sees the thread end with `Stopped`."""
+def check_stop(client: Client, is_under_way: Callable[[], bool], request: Request = EVENTS) -> None:
+    """Start a request in a thread, stop the client while it runs, and check that the thread ends with `Stopped`."""
     ended: list[BaseException] = []
 
     def work() -> None:
@@ -284,29 +303,34 @@ def ends_with_stopped(client: Client, is_under_way: Callable[[], bool], request:
     ids=["before the first byte", "inside the head", "inside the body"],
 )
 def test_a_stop_ends_a_silent_connection(connect: Connect, script: Script) -> None:
+    """A stop ends a request at once, wherever in the response the server went silent."""
     with Server(script) as server:
-        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
+        check_stop(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
 
 
-def test_a_stop_ends_a_body_whose_server_would_close_the_connection(connect: Connect) -> None:
+def test_a_stop_ends_a_body_with_connection_close(connect: Connect) -> None:
+    """A stop ends a stalled body even if the response has `Connection: close`."""
     start = answer(b"x" * 100, headers=["Connection: close"])[:-50]
     with Server(begins(start)) as server:
-        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
+        check_stop(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
 
 
-def test_a_stop_ends_a_wait_for_quota(connect: Connect) -> None:
+def test_a_stop_ends_a_quota_wait(connect: Connect) -> None:
+    """A stop ends the wait that a 429 asked for."""
     with Server(answer(b"", status="429 Too Many Requests", headers=["Retry-After: 600"])) as server:
-        ends_with_stopped(connect(server, clock=Clock()), lambda: bool(server.requests))
+        check_stop(connect(server, clock=Clock()), lambda: bool(server.requests))
 
 
 def test_a_stop_ends_a_tls_handshake(connect: Connect) -> None:
+    """A stop ends a TLS handshake that the server does not answer."""
     listening = Server()
     with listening:
         hosts = Hosts(f"https://127.0.0.1:{listening.port}", "https://127.0.0.1")
-        ends_with_stopped(connect(hosts, clock=Clock(), timeout=60), lambda: listening.connections > 0)
+        check_stop(connect(hosts, clock=Clock(), timeout=60), lambda: listening.connections > 0)
 
 
-def test_a_stop_that_comes_before_the_connection_ends_it_too(connect: Connect) -> None:
+def test_a_stop_before_the_connection_ends_it(connect: Connect) -> None:
+    """A connection opened after the sockets were shut down fails at once."""
     with Server(silent) as server:
         client = connect(server, clock=Clock(), timeout=60)
         client._sockets.shut()
@@ -315,7 +339,8 @@ def test_a_stop_that_comes_before_the_connection_ends_it_too(connect: Connect) -
         assert time.monotonic() - begin < 3
 
 
-def test_closed_connections_are_forgotten(connect: Connect) -> None:
+def test_closed_sockets_are_released(connect: Connect) -> None:
+    """The client keeps no reference to a closed socket."""
     with Server(answer(b"x", headers=["Connection: close"]), close=True) as server:
         client = connect(server)
         for _ in range(5):
@@ -326,7 +351,8 @@ def test_closed_connections_are_forgotten(connect: Connect) -> None:
         assert len(client._sockets._open) == 0
 
 
-def test_a_silent_connection_is_kept_alive_on_the_way(connect: Connect) -> None:
+def test_connections_use_tcp_keepalive(connect: Connect) -> None:
+    """A connection has TCP keep-alive and `TCP_NODELAY` enabled."""
     with Server(begins(gzip_in_chunks(packed(b"x" * 10**6))[:100])) as server:
         client = connect(server)
         with client.open(EVENTS):
@@ -340,7 +366,7 @@ def test_a_silent_connection_is_kept_alive_on_the_way(connect: Connect) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for loopback that nobody has signed, with its key in the same file."""
+    """A self-signed certificate for loopback, with its key in the same file."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
@@ -361,7 +387,8 @@ def tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_nobody_has_signed_is_refused(connect: Connect, tls: ssl.SSLContext) -> None:
+def test_a_self_signed_certificate_is_rejected(connect: Connect, tls: ssl.SSLContext) -> None:
+    """A self-signed certificate is a lasting error that names `REQUESTS_CA_BUNDLE`; no request is sent."""
     with Server(answer(b"x"), tls=tls) as server:
         error = error_of(connect(server))
         assert server.requests == []
@@ -369,9 +396,10 @@ def test_a_certificate_that_nobody_has_signed_is_refused(connect: Connect, tls: 
     assert "REQUESTS_CA_BUNDLE" in str(error)
 
 
-def test_a_proxys_own_authority_can_be_named(
+def test_requests_ca_bundle_adds_an_authority(
     connect: Connect, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A certificate that `REQUESTS_CA_BUNDLE` names is trusted."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with Server(answer(b"x"), tls=tls) as server, connect(server).open(EVENTS) as opened:
         assert opened.read(1) == b"x"
@@ -385,6 +413,7 @@ def test_a_proxys_own_authority_can_be_named(
 def test_a_stop_ends_a_silent_tls_connection(
     connect: Connect, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:
+    """A stop ends a TLS connection whose server went silent."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with Server(script, tls=tls) as server:
-        ends_with_stopped(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))
+        check_stop(connect(server, clock=Clock(), timeout=60), lambda: bool(server.requests))

@@ -1,4 +1,4 @@
-"""What the client makes of statuses, headers and redirects. What needs bytes on the wire is in test_client.py."""
+"""How the client handles statuses, headers and redirects. Tests that need real sockets are in test_client.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVENTS = Request("events 2024-01-01", "data", "export", params={"from_date": "20
 
 
 class Mixpanel(Adapter):
-    """The client's adapter in these tests: it gives scripted responses and keeps the requests."""
+    """An adapter that returns scripted responses and records the requests."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()
@@ -39,23 +39,23 @@ class Mixpanel(Adapter):
         self.client = self.make_client()
 
     def make_client(self, **options: Any) -> Client:
-        """Make a client whose requests all come here."""
+        """Make a client that sends all requests to this adapter."""
         account = ServiceAccount("tap.abc123.mp-service-account", "hunter2-hunter2", "123")
         self.client = Client(REGIONS["us"], account, Quota(self._clock), self._clock, **options)
         self.client._session.mount("https://", self)
         return self.client
 
     def script(self, *responses: dict[str, Any]) -> None:
-        """Give these responses, one a request; the last one repeats."""
+        """Set the responses, one for each request; the last one repeats."""
         self.register_uri(ANY, ANY, list(responses))
 
     def open(self, request: Request = EVENTS) -> None:
-        """Open a response and leave its body."""
+        """Open a response without reading its body."""
         with self.client.open(request):
             pass
 
     def error(self, request: Request = EVENTS) -> MixpanelError:
-        """Return the error that a request ends with."""
+        """Return the error that a request raises."""
         with pytest.raises(MixpanelError) as raised:
             self.open(request)
         return raised.value
@@ -77,8 +77,8 @@ def mixpanel(clock: FakeClock) -> Iterator[Mixpanel]:
 # --- requests
 
 
-def test_each_api_has_its_root(mixpanel: Mixpanel) -> None:
-    """Export, query and app API have a host and path each; only the query API gets `workspace_id`."""
+def test_each_api_has_its_base_url(mixpanel: Mixpanel) -> None:
+    """Export, query and app API each have a host and path; only the query API gets `workspace_id`."""
     mixpanel.make_client(workspace_id="77")
     mixpanel.script(response())
     mixpanel.open(Request("profiles page 0", "query", "engage", "POST", form={"where": "ü = 1"}))
@@ -114,8 +114,8 @@ def test_each_api_has_its_root(mixpanel: Mixpanel) -> None:
         (503, "the reason", Transient),
     ],
 )
-def test_a_status_is_the_table_s_error(status: int, text: str, kind: type[MixpanelError], mixpanel: Mixpanel) -> None:
-    """One request, and the error of the table with the request's name and the body's text."""
+def test_each_status_has_its_error(status: int, text: str, kind: type[MixpanelError], mixpanel: Mixpanel) -> None:
+    """One request raises the error for its status, with the request's name and the body's text."""
     mixpanel.script(response(status, text))
     error = mixpanel.error()
     assert type(error) is kind
@@ -125,17 +125,17 @@ def test_a_status_is_the_table_s_error(status: int, text: str, kind: type[Mixpan
 
 
 @pytest.mark.parametrize(("status", "left"), [(401, 60), (402, 60), (400, 59), (500, 59), (200, 59)])
-def test_401_and_402_do_not_count(status: int, left: int, mixpanel: Mixpanel) -> None:
-    """Mixpanel does not count them toward the hour."""
+def test_401_and_402_use_no_quota(status: int, left: int, mixpanel: Mixpanel) -> None:
+    """A 401 or 402 does not count toward the hourly quota, as in Mixpanel."""
     mixpanel.script(response(status, "no"))
     with contextlib.suppress(MixpanelError):
         mixpanel.open()
     assert mixpanel.client.quota.left("data") == left
 
 
-def test_history_begins_by_the_project_s_day(mixpanel: Mixpanel, clock: FakeClock) -> None:
-    """The first day that the plan allows is counted from today in the project's zone."""
-    clock.turn(20 * 3600)  # 2024-01-17 05:30 UTC, still the 16th in Los Angeles
+def test_history_limit_uses_the_project_time_zone(mixpanel: Mixpanel, clock: FakeClock) -> None:
+    """The earliest start_date that a plan allows is counted from today in the project's time zone."""
+    clock.advance(20 * 3600)  # 2024-01-17 05:30 UTC, still the 16th in Los Angeles
     mixpanel.make_client(zone=ZoneInfo("America/Los_Angeles"))
     mixpanel.script(response(403, "Date range exceeds 90 days into the past"))
     error = mixpanel.error()
@@ -148,8 +148,8 @@ def test_history_begins_by_the_project_s_day(mixpanel: Mixpanel, clock: FakeCloc
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_refused(status: int, mixpanel: Mixpanel) -> None:
-    """Nothing is sent to the other host, and the message names the host without the rest of its URL."""
+def test_each_redirect_status_is_rejected(status: int, mixpanel: Mixpanel) -> None:
+    """Nothing is sent to the other host, and the message names the host without the rest of the URL."""
     mixpanel.script(response(status, Location="https://localhost:4000/steal?token=1"))
     error = mixpanel.error()
     assert isinstance(error, Refused)
@@ -161,8 +161,8 @@ def test_a_redirect_is_refused(status: int, mixpanel: Mixpanel) -> None:
 # --- rate limits
 
 
-def test_a_429_is_waited_out(mixpanel: Mixpanel, clock: FakeClock) -> None:
-    """`Retry-After` holds seconds or a date; the request is then sent again."""
+def test_a_429_waits_and_is_sent_again(mixpanel: Mixpanel, clock: FakeClock) -> None:
+    """`Retry-After` is seconds or a date; the request is sent again after that time."""
     dated = response(429, Retry_After="Tue, 16 Jan 2024 09:40:00 GMT")
     mixpanel.script(response(429, "slow down", Retry_After="33"), dated, response())
     with mixpanel.client.open(EVENTS) as opened:
@@ -171,23 +171,23 @@ def test_a_429_is_waited_out(mixpanel: Mixpanel, clock: FakeClock) -> None:
     assert clock.sleeps == [33, 567]
 
 
-def test_a_429_does_not_count(mixpanel: Mixpanel) -> None:
-    """A request is counted once, however often it was refused."""
+def test_a_429_uses_no_quota(mixpanel: Mixpanel) -> None:
+    """A request is counted once, however often it got a 429."""
     busy = response(429, Retry_After="1")
     mixpanel.script(busy, busy, response())
     mixpanel.open()
     assert (mixpanel.client.quota.left("data"), mixpanel.client.quota.requests) == (59, 3)
 
 
-def test_a_429_past_the_longest_wait(mixpanel: Mixpanel) -> None:
-    """A wait that `max_quota_wait` does not allow ends with an error at once."""
+def test_a_429_past_max_quota_wait_fails(mixpanel: Mixpanel) -> None:
+    """A wait longer than `max_quota_wait` raises an error at once."""
     mixpanel.script(response(429, Retry_After="7201"))
     assert isinstance(mixpanel.error(), QuotaSpent)
     assert mixpanel.call_count == 1
 
 
-def test_a_200_ends_a_row_of_429s(mixpanel: Mixpanel, clock: FakeClock) -> None:
-    """The wait doubles with each 429 in a row, and begins anew after a 200."""
+def test_a_200_resets_the_429_backoff(mixpanel: Mixpanel, clock: FakeClock) -> None:
+    """The wait doubles with each consecutive 429 and starts again at 10 s after a 200."""
     busy = response(429, "too many export requests in progress for this project")
     mixpanel.script(busy, response(), busy, busy, response())
     mixpanel.open()
@@ -196,8 +196,8 @@ def test_a_200_ends_a_row_of_429s(mixpanel: Mixpanel, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 429])
-def test_the_project_s_own_limit_applies(status: int, mixpanel: Mixpanel) -> None:
-    """`RateLimit-Policy` is read from any response, for the API that sent it."""
+def test_ratelimit_policy_sets_the_quota(status: int, mixpanel: Mixpanel) -> None:
+    """`RateLimit-Policy` is read from any response and applies to the API that sent it."""
     headers = {"RateLimit_Policy": '"project";q=400;w=3600', "Retry_After": "1"}
     mixpanel.script(response(status, **headers), response())
     mixpanel.open()
@@ -215,8 +215,8 @@ def test_the_project_s_own_limit_applies(status: int, mixpanel: Mixpanel) -> Non
         ("yesterday", None),
     ],
 )
-def test_the_clock_s_lead_comes_from_the_date(date: str, lead: timedelta | None, mixpanel: Mixpanel) -> None:
-    """The `Date` of any response, an error's too, tells how far this machine's clock is ahead."""
+def test_the_date_header_sets_the_clock_lead(date: str, lead: timedelta | None, mixpanel: Mixpanel) -> None:
+    """The `Date` of any response, including errors, shows how far the local clock is ahead."""
     for status in (200, 500):
         mixpanel.script(response(status, Date=date))
         with contextlib.suppress(MixpanelError):
@@ -224,7 +224,7 @@ def test_the_clock_s_lead_comes_from_the_date(date: str, lead: timedelta | None,
         assert mixpanel.client.clock_lead == lead
 
 
-def test_a_429_is_never_an_error_of_its_own(mixpanel: Mixpanel) -> None:
-    """Callers see a wait, a result or `QuotaSpent`."""
+def test_too_many_requests_is_never_raised(mixpanel: Mixpanel) -> None:
+    """Callers get a wait, a result or `QuotaSpent`, but never `TooManyRequests`."""
     mixpanel.script(response(429))
     assert not isinstance(mixpanel.error(), TooManyRequests)

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
 
 def test_now_is_aware_and_utc() -> None:
+    """`Clock.now` returns an aware datetime in UTC."""
     assert Clock().now().tzinfo is UTC
 
 
-def test_a_sleep_lasts_as_long_as_asked() -> None:
+def test_sleep_lasts_as_long_as_requested() -> None:
+    """`Clock.sleep` returns after the given number of seconds."""
     clock = Clock()
     begin = time.monotonic()
     clock.sleep(0.05)
     assert 0.05 <= time.monotonic() - begin < 1
 
 
-def test_a_stop_from_another_thread_ends_a_sleep_and_all_later_ones() -> None:
+def test_a_stop_from_a_thread_ends_all_sleeps() -> None:
+    """A stop from another thread ends the current sleep and every later one."""
     clock = Clock()
     threading.Timer(0.05, clock.stop).start()
     begin = time.monotonic()
@@ -39,7 +42,8 @@ def test_a_stop_from_another_thread_ends_a_sleep_and_all_later_ones() -> None:
     assert time.monotonic() - begin < 5
 
 
-def test_a_stop_from_a_signal_handler_ends_the_sleep_it_interrupts() -> None:
+def test_a_stop_from_a_signal_handler_ends_a_sleep() -> None:
+    """A stop from a signal handler ends the sleep that the signal interrupts."""
     clock = Clock()
     before = signal.signal(signal.SIGALRM, lambda *_: clock.stop())
     try:
@@ -64,9 +68,8 @@ class Failing:
         return "done"
 
 
-def test_what_is_transient_is_tried_again_with_growing_pauses(
-    clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_transient_errors_are_retried_with_backoff(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Pauses grow from 1 s to 8 s, and each retry logs one warning."""
     attempt = Failing(*(BrokenBody(f"events: cut {number}") for number in range(5)))
     assert Retrying(clock, 5)(attempt) == "done"
     for slept, base in zip(clock.sleeps, [1, 2, 4, 8, 8], strict=True):
@@ -77,26 +80,30 @@ def test_what_is_transient_is_tried_again_with_growing_pauses(
     assert lines[0].endswith("s (1 of 5)")
 
 
-def test_the_last_error_says_how_often_it_was_tried(clock: FakeClock) -> None:
+def test_the_last_error_has_the_number_of_tries(clock: FakeClock) -> None:
+    """After the last retry the error ends with the number of tries."""
     with pytest.raises(BrokenBody, match=r"^cut 2 \(tried 3 times\)$"):
         Retrying(clock, 2)(Failing(*(BrokenBody(f"cut {number}") for number in range(9))))
 
 
-def test_without_retries_there_is_one_try(clock: FakeClock) -> None:
+def test_zero_retries_means_one_try(clock: FakeClock) -> None:
+    """With `retries=0` the function is called once."""
     attempt = Failing(Transient("silence"))
     with pytest.raises(Transient, match=r"tried once"):
         Retrying(clock, 0)(attempt)
     assert attempt.calls == 1
 
 
-def test_what_lasts_is_not_tried_again(clock: FakeClock) -> None:
+def test_lasting_errors_are_not_retried(clock: FakeClock) -> None:
+    """A `Refused` error is raised at once, without a pause."""
     attempt = Failing(Refused("no"))
     with pytest.raises(Refused):
         Retrying(clock)(attempt)
     assert (attempt.calls, clock.sleeps) == (1, [])
 
 
-def test_pauses_vary_by_a_fifth_at_most() -> None:
+def test_pauses_vary_by_at_most_a_fifth() -> None:
+    """Jitter changes a pause by at most 20 %."""
     assert pause(1, lambda: 0.0) == pytest.approx(0.8)
     assert pause(9, lambda: 1.0) == pytest.approx(9.6)
 
@@ -108,7 +115,7 @@ ANSWERED = ASKED + timedelta(seconds=4)
 @pytest.mark.parametrize(
     ("date", "seconds"),
     [
-        # Anywhere between asking and the answer, by a clock of whole seconds, there is no difference to be told.
+        # `Date` has whole seconds: any time between request and response means no known difference.
         ("Tue, 16 Jan 2024 09:30:10 GMT", 0),
         ("Tue, 16 Jan 2024 09:30:14 GMT", 0),
         ("Tue, 16 Jan 2024 09:30:15 GMT", -0.5),
@@ -118,10 +125,12 @@ ANSWERED = ASKED + timedelta(seconds=4)
         ("Tue, 16 Jan 2024 10:30:12 +0100", 0),
     ],
 )
-def test_our_clock_s_lead_is_what_asking_and_answering_do_not_explain(date: str, seconds: float) -> None:
+def test_clock_lead_is_outside_the_request_time(date: str, seconds: float) -> None:
+    """The lead is the distance of `Date` from the interval between request and response."""
     assert clock_lead(date, ASKED, ANSWERED) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("date", [None, "", "soon", "Fri, 31 Dec 9999 23:00:00 -1400", "Tue, 99 Jan 2024 09:30:10 GMT"])
-def test_without_a_usable_date_our_clock_s_lead_is_not_known(date: str | None) -> None:
+def test_clock_lead_needs_a_valid_date(date: str | None) -> None:
+    """Without a valid `Date` the clock lead is unknown."""
     assert clock_lead(date, ASKED, ANSWERED) is None

@@ -26,13 +26,13 @@ EXPIRED = answer(b"request for page in uncached query for params", status="400 B
 
 
 def page(number: int, count: int, total: int | None = None, *, size: int = 3, **more: object) -> bytes:
-    """An answer with `count` profiles."""
+    """Return a page with `count` profiles."""
     own = {"page_size": size, "session_id": "17-EXAMPL", "total": total}
     return bare_page(number, count, **{**own, **more})
 
 
 def bare_page(number: int, count: int, **more: object) -> bytes:
-    """An answer with `count` profiles, that says nothing of its session."""
+    """Return a page with `count` profiles and without session keys."""
     found = {
         "page": number,
         "status": "ok",
@@ -43,7 +43,7 @@ def bare_page(number: int, count: int, **more: object) -> bytes:
 
 
 def sizes(found: list[Page]) -> list[int]:
-    """How many profiles are on each page."""
+    """Return the number of profiles on each page."""
     return [len(each.results) for each in found]
 
 
@@ -71,8 +71,8 @@ def forms(server: Server) -> list[dict[str, str]]:
     ]
 
 
-def test_pages_come_until_one_is_not_full(fetch: Fetch) -> None:
-    """The first request has neither page nor session; a page is full by the size that Mixpanel gives."""
+def test_pages_are_fetched_until_one_is_not_full(fetch: Fetch) -> None:
+    """The first request has no page and no session; the page size in the response defines a full page."""
     with Server(page(0, 3, 7), page(1, 3, 7), page(2, 1, 7)) as server:
         assert sizes(fetch(server, EngageOptions(page_size=50))) == [3, 3, 1]
         assert forms(server) == [
@@ -82,7 +82,8 @@ def test_pages_come_until_one_is_not_full(fetch: Fetch) -> None:
         ]
 
 
-def test_profiles_are_not_looked_into(fetch: Fetch) -> None:
+def test_profiles_are_returned_byte_for_byte(fetch: Fetch) -> None:
+    """Each profile is returned as the bytes that were sent."""
     profile = b'{ "$distinct_id" : 7, "$properties":{"a":1e400,"b":1.0,"a":2} }'
     body = b'{"page":0,"page_size":2,"session_id":"s","total":1,"results":[%s]}' % profile
     with Server(answer(body)) as server:
@@ -90,16 +91,19 @@ def test_profiles_are_not_looked_into(fetch: Fetch) -> None:
 
 
 def test_a_full_last_page_is_followed_by_an_empty_one(fetch: Fetch) -> None:
+    """After a full last page one more request returns an empty page."""
     with Server(page(0, 3, 3), page(1, 0, 3)) as server:
         assert [len(each.results) for each in fetch(server)] == [3, 0]
 
 
 def test_no_profiles_is_one_empty_page(fetch: Fetch) -> None:
+    """A project without profiles gives one empty page."""
     with Server(page(0, 0, 0)) as server:
         assert [each.results for each in fetch(server)] == [[]]
 
 
-def test_further_pages_do_not_count_towards_the_hour(fetch: Fetch) -> None:
+def test_later_pages_use_no_quota(fetch: Fetch) -> None:
+    """Pages after the first do not count toward the hourly quota."""
     scripts = [page(number, 3, 60) for number in range(20)]
     with Server(*scripts, page(20, 0, 60)) as server:
         assert len(fetch(server)) == 21
@@ -117,8 +121,8 @@ LATER = {"page_size": None, "total": None}
         {"page": None},
     ],
 )
-def test_later_pages_may_leave_out_what_the_first_says(fetch: Fetch, more: dict[str, Any]) -> None:
-    """Page size, total and session of the first page hold for the later ones."""
+def test_later_pages_may_omit_session_keys(fetch: Fetch, more: dict[str, Any]) -> None:
+    """Page size, total and session of the first page apply to the later pages."""
     with Server(page(0, 3, 8), page(1, 3, **more), page(2, 2, **more)) as server:
         found = fetch(server)
         assert sizes(found) == [3, 3, 2]
@@ -126,27 +130,27 @@ def test_later_pages_may_leave_out_what_the_first_says(fetch: Fetch, more: dict[
         assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", "17-EXAMPL"]
 
 
-def test_a_later_page_without_these_keys(fetch: Fetch) -> None:
-    """1000 profiles of 1003, then a page with nothing but its number, session and results: 1003 profiles."""
+def test_a_later_page_without_size_and_total(fetch: Fetch) -> None:
+    """1000 profiles of 1003, then a page with only number, session and results: 1003 profiles."""
     with Server(page(0, 1000, 1003, size=1000), bare_page(1, 3, session_id="1")) as server:
         assert sizes(fetch(server)) == [1000, 3]
 
 
-def test_a_new_session_id_is_used_from_then_on(fetch: Fetch) -> None:
-    """A later page can bring a new session id."""
+def test_a_new_session_id_is_used(fetch: Fetch) -> None:
+    """When a later page has a new session id, the next requests use it."""
     with Server(page(0, 3, 8), page(1, 3, 8, session_id="18-OTHER"), page(2, 2, 8)) as server:
         assert sizes(fetch(server)) == [3, 3, 2]
         assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", "18-OTHER"]
 
 
-def test_without_size_and_total_pages_come_until_one_is_empty(fetch: Fetch) -> None:
-    """Neither the pages nor their number show which is the last."""
+def test_without_size_and_total_an_empty_page_ends(fetch: Fetch) -> None:
+    """Without page size and total, only an empty page ends the session."""
     with Server(*(bare_page(number, count, session_id="1") for number, count in enumerate((3, 2, 3, 0)))) as server:
         assert sizes(fetch(server, EngageOptions(page_size=3))) == [3, 2, 3, 0]
 
 
-def test_without_a_size_the_total_shows_the_last_page(fetch: Fetch) -> None:
-    """A page smaller than asked for is the last if the total is reached, and else pages are just smaller."""
+def test_without_a_size_the_total_decides(fetch: Fetch) -> None:
+    """Without a page size, the page that reaches the total is the last."""
     scripts = [bare_page(0, 3, session_id="1", total=5), bare_page(1, 2)]
     with Server(*scripts) as server:
         assert sizes(fetch(server, EngageOptions(page_size=50))) == [3, 2]
@@ -154,16 +158,16 @@ def test_without_a_size_the_total_shows_the_last_page(fetch: Fetch) -> None:
         assert sizes(fetch(server, EngageOptions(page_size=50))) == [3]
 
 
-def test_without_a_session_a_page_that_is_not_the_last_fails(fetch: Fetch) -> None:
-    """Later pages cannot be asked for."""
+def test_a_missing_session_id_fails(fetch: Fetch) -> None:
+    """Without a session id, later pages cannot be requested, so the fetch fails."""
     with Server(bare_page(0, 3)) as server:
         with pytest.raises(BrokenBody, match="after 3 of an unknown number of profiles, in 2 sessions"):
             fetch(server)
         assert len(server.requests) == 2
 
 
-def test_a_session_that_ends_short_is_read_again(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
-    """Pages that came before do not come again, and the short page comes only when it is whole."""
+def test_a_short_session_is_read_again(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """Pages already returned are not repeated, and the short page is returned only when complete."""
     scripts = [page(0, 3, 8), page(1, 3, 8), page(2, 1, 8), page(0, 3, 8), page(1, 3, 8), page(2, 2, 8)]
     with caplog.at_level(logging.WARNING), Server(*scripts) as server:
         assert [(each.number, len(each.results)) for each in fetch(server)] == [(0, 3), (1, 3), (2, 2)]
@@ -171,8 +175,8 @@ def test_a_session_that_ends_short_is_read_again(fetch: Fetch, caplog: pytest.Lo
     assert "ended the session after 7 of 8 profiles; restarting" in caplog.text
 
 
-def test_pages_come_again_from_the_first_that_changed(fetch: Fetch) -> None:
-    """What a changed page holds may differ from what came before."""
+def test_pages_repeat_from_the_first_that_changed(fetch: Fetch) -> None:
+    """After a restart, pages are returned again from the first one that differs."""
     changed = page(1, 3, 8, results=[{"$distinct_id": "new", "$properties": {}}] * 3)
     scripts = [page(0, 3, 11), page(1, 3, 11), page(2, 3, 11), page(3, 1, 11)]
     with Server(*scripts, page(0, 3, 8), changed, page(2, 2, 8)) as server:
@@ -180,10 +184,10 @@ def test_pages_come_again_from_the_first_that_changed(fetch: Fetch) -> None:
 
 
 @pytest.mark.parametrize(("total", "count"), [(27, 25), (10, 9), (100, 90), (2000, 1980)])
-def test_a_total_that_stays_a_little_off_is_accepted(
+def test_a_total_slightly_off_is_accepted(
     fetch: Fetch, caplog: pytest.LogCaptureFixture, total: int, count: int
 ) -> None:
-    """At most a tenth and 10 profiles, or 1 %, and the same number twice: a warning names both numbers."""
+    """At most a tenth and 10 profiles, or 1 %, missing twice alike: a warning names both numbers."""
     with caplog.at_level(logging.WARNING), Server(page(0, count, total, size=5000)) as server:
         found = fetch(server)
         assert sizes(found) == [count]
@@ -196,7 +200,7 @@ def test_a_total_that_stays_a_little_off_is_accepted(
     ("total", "counts"), [(5000, (1000, 3)), (9, (8,)), (11, (9,)), (27, (24,)), (2000, (1979,)), (7, (0,))]
 )
 def test_a_session_that_stays_short_fails(fetch: Fetch, total: int, counts: tuple[int, ...]) -> None:
-    """More is missing than a total can be off, or nothing came at all."""
+    """Fails if more profiles are missing than a total can be off, or none arrived."""
     first = page(0, counts[0], total, size=1000 if len(counts) > 1 else 5000)
     scripts = [first, *(bare_page(number, count) for number, count in enumerate(counts[1:], start=1))]
     with (
@@ -206,29 +210,29 @@ def test_a_session_that_stays_short_fails(fetch: Fetch, total: int, counts: tupl
         fetch(server)
 
 
-def test_two_numbers_that_differ_are_not_accepted(fetch: Fetch) -> None:
-    """Pages got lost, at least once."""
+def test_two_different_short_counts_fail(fetch: Fetch) -> None:
+    """Two short sessions with different counts mean lost pages, so the fetch fails."""
     with Server(page(0, 24, 27, size=50), page(0, 25, 27, size=50)) as server, pytest.raises(BrokenBody, match="25 of"):
         fetch(server)
 
 
 @pytest.mark.parametrize("refusal", [EXPIRED, answer(b"Invalid parameter: page", status="400 Bad Request")])
-def test_a_400_behind_a_full_last_page_is_the_end(fetch: Fetch, refusal: bytes) -> None:
-    """The total was reached, so nothing can be missing."""
+def test_a_400_after_the_total_ends_the_session(fetch: Fetch, refusal: bytes) -> None:
+    """A 400 after the total was reached ends the session: no profile can be missing."""
     with Server(page(0, 3, 6), page(1, 3, None), refusal) as server:
         assert sizes(fetch(server)) == [3, 3]
         assert len(server.requests) == 3
 
 
-def test_a_400_before_the_total_is_a_refusal(fetch: Fetch) -> None:
-    """Profiles are missing."""
+def test_a_400_before_the_total_fails(fetch: Fetch) -> None:
+    """A 400 before the total was reached raises `Refused`, because profiles are missing."""
     refusal = answer(b"Invalid parameter: page", status="400 Bad Request")
     with Server(page(0, 3, 6), refusal) as server, pytest.raises(Refused, match="profiles page 1"):
         fetch(server)
 
 
-def test_a_session_that_goes_on_far_beyond_its_total_fails(fetch: Fetch) -> None:
-    """A total can be a little off, but no session is endless."""
+def test_a_session_far_beyond_its_total_fails(fetch: Fetch) -> None:
+    """A total can be slightly off, but a session far beyond it fails."""
     with Server(*(page(number, 3, 7) for number in range(9))) as server:
         with pytest.raises(BrokenBody, match="profiles page 5: the session continues after 18 of 7 profiles"):
             fetch(server)
@@ -237,8 +241,8 @@ def test_a_session_that_goes_on_far_beyond_its_total_fails(fetch: Fetch) -> None
         assert sum(sizes(fetch(server))) == 16
 
 
-def test_a_session_without_a_total_has_so_many_pages_at_most(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else would end an endless one."""
+def test_a_session_without_a_total_has_a_page_limit(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the page limit ends an endless session without a total."""
     monkeypatch.setattr(engage, "_PAGES", 4)
     with (
         Server(*(page(number, 3, None) for number in range(9))) as server,
@@ -247,20 +251,22 @@ def test_a_session_without_a_total_has_so_many_pages_at_most(fetch: Fetch, monke
         fetch(server)
 
 
-def test_without_a_total_the_page_size_alone_decides(fetch: Fetch) -> None:
+def test_without_a_total_the_page_size_decides(fetch: Fetch) -> None:
+    """Without a total, a page that is not full is the last."""
     with Server(page(0, 3, None), page(1, 1, None)) as server:
         assert sizes(fetch(server)) == [3, 1]
 
 
-def test_an_expired_session_starts_again_and_says_so(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
-    """The page that came before does not come again."""
+def test_an_expired_session_restarts(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """An expired session restarts with a warning; pages already returned are not repeated."""
     with caplog.at_level(logging.WARNING), Server(page(0, 3, 5), EXPIRED, page(0, 3, 5), page(1, 2, 5)) as server:
         assert [each.number for each in fetch(server)] == [0, 1]
         assert [form.get("session_id") for form in forms(server)] == [None, "17-EXAMPL", None, "17-EXAMPL"]
     assert "restarting from page 0" in caplog.text
 
 
-def test_sessions_that_keep_expiring_end_with_an_error(fetch: Fetch) -> None:
+def test_sessions_that_keep_expiring_fail(fetch: Fetch) -> None:
+    """After 4 expired sessions the fetch raises `SessionExpired`."""
     with Server(*[page(0, 3, 5), EXPIRED] * 9) as server:
         with pytest.raises(SessionExpired, match="4 sessions"):
             fetch(server)
@@ -284,7 +290,8 @@ def test_sessions_that_keep_expiring_end_with_an_error(fetch: Fetch) -> None:
         gzip_in_chunks(packed(b'{"page":0}')[:-1]),
     ],
 )
-def test_what_is_no_page_is_asked_for_again(fetch: Fetch, script: Script) -> None:
+def test_an_invalid_page_is_retried(fetch: Fetch, script: Script) -> None:
+    """A response that is not a valid page is requested again; after the last retry it is an error."""
     with Server(script, page(0, 1, 1)) as server:
         assert len(fetch(server)) == 1
     with Server(script) as server, pytest.raises(Transient, match="profiles page 0: "):
@@ -294,8 +301,8 @@ def test_what_is_no_page_is_asked_for_again(fetch: Fetch, script: Script) -> Non
 @pytest.mark.parametrize(
     "wrong", [{"page": 7, "session_id": "s\x1b" * 500_000}, {"page": int("9" * 4000)}, {"page_size": -int("9" * 4000)}]
 )
-def test_a_wrong_page_is_one_short_line(fetch: Fetch, wrong: dict[str, object]) -> None:
-    """A session id of 1 MB or a page number of 4,000 digits is cut short, without control characters."""
+def test_an_invalid_page_has_a_short_error(fetch: Fetch, wrong: dict[str, object]) -> None:
+    """A session id of 1 MB or a page number of 4,000 digits is shortened, without control characters."""
     said = {"page": 0, "page_size": 3, "session_id": "s", "results": [], "total": 0} | wrong
     with Server(answer(json.dumps(said).encode())) as server, pytest.raises(BrokenBody) as raised:
         fetch(server)
@@ -303,13 +310,15 @@ def test_a_wrong_page_is_one_short_line(fetch: Fetch, wrong: dict[str, object]) 
     assert str(raised.value).isprintable()
 
 
-def test_a_page_nested_too_deep_is_said_to_be(fetch: Fetch) -> None:
+def test_a_page_nested_too_deeply_is_reported(fetch: Fetch) -> None:
+    """The error for a page nested too deeply says so."""
     body = b'{"page":0,"page_size":3,"session_id":"s","results":[' + b"[" * 10**6 + b"]" * 10**6 + b"]}"
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match="nested too deeply"):
         fetch(server, retries=0)
 
 
 def test_no_profile_reaches_the_log(fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """The error for a truncated page quotes no profile."""
     cut = b'{"page":0,"page_size":3,"session_id":"s","results":[{"$distinct_id":"me@example.com"'
     with Server(answer(cut)) as server, pytest.raises(BrokenBody) as broken:
         fetch(server)
@@ -317,7 +326,8 @@ def test_no_profile_reaches_the_log(fetch: Fetch, caplog: pytest.LogCaptureFixtu
     assert "me@example.com" not in str(broken.value) + caplog.text
 
 
-def test_a_page_too_large_to_hold_is_refused_with_the_remedy(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_over_the_memory_limit_is_rejected(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page over the memory limit is rejected, and the error suggests a lower profiles_page_size."""
     monkeypatch.setattr(engage, "_PAGE_LIMIT", 100)
     with (
         Server(page(0, 3, 3)) as server,
@@ -327,8 +337,9 @@ def test_a_page_too_large_to_hold_is_refused_with_the_remedy(fetch: Fetch, monke
 
 
 @pytest.mark.parametrize(("half", "times"), [("", 1), (r"\ud83d", 3)])
-def test_a_page_is_held_in_memory_as_often_as_is_said(half: str, times: int) -> None:
-    # Escapes all through it, as where Mixpanel spells out what is not ASCII.
+def test_memory_per_page_is_bounded(half: str, times: int) -> None:
+    """Reading a page needs about its size in memory, three times that with unpaired surrogates."""
+    # Escapes throughout, because Mixpanel escapes characters that are not ASCII.
     profile = f'{{"$distinct_id":"u","$properties":{{"a":"{half}{ESCAPED * 300}"}}}}'
     results = ",".join([profile] * 5000)
     body = bytearray(f'{{"page":0,"page_size":9,"session_id":"s","results":[{results}]}}'.encode())
@@ -342,7 +353,8 @@ def test_a_page_is_held_in_memory_as_often_as_is_said(half: str, times: int) -> 
     assert peak < (times + 0.3) * len(body)
 
 
-def test_what_narrows_the_profiles_is_passed_on() -> None:
+def test_profile_filters_are_sent() -> None:
+    """Every filter option becomes a form parameter."""
     assert EngageOptions(
         where='properties["a"] == 1',
         output_properties=("$email", "ü"),
@@ -363,7 +375,8 @@ def test_what_narrows_the_profiles_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("asked", "sent"), [(False, "false"), (True, "true")])
-def test_a_cohort_brings_only_members_with_a_profile_unless_asked(*, asked: bool, sent: str) -> None:
+def test_include_all_users_follows_the_setting(*, asked: bool, sent: str) -> None:
+    """`include_all_users` is sent with a cohort only, with the setting's value."""
     form = EngageOptions(cohort_id=12345, include_all_users=asked).form()
     assert json.loads(form["filter_by_cohort"]) == {"id": 12345}
     assert form["include_all_users"] == sent

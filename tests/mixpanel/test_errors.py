@@ -51,7 +51,8 @@ def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
         (418, "teapot", "other", ["teapot"]),
     ],
 )
-def test_a_lasting_answer_names_what_to_look_at(status: int, body: str, kind: str, names: list[str]) -> None:
+def test_a_lasting_error_names_the_setting(status: int, body: str, kind: str, names: list[str]) -> None:
+    """Each 3xx and 4xx has a kind, and its message names the settings to check."""
     error = error_for(
         status,
         body,
@@ -66,36 +67,39 @@ def test_a_lasting_answer_names_what_to_look_at(status: int, body: str, kind: st
 
 
 @pytest.mark.parametrize("status", [204, 206, 408, 500, 502, 503, 504, 520])
-def test_trouble_on_the_other_side_is_worth_another_try(status: int) -> None:
+def test_server_errors_are_transient(status: int) -> None:
+    """204, 206, 408 and 5xx are transient errors."""
     error = error_for(status, "<html>Bad gateway</html>")
     assert type(error) is Transient
     assert error.status == status
 
 
-def test_a_forgotten_session_starts_again() -> None:
+def test_an_uncached_query_is_an_expired_session() -> None:
+    """A 400 about an uncached query means that the session has expired."""
     assert isinstance(error_for(400, "request for page in uncached query for params"), SessionExpired)
 
 
-def test_a_query_that_took_too_long_is_tried_again() -> None:
-    """A 400 `Timeout Error.` is worth another try."""
+def test_a_400_timeout_error_is_transient() -> None:
+    """A 400 `Timeout Error.` is transient."""
     assert type(error_for(400, "Timeout Error.")) is Transient
 
 
-def test_a_request_without_settings_names_none() -> None:
-    """A parameter that no setting made is not blamed on `events_where`."""
+def test_an_error_names_only_related_settings() -> None:
+    """An invalid parameter that no setting affects is not attributed to `events_where`."""
     message = str(error_for(400, "Invalid parameter: unit"))
     assert "no setting affects this request" in message
     assert "events_where" not in message
 
 
-def test_a_429_carries_what_it_says() -> None:
-    """The rate limit that the answer tells goes with the error."""
+def test_a_429_carries_its_rate_limit() -> None:
+    """The error for a 429 has the rate limit of the response."""
     error = error_for(429, "slow down", limit=RateLimit(retry_after=7.0, cause="hour"))
     assert isinstance(error, TooManyRequests)
     assert (error.limit.retry_after, error.limit.cause) == (7.0, "hour")
 
 
-def test_a_message_is_one_short_line_without_control_characters_and_secrets() -> None:
+def test_a_message_is_one_short_safe_line() -> None:
+    """A message is one short line without control characters and secrets."""
     body = json.dumps({"error": "a\nb\x1b[31m\u202e \ud800 hunter2 " + "x" * 1000})
     hide(["hunter2"])
     message = str(error_for(400, body))
@@ -118,22 +122,23 @@ def test_a_message_is_one_short_line_without_control_characters_and_secrets() ->
         ("http://" + "a" * 60_000 + "/", "a" * 199 + "…"),
     ],
 )
-def test_a_redirect_shows_a_host_and_nothing_else(location: str | None, host: str) -> None:
-    """A host is shown on one line, cut short; a `Location` that cannot be read is not an error of ours."""
+def test_a_redirect_error_shows_only_the_host(location: str | None, host: str) -> None:
+    """The host is printable and shortened; an unreadable `Location` is shown as "another address"."""
     message = str(error_for(302, location=location))
     assert f"the response redirects to {host}, and the tap sends credentials" in message
     assert message.isprintable()
 
 
-def test_a_page_is_searched_for_text_quickly() -> None:
-    """Removing tags takes no time that grows with the square of what a server sends."""
+def test_tags_are_removed_in_linear_time() -> None:
+    """Removing HTML tags takes no quadratic time."""
     begin = time.monotonic()
     for text in ("<" * 65_536, "<style" * 10_000, "<a" * 30_000):
         assert printable(text) == ""
     assert time.monotonic() - begin < 3
 
 
-def test_what_is_shown_is_at_most_200_characters() -> None:
+def test_quoted_text_has_at_most_200_characters() -> None:
+    """Quoted text is shortened to 200 characters, with an ellipsis."""
     assert len(printable("ä" * 201)) == 200
     assert printable("ä" * 200) == "ä" * 200
     assert printable("") == ""
@@ -153,7 +158,8 @@ def test_what_is_shown_is_at_most_200_characters() -> None:
         Stopped(),
     ],
 )
-def test_an_error_survives_the_way_between_processes(error: MixpanelError) -> None:
+def test_errors_can_be_pickled(error: MixpanelError) -> None:
+    """An error keeps its type, message and attributes when it is pickled."""
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))

@@ -1,4 +1,4 @@
-"""Servers that hold a run, or have it read without end; answers that belong to nobody."""
+"""Servers that stall a run or send endless data, and surplus responses on a connection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def error_of(client: Client) -> MixpanelError:
 
 
 def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.socket], None]:
-    """Say the same again and again, as long as the other side listens."""
+    """Return a script that repeats `piece` until the client closes the connection."""
 
     def script(taken: socket.socket) -> None:
         taken.sendall(start)
@@ -64,7 +64,7 @@ def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.
     return script
 
 
-HELD = {
+STALLS = {
     "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "not valid HTTP: it has more headers"),
     "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no response from 127.0.0.1 within"),
     "headers, fast": (
@@ -72,7 +72,7 @@ HELD = {
         "not valid HTTP: it has more headers",
     ),
     "short headers, fast": (endless(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 999), "it has more than 100 headers"),
-    "headers, a byte below the limit and then many": (
+    "headers, one byte below the limit, then more": (
         endless(
             b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"x" * 900 + b"\r\n") * 72 + b"X: " + b"x" * 353, b"\r\nX: y" * 9000, 0.3
         ),
@@ -90,22 +90,22 @@ HELD = {
         "for longer than request_timeout",
     ),
     "chunks, a byte at a time": (endless(CHUNKED, b"1\r\nx\r\n", 0.3), "slower than 128 bytes a second"),
-    "a length, a byte at a time": (
+    "a body of known length, a byte at a time": (
         endless(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x", 0.3),
         "slower than 128 bytes a second",
     ),
-    "the size of a chunk, a digit at a time": (
+    "a chunk size, a digit at a time": (
         endless(CHUNKED, b"0", 0.3),
         "slower than 128 bytes a second",
     ),
-    "what a chunk can be extended by": (endless(CHUNKED + b"1;", b"x" * 100), "the size of a chunk is not a number"),
+    "an endless chunk extension": (endless(CHUNKED + b"1;", b"x" * 100), "the size of a chunk is not a number"),
 }
 
 
-@pytest.mark.parametrize("case", HELD)
-def test_no_server_holds_a_run(connect: Connect, case: str) -> None:
-    """Whatever comes without end is given up soon after the read timeout, and is worth another try."""
-    script, words = HELD[case]
+@pytest.mark.parametrize("case", STALLS)
+def test_no_server_stalls_a_run(connect: Connect, case: str) -> None:
+    """Data without end is given up soon after the read timeout, as a transient error."""
+    script, words = STALLS[case]
     with Server(script) as server:
         begin = time.monotonic()
         error = error_of(connect(server))
@@ -115,10 +115,10 @@ def test_no_server_holds_a_run(connect: Connect, case: str) -> None:
 
 
 @pytest.mark.parametrize("headers", ["Content-Length: 90000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1;\r\n"])
-def test_the_body_of_an_error_is_not_waited_for(
+def test_an_error_body_is_read_for_a_limited_time(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, headers: str
 ) -> None:
-    """The status says enough: after a few seconds the text of an error is left as far as it has come."""
+    """The status is enough: after a few seconds the rest of an error body is dropped."""
     monkeypatch.setattr(framing, "_ERROR_SECONDS", 1.0)
     with Server(endless(b"HTTP/1.1 403 No\r\n" + headers.encode(), b"x", 0.3)) as server:
         begin = time.monotonic()
@@ -128,15 +128,15 @@ def test_the_body_of_an_error_is_not_waited_for(
     assert "HTTP 403" in str(error)
 
 
-def test_the_body_of_an_error_is_read_to_64_kib(connect: Connect) -> None:
-    """An error that goes on unpacking to nothing is left after 64 KiB as sent."""
+def test_an_error_body_is_read_up_to_64_kib(connect: Connect) -> None:
+    """An error body that decompresses to nothing is dropped after 64 KiB as sent."""
     start = b"HTTP/1.1 403 No\r\nContent-Length: 900000000\r\nContent-Encoding: gzip\r\n\r\n"
     with Server(endless(start, packed(b"") * 100)) as server:
         assert "HTTP 403" in str(error_of(connect(server, timeout=60)))
 
 
-def test_a_slow_but_honest_body_arrives(connect: Connect) -> None:
-    """A body may pause for most of the read timeout, and take many times as long, if it keeps to the pace."""
+def test_a_slow_body_arrives(connect: Connect) -> None:
+    """A body may pause for most of the read timeout, and take much longer, if it keeps the minimum rate."""
     body = b"x" * 1600
 
     def slow(taken: socket.socket) -> None:
@@ -149,8 +149,8 @@ def test_a_slow_but_honest_body_arrives(connect: Connect) -> None:
         assert opened.read(10**6) == body
 
 
-def test_only_waiting_counts(connect: Connect) -> None:
-    """What the tap does between two reads takes nothing off the server's time."""
+def test_only_waiting_counts_toward_the_timeout(connect: Connect) -> None:
+    """Time that the tap spends between two reads does not count toward the read timeout."""
     body = b"x" * 300_000
     with Server(answer(body)) as server, connect(server).open(QUERY) as opened:
         blocks = opened.blocks()
@@ -160,8 +160,8 @@ def test_only_waiting_counts(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("size", [b"-1", b"+5", b"0x5", b"5_0", b" 5", b"", b"\xd9\xa5", b"f" * 16, b"5 5"])
-def test_the_size_of_a_chunk_is_a_number(connect: Connect, size: bytes) -> None:
-    """`-1` made the HTTP library read without end."""
+def test_a_chunk_size_must_be_a_hex_number(connect: Connect, size: bytes) -> None:
+    """Anything but hex digits is an error; the HTTP library read without end after `-1`."""
     with Server(endless(CHUNKED + size + b"\r\n", b"x" * 65536)) as server:
         error = error_of(connect(server))
     assert isinstance(error, BrokenBody)
@@ -169,8 +169,8 @@ def test_the_size_of_a_chunk_is_a_number(connect: Connect, size: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"5\r\nabcdefg\r\n0\r\n\r\n", b"5\r\nabcde0\r\n\r\n"])
-def test_a_chunk_is_as_long_as_its_size(connect: Connect, body: bytes) -> None:
-    """A line break must follow it."""
+def test_a_chunk_must_end_after_its_size(connect: Connect, body: bytes) -> None:
+    """A line break must follow each chunk."""
     with Server(CHUNKED + body) as server:
         assert "a chunk is longer than its size" in str(error_of(connect(server)))
 
@@ -180,7 +180,7 @@ def test_a_chunk_is_as_long_as_its_size(connect: Connect, body: bytes) -> None:
     [b"3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n", b"005 \r\nabcde\r\n000;x\r\nTrailer: x\r\n\r\n", b"5\nabcde\r\n0\n\n"],
 )
 def test_chunks_may_have_extensions_and_trailers(connect: Connect, body: bytes) -> None:
-    """What is allowed arrives."""
+    """Chunk extensions, trailers and bare line feeds are accepted."""
     with Server(CHUNKED + body) as server, connect(server).open(QUERY) as opened:
         assert opened.read(10) == b"abcde"
 
@@ -188,8 +188,8 @@ def test_chunks_may_have_extensions_and_trailers(connect: Connect, body: bytes) 
 @pytest.mark.parametrize(
     "lengths", [("5", "4"), ("5", "6"), ("5, 5",), ("5, 6",), ("+5",), ("5_0",), ("-5",), ("5 5",), ("x",), ("9" * 40,)]
 )
-def test_two_lengths_are_a_broken_answer(connect: Connect, lengths: tuple[str, ...]) -> None:
-    """They are not an address that is not valid: the request is tried again."""
+def test_an_invalid_content_length_is_transient(connect: Connect, lengths: tuple[str, ...]) -> None:
+    """A repeated or malformed Content-Length is a transient error, not an invalid URL."""
     head = "".join(f"Content-Length: {length}\r\n" for length in lengths)
     with Server(f"HTTP/1.1 200 OK\r\n{head}\r\nabcde".encode()) as server:
         error = error_of(connect(server))
@@ -197,8 +197,8 @@ def test_two_lengths_are_a_broken_answer(connect: Connect, lengths: tuple[str, .
     assert "the response is not valid HTTP: Content-Length is given twice or is not a number" in str(error)
 
 
-def test_a_malformed_header_is_a_broken_answer(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """The libraries would log it as it came, and ignore what follows it."""
+def test_a_malformed_header_is_transient(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """The libraries would log a malformed header unescaped and ignore the headers after it."""
     with Server(b"HTTP/1.1 200 OK\r\nno header\x1b\r\nContent-Length: 5\r\n\r\nabcde") as server:
         error = error_of(connect(server))
     assert type(error) is Transient
@@ -207,8 +207,8 @@ def test_a_malformed_header_is_a_broken_answer(connect: Connect, caplog: pytest.
 
 
 @pytest.mark.parametrize("pause", [0, 0.2])
-def test_a_second_answer_belongs_to_nobody(connect: Connect, pause: float) -> None:
-    """What follows a response on its connection is never taken for the answer to another request."""
+def test_a_surplus_response_is_discarded(connect: Connect, pause: float) -> None:
+    """Bytes after a response are never used as the response to the next request."""
 
     def two(taken: socket.socket) -> None:
         taken.sendall(gzip_in_chunks(packed(b"mine")))
@@ -229,9 +229,9 @@ def test_a_second_answer_belongs_to_nobody(connect: Connect, pause: float) -> No
 AWAY = Hosts("https://data.example", "https://example")
 
 
-@pytest.mark.parametrize("script", [HELD["headers, fast"][0], HELD["headers, a byte at a time"][0]])
-def test_no_proxy_holds_a_run(connect: Connect, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
-    """Its answer is held to the same limits."""
+@pytest.mark.parametrize("script", [STALLS["headers, fast"][0], STALLS["headers, a byte at a time"][0]])
+def test_no_proxy_stalls_a_run(connect: Connect, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
+    """The response of a proxy to CONNECT has the same limits."""
     monkeypatch.setattr("tap_mixpanel_stream.mixpanel.client._CONNECT_TIMEOUT", 1.0)
     with Server(script) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -241,16 +241,16 @@ def test_no_proxy_holds_a_run(connect: Connect, monkeypatch: pytest.MonkeyPatch,
     assert type(error) is Transient
 
 
-def test_a_proxys_password_can_be_of_any_letters(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is sent as UTF-8."""
+def test_a_proxy_password_is_sent_as_utf8(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy password with non-ASCII letters is sent as UTF-8."""
     with Server(answer(b"", status="407 No")) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:p%C4%85ss%E6%9D%B1@"))
         assert "407 No" in str(error_of(connect(AWAY)))
         assert "Proxy-Authorization: Basic dXNlcjpwxIVzc+adsQ==\r\n" in proxy.requests[0]
 
 
-def test_no_proxy_repeats_its_password(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own words are shown, without the password in any form, and without what a terminal would obey."""
+def test_a_proxy_message_has_no_password(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's message is shown without the password in any form and without control characters."""
     said = "407 you sent\x1b[31m user:hunter3-hunter3 as dXNlcjpodW50ZXIzLWh1bnRlcjM="
     with Server(answer(b"", status=said)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:hunter3-hunter3@"))
@@ -269,8 +269,8 @@ def test_no_proxy_repeats_its_password(connect: Connect, monkeypatch: pytest.Mon
         answer(b"x" * 195 + b"hunter2-hunter2", status="400 No"),
     ],
 )
-def test_no_server_repeats_a_secret(connect: Connect, response: bytes) -> None:
-    """Wherever it stands in a response."""
+def test_an_echoed_secret_is_masked(connect: Connect, response: bytes) -> None:
+    """A secret that any part of a response repeats is masked in the message."""
     with Server(response) as server:
         message = str(error_of(connect(server)))
     assert "hunter" not in message
@@ -279,10 +279,10 @@ def test_no_server_repeats_a_secret(connect: Connect, response: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-def test_a_missing_certificate_file_is_named(
+def test_an_unreadable_ca_bundle_is_reported(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: bytes | None
 ) -> None:
-    """It is not worth another try."""
+    """A missing or invalid CA bundle is a lasting error that names variable and path."""
     path = tmp_path / "authorities.pem"
     if content is not None:
         path.write_bytes(content)
@@ -297,8 +297,8 @@ def test_a_missing_certificate_file_is_named(
 # --- Stopping --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stop_ends_unpacking(connect: Connect) -> None:
-    """A few bytes can unpack to much; the stop does not wait for the rest."""
+def test_a_stop_ends_decompression(connect: Connect) -> None:
+    """A few bytes can decompress to many; a stop does not wait for the rest."""
     with Server(gzip_in_chunks(packed(b"\0" * 200_000_000))) as server:
         client = connect(server)
         with client.open(QUERY) as opened:

@@ -1,4 +1,4 @@
-"""Cohorts, annotations, funnels and other reports: answers that are one JSON text."""
+"""Cohorts, annotations, funnels and other reports, whose response is one JSON text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cohorts(client: Client, retrying: Retrying) -> object:
     return list_cohorts(client, retrying).content
 
 
-def remarks(client: Client, retrying: Retrying) -> object:
+def annotation_list(client: Client, retrying: Retrying) -> object:
     return list_annotations(client, retrying).content
 
 
@@ -86,7 +86,7 @@ COUNTS = b'{"data":{"series":["2023-04-29","2023-04-30"],"values":{"A":{"2023-04
 REPORT = b'{"headers":["$event"],"series":{"A":{"2023-04-29T00:00:00+02:00":6.50},"B":{"all":null}}}'
 WHOLE: dict[Ask[object], tuple[bytes, object]] = {
     cohorts: (b"[%b]" % COHORT, [Cohort(1000, None, is_empty=False, text=COHORT)]),
-    remarks: (b'{"status":"ok","results":[{"id":1,"user":{"id":3}}]}', [b'{"id":1,"user":{"id":3}}']),
+    annotation_list: (b'{"status":"ok","results":[{"id":1,"user":{"id":3}}]}', [b'{"id":1,"user":{"id":3}}']),
     funnels: (b'[{"funnel_id":7509,"name":"K\\u00e4ufe"},{"funnel_id":1}]', None),
     days: (DAYS, {dt.date(2023, 4, 29): b'{"steps":[]}'}),
     event_names: (b'["A","\\u00e4"]', ["A", "ä"]),
@@ -98,7 +98,8 @@ QUESTIONS = pytest.mark.parametrize("question", list(WHOLE), ids=lambda question
 
 
 @QUESTIONS
-def test_an_answer_is_taken_as_it_came(question: Ask[object], ask: Asking[object]) -> None:
+def test_a_valid_response_is_returned(question: Ask[object], ask: Asking[object]) -> None:
+    """Each list and report is parsed into its values."""
     body, expected = WHOLE[question]
     with Server(gzip_in_chunks(packed(body))) as server:
         found = ask(server, question)
@@ -125,9 +126,8 @@ def test_an_answer_is_taken_as_it_came(question: Ask[object], ask: Asking[object
         gzip_in_chunks(packed(b"[]" * 1000)[:-1]),
     ],
 )
-def test_what_is_broken_or_something_else_is_asked_for_again_and_never_taken(
-    question: Ask[object], broken: Script, ask: Asking[object]
-) -> None:
+def test_an_invalid_response_is_retried(question: Ask[object], broken: Script, ask: Asking[object]) -> None:
+    """A malformed or foreign response is requested again; after the last retry it is an error."""
     with Server(broken, answer(WHOLE[question][0])) as server:
         assert ask(server, question)
         assert len(server.requests) == 2
@@ -138,43 +138,49 @@ def test_what_is_broken_or_something_else_is_asked_for_again_and_never_taken(
 
 
 @QUESTIONS
-def test_a_body_cut_anywhere_is_never_taken(question: Ask[object], ask: Asking[object]) -> None:
+def test_a_truncated_response_is_rejected(question: Ask[object], ask: Asking[object]) -> None:
+    """A response truncated at any byte is an error."""
     body = WHOLE[question][0]
     for end in range(len(body)):
         with Server(answer(body[:end])) as server, pytest.raises(BrokenBody):
             ask(server, question)
 
 
-def test_an_empty_list_is_an_answer(ask: Asking[object]) -> None:
+def test_an_empty_list_is_valid(ask: Asking[object]) -> None:
+    """A project without cohorts or annotations gives an empty list."""
     with Server(answer(b"[]")) as server:
         assert ask(server, cohorts) == []
     with Server(answer(b'{"status":"ok","results":[]}')) as server:
-        assert ask(server, remarks) == []
+        assert ask(server, annotation_list) == []
 
 
-def test_what_people_wrote_stays_out_of_the_message(ask: Asking[object]) -> None:
+def test_an_error_quotes_no_annotation(ask: Asking[object]) -> None:
+    """The error for a malformed response quotes no user text."""
     with Server(answer(b'{"status":"ok","results":[{"id":1,"description":"secret plan"}')) as server:
         with pytest.raises(BrokenBody, match="its JSON is truncated or malformed") as broken:
-            ask(server, remarks)
+            ask(server, annotation_list)
         assert "secret" not in str(broken.value)
 
 
-def test_half_surrogate_pairs_pass(ask: Asking[object]) -> None:
+def test_unpaired_surrogates_are_kept(ask: Asking[object]) -> None:
+    """An annotation with an unpaired surrogate is returned unchanged."""
     annotation = rb'{"id":1,"description":"\ud83d"}'
     with Server(answer(b'{"status":"ok","results":[%b]}' % annotation)) as server:
-        assert ask(server, remarks) == [annotation]
+        assert ask(server, annotation_list) == [annotation]
 
 
-def test_cohorts_are_asked_for_by_post_and_annotations_under_the_project(ask: Asking[object]) -> None:
+def test_paths_of_cohorts_and_annotations(ask: Asking[object]) -> None:
+    """Cohorts use POST on the query API; annotations use GET on the app API."""
     with Server(answer(b"[]")) as server:
         ask(server, cohorts)
         assert server.requests[0].startswith("POST /api/query/cohorts/list?project_id=1 ")
     with Server(answer(b'{"status":"ok","results":[]}')) as server:
-        ask(server, remarks)
+        ask(server, annotation_list)
         assert server.requests[0].startswith("GET /api/app/projects/1/annotations ")
 
 
-def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:
+def test_a_funnel_request_has_daily_units(ask: Asking[object]) -> None:
+    """A funnel request has its id, the date range and `unit=day`."""
     with Server(answer(DAYS)) as server:
         ask(server, days)
         line = server.requests[0].split("\r\n")[0]
@@ -183,8 +189,8 @@ def test_a_funnel_is_asked_for_by_day(ask: Asking[object]) -> None:
         assert parameter in line
 
 
-def test_names_of_events_with_half_surrogate_pairs_pass(ask: Asking[object]) -> None:
-    """A name that no text can hold is asked for, and comes back as the JSON that it was."""
+def test_event_names_may_have_unpaired_surrogates(ask: Asking[object]) -> None:
+    """An event name with an unpaired surrogate is requested and returned as the same JSON."""
     body = rb'{"data":{"series":["2023-04-29"],"values":{"\ud83d":{"2023-04-29":6}}}}'
     with Server(answer(body)) as server:
         assert ask(server, event_counts) == [EventCount(FIRST, rb'"\ud83d"', 6)]
@@ -195,10 +201,8 @@ def test_names_of_events_with_half_surrogate_pairs_pass(ask: Asking[object]) -> 
     ("series", "day"),
     [('["2023-04-29"]', "2023-04-30"), ('["2023-05-01"]', "2023-05-01"), ('["April"]', "April"), ("[]", "2023-04-29")],
 )
-def test_counts_of_days_that_are_not_announced_or_not_asked_for_are_broken(
-    series: str, day: str, ask: Asking[object]
-) -> None:
-    """Such a response is that to another request."""
+def test_counts_of_unexpected_days_are_rejected(series: str, day: str, ask: Asking[object]) -> None:
+    """Counts of days outside the series or the request mean a response to another request."""
     body = f'{{"data":{{"series":{series},"values":{{"A":{{"{day}":6}}}}}}}}'.encode()
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match=r"event_counts 2023-04-29\.\.2023-04-30"):
         ask(server, event_counts)
@@ -211,20 +215,20 @@ def test_counts_of_days_that_are_not_announced_or_not_asked_for_are_broken(
         (COUNTS.replace(b'"legend_size":2', b'"legend_size":3'), "it has 2 of 3"),
     ],
 )
-def test_counts_without_days_or_names_are_broken(body: bytes, problem: str, ask: Asking[object]) -> None:
-    """They are no days without events."""
+def test_counts_without_days_or_names_are_rejected(body: bytes, problem: str, ask: Asking[object]) -> None:
+    """A response without days, or with too few names, does not mean days without events."""
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match=problem):
         ask(server, event_counts)
 
 
-def test_listed_names_that_no_text_can_hold_are_left_out(ask: Asking[object]) -> None:
-    """The others come, also one that looks like a half surrogate pair and is none."""
+def test_listed_names_with_surrogates_are_omitted(ask: Asking[object]) -> None:
+    """Names with unpaired surrogates are omitted; a name that only spells one is kept."""
     with Server(answer(rb'["A","\ud83d","a\udc00b","\ud83d\ude00","\\ud83d"]')) as server:
         assert ask(server, event_names) == ["A", "😀", r"\ud83d"]
 
 
-def test_names_are_batched_by_what_they_take_in_a_url() -> None:
-    """No name is left out, and each batch is as large as a URL allows."""
+def test_names_are_batched_by_url_length() -> None:
+    """No name is omitted, and each batch is as large as a URL allows."""
     names = [f"{number} {'ü' * (number % 50)} 🎉" for number in range(255)]
     batches = list(name_batches(names))
     assert [name for batch in batches for name in batch] == names
@@ -243,19 +247,22 @@ def test_names_are_batched_by_what_they_take_in_a_url() -> None:
         b'{"data":{"$overall":{}}}',
     ],
 )
-def test_days_that_are_announced_and_not_there_or_no_days_are_broken(body: bytes, ask: Asking[object]) -> None:
+def test_a_funnel_with_missing_days_is_rejected(body: bytes, ask: Asking[object]) -> None:
+    """A funnel response with missing, malformed or no days is an error."""
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match="of funnel 7"):
         ask(server, days)
 
 
 @pytest.mark.parametrize(("status", "kind"), [("402 Payment Required", "plan"), ("403 Forbidden", "access")])
-def test_a_plan_or_a_role_that_lacks_it_is_told_by_its_kind(status: str, kind: str, ask: Asking[object]) -> None:
+def test_402_is_plan_and_403_is_access(status: str, kind: str, ask: Asking[object]) -> None:
+    """A 402 has the kind `plan`, a 403 the kind `access`."""
     with Server(answer(b'{"error":"no"}', status=status)) as server, pytest.raises(Refused) as refused:
         ask(server, cohorts)
     assert refused.value.kind == kind
 
 
-def test_members_are_narrowed_by_nothing_but_their_cohort(ask: Asking[object]) -> None:
+def test_cohort_members_have_no_other_filter(ask: Asking[object]) -> None:
+    """Members are requested by cohort and group only, with `include_all_users`."""
     page = {"page": 0, "page_size": 9, "session_id": "s", "total": 1, "results": [{"$distinct_id": 4}]}
     with Server(answer(json.dumps(page).encode())) as server:
         for group in (None, "-7"):

@@ -19,7 +19,8 @@ from tests.mixpanel.fake_clock import START, FakeClock
 LONG = 10**9
 
 
-def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: FakeClock) -> None:
+def test_the_61st_request_waits_for_the_hour(clock: FakeClock) -> None:
+    """The 61st request waits until the first is an hour old."""
     quota = Quota(clock)
     begin = clock.monotonic()
     for _ in range(60):
@@ -36,12 +37,13 @@ def test_the_61st_request_waits_until_the_first_leaves_the_hour(clock: FakeClock
     hourly=st.integers(1, 10),
     per_second=st.integers(1, 4),
 )
-def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float], hourly: int, per_second: int) -> None:
+def test_hourly_and_per_second_limits_are_never_exceeded(pauses: list[float], hourly: int, per_second: int) -> None:
+    """No hour and no second has more requests than allowed, whatever the pauses between them."""
     clock = FakeClock()
     quota = Quota(clock, hourly=hourly, pace=Pace(per_second, ALONE.seconds), max_wait=LONG)
     times = []
     for pause in pauses:
-        clock.turn(pause)
+        clock.advance(pause)
         quota.acquire("events")
         times.append(clock.monotonic())
     for earlier, later in zip(times, times[hourly:], strict=False):
@@ -50,11 +52,12 @@ def test_no_hour_and_no_second_ever_holds_more_than_allowed(pauses: list[float],
         assert later - earlier >= 1
 
 
-def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_request_is_late() -> None:
+def test_three_runs_stay_within_the_rate_limit() -> None:
+    """Three runs at once stay below 3 requests per second, even if requests are late."""
     times = []
     for run in range(3):
         clock = FakeClock()
-        clock.turn(0.3 * run)
+        clock.advance(0.3 * run)
         quota = Quota(clock, hourly=20)
         for number in range(20):
             quota.acquire("events")
@@ -63,20 +66,20 @@ def test_three_runs_that_share_the_hour_stay_within_the_second_even_where_a_requ
     assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 1
 
 
-def test_later_pages_wait_for_nothing(clock: FakeClock) -> None:
-    """Later pages of a session do not count, and the limit of a second is the export's."""
+def test_later_pages_do_not_wait(clock: FakeClock) -> None:
+    """Later pages of a session do not count, and the per-second limit is for exports only."""
     quota = Quota(clock, hourly=1)
     quota.acquire("profiles page 0", "query")
     for number in range(1, 300):
         quota.acquire(f"profiles page {number}", "query", counts=False)
     assert clock.sleeps == []
     assert quota.waited == 0
-    # What no pace needs is not kept: a run can read a million pages.
+    # Times are stored only for the pace: a run can read a million pages.
     assert not quota._accounts["query"].in_pace
 
 
-def test_export_and_query_api_are_two_accounts(clock: FakeClock) -> None:
-    """60 an hour for each; the app API has no such limit."""
+def test_export_and_query_api_have_separate_quotas(clock: FakeClock) -> None:
+    """Each has 60 requests an hour; the app API has no such limit."""
     quota = Quota(clock)
     for _ in range(60):
         quota.acquire("events", "data")
@@ -90,7 +93,7 @@ def test_export_and_query_api_are_two_accounts(clock: FakeClock) -> None:
     assert 3500 < sum(clock.sleeps) < 3602
 
 
-def test_more_than_sixty_an_hour_can_be_set(clock: FakeClock) -> None:
+def test_hourly_quota_may_exceed_60(clock: FakeClock) -> None:
     """`hourly_quota` may be larger than 60."""
     quota = Quota(clock, hourly=400, pace=Pace(1000, 1))
     for _ in range(400):
@@ -113,10 +116,10 @@ def test_more_than_sixty_an_hour_can_be_set(clock: FakeClock) -> None:
         (400, 401, 400),
     ],
 )
-def test_mixpanels_word_on_the_limit_wins_unless_less_is_set(
+def test_the_lower_of_setting_and_response_applies(
     setting: int | None, told: int | None, hourly: int, clock: FakeClock
 ) -> None:
-    """What an answer says of the project's own limit applies to that account; a lower setting stays."""
+    """A limit in a response applies to its API; a lower setting stays, a higher one is capped."""
     quota = Quota(clock, hourly=setting)
     quota.learn("query", RateLimit(hourly=told))
     quota.learn("query", RateLimit())
@@ -124,8 +127,8 @@ def test_mixpanels_word_on_the_limit_wins_unless_less_is_set(
     assert quota.hourly("data") == (setting or 60)
 
 
-def test_an_hour_told_to_be_full_is_waited_for(clock: FakeClock) -> None:
-    """`r=0;t=90` on a good answer holds the next request that counts, and no later page."""
+def test_a_full_hour_in_a_response_is_waited_for(clock: FakeClock) -> None:
+    """`r=0;t=90` in a 200 delays the next request that counts, but no later page."""
     quota = Quota(clock)
     quota.acquire("profiles page 0", "query")
     quota.learn("query", RateLimit(hourly=60, left=0, resets_in=90))
@@ -137,8 +140,8 @@ def test_an_hour_told_to_be_full_is_waited_for(clock: FakeClock) -> None:
     assert clock.sleeps == [90]
 
 
-def test_a_later_answer_with_room_ends_a_full_hour(clock: FakeClock) -> None:
-    """`r=1` after `r=0;t=3000` lets the next request go; an answer without `r` does not."""
+def test_a_later_response_can_end_a_full_hour(clock: FakeClock) -> None:
+    """`r=1` after `r=0;t=3000` allows the next request; a response without `r` does not."""
     quota = Quota(clock)
     quota.learn("query", RateLimit(hourly=60, left=0, resets_in=3000))
     quota.learn("query", RateLimit(hourly=60))
@@ -148,13 +151,13 @@ def test_a_later_answer_with_room_ends_a_full_hour(clock: FakeClock) -> None:
     assert clock.sleeps == []
 
 
-def test_a_refunded_request_leaves_its_place(clock: FakeClock) -> None:
-    """Answers 401, 402 and 429 are not counted."""
+def test_a_refunded_request_is_not_counted(clock: FakeClock) -> None:
+    """A refunded request (401, 402, 429) makes room for another."""
     quota = Quota(clock, hourly=1)
     quota.refund("data", quota.acquire("events"))
     quota.refund("data", None)
     assert (quota.left("data"), quota.counted("data")) == (1, 0)
-    clock.turn(10)
+    clock.advance(10)
     quota.acquire("events")
     assert clock.sleeps == []
 
@@ -165,8 +168,8 @@ def refused(quota: Quota, limit: RateLimit | None = None) -> None:
     quota.told_to_wait("data", limit or RateLimit())
 
 
-def test_a_retry_after_holds_its_api(clock: FakeClock) -> None:
-    """Whatever asks the same API waits, other APIs do not."""
+def test_retry_after_delays_only_its_api(clock: FakeClock) -> None:
+    """Every request to the same API waits; other APIs do not."""
     quota = Quota(clock)
     quota.told_to_wait("query", RateLimit(retry_after=30))
     quota.acquire("events", "data")
@@ -175,15 +178,15 @@ def test_a_retry_after_holds_its_api(clock: FakeClock) -> None:
     assert clock.sleeps == [30]
 
 
-def test_the_time_of_a_full_hour_is_obeyed(clock: FakeClock) -> None:
-    """Without `Retry-After`, `t` says how long."""
+def test_the_reset_time_of_a_full_hour_is_used(clock: FakeClock) -> None:
+    """Without `Retry-After`, `t` is the time to wait."""
     quota = Quota(clock)
     refused(quota, RateLimit(cause="hour", left=0, resets_in=1200))
     quota.acquire("events")
     assert clock.sleeps == [1200]
 
 
-def test_a_retry_after_of_zero_still_pauses(clock: FakeClock) -> None:
+def test_retry_after_0_waits_a_second(clock: FakeClock) -> None:
     """`Retry-After: 0` waits a second."""
     quota = Quota(clock)
     refused(quota, RateLimit(retry_after=0))
@@ -191,11 +194,11 @@ def test_a_retry_after_of_zero_still_pauses(clock: FakeClock) -> None:
     assert sum(clock.sleeps) >= 1
 
 
-def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: FakeClock) -> None:
-    """The oldest of our requests is the next to leave the hour, by all that we know."""
+def test_a_full_hour_waits_for_the_oldest_request(clock: FakeClock) -> None:
+    """Without a time, the wait lasts until the oldest request of this run is an hour old."""
     quota = Quota(clock)
     quota.acquire("events")
-    clock.turn(600)
+    clock.advance(600)
     refused(quota, RateLimit(cause="hour"))
     quota.acquire("events")
     assert clock.sleeps == [pytest.approx(3000, abs=2)]
@@ -209,8 +212,8 @@ def test_a_full_hour_without_a_time_waits_for_our_oldest(clock: FakeClock) -> No
         (RateLimit(cause="concurrency"), [10, 20, 40, 80, 160, 320, 640, 1280]),
     ],
 )
-def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], clock: FakeClock) -> None:
-    """A minute, or 10 s for too many at once, twice as long after each further 429, an hour at most."""
+def test_429_waits_double_without_a_time(limit: RateLimit, waits: list[int], clock: FakeClock) -> None:
+    """60 s, or 10 s for concurrency, doubled after each further 429, up to an hour."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(8):
         refused(quota, limit)
@@ -219,31 +222,29 @@ def test_without_any_time_the_waits_double(limit: RateLimit, waits: list[int], c
 
 
 @pytest.mark.parametrize(("cause", "wait"), [(None, 60), ("concurrency", 10)])
-def test_a_429_that_is_not_about_the_hour_never_waits_for_one(
-    cause: Literal["concurrency"] | None, wait: int, clock: FakeClock
-) -> None:
-    """A load-shed 429 waits a minute, also where requests of ours are in the hour."""
+def test_a_429_about_load_waits_briefly(cause: Literal["concurrency"] | None, wait: int, clock: FakeClock) -> None:
+    """A 429 without the hour as its cause waits 60 s, or 10 s for concurrency, whatever was counted."""
     quota = Quota(clock)
     quota.acquire("events")
-    clock.turn(5)
+    clock.advance(5)
     refused(quota, RateLimit(cause=cause))
     quota.acquire("events")
     assert clock.sleeps == [wait]
 
 
-def test_an_answer_ends_the_row(clock: FakeClock) -> None:
-    """After an answer the next 429 waits a minute again."""
+def test_a_response_resets_the_429_wait(clock: FakeClock) -> None:
+    """After a response the next 429 waits 60 s again."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(3):
         refused(quota)
         quota.acquire("events")
         quota.answered("data")
-        clock.turn(2)
+        clock.advance(2)
     assert clock.sleeps == [60, 60, 60]
 
 
-def test_refusals_of_the_same_moment_count_as_one(clock: FakeClock) -> None:
-    """Threads that are refused together do not double the wait."""
+def test_simultaneous_429s_count_once(clock: FakeClock) -> None:
+    """Threads that get a 429 at the same moment do not double the wait."""
     quota = Quota(clock)
     for _ in range(3):
         quota.told_to_wait("data", RateLimit())
@@ -251,8 +252,8 @@ def test_refusals_of_the_same_moment_count_as_one(clock: FakeClock) -> None:
     assert clock.sleeps == [60]
 
 
-def test_a_wait_of_a_second_counts_as_one(clock: FakeClock) -> None:
-    """A 429 with `Retry-After: 1` adds a second to what was waited."""
+def test_a_one_second_wait_is_recorded(clock: FakeClock) -> None:
+    """A 429 with `Retry-After: 1` adds a second to the time waited."""
     quota = Quota(clock)
     refused(quota, RateLimit(retry_after=1))
     quota.acquire("events")
@@ -263,30 +264,31 @@ def test_a_wait_of_a_second_counts_as_one(clock: FakeClock) -> None:
     ("spent", "requests", "wait"),
     [(0, 0, 0), (0, 60, 0), (0, 61, 3601), (0, 121, 7202), (59, 1, 0), (59, 2, 3001), (60, 1, 3001), (60, 60, 3001)],
 )
-def test_a_wait_ahead_is_known(spent: int, requests: int, wait: int, clock: FakeClock) -> None:
-    """Seconds until so many further requests can have gone out."""
+def test_wait_ahead_forecasts_the_wait(spent: int, requests: int, wait: int, clock: FakeClock) -> None:
+    """`wait_ahead` returns the seconds until that many further requests are allowed."""
     quota = Quota(clock, pace=Pace(1000, 1))
     for _ in range(spent):
         quota.acquire("events")
-    clock.turn(600)
+    clock.advance(600)
     assert quota.wait_ahead("data", requests) == pytest.approx(wait)
 
 
-def test_a_wait_ahead_includes_a_429(clock: FakeClock) -> None:
-    """A wait that Mixpanel asked for is ahead, too."""
+def test_wait_ahead_includes_a_429(clock: FakeClock) -> None:
+    """`wait_ahead` includes a wait that Mixpanel asked for, for its API only."""
     quota = Quota(clock)
     quota.told_to_wait("data", RateLimit(retry_after=90))
     assert quota.wait_ahead("data", 1) == 90
     assert quota.wait_ahead("query", 1) == 0
 
 
-def test_the_time_to_ask_again_is_never_early() -> None:
-    """Part of a second counts as a whole one."""
+def test_the_time_to_run_again_is_rounded_up() -> None:
+    """A fraction of a second is rounded up in the time shown."""
     assert time_text(START + timedelta(microseconds=1)) == "2024-01-16 09:30:01 UTC"
     assert time_text(START) == "2024-01-16 09:30:00 UTC"
 
 
-def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: FakeClock) -> None:
+def test_a_wait_past_the_limit_explains_itself(clock: FakeClock) -> None:
+    """The error names request, quota, wait, limit, end of the wait and what to do."""
     quota = Quota(clock, hourly=1, max_wait=5000)
     quota.acquire("events 2024-01-01")
     quota.acquire("events 2024-01-02")
@@ -309,7 +311,8 @@ def test_a_wait_past_the_limit_is_an_error_that_says_everything(clock: FakeClock
     assert len(clock.sleeps) == 1
 
 
-def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: FakeClock) -> None:
+def test_max_wait_0_allows_rate_limit_pauses(clock: FakeClock) -> None:
+    """With `max_wait=0` only a wait for the hourly quota fails, not the pauses within a second."""
     quota = Quota(clock, max_wait=0)
     for _ in range(60):
         quota.acquire("events")
@@ -317,7 +320,8 @@ def test_no_waiting_allowed_still_allows_the_pauses_of_a_second(clock: FakeClock
         quota.acquire("events")
 
 
-def test_a_wait_that_leaves_something_to_others_leaves_it(clock: FakeClock) -> None:
+def test_reserved_wait_is_left_for_later(clock: FakeClock) -> None:
+    """A request fails if its wait would leave less than `reserve_seconds` of `max_wait`."""
     quota = Quota(clock, hourly=1, max_wait=9000)
     quota.acquire("events")
     quota.acquire("events", reserve_seconds=HOUR)
@@ -327,7 +331,8 @@ def test_a_wait_that_leaves_something_to_others_leaves_it(clock: FakeClock) -> N
     assert quota.waited == 2 * HOUR
 
 
-def test_threads_that_wait_together_count_once() -> None:
+def test_simultaneous_waits_count_once() -> None:
+    """Five threads that wait at once add their wait only once."""
     clock = Clock()
     quota = Quota(clock, hourly=1, max_wait=4000)
     quota.acquire("events")
@@ -351,7 +356,8 @@ def test_threads_that_wait_together_count_once() -> None:
     assert quota.waited < 3602
 
 
-def test_a_shorter_wait_inside_a_longer_one_counts_for_nothing() -> None:
+def test_overlapping_waits_count_once() -> None:
+    """A short wait within a longer one does not add to the time waited."""
     clock = Clock()
     quota = Quota(clock, hourly=1, max_wait=4000)
     quota.acquire("events")
@@ -374,7 +380,8 @@ def test_a_shorter_wait_inside_a_longer_one_counts_for_nothing() -> None:
     assert 3599 < quota.waited < 3602
 
 
-def test_a_short_wait_leaves_no_line(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_short_wait_is_not_logged(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A wait of 4 s is not logged."""
     quota = Quota(clock)
     quota.acquire("events")
     quota.told_to_wait("data", RateLimit(retry_after=4))
@@ -383,9 +390,8 @@ def test_a_short_wait_leaves_no_line(clock: FakeClock, caplog: pytest.LogCapture
     assert caplog.records == []
 
 
-def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
-    clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_long_wait_is_logged_once(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A long wait logs one line with its length, end and reason."""
     quota = Quota(clock)
     quota.acquire("events")
     quota.told_to_wait("data", RateLimit(retry_after=90))
@@ -397,7 +403,8 @@ def test_a_long_wait_leaves_one_line_that_says_until_when_and_why(
     ]
 
 
-def test_after_a_stop_nothing_is_let_through(clock: FakeClock) -> None:
+def test_a_stop_blocks_every_request(clock: FakeClock) -> None:
+    """After a stop `acquire` raises `Stopped`."""
     clock.stop()
     with pytest.raises(Stopped):
         Quota(clock).acquire("events")

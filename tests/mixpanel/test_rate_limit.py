@@ -1,4 +1,4 @@
-"""What an answer says about the rate limit."""
+"""Reading the rate limit from a response."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ OLDER += "in the last hour."
         ("1/0 queries running in the last hour", RateLimit(cause="hour")),
     ],
 )
-def test_the_text_of_a_429_tells_limit_and_cause(body: str, limit: RateLimit) -> None:
-    """The hour, the requests at once, or neither; and the project's own limit."""
+def test_the_text_of_a_429_has_limit_and_cause(body: str, limit: RateLimit) -> None:
+    """The text names the hourly limit, concurrency or neither, and the project's own limit."""
     assert read_rate_limit({}, NOW, body) == limit
 
 
@@ -52,8 +52,8 @@ def test_the_text_of_a_429_tells_limit_and_cause(body: str, limit: RateLimit) ->
         ('"project";q=many', '"project', RateLimit()),
     ],
 )
-def test_the_headers_tell_limit_rest_and_time(policy: str, rate: str, limit: RateLimit) -> None:
-    """`q` is the limit, `r` what is left, `t` the seconds until there is room; what cannot be read says nothing."""
+def test_ratelimit_headers_are_read(policy: str, rate: str, limit: RateLimit) -> None:
+    """`q` is the limit, `r` the rest, `t` the seconds to the reset; unreadable values are ignored."""
     assert read_rate_limit({"RateLimit-Policy": policy, "RateLimit": rate}, NOW) == limit
 
 
@@ -77,5 +77,6 @@ def test_the_headers_tell_limit_rest_and_time(policy: str, rate: str, limit: Rat
         ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
-def test_a_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+    """`Retry-After` is read as seconds or as a date; an unreadable value is ignored."""
     assert retry_after_seconds(header, NOW) == seconds

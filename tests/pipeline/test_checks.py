@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 
 def window(day: int, rows: int = 0, *, failure: Exception | None = None, sample: Sequence[bytes] = ()) -> FetchResult:
-    """The window of one day."""
+    """Return the result of a one-day window."""
     the_day = MONDAY + timedelta(days=day)
     result = FetchResult(DateRange(Window(the_day, the_day)), sample=list(sample), failure=failure)
     if not failure:
@@ -46,14 +46,15 @@ def seen(results: Iterable[FetchResult]) -> Iterator[tuple[int, int, Exception |
 # --- Odd empty windows ------------------------------------------------------------------------------------------------
 
 
-def test_an_odd_empty_window_is_replaced() -> None:
+def test_a_suspicious_empty_window_is_fetched_again() -> None:
+    """An empty window between full ones is fetched again, and the new result is delivered."""
     results = iter([window(0, 100), window(1), window(2, 100)])
     checked = refetch_odd_empty_windows(results, lambda _: window(1, 90), None, LOG)
     assert list(seen(checked)) == [(0, 100, None), (1, 90, None), (2, 100, None)]
 
 
-def test_spent_quota_fails_an_odd_empty_window() -> None:
-    """The empty response is not delivered as if it were whole."""
+def test_no_quota_to_refetch_an_empty_window_fails() -> None:
+    """Without quota to fetch it again, a suspicious empty window fails instead of being delivered."""
     spent = QuotaSpent("no quota left")
     results = iter([window(0, 100), window(1), window(2, 100)])
     checked = refetch_odd_empty_windows(results, lambda _: window(1, failure=spent), None, LOG)
@@ -64,7 +65,7 @@ def test_spent_quota_fails_an_odd_empty_window() -> None:
 
 
 def lines(offset: timedelta) -> list[bytes]:
-    """Events of a project that stores the wall clock of a zone, received a minute after they happened."""
+    """Return events with local times as `time`, received by Mixpanel a minute after they happened."""
     happened = [1_704_100_001_000 + 7_000 * number for number in range(60)]
     times = [(at + offset // timedelta(milliseconds=1), at + 60_000) for at in happened]
     return [
@@ -79,7 +80,8 @@ def checked(
     return seen(check_timezone(iter(results), TimezoneCheck(), zone, LOG, is_first_load=is_first_load))
 
 
-def test_a_first_load_in_another_zone_delivers_nothing() -> None:
+def test_a_first_load_in_the_wrong_zone_fails() -> None:
+    """A first load with a wrong time zone fails before the first record."""
     results = checked([window(0), window(1, sample=lines(timedelta(hours=-8)))])
     with pytest.raises(StreamError, match=r"before the first record.*UTC-08:00"):
         next(results)
@@ -88,20 +90,22 @@ def test_a_first_load_in_another_zone_delivers_nothing() -> None:
 @pytest.mark.parametrize(
     "settings", [{"zone": ZoneInfo("Europe/Berlin")}, {"is_first_load": False}], ids=["zone set", "later run"]
 )
-def test_others_are_warned_once(settings: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_time_zone_is_warned_about_once(settings: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+    """With `project_timezone` set, or after the first load, a wrong zone is one warning."""
     windows = [window(day, sample=lines(timedelta(hours=-8))) for day in range(2)]
     assert len(list(checked(windows, **settings))) == 2  # type: ignore[arg-type]
     assert len(caplog.records) == 1
 
 
-def test_a_failure_while_windows_are_held_delivers_none() -> None:
-    """Otherwise the next run would not be a first load, and deliver events in the wrong zone."""
+def test_a_failure_during_the_check_delivers_nothing() -> None:
+    """Otherwise the next run would not be a first load, and would deliver events in the wrong zone."""
     failure = StreamError("events: failed")
     with pytest.raises(StreamError, match="failed"):
         next(checked([window(0), window(1, failure=failure)]))
 
 
-def test_a_first_load_holds_only_some_windows_back() -> None:
+def test_the_check_holds_back_a_limited_number() -> None:
+    """A first load holds back at most `HELD_WINDOWS` windows."""
     taken = []
 
     def windows() -> Iterator[FetchResult]:

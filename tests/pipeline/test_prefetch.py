@@ -40,7 +40,9 @@ def ordered(
 
 @settings(deadline=None)
 @given(pauses=st.lists(st.integers(0, 3), max_size=12), ahead=st.integers(1, 5))
-def test_results_come_in_the_order_of_the_jobs_however_long_each_takes(pauses: list[int], ahead: int) -> None:
+def test_results_arrive_in_job_order(pauses: list[int], ahead: int) -> None:
+    """Results arrive in the order of the jobs, however long each job takes."""
+
     def work(job: int) -> Result:
         time.sleep(pauses[job] / 1000)
         return Result(job)
@@ -49,7 +51,8 @@ def test_results_come_in_the_order_of_the_jobs_however_long_each_takes(pauses: l
         assert [result.job for result in results] == list(range(len(pauses)))
 
 
-def test_no_more_than_ahead_jobs_are_under_way_or_waiting() -> None:
+def test_at_most_ahead_jobs_are_running_or_waiting() -> None:
+    """At most `ahead` jobs are running or wait to be consumed."""
     taken = []
 
     def jobs() -> Iterator[int]:
@@ -62,7 +65,8 @@ def test_no_more_than_ahead_jobs_are_under_way_or_waiting() -> None:
             assert len(taken) <= count + 3
 
 
-def test_the_next_job_is_under_way_while_a_result_is_written_out() -> None:
+def test_the_next_job_runs_while_a_result_is_written() -> None:
+    """The next job runs while the caller processes a result."""
     begun = threading.Event()
 
     def work(job: int) -> Result:
@@ -76,7 +80,9 @@ def test_the_next_job_is_under_way_while_a_result_is_written_out() -> None:
         next(results)
 
 
-def test_an_error_surfaces_when_its_turn_comes_and_the_results_before_it_are_delivered() -> None:
+def test_an_error_is_raised_after_earlier_results() -> None:
+    """An error is raised in the position of its job; the results before it are delivered."""
+
     def work(job: int) -> Result:
         if job == 2:
             raise ValueError("broken")
@@ -89,7 +95,8 @@ def test_an_error_surfaces_when_its_turn_comes_and_the_results_before_it_are_del
     assert delivered == [0, 1]
 
 
-def test_a_run_that_is_left_early_stops_the_work_and_closes_what_nobody_took() -> None:
+def test_leaving_early_stops_work_and_closes_results() -> None:
+    """Leaving the context early stops the workers and closes the results not consumed."""
     stopped = threading.Event()
     made: list[Result] = []
 
@@ -106,7 +113,8 @@ def test_a_run_that_is_left_early_stops_the_work_and_closes_what_nobody_took() -
     assert [result.closed for result in made] == [False, True, True, True]
 
 
-def test_a_waiting_run_looks_around_and_can_be_ended_by_what_it_sees() -> None:
+def test_on_poll_can_end_the_wait() -> None:
+    """An exception of `on_poll` ends the wait for a result."""
     stopped = threading.Event()
 
     def work(job: int) -> Result:
@@ -123,7 +131,9 @@ def test_a_waiting_run_looks_around_and_can_be_ended_by_what_it_sees() -> None:
         next(results)
 
 
-def test_a_timeout_of_the_work_itself_is_an_error_not_a_reason_to_wait_on() -> None:
+def test_a_timeout_error_of_a_job_is_raised() -> None:
+    """A `TimeoutError` raised by a job is an error, not a reason to keep waiting."""
+
     def work(_: int) -> Result:
         raise TimeoutError("the work's own")
 
@@ -131,8 +141,8 @@ def test_a_timeout_of_the_work_itself_is_an_error_not_a_reason_to_wait_on() -> N
         next(results)
 
 
-def test_all_workers_together_may_take_a_few_seconds_to_end() -> None:
-    """The wait does not grow with the number of workers that hang."""
+def test_the_wait_for_workers_is_shared() -> None:
+    """The wait at the end does not grow with the number of workers that hang."""
     hang = threading.Event()
 
     def work(_job: int) -> Result:

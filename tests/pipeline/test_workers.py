@@ -31,16 +31,16 @@ class BadBlockError(Exception):
 
 @dataclass(frozen=True)
 class Upper:
-    """Keeps lines in upper case, and counts. Some lines raise or kill."""
+    """A converter that writes lines in upper case and counts them. Some lines raise or kill the process."""
 
-    refused: bytes = b"refused\n"
-    deadly: bytes = b"deadly\n"
+    rejected: bytes = b"rejected\n"
+    killing: bytes = b"killing\n"
 
     def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
         for block in blocks:
-            if block == self.refused:
-                raise BadBlockError("refused", os.getpid())
-            if block == self.deadly:
+            if block == self.rejected:
+                raise BadBlockError("rejected", os.getpid())
+            if block == self.killing:
                 os.kill(os.getpid(), signal.SIGKILL)
             (chunk.rejected_lines if block == b"bad\n" else chunk.lines).write(block.upper())
             chunk.records += block.count(b"\n")
@@ -50,20 +50,20 @@ class Upper:
 def children() -> set[str]:
     found: set[str] = set()
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+        with contextlib.suppress(FileNotFoundError):  # The thread has ended.
             found.update((task / "children").read_text().split())
     return found
 
 
 @pytest.fixture(autouse=True)
 def before() -> Iterator[set[str]]:
-    """The processes that there are already; in the end there must be no others."""
+    """Return the child processes before the test, and check that no others are left after it."""
     children_before = children()
     yield children_before
     assert children() == children_before
 
 
-def filled(workers: Workers, blocks: Iterable[bytes]) -> SpooledChunk:
+def fill(workers: Workers, blocks: Iterable[bytes]) -> SpooledChunk:
     with contextlib.ExitStack() as unless_filled:
         chunk = unless_filled.enter_context(SpooledChunk())
         workers.fill(Upper(), blocks, chunk)
@@ -72,22 +72,25 @@ def filled(workers: Workers, blocks: Iterable[bytes]) -> SpooledChunk:
 
 
 def test_a_worker_fills_a_chunk_like_this_process() -> None:
+    """A chunk filled in a worker process equals one filled in this process."""
     with Workers(1) as workers, SpooledChunk() as here:
         Upper()(BLOCKS, here)
-        with filled(workers, BLOCKS) as there:
+        with fill(workers, BLOCKS) as there:
             assert b"".join(there.lines.blocks()) == b"".join(here.lines.blocks())
             assert b"".join(there.rejected_lines.blocks()) == b"BAD\n"
             assert there.counts == here.counts
 
 
-def test_a_worker_is_used_again_and_only_as_many_as_are_needed_are_started(before: set[str]) -> None:
+def test_workers_are_reused(before: set[str]) -> None:
+    """Workers start on demand and are reused: four bodies in sequence need one process."""
     with Workers(3) as workers:
         for _ in range(4):
-            filled(workers, BLOCKS).close()
+            fill(workers, BLOCKS).close()
         assert len(children() - before) == 1
 
 
-def test_no_more_bodies_than_workers_are_worked_on_at_once() -> None:
+def test_bodies_at_once_are_limited_by_workers() -> None:
+    """No more bodies are converted at once than there are workers."""
     gate, begun = threading.Event(), []
 
     def waiting(number: int) -> Iterator[bytes]:
@@ -96,7 +99,7 @@ def test_no_more_bodies_than_workers_are_worked_on_at_once() -> None:
         gate.wait(10)
 
     with Workers(2) as workers:
-        threads = [threading.Thread(target=lambda n=n: filled(workers, waiting(n)).close()) for n in range(4)]
+        threads = [threading.Thread(target=lambda n=n: fill(workers, waiting(n)).close()) for n in range(4)]
         for thread in threads:
             thread.start()
         while len(begun) < 2:
@@ -109,38 +112,44 @@ def test_no_more_bodies_than_workers_are_worked_on_at_once() -> None:
     assert len(begun) == 4
 
 
-def test_an_error_in_a_worker_is_raised_here_at_once_and_the_next_body_gets_another_worker() -> None:
+def test_an_error_in_a_worker_is_raised_at_once() -> None:
+    """An error in a worker is raised here before the body ends, and the next body gets a new worker."""
+
     def endless() -> Iterator[bytes]:
-        yield b"refused\n"
+        yield b"rejected\n"
         while True:
             yield b"x" * 100_000 + b"\n"
 
     with Workers(1) as workers:
         with pytest.raises(BadBlockError) as raised:
-            filled(workers, endless())
+            fill(workers, endless())
         assert raised.value.args[1] != os.getpid()
-        with filled(workers, BLOCKS) as chunk:
+        with fill(workers, BLOCKS) as chunk:
             assert chunk.records == 4
 
 
-def test_a_body_that_breaks_off_leaves_no_worker_that_takes_its_rest_for_another() -> None:
-    def breaks_off() -> Iterator[bytes]:
+def test_a_worker_with_a_truncated_body_is_not_reused() -> None:
+    """After a truncated body the next one is converted correctly."""
+
+    def truncated() -> Iterator[bytes]:
         yield b"one\n"
         raise ConnectionAbortedError("cut")
 
     with Workers(1) as workers:
         with pytest.raises(ConnectionAbortedError):
-            filled(workers, breaks_off())
-        with filled(workers, BLOCKS) as chunk:
+            fill(workers, truncated())
+        with fill(workers, BLOCKS) as chunk:
             assert chunk.records == 4
 
 
-def test_a_worker_that_dies_is_an_error_that_says_how() -> None:
+def test_the_error_for_a_killed_worker_names_the_signal() -> None:
+    """The error for a killed worker names the signal and `worker_processes`."""
     with Workers(1) as workers, pytest.raises(WorkerLostError, match=r"SIGKILL.*worker_processes"):
-        filled(workers, [b"one\n", b"deadly\n"] + [b"x" * 100_000 + b"\n"] * 20)
+        fill(workers, [b"one\n", b"killing\n"] + [b"x" * 100_000 + b"\n"] * 20)
 
 
-def test_a_worker_ends_when_the_process_that_has_it_is_killed() -> None:
+def test_a_worker_ends_with_its_parent() -> None:
+    """A worker ends when its parent process is killed."""
     script = (
         "import time; from tap_mixpanel_stream.pipeline.workers import _Worker; "
         "worker = _Worker(); print(worker._process.pid, flush=True); time.sleep(60)"
@@ -155,7 +164,7 @@ def test_a_worker_ends_when_the_process_that_has_it_is_killed() -> None:
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_stop_ends_the_workers_that_are_busy() -> None:
+def test_stop_kills_busy_workers() -> None:
     """A thread that waits for a worker gets an error at once, whatever the worker is doing."""
     with Workers(1) as workers:
         timer = threading.Timer(1.0, workers.stop)
@@ -167,7 +176,7 @@ def test_stop_ends_the_workers_that_are_busy() -> None:
 
 @dataclass(frozen=True)
 class Forever:
-    """Never comes to an end."""
+    """A converter that hangs after its input."""
 
     def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
         for block in blocks:
@@ -179,11 +188,13 @@ class Forever:
 
 
 @given(st.lists(st.binary(min_size=1), max_size=5 * BLOCKS_PER_HOLD))
-def test_the_blocks_come_as_they_are(blocks: list[bytes]) -> None:
+def test_the_lock_passes_blocks_unchanged(blocks: list[bytes]) -> None:
+    """The conversion lock returns the blocks unchanged and in order."""
     assert list(ConversionLock().blocks(iter(blocks))) == blocks
 
 
-def test_one_thread_at_a_time_has_blocks_in_hand() -> None:
+def test_one_thread_converts_at_a_time() -> None:
+    """Only one thread at a time processes blocks."""
     conversion_lock, at_work, most = ConversionLock(), [0], [0]
     started = threading.Barrier(3)
 
@@ -203,7 +214,8 @@ def test_one_thread_at_a_time_has_blocks_in_hand() -> None:
     assert most == [1]
 
 
-def test_while_a_thread_waits_for_its_network_the_others_work() -> None:
+def test_waiting_for_the_network_releases_the_lock() -> None:
+    """While one thread waits for its next block, others convert theirs."""
     conversion_lock, more = ConversionLock(), threading.Event()
 
     def slow() -> Iterator[bytes]:
@@ -220,7 +232,8 @@ def test_while_a_thread_waits_for_its_network_the_others_work() -> None:
     assert waiting == [b"x"] * BLOCKS_PER_HOLD + [b"y"]
 
 
-def test_whoever_leaves_early_lets_the_next_one_go_on() -> None:
+def test_leaving_early_releases_the_lock() -> None:
+    """A thread that stops reading early releases the lock."""
     conversion_lock = ConversionLock()
     with pytest.raises(ZeroDivisionError), closing(conversion_lock.blocks(iter([b"x", b"y"]))) as blocks:
         for _ in blocks:
@@ -228,7 +241,9 @@ def test_whoever_leaves_early_lets_the_next_one_go_on() -> None:
     assert list(conversion_lock.blocks(iter([b"z"]))) == [b"z"]
 
 
-def test_what_goes_wrong_in_fetching_is_told_and_holds_up_nobody() -> None:
+def test_a_fetch_error_releases_the_lock() -> None:
+    """An error while fetching is raised and releases the lock."""
+
     def broken() -> Iterator[bytes]:
         yield b"x"
         raise ConnectionError

@@ -1,4 +1,4 @@
-"""The contract of records once more, naively: what the tests hold the fast code against.
+"""A naive implementation of the record format, with which the tests compare the fast code.
 
 It shares nothing with the package. JSON is read by a parser that keeps the text of every value and every duplicate key.
 """
@@ -24,17 +24,17 @@ STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "tap-mixpanel-stream")
 
 
-class NoJson(Exception):  # noqa: N818
+class InvalidJson(Exception):  # noqa: N818
     pass
 
 
-class NoEvent(Exception):  # noqa: N818
+class InvalidEvent(Exception):  # noqa: N818
     pass
 
 
 @dataclass
 class Value:
-    """A JSON value: its kind by its first character, its text, and the members of an object."""
+    """A JSON value: its text, and the members of an object. The first character shows its type."""
 
     text: str
     members: list[tuple[str, Value]]
@@ -45,14 +45,14 @@ def text_of(token: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise NoJson from None
+        raise InvalidJson from None
     return text
 
 
 def read(text: str) -> Value:
     value, end = read_value(text, SPACE.match(text, 0).end())  # type: ignore[union-attr]
     if SPACE.fullmatch(text, end) is None:
-        raise NoJson
+        raise InvalidJson
     return value
 
 
@@ -66,7 +66,7 @@ def read_value(text: str, at: int) -> tuple[Value, int]:
             if first == '"':
                 text_of(match[0])
             return Value(match[0], []), match.end()
-    raise NoJson
+    raise InvalidJson
 
 
 def read_container(text: str, at: int, close: str) -> tuple[Value, int]:
@@ -82,11 +82,11 @@ def read_container(text: str, at: int, close: str) -> tuple[Value, int]:
         if close == "}":
             match = STRING.match(text, position)
             if not match:
-                raise NoJson
+                raise InvalidJson
             key = text_of(match[0])
             position = skip(match.end())
             if text[position : position + 1] != ":":
-                raise NoJson
+                raise InvalidJson
             position = skip(position + 1)
         value, position = read_value(text, position)
         members.append((key, value))
@@ -95,7 +95,7 @@ def read_container(text: str, at: int, close: str) -> tuple[Value, int]:
         if mark == close:
             return Value(text[at : position + 1], members if close == "}" else []), position + 1
         if mark != ",":
-            raise NoJson
+            raise InvalidJson
         position = skip(position + 1)
 
 
@@ -106,21 +106,21 @@ def number(value: str) -> Decimal | None:
 
 
 def milliseconds(value: str, received: str | None, zone: ZoneInfo | None, processed: str | None = None) -> int:
-    """`time` as milliseconds since 1970 in UTC."""
+    """Return `time` as milliseconds since 1970 in UTC."""
     count = number(value)
     if count is None:
-        raise NoEvent
+        raise InvalidEvent
     with localcontext(prec=2000, Emax=99999, Emin=-99999):
         if abs(count) < 100_000_000_000:
             count *= 1000
         if abs(count) > 10**15:
-            raise NoEvent
+            raise InvalidEvent
         wall = int(count.to_integral_value(ROUND_HALF_EVEN))
     clock_start = datetime(1970, 1, 1)  # noqa: DTZ001
     try:
         clock = clock_start + timedelta(milliseconds=wall)
     except OverflowError:
-        raise NoEvent from None
+        raise InvalidEvent from None
     instants = []
     for fold in (0, 1):
         offset = (zone.utcoffset(clock.replace(fold=fold)) if zone else None) or timedelta()
@@ -137,7 +137,7 @@ def milliseconds(value: str, received: str | None, zone: ZoneInfo | None, proces
     try:
         clock_start + timedelta(milliseconds=chosen)
     except OverflowError:
-        raise NoEvent from None
+        raise InvalidEvent from None
     return chosen
 
 
@@ -164,25 +164,25 @@ def made_insert_id(event: str, instant: int, identity: str, others: dict[str, st
 
 
 def event_members(line: bytes) -> tuple[str, dict[str, str]]:
-    """An event's name and its properties' texts; of a key given twice the last."""
+    """Return an event's name and the texts of its properties; the last of duplicate keys."""
     try:
         value = read(line.decode())
     except UnicodeDecodeError:
-        raise NoJson from None
+        raise InvalidJson from None
     top = dict(value.members)
     if not value.text.startswith("{") or "event" not in top or not top["event"].text.startswith('"'):
-        raise NoEvent
+        raise InvalidEvent
     properties = top.get("properties", Value("null", []))
     if not properties.text.startswith("{") and properties.text != "null":
-        raise NoEvent
+        raise InvalidEvent
     return text_of(top["event"].text), {key: value.text for key, value in properties.members}
 
 
 def normalized(line: bytes, zone: ZoneInfo | None = None) -> dict[str, object]:
-    """The record of a line: the four columns, and under `properties` the text of each value."""
+    """Return the record of a line: four columns, and under `properties` the text of each value."""
     event, others = event_members(line)
     if "time" not in others:
-        raise NoEvent
+        raise InvalidEvent
     instant = milliseconds(
         others.pop("time"), others.get("$mp_api_timestamp_ms"), zone, others.get("mp_processing_time_ms")
     )
@@ -195,13 +195,13 @@ def normalized(line: bytes, zone: ZoneInfo | None = None) -> dict[str, object]:
         "event_time": instant_text(instant),
         "distinct_id": distinct_id,
         "insert_id": insert_id or made_insert_id(event, instant, identity, hashed),
-        # Between tokens a carriage return is space, and it has to be written as one.
+        # Between tokens a carriage return is whitespace and must be written as a space.
         "properties": {key: text.replace("\r", " ") for key, text in others.items()},
     }
 
 
 def column_value(text: str | None, kind: str) -> str | None:
-    """The text of a chosen column; None where the property has a value that does not fit."""
+    """Return the text of a property column; None if the value has another type."""
     if text is None or text == "null":
         return "null"
     fits: dict[str, bool] = {
@@ -222,7 +222,7 @@ def column_value(text: str | None, kind: str) -> str | None:
 
 
 def parsed(record: bytes, chosen: Collection[str] = ()) -> dict[str, object]:
-    """A record that the package made, in the form of `normalized`; its text has to be JSON that anyone reads."""
+    """Parse a record made by the package into the form of `normalized`; its text must be valid JSON."""
     assert b"\n" not in record
     assert b"\r" not in record
     json.loads(record)

@@ -20,7 +20,7 @@ print(events.columns, events.converter(envelope=BARE, on_bad_line=print).convert
 
 
 def test_the_example_of_a_new_column_works(tmp_path: Path) -> None:
-    """Each hunk is found once in the file, and the changed package writes the column."""
+    """Each hunk of the example is found once in the file, and the changed package writes the column."""
     shutil.copytree(ROOT / "tap_mixpanel_stream", tmp_path / "tap_mixpanel_stream")
     [diff] = re.findall(r"^```diff\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
     header, *hunks = re.split(r"^@@.*@@\n", diff, flags=re.MULTILINE)

@@ -16,7 +16,7 @@ from tap_mixpanel_stream.records import BARE, BadLine, Envelope, EventSchema, Li
 from tap_mixpanel_stream.records.event_tally import EventTally
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
-from tests.records.lines_of_events import event_lines, spoiled_lines
+from tests.records.event_strategies import event_lines, corrupted_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ USUAL_RECORD = (
 
 @dataclass
 class Run:
-    """What became of a body."""
+    """The result of converting a body."""
 
     records: list[bytes]
     bad: list[BadLine]
@@ -82,11 +82,13 @@ def with_properties(text: str) -> bytes:
 # --- the usual line
 
 
-def test_a_normalized_record_is_columns_and_every_other_value_as_it_came() -> None:
+def test_a_normalized_record() -> None:
+    """A normalized record has columns, and every other value unchanged under `properties`."""
     assert one(USUAL) == USUAL_RECORD
 
 
-def test_a_raw_record_is_the_line_as_it_came() -> None:
+def test_a_raw_record_is_the_line_unchanged() -> None:
+    """A raw record is the line as it arrived."""
     assert one(USUAL, raw=True) == USUAL
 
 
@@ -109,7 +111,8 @@ LITERALS = f'"a":1.50,"b":1e400,"c":{2**70},"d":-0,"e":"\\u00e9\\/","f":[1 , 2],
         + b',"$insert_id":"i1"}}',
     ],
 )
-def test_values_are_kept_byte_for_byte_wherever_the_columns_stood(line: bytes) -> None:
+def test_values_are_kept_byte_for_byte(line: bytes) -> None:
+    """Values are kept byte for byte, wherever the columns were in the line."""
     assert one(line).endswith(b'"properties":{' + LITERALS.encode() + b"}}")
     assert reference.parsed(one(line)) == reference.normalized(line)
     assert reference.parsed(one(line))["insert_id"] == "i1"
@@ -127,8 +130,8 @@ def test_values_are_kept_byte_for_byte_wherever_the_columns_stood(line: bytes) -
     ],
 )
 @pytest.mark.parametrize("count", [1, 5])
-def test_no_layout_of_a_line_changes_its_values(line: bytes, record: bytes, count: int) -> None:
-    """In a block of such lines, and between lines of another layout."""
+def test_mixed_layouts_keep_their_values(line: bytes, record: bytes, count: int) -> None:
+    """A line of another layout is converted correctly in a block of such lines and among others."""
     run = convert((USUAL + b"\n" + line + b"\n") * count)
     assert run.records == [USUAL_RECORD, record] * count
 
@@ -148,12 +151,14 @@ def test_no_layout_of_a_line_changes_its_values(line: bytes, record: bytes, coun
         ('"\\u00e9\\""', 'é"'),
     ],
 )
-def test_distinct_id_is_text_whatever_it_came_as(value: str, text: str) -> None:
+def test_distinct_id_of_any_type_becomes_text(value: str, text: str) -> None:
+    """`distinct_id` of any JSON type becomes text."""
     line = f'{{"event":"A","properties":{{"time":1705328400,"distinct_id":{value},"$insert_id":"i","a":1}}}}'.encode()
     assert reference.parsed(one(line))["distinct_id"] == text
 
 
-def test_a_missing_distinct_id_is_the_empty_text() -> None:
+def test_a_missing_distinct_id_is_empty_text() -> None:
+    """A missing `distinct_id` becomes the empty string."""
     line = b'{"event":"A","properties":{"time":1705328400,"$insert_id":"i","a":1}}'
     assert reference.parsed(one(line))["distinct_id"] == ""
 
@@ -161,7 +166,8 @@ def test_a_missing_distinct_id_is_the_empty_text() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [("12", "12"), ("false", "false"), ('[1,"x"]', '[1,"x"]'), ('"a\\\\"', "a\\")]
 )
-def test_an_insert_id_is_text_whatever_it_came_as(value: str, text: str) -> None:
+def test_an_insert_id_of_any_type_becomes_text(value: str, text: str) -> None:
+    """`$insert_id` of any JSON type becomes text."""
     assert reference.parsed(one(with_properties(f'"a":1,"$insert_id":{value},"b":2')))["insert_id"] == text
 
 
@@ -173,28 +179,33 @@ def test_an_insert_id_is_text_whatever_it_came_as(value: str, text: str) -> None
         b'{"properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i","a":1},"event":"x\\\\"}',
     ],
 )
-def test_an_event_has_any_name(line: bytes) -> None:
+def test_an_event_may_have_any_name(line: bytes) -> None:
+    """An event name may be empty or contain escapes."""
     assert reference.parsed(one(line)) == reference.normalized(line)
 
 
 @pytest.mark.parametrize("properties", [b"", b',"properties":null', b',"properties":{}'])
 def test_a_raw_event_needs_no_properties(properties: bytes) -> None:
+    """A raw event may have missing, null or empty properties."""
     line = b'{"event":"A"' + properties + b"}"
     assert one(line, raw=True) == line
 
 
 def test_a_normalized_event_may_have_no_other_properties() -> None:
+    """An event with only column properties has empty `properties`."""
     line = b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"i1"}}'
     assert one(line).endswith(b'"insert_id":"i1","properties":{}}')
 
 
-def test_further_top_level_keys_stay_in_raw_records_alone() -> None:
+def test_other_top_level_keys_are_only_in_raw_records() -> None:
+    """Other top-level keys are in raw records, but not in normalized ones."""
     line = USUAL[:-1] + b',"dataset":"d"}'
     assert one(line, raw=True) == line
     assert one(line) == USUAL_RECORD
 
 
-def test_of_a_key_given_twice_the_last_wins() -> None:
+def test_the_last_of_duplicate_keys_wins() -> None:
+    """The last of duplicate keys counts; a raw record keeps both."""
     properties = b'{"time":"x","time":1705328400,"a":1,"a":2,"$insert_id":"i"}'
     line = b'{"event":1,"event":"A","properties":[],"properties":' + properties + b"}"
     record = reference.parsed(one(line))
@@ -239,7 +250,8 @@ def test_of_a_key_given_twice_the_last_wins() -> None:
         b'{"event":"A","properties":{"time":1705328400,"distinct_id":"u","b":1},"x":{}}',
     ],
 )
-def test_what_looks_like_a_column_misleads_nobody(line: bytes) -> None:
+def test_text_that_looks_like_a_column_is_not_one(line: bytes) -> None:
+    """Nested, escaped or duplicate keys that look like columns are read as JSON defines."""
     assert reference.parsed(one(line)) == reference.normalized(line)
     assert one(line, raw=True) == line
 
@@ -274,8 +286,9 @@ def test_what_looks_like_a_column_misleads_nobody(line: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_line_that_is_nearly_an_event_is_bad(line: bytes, raw: bool) -> None:
-    with pytest.raises(reference.NoJson):
+def test_a_nearly_valid_event_is_malformed(line: bytes, raw: bool) -> None:
+    """A line with a small JSON error is malformed; its neighbors become records."""
+    with pytest.raises(reference.InvalidJson):
         reference.normalized(line)
     run = convert(USUAL + b"\n" + line + b"\n" + USUAL + b"\n", raw=raw)
     assert [(bad.number, bad.line, bad.parses) for bad in run.bad] == [(2, line, False)]
@@ -283,7 +296,8 @@ def test_a_line_that_is_nearly_an_event_is_bad(line: bytes, raw: bool) -> None:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_an_event_over_two_lines_and_two_on_one_are_as_many_as_the_lines_and_still_bad(raw: bool) -> None:
+def test_line_and_event_must_match(raw: bool) -> None:
+    """An event on two lines, or two events on one, is malformed even if the counts match."""
     whole, half = USUAL, len(USUAL) // 2
     start, end = whole[: whole.index(b'"properties"')], whole[whole.index(b'"properties"') :]
     run = convert(b"\n".join([start, end, whole + whole, whole[:half], whole, b""]), raw=raw)
@@ -291,29 +305,31 @@ def test_an_event_over_two_lines_and_two_on_one_are_as_many_as_the_lines_and_sti
     assert len(run.records) == 1
 
 
-# --- half a surrogate pair: an escape that JSON allows and no text can hold
+# --- unpaired surrogates: escapes that are valid JSON but not valid text
 
 
 @pytest.mark.parametrize(
     "half", ["\\ud83d", "\\uDE00x", "\\ud83d\\ud83d\\ude00", "\x7fhalf-0\x7f\\ud83d", "\\\\\\ud83d"]
 )
-def test_half_a_surrogate_pair_passes_as_it_came(half: str) -> None:
+def test_an_unpaired_surrogate_is_kept(half: str) -> None:
+    """An unpaired surrogate is kept in raw and normalized records."""
     line = with_properties(f'"$insert_id":"i{half}","k{half}":["v{half}"]').replace(b'"A"', f'"{half}"'.encode())
     assert one(line, raw=True) == line
     record = one(line)
     for text in (f'"event_name":"{half}"', f'"insert_id":"i{half}"', f':["v{half}"]'):
         assert text.encode() in record
-    # A key may be spelled another way, as any key may where the line is read member by member.
+    # A key may be escaped differently, because such a line is read member by member.
     assert json.loads(record)["properties"] == json.loads(f'{{"k{half}":["v{half}"]}}')
 
 
-def test_an_insert_id_made_of_half_a_surrogate_pair_is_the_same_each_time() -> None:
+def test_a_made_insert_id_with_a_surrogate_is_stable() -> None:
+    """An id made from an unpaired surrogate is stable and depends on it."""
     line = with_properties('"a":"\\ud83d"')
     assert one(line) == one(line)
     assert one(line) != one(line.replace(b"ud83d", b"ud83c"))
 
 
-# --- bad lines
+# --- malformed lines
 
 
 BAD = {
@@ -343,7 +359,8 @@ BAD = {
 
 @pytest.mark.parametrize(("line", "reason"), BAD.items())
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_line_that_is_no_event_is_set_aside_with_its_number_and_reason(line: bytes, reason: str, raw: bool) -> None:
+def test_a_malformed_line_has_a_number_and_a_reason(line: bytes, reason: str, raw: bool) -> None:
+    """Each kind of malformed line is reported with its number, text and reason."""
     run = convert(b"\n".join([USUAL, line, b"", line, USUAL, b""]), raw=raw)
     assert [bad.number for bad in run.bad] == [2, 4]
     assert all(bad.line == line and reason in bad.reason for bad in run.bad)
@@ -360,7 +377,8 @@ def test_a_line_that_is_no_event_is_set_aside_with_its_number_and_reason(line: b
         ("", "missing"),
     ],
 )
-def test_without_a_usable_time_a_line_is_bad_when_normalized_and_fine_when_raw(time: str, reason: str) -> None:
+def test_an_event_without_a_valid_time(time: str, reason: str) -> None:
+    """Without a valid time a line is malformed when normalized, and a record when raw."""
     line = f'{{"event":"A","properties":{{{time}"distinct_id":"u1","a":1}}}}'.encode()
     (bad,) = convert(line + b"\n").bad
     assert reason in bad.reason
@@ -368,17 +386,19 @@ def test_without_a_usable_time_a_line_is_bad_when_normalized_and_fine_when_raw(t
     assert one(line, raw=True) == line
 
 
-class RefusedError(Exception):
+class RejectedError(Exception):
     pass
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_what_is_told_of_a_bad_line_may_raise(raw: bool) -> None:
-    def refuse(bad: BadLine) -> None:
-        raise RefusedError from bad
+def test_on_bad_line_may_raise(raw: bool) -> None:
+    """An exception raised by `on_bad_line` ends the conversion."""
 
-    converter = EventSchema(raw).converter(envelope=BARE, on_bad_line=refuse)
-    with pytest.raises(RefusedError):
+    def reject(bad: BadLine) -> None:
+        raise RejectedError from bad
+
+    converter = EventSchema(raw).converter(envelope=BARE, on_bad_line=reject)
+    with pytest.raises(RejectedError):
         converter.convert(USUAL + b"\nx\n")
     with pytest.raises(BadLine, match="malformed line 2: `event` is missing"):
         EventSchema(raw).converter(envelope=BARE, on_bad_line=_raise).convert(USUAL + b"\n{}\n")
@@ -388,10 +408,10 @@ def _raise(bad: BadLine) -> None:
     raise bad
 
 
-# --- odd lines: what becomes of each, in both shapes
+# --- unusual lines, in both shapes
 
 
-PASSES = {
+UNUSUAL = {
     "half a surrogate pair": '"a":"\\ud800"',
     "a number past 64 bits": f'"a":{2**70}',
     "a number past a double": '"a":1e400',
@@ -401,7 +421,7 @@ PASSES = {
     "5 MB": f'"a":"{"x" * 5_000_000}"',
     "300 levels": f'"a":{"[" * 300}{"]" * 300}',
 }
-IS_BAD = {
+MALFORMED = {
     "bytes that are not UTF-8": (b'"a":"\xff"', "not UTF-8"),
     "a million levels": (b'"a":' + b"[" * 1_000_000 + b"]" * 1_000_000, "nested too deeply"),
     "NaN": (b'"a":NaN', "NaN or Infinity"),
@@ -411,19 +431,21 @@ IS_BAD = {
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\n\xef\xbb\xbf"], ids=["LF", "CR LF", "blank lines", "BOM"])
-@pytest.mark.parametrize("oddity", PASSES)
-def test_an_odd_line_passes_as_it_came_whatever_ends_the_lines(oddity: str, end: bytes, raw: bool) -> None:
-    line = with_properties(PASSES[oddity] + ',"$insert_id":"i"')
+@pytest.mark.parametrize("oddity", UNUSUAL)
+def test_an_unusual_line_is_kept(oddity: str, end: bytes, raw: bool) -> None:
+    """An unusual but valid line is kept unchanged, with any line ending."""
+    line = with_properties(UNUSUAL[oddity] + ',"$insert_id":"i"')
     at_start, at_end = (b"\xef\xbb\xbf", b"\n") if b"\xef" in end else (b"", end)
     run = convert(at_start + USUAL + at_end + line + at_end + USUAL + at_end, raw=raw)
     assert (run.bad, len(run.records)) == ([], 3)
-    assert PASSES[oddity].encode() in run.records[1]
+    assert UNUSUAL[oddity].encode() in run.records[1]
 
 
 @pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize("oddity", IS_BAD)
-def test_a_line_that_nobody_can_read_is_bad_and_kept_as_it_came(oddity: str, raw: bool) -> None:
-    text, reason = IS_BAD[oddity]
+@pytest.mark.parametrize("oddity", MALFORMED)
+def test_an_unreadable_line_is_reported_unchanged(oddity: str, raw: bool) -> None:
+    """An unreadable line is reported byte for byte, and its error is short and printable."""
+    text, reason = MALFORMED[oddity]
     line = b'{"event":"A","properties":{"time":1705328400,"$insert_id":"i",' + text + b"}}"
     run = convert(USUAL + b"\n" + line + b"\r\n" + USUAL + b"\n", raw=raw)
     (bad,) = run.bad
@@ -434,7 +456,7 @@ def test_a_line_that_nobody_can_read_is_bad_and_kept_as_it_came(oddity: str, raw
     assert len(run.records) == 2
 
 
-# --- the end of a body, and the signs of a cut
+# --- the end of a body, and signs of truncation
 
 
 SENTINELS = [
@@ -455,9 +477,8 @@ SENTINELS = [
 @pytest.mark.parametrize("line", SENTINELS)
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("after", [b"", b"\n", b"\n" + USUAL + b"\n"])
-def test_a_sentinel_means_the_body_was_cut_even_where_bad_lines_are_set_aside(
-    line: bytes, raw: bool, after: bytes
-) -> None:
+def test_a_sentinel_means_a_truncated_body(line: bytes, raw: bool, after: bytes) -> None:
+    """An error line in a 200 means a truncated body, even if malformed lines are skipped."""
     with pytest.raises(TruncatedBody, match="line 2") as caught:
         convert(USUAL + b"\n" + line + after, raw=raw)
     assert caught.value.line == line
@@ -476,9 +497,8 @@ def test_a_sentinel_means_the_body_was_cut_even_where_bad_lines_are_set_aside(
         b"[]\n[]",
     ],
 )
-def test_a_body_of_nothing_that_is_like_an_event_is_not_whole_even_where_bad_lines_are_set_aside(
-    line: bytes, raw: bool
-) -> None:
+def test_a_body_without_any_event_is_truncated(line: bytes, raw: bool) -> None:
+    """A body without any event-like line is truncated, even if malformed lines are skipped."""
     for body in (line, line + b"\n", b"\n" + line + b"\n\n"):
         with pytest.raises(TruncatedBody):
             convert(body, raw=raw)
@@ -487,11 +507,13 @@ def test_a_body_of_nothing_that_is_like_an_event_is_not_whole_even_where_bad_lin
 
 
 @pytest.mark.parametrize("line", [b'{"event":7}', b'{"properties":[]}', b'{"a":1,"event":null,"properties":3}'])
-def test_a_body_of_events_that_are_all_bad_is_whole(line: bytes) -> None:
+def test_a_body_of_malformed_events_is_complete(line: bytes) -> None:
+    """A body of malformed events is complete: its lines are malformed one by one."""
     assert [bad.line for bad in convert(line, raw=True).bad] == [line]
 
 
-def test_an_event_with_an_error_or_the_words_of_a_sentinel_is_an_event() -> None:
+def test_an_event_with_an_error_key_is_an_event() -> None:
+    """An event with an `error` key and a sentinel's text is an event."""
     line = b'{"error":"terminated early",' + USUAL[1:]
     assert one(line, raw=True) == line
     assert one(line) == USUAL_RECORD
@@ -499,7 +521,8 @@ def test_an_event_with_an_error_or_the_words_of_a_sentinel_is_an_event() -> None
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("newline", [b"", b"\n", b"\n\n", b"\r\n \n\t"])
-def test_a_last_line_that_does_not_parse_means_the_body_was_cut(raw: bool, newline: bytes) -> None:
+def test_an_invalid_last_line_means_a_truncated_body(raw: bool, newline: bytes) -> None:
+    """A last line that is not JSON means a truncated body, with or without a line break."""
     body = USUAL + b"\n" + USUAL
     for length in range(len(USUAL) + 2, len(body)):
         with pytest.raises(TruncatedBody, match="line 2"):
@@ -507,42 +530,48 @@ def test_a_last_line_that_does_not_parse_means_the_body_was_cut(raw: bool, newli
     assert len(convert(body + newline, raw=raw).records) == 2
 
 
-def test_a_last_line_that_is_json_but_no_event_is_a_bad_line() -> None:
+def test_a_last_line_that_is_no_event_is_malformed() -> None:
+    """A last line that parses but is not an event is malformed, not truncated."""
     for last in (b"{}", b'{"event":"A","properties":{"time":NaN}}'):
         for newline in (b"", b"\n"):
             assert [bad.number for bad in convert(USUAL + b"\n" + last + newline).bad] == [2]
 
 
-def test_a_broken_line_before_the_last_is_a_bad_line() -> None:
+def test_an_invalid_line_before_the_last_is_malformed() -> None:
+    """A line before the last that does not parse is malformed."""
     run = convert(b'{"event\n\n' + USUAL + b"\n\n")
     assert [(bad.number, bad.parses) for bad in run.bad] == [(1, False)]
     assert (run.lines, len(run.records)) == (4, 1)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_an_empty_body_is_whole(raw: bool) -> None:
+def test_a_body_without_lines_is_complete(raw: bool) -> None:
+    """An empty body, or one of blank lines, is complete."""
     assert convert(b"", raw=raw) == Run([], [], 0, 0)
     assert convert(b"\n \r\n\t", raw=raw) == Run([], [], 3, 0)
 
 
-def test_a_block_ends_with_a_newline() -> None:
+def test_a_block_must_end_with_a_newline() -> None:
+    """`convert` rejects a block that does not end with a newline."""
     with pytest.raises(ValueError, match="whole lines"):
         EventSchema(raw=True).converter(envelope=BARE, on_bad_line=_raise).convert(USUAL)
 
 
-# --- bytes that are not text as everyone reads it
+# --- byte order marks, carriage returns and invalid UTF-8
 
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("newline", [b"", b"\n"])
-def test_a_byte_order_mark_at_the_very_start_is_dropped(raw: bool, newline: bytes) -> None:
+def test_a_leading_byte_order_mark_is_dropped(raw: bool, newline: bytes) -> None:
+    """A byte order mark is dropped at the start of a body and malformed anywhere else."""
     mark = b"\xef\xbb\xbf"
     assert len(convert(mark + USUAL + newline, raw=raw).records) == 1
     assert len(convert(mark + USUAL + b"\n" + mark + USUAL + b"\n" + USUAL + newline, raw=raw).bad) == 1
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_carriage_returns_between_tokens_never_reach_a_record(raw: bool) -> None:
+def test_carriage_returns_never_reach_a_record(raw: bool) -> None:
+    """Carriage returns between JSON tokens become spaces or are dropped."""
     line = b'\r{\r"event":"A B",\r"properties":{"time":1705328400,"distinct_id":"u1","a":[1,\r2],"$insert_id":"i"\r}}\r'
     run = convert(line + b"\n" + USUAL + b"\r\n" + USUAL + b"\r", raw=raw)
     assert not run.bad
@@ -552,14 +581,16 @@ def test_carriage_returns_between_tokens_never_reach_a_record(raw: bool) -> None
     assert run.records[1:] == [USUAL if raw else USUAL_RECORD] * 2
 
 
-def test_unicode_line_ends_inside_strings_stay() -> None:
+def test_unicode_line_separators_in_strings_are_kept() -> None:
+    """Unicode line separators inside strings are kept and end no line."""
     line = with_properties('"a":"\u2028\u2029\x85\x7f","$insert_id":"i"')
     assert one(line, raw=True) == line
     assert '"a":"\u2028\u2029\x85\x7f"'.encode() in one(line)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_one_line_of_bad_utf8_does_not_spoil_its_block(raw: bool) -> None:
+def test_invalid_utf8_affects_only_its_line(raw: bool) -> None:
+    """Only the line with invalid UTF-8 is malformed, not its block."""
     spoiled = USUAL.replace(b"\xc3\xbc", b"\xfc")
     run = convert((USUAL + b"\n") * 50 + spoiled + b"\n" + (USUAL + b"\n") * 50, raw=raw)
     assert len(run.records) == 100
@@ -571,15 +602,17 @@ def test_one_line_of_bad_utf8_does_not_spoil_its_block(raw: bool) -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("depth", [2_000, 100_000, 1_000_000])
-def test_deep_nesting_is_a_record_or_a_bad_line_and_never_a_crash(raw: bool, depth: int) -> None:
+def test_deep_nesting_never_crashes(raw: bool, depth: int) -> None:
+    """A deeply nested line is a record or a malformed line."""
     line = with_properties(f'"$insert_id":"i","a":{"[" * depth}{"]" * depth}')
     run = convert(line + b"\n" + USUAL + b"\n", raw=raw)
     assert len(run.records) + len(run.bad) == 2
-    if run.bad:  # Always so for Python 3.11, which follows as deep as its recursion limit.
+    if run.bad:  # Always true for Python 3.11, which reads as deep as its recursion limit.
         assert run.bad[0].reason == "nested too deeply"
 
 
-def test_nesting_that_every_reader_follows_is_a_record() -> None:
+def test_300_nested_levels_are_a_record() -> None:
+    """300 nested levels are a record."""
     line = with_properties(f'"$insert_id":"i","a":{"[" * 300}{"]" * 300}')
     assert one(line, raw=True) == line
     assert len(one(line)) > 600
@@ -587,25 +620,28 @@ def test_nesting_that_every_reader_follows_is_a_record() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_line_of_5_mb_is_a_record(raw: bool) -> None:
+    """A line of 5 MB that arrives in many chunks is a record."""
     line = with_properties('"a":"' + "x" * 5_000_000 + '","$insert_id":"i"')
     record = one(line, raw=raw, chunks=range(0, 6_000_000, 65_536))
     assert len(record) > 5_000_000
     assert json.loads(record)["properties"]["a"] == "x" * 5_000_000
 
 
-def test_numbers_of_any_length_pass_as_they_came() -> None:
+def test_numbers_of_any_length_are_kept() -> None:
+    """A number with more digits than Python converts is kept."""
     digits = "9" * (sys.get_int_max_str_digits() + 1)
     assert f'"a":{digits}'.encode() in one(with_properties(f'"a":{digits},"b":1'))
 
 
-# --- columns left out
+# --- deselected columns
 
 
 @pytest.mark.parametrize("line", [USUAL, USUAL.replace(b'"u1"', b"12"), USUAL.replace(b'"$insert_id":"i1",', b"")])
-@pytest.mark.parametrize("left_out", range(32))
-def test_columns_not_selected_are_left_out_of_normalized_records(line: bytes, left_out: int) -> None:
+@pytest.mark.parametrize("deselected", range(32))
+def test_deselected_columns_of_normalized_records(line: bytes, deselected: int) -> None:
+    """Any set of deselected columns is omitted from normalized records."""
     columns = EventSchema(raw=False).columns
-    selected = frozenset(column for place, column in enumerate(columns) if not left_out >> place & 1)
+    selected = frozenset(column for place, column in enumerate(columns) if not deselected >> place & 1)
     everything = reference.normalized(line)
     record = reference.parsed(one(line, selected=selected))
     assert record == {column: everything[column] for column in columns if column in selected}
@@ -621,7 +657,8 @@ def test_columns_not_selected_are_left_out_of_normalized_records(line: bytes, le
         ({"event", "properties"}, b'{"event": "A B", "properties":{"time":1.0}, "x":[1, 2]}'),
     ],
 )
-def test_columns_not_selected_are_left_out_of_raw_records(selected: set[str], record: bytes) -> None:
+def test_deselected_columns_of_raw_records(selected: set[str], record: bytes) -> None:
+    """Deselected columns are omitted from raw records."""
     line = b'{"event": "A B", "properties":{"time":1.0}, "x":[1, 2]}'
     assert one(line, raw=True, selected=frozenset(selected)) == record
 
@@ -630,7 +667,8 @@ def test_columns_not_selected_are_left_out_of_raw_records(selected: set[str], re
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_nuls_are_taken_out_of_keys_and_values_and_counted(raw: bool) -> None:
+def test_nuls_are_removed_and_counted(raw: bool) -> None:
+    """With `strip_nul`, NULs are removed from keys and values and counted."""
     line = with_properties(r'"$insert_id":"i","a\u0000b":"\u0000x\u0000","c":"\\u0000","d":"\\\u0000","e":"\"\u0000"')
     run = convert(line + b"\n" + USUAL + b"\n", raw=raw, strip_nul=True)
     properties = json.loads(run.records[0])["properties"]
@@ -645,33 +683,36 @@ def test_nuls_are_taken_out_of_keys_and_values_and_counted(raw: bool) -> None:
     assert b"\\u0000x\\u0000" in one(line, raw=raw)
 
 
-def test_nuls_are_taken_out_of_a_last_line_without_newline() -> None:
+def test_nuls_are_removed_from_the_last_line() -> None:
+    """NULs are removed from a last line without a newline."""
     run = convert(with_properties(r'"$insert_id":"i","a":"\u0000"'), strip_nul=True)
     assert run.nuls == 1
     assert b"\\u0000" not in run.records[0]
 
 
-def test_a_bad_line_keeps_its_nuls() -> None:
+def test_a_malformed_line_keeps_its_nuls() -> None:
+    """A malformed line is reported with its NULs."""
     line = b'{"event":1,"a":"\\u0000"}'
     assert convert(line + b"\n", strip_nul=True).bad[0].line == line
 
 
-def test_an_insert_id_of_nuls_alone_counts_as_empty_once_they_are_taken_out() -> None:
+def test_an_insert_id_of_nuls_counts_as_empty() -> None:
+    """An insert id of NULs is empty after their removal, so an id is made."""
     line = with_properties(r'"a":1,"$insert_id":"\u0000"')
     made = reference.normalized(with_properties('"a":1'))["insert_id"]
     assert reference.parsed(one(line, strip_nul=True))["insert_id"] == made
 
 
-# --- any line at all
+# --- arbitrary lines
 
 
 def check_against_reference(line: bytes, zone: ZoneInfo | None) -> None:
-    """The fast way, the exact way and raw records against the naive reference, for one line."""
+    """Compare normalized and raw conversion of one line with the naive reference."""
     kind: str | None = None
     expected: dict[str, object] = {}
     try:
         expected = reference.normalized(line, zone)
-    except (reference.NoJson, reference.NoEvent) as error:
+    except (reference.InvalidJson, reference.InvalidEvent) as error:
         kind = type(error).__name__
     run = convert(line + b"\n" + USUAL + b"\n", zone=zone)
     assert run.records[-1] == one(USUAL, zone=zone)
@@ -680,10 +721,10 @@ def check_against_reference(line: bytes, zone: ZoneInfo | None) -> None:
     else:
         (bad,) = run.bad
         assert bad.line == line
-        assert bad.parses or kind == "NoJson"
+        assert bad.parses or kind == "InvalidJson"
     try:
         reference.event_members(line)
-    except (reference.NoJson, reference.NoEvent):
+    except (reference.InvalidJson, reference.InvalidEvent):
         assert len(convert(line + b"\n" + USUAL + b"\n", raw=True).bad) == 1
     else:
         assert one(line, raw=True) == line.strip(b" \t\r").replace(b"\r", b" ")
@@ -692,12 +733,13 @@ def check_against_reference(line: bytes, zone: ZoneInfo | None) -> None:
 @settings(max_examples=500)
 @given(event_lines(), st.sampled_from(ZONES))
 @example(with_properties('"a":"x\\",\\"$insert_id\\":\\"y","b":1'), None)
-def test_conversion_of_any_event_loses_no_value(line: bytes, zone: ZoneInfo | None) -> None:
+def test_any_event_is_converted_like_the_reference(line: bytes, zone: ZoneInfo | None) -> None:
+    """Any event is converted as by the naive reference."""
     check_against_reference(line, zone)
 
 
 def is_plain(line: bytes) -> bool:
-    """Not blank, not the sign of a cut, and without half a surrogate pair, which the reference does not take."""
+    """Return whether a line is not blank, no sign of truncation and without unpaired surrogates."""
     return (
         masked(line) is None
         and bool(line.strip(b" \t\r"))
@@ -708,29 +750,33 @@ def is_plain(line: bytes) -> bool:
 
 
 @settings(max_examples=500)
-@given(spoiled_lines().filter(is_plain), st.sampled_from(ZONES))
-def test_conversion_of_any_spoiled_event_is_a_record_or_a_bad_line(line: bytes, zone: ZoneInfo | None) -> None:
+@given(corrupted_lines().filter(is_plain), st.sampled_from(ZONES))
+def test_any_corrupted_event_matches_the_reference(line: bytes, zone: ZoneInfo | None) -> None:
+    """Any corrupted event is a record or malformed, as by the naive reference."""
     check_against_reference(line, zone)
 
 
 @settings(max_examples=150)
 @given(st.binary().map(lambda junk: junk.replace(b"\n", b"")).filter(is_plain))
-def test_conversion_of_anything_is_a_record_or_a_bad_line(line: bytes) -> None:
+def test_any_bytes_match_the_reference(line: bytes) -> None:
+    """Any bytes are a record or a malformed line, as by the naive reference."""
     check_against_reference(line, None)
 
 
 @settings(max_examples=120)
 @given(
     st.lists(
-        st.one_of(event_lines(), event_lines(), spoiled_lines(), st.sampled_from([b"", b" ", USUAL, USUAL])), max_size=8
+        st.one_of(event_lines(), event_lines(), corrupted_lines(), st.sampled_from([b"", b" ", USUAL, USUAL])),
+        max_size=8,
     ),
     st.lists(st.integers(0, 2_000), max_size=8),
     st.booleans(),
     st.booleans(),
 )
-def test_blocks_cut_anywhere_give_the_same_records(
+def test_block_boundaries_do_not_change_records(
     lines: list[bytes], places: list[int], raw: bool, strip_nul: bool
 ) -> None:
+    """The records do not depend on where the body is cut into blocks."""
     body = b"\n".join([*lines, USUAL])
     whole = convert(body, raw=raw, strip_nul=strip_nul)
     assert whole.lines == len(lines) + 1
@@ -743,14 +789,14 @@ def test_blocks_cut_anywhere_give_the_same_records(
 
 
 def values_of(records: list[bytes]) -> list[object]:
-    """Records with each number as it is spelled. A key that came twice may still do so: the last one counts."""
+    """Return records with numbers as text. The last of duplicate keys counts."""
     return [json.loads(record, parse_int=str, parse_float=str) for record in records]
 
 
 @settings(max_examples=150)
 @given(st.lists(st.one_of(event_lines(), event_lines(), st.just(USUAL)), max_size=8), st.sampled_from(ZONES))
-def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes], zone: ZoneInfo | None) -> None:
-    """Both shapes collect the same, and their records stay as they are."""
+def test_event_names_and_days_are_tallied(lines: list[bytes], zone: ZoneInfo | None) -> None:
+    """Both shapes collect the same names and days, and their records are unchanged."""
     body = b"\n".join([*lines, USUAL, b""])
     for raw in (False, True):
         schema = EventSchema(raw)
@@ -761,13 +807,13 @@ def test_names_and_stored_days_are_collected_where_asked_for(lines: list[bytes],
         names: set[str] = set()
         days: Counter[int] = Counter()
         for line in [*lines, USUAL]:
-            with contextlib.suppress(reference.NoJson, reference.NoEvent):
+            with contextlib.suppress(reference.InvalidJson, reference.InvalidEvent):
                 name, properties = reference.event_members(line)
                 time = properties.get("time")
                 try:
                     instant = reference.milliseconds(time or "null", None, None)
                     reference.normalized(line, zone)
-                except reference.NoEvent:
+                except reference.InvalidEvent:
                     if not raw:
                         raise
                     names.add(name)

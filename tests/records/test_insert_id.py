@@ -9,20 +9,22 @@ from tap_mixpanel_stream.records.insert_id import NAMESPACE, stable_insert_id
 from tests.records.reference import parsed
 
 
-def refuse(bad: BadLine) -> None:
+def reject(bad: BadLine) -> None:
     raise bad
 
 
 def record_of(line: str) -> dict[str, object]:
-    converter = EventSchema(raw=False).converter(envelope=BARE, on_bad_line=refuse)
+    converter = EventSchema(raw=False).converter(envelope=BARE, on_bad_line=reject)
     return parsed(converter.convert(line.encode() + b"\n").removesuffix(b"\n"))
 
 
-def test_the_namespace_is_derived_as_it_says() -> None:
+def test_the_namespace_is_the_documented_one() -> None:
+    """The namespace of made ids is the UUID 5 of "tap-mixpanel-stream"."""
     assert uuid.uuid5(uuid.NAMESPACE_DNS, "tap-mixpanel-stream") == NAMESPACE
 
 
-def test_the_id_of_an_event_never_changes() -> None:
+def test_made_ids_never_change() -> None:
+    """The made ids of two events equal fixed values."""
     assert stable_insert_id("A", 0, "", {}) == b"aeec919b-e448-58dc-9f16-ea5f1bc26f81"
     assert (
         stable_insert_id('Zürich "x"', 1705328400123, "u1", {"b": b"1.0", "a": b'"\\u00e9"', "ü": b"[1, 2]"})
@@ -30,7 +32,8 @@ def test_the_id_of_an_event_never_changes() -> None:
     )
 
 
-def test_the_id_is_a_uuid_of_version_5() -> None:
+def test_a_made_id_is_a_uuid_5() -> None:
+    """A made id is a UUID of version 5."""
     for instant in range(200):
         made = uuid.UUID(stable_insert_id("A", instant, "u", {}).decode())
         assert (made.version, made.variant) == (5, uuid.RFC_4122)
@@ -59,7 +62,8 @@ SAME = [
 
 
 @pytest.mark.parametrize("line", SAME)
-def test_the_id_does_not_depend_on_how_the_line_is_written_or_on_merging(line: str) -> None:
+def test_a_made_id_is_independent_of_spelling(line: str) -> None:
+    """The id does not depend on order, spelling or identity merging."""
     record = record_of(line)
     assert record["insert_id"] == "641fa020-9dc0-54bb-b588-45a3df921779"
     assert record["event_time"] == "2024-01-15T14:20:00+00:00"
@@ -77,11 +81,13 @@ def test_the_id_does_not_depend_on_how_the_line_is_written_or_on_merging(line: s
         '{"event":"A","properties":{"time":1705328400001,"distinct_id":"u1","a":1,"b":[1,2]}}',
     ],
 )
-def test_the_id_tells_events_apart(line: str) -> None:
+def test_different_events_get_different_ids(line: str) -> None:
+    """A different name, time, user or property gives a different id."""
     assert record_of(line)["insert_id"] != "641fa020-9dc0-54bb-b588-45a3df921779"
 
 
-def test_no_two_events_are_hashed_alike() -> None:
+def test_hash_input_is_unambiguous() -> None:
+    """Events whose concatenated fields look alike get different ids."""
     events = [
         ("A", 1, "u", {"a": b"1", "b": b"2"}),
         ("A1:u", 1, "", {}),

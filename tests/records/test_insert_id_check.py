@@ -15,7 +15,7 @@ def event(insert_id: object, distinct_id: object) -> bytes:
 
 
 def report(*samples: list[bytes]) -> str | None:
-    """Return what a check reports after samples, each of one window."""
+    """Return the report of a check after samples, one for each window."""
     check = InsertIdCheck()
     for sample in samples:
         check.add(sample)
@@ -25,7 +25,7 @@ def report(*samples: list[bytes]) -> str | None:
 
 
 def test_a_constant_id_is_reported_with_numbers() -> None:
-    """The events with shared ids, the events sampled, and the users of one id."""
+    """The report has the events with shared ids, the events sampled and the users of one id."""
     found = report(
         [event("x", f"u{number}") for number in range(10)] + [event(str(number), "u") for number in range(5)]
     )
@@ -35,7 +35,7 @@ def test_a_constant_id_is_reported_with_numbers() -> None:
 
 
 def test_ids_are_compared_across_windows() -> None:
-    """An id that comes once in each window is found as well."""
+    """An id that occurs once in each window is found."""
     windows = [[event("x", f"u{number}"), event(f"i{number}", "u")] for number in range(10)]
     assert report(*windows[:9]) is None
     assert report(*windows) is not None
@@ -53,13 +53,13 @@ def test_ids_are_compared_across_windows() -> None:
         [b"", b"[]", b"{", b'{"event":"A"}', b"\xff", b'{"properties":null}', b"[" * 100_000],
     ],
 )
-def test_nothing_to_report(sample: list[bytes]) -> None:
-    """Ids of one user, of a merged pair, of few events, absent ids, and lines that are no events."""
+def test_unshared_ids_are_not_reported(sample: list[bytes]) -> None:
+    """Ids of one user, of a merged pair or of few events, absent ids and malformed lines are fine."""
     assert report(sample) is None
 
 
-def test_it_reports_once() -> None:
-    """After its report the check looks at nothing."""
+def test_shared_ids_are_reported_once() -> None:
+    """After its report the check ignores further samples."""
     check = InsertIdCheck()
     sample = [event("x", f"u{number}") for number in range(20)]
     check.add(sample)
@@ -68,8 +68,8 @@ def test_it_reports_once() -> None:
     assert check.report() is None
 
 
-def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids that come after the first thousands are not remembered; known ones are still counted."""
+def test_remembered_ids_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first ids are remembered; they are counted in later samples too."""
     monkeypatch.setattr("tap_mixpanel_stream.records.insert_id_check._MAX_IDS", 2)
     ids = ["a", "b", *["late"] * 30]
     assert report([event(name, f"u{number}") for number, name in enumerate(ids)]) is None

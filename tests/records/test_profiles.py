@@ -9,25 +9,25 @@ from hypothesis import given, settings, strategies as st
 
 from tap_mixpanel_stream.records import BARE, BadProfile, Envelope, ProfileSchema
 from tests.records import reference
-from tests.records.lines_of_events import spaces, strings, texts, values
+from tests.records.event_strategies import spaces, strings, texts, values
 
 USUAL = '{"$distinct_id":"u1","$properties":{"$email":"a@example.com","$last_seen":"2024-01-09T23:08:40","n":1.50}}'
 USUAL_RECORD = '{"distinct_id":"u1","last_seen":"2024-01-09T23:08:40","properties":{"$email":"a@example.com","n":1.50}}'
 
 
-def refuse(bad: BadProfile) -> None:
+def reject(bad: BadProfile) -> None:
     raise bad
 
 
 def convert(*results: str | bytes, raw: bool = False, selected: frozenset[str] | None = None) -> list[bytes]:
     converter = ProfileSchema(raw).converter(envelope=BARE, selected=selected)
-    out = converter.convert([result.encode() if isinstance(result, str) else result for result in results], refuse)
+    out = converter.convert([result.encode() if isinstance(result, str) else result for result in results], reject)
     assert converter.records == len(results)
     return out.split(b"\n")[:-1]
 
 
 def normalized(result: str) -> dict[str, object]:
-    """The record of a result, naively."""
+    """Convert a result naively."""
     members = {key: value.text for key, value in reference.read(result).members}
     properties = {key: value.text for key, value in reference.read(members.get("$properties", "null")).members}
     last_seen = properties.pop("$last_seen", "null")
@@ -51,15 +51,19 @@ def parsed(record: bytes) -> dict[str, object]:
     }
 
 
-def test_a_normalized_profile_has_last_seen_taken_out_and_every_other_value_as_it_came() -> None:
+def test_a_normalized_profile() -> None:
+    """A normalized profile has `last_seen` as a column, and every other value unchanged."""
     assert convert(USUAL) == [USUAL_RECORD.encode()]
 
 
-def test_a_raw_profile_is_the_result_as_it_came() -> None:
+def test_a_raw_profile_is_the_result_unchanged() -> None:
+    """A raw profile is the result as it arrived."""
     assert convert(USUAL, '{"$distinct_id":12}', raw=True) == [USUAL.encode(), b'{"$distinct_id":12}']
 
 
-def test_results_are_taken_undecoded_from_a_page() -> None:
+def test_results_of_a_page_are_not_decoded() -> None:
+    """The converter accepts the undecoded results of a page and counts them."""
+
     class Page(msgspec.Struct):
         results: list[msgspec.Raw]
 
@@ -67,8 +71,8 @@ def test_results_are_taken_undecoded_from_a_page() -> None:
     envelope = Envelope(b"<", b">\n")
     for raw, record in ((False, USUAL_RECORD), (True, USUAL)):
         converter = ProfileSchema(raw).converter(envelope=envelope)
-        assert converter.convert(page.results, refuse) == f"<{record}>\n<{record}>\n".encode()
-        assert converter.convert([], refuse) == b""
+        assert converter.convert(page.results, reject) == f"<{record}>\n<{record}>\n".encode()
+        assert converter.convert([], reject) == b""
         assert converter.records == 2
 
 
@@ -92,7 +96,8 @@ def test_results_are_taken_undecoded_from_a_page() -> None:
         ('{"$distinct_id":"u","$properties":{"a":1,"$last_seen":"x","\\u0024last_seen":"y"}}', "u", "y"),
     ],
 )
-def test_ids_and_last_seen_of_every_kind(result: str, distinct_id: str, last_seen: str | None) -> None:
+def test_ids_and_last_seen_of_any_type(result: str, distinct_id: str, last_seen: str | None) -> None:
+    """`$distinct_id` and `$last_seen` of any type and place become text or null."""
     (record,) = convert(result)
     assert parsed(record) == normalized(result)
     assert (parsed(record)["distinct_id"], parsed(record)["last_seen"]) == (distinct_id, last_seen)
@@ -115,23 +120,25 @@ def test_ids_and_last_seen_of_every_kind(result: str, distinct_id: str, last_see
     ],
 )
 @pytest.mark.parametrize("raw", [False, True])
-def test_what_is_no_profile_is_named_by_its_place(result: bytes, reason: str, raw: bool) -> None:
+def test_a_malformed_profile_has_an_index(result: bytes, reason: str, raw: bool) -> None:
+    """The error for a malformed profile has its index and reason."""
     with pytest.raises(BadProfile) as caught:
         convert(USUAL, result, raw=raw)
     assert caught.value.index == 1
     assert reason in caught.value.reason
 
 
-def test_what_is_no_profile_is_named_by_its_place_also_where_a_page_is_converted_in_slices() -> None:
+def test_the_index_counts_across_slices() -> None:
+    """The index of a malformed profile counts the results of earlier slices."""
     converter = ProfileSchema(raw=False).converter(envelope=BARE)
-    converter.convert([USUAL.encode()] * 3, refuse)
+    converter.convert([USUAL.encode()] * 3, reject)
     with pytest.raises(BadProfile, match="malformed profile at index 4"):
-        converter.convert([USUAL.encode(), b"{}"], refuse)
+        converter.convert([USUAL.encode(), b"{}"], reject)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_bad_profiles_can_be_set_aside(raw: bool) -> None:
-    """The others become records; the place of a bad one counts all results."""
+def test_malformed_profiles_can_be_skipped(raw: bool) -> None:
+    """The other profiles become records; the index of a malformed one counts all results."""
     converter = ProfileSchema(raw).converter(envelope=BARE)
     bad: list[BadProfile] = []
     out = converter.convert([b"{}", USUAL.encode(), b'{"$distinct_id":"\xff"}'], bad.append)
@@ -142,14 +149,16 @@ def test_bad_profiles_can_be_set_aside(raw: bool) -> None:
 
 
 @pytest.mark.parametrize("key", ["1.5", "true", "[]", "{}"])
-def test_the_key_of_a_raw_profile_is_a_string_or_an_integer(key: str) -> None:
+def test_a_raw_key_is_a_string_or_an_integer(key: str) -> None:
+    """A raw `$distinct_id` of another type is malformed."""
     with pytest.raises(BadProfile, match="neither a string nor an integer"):
         convert(f'{{"$distinct_id":{key}}}', raw=True)
     big = f'{{"$distinct_id":{2**70}}}'
     assert convert(big, raw=True) == [big.encode()]
 
 
-def test_a_page_laid_out_over_lines_is_one_record_a_line() -> None:
+def test_an_indented_profile_becomes_one_line() -> None:
+    """A profile over several lines becomes a record on one line."""
     laid_out = json.dumps(json.loads(USUAL), indent=2).replace("\n", "\r\n")
     (record,) = convert(laid_out)
     assert parsed(record)["distinct_id"] == "u1"
@@ -159,16 +168,18 @@ def test_a_page_laid_out_over_lines_is_one_record_a_line() -> None:
     assert json.loads(record) == json.loads(USUAL)
 
 
-def test_nuls_are_taken_out_and_counted() -> None:
+def test_nuls_of_profiles_are_removed_and_counted() -> None:
+    """With `strip_nul`, NULs are removed and counted; an escaped backslash is no NUL."""
     for raw in (False, True):
         converter = ProfileSchema(raw).converter(envelope=BARE, strip_nul=True)
-        out = converter.convert([USUAL.replace("a@", "\\u0000a\\\\u0000@").encode()], refuse)
+        out = converter.convert([USUAL.replace("a@", "\\u0000a\\\\u0000@").encode()], reject)
         assert converter.nuls == 1
         assert b'"a\\\\u0000@example.com"' in out
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_columns_not_selected_are_left_out(raw: bool) -> None:
+def test_deselected_columns_of_profiles(raw: bool) -> None:
+    """Any set of deselected columns is omitted."""
     columns = ProfileSchema(raw).columns
     (everything,) = convert(USUAL, raw=raw)
     for count in range(len(columns) + 1):
@@ -193,6 +204,7 @@ def results(draw: st.DrawFn) -> str:
 
 @settings(max_examples=300)
 @given(results())
-def test_conversion_of_any_profile_loses_no_value(result: str) -> None:
+def test_any_profile_matches_the_reference(result: str) -> None:
+    """Any profile is converted as by a naive reference."""
     (record,) = convert(result)
     assert parsed(record) == normalized(result)

@@ -1,4 +1,4 @@
-"""Chosen properties as columns, compared with the naive reference."""
+"""Properties as columns, compared with the naive reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 from tap_mixpanel_stream.records import BARE, BadLine, EventSchema, ProfileSchema
 from tap_mixpanel_stream.records.property_columns import PROPERTY_TYPES, PropertyColumn, PropertyType, _in_utc
 from tests.records import reference
-from tests.records.lines_of_events import event_lines, strings, values
+from tests.records.event_strategies import event_lines, strings, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ def named(kind: PropertyType, number: int = 0) -> str:
     return f"{kind.replace('-', '_')}_{number}"
 
 
-# The properties of the lines that `event_lines` makes, and one that all of them lack.
+# Properties that `event_lines` generates, and one that it does not.
 NAMES = ["time", "distinct_id", "$insert_id", "a", "$city", "é", "\u2028", "", "x,", "missing"]
 COLUMNS = tuple(PropertyColumn(named(kind, at), name, kind) for kind in PROPERTY_TYPES for at, name in enumerate(NAMES))
 
@@ -30,7 +30,7 @@ COLUMNS = tuple(PropertyColumn(named(kind, at), name, kind) for kind in PROPERTY
 def converted(
     lines: Sequence[bytes], columns: tuple[PropertyColumn, ...], selected: frozenset[str] | None = None
 ) -> tuple[list[bytes], Counter[str]]:
-    """Return the records of lines, and by column the values that did not fit."""
+    """Return the records of lines, and the number of misfits for each column."""
     bad: list[BadLine] = []
     converter = EventSchema(property_columns=columns).converter(
         envelope=BARE, on_bad_line=bad.append, selected=selected
@@ -40,7 +40,7 @@ def converted(
 
 
 def expected(line: bytes, columns: Sequence[PropertyColumn]) -> tuple[dict[str, object], Counter[str]]:
-    """Return a line's record by the reference, and by column the values that do not fit."""
+    """Return the reference's record of a line, and the number of misfits for each column."""
     _, properties = reference.event_members(line)
     values = {column.name: reference.column_value(properties.get(column.property), column.type) for column in columns}
     misfits = Counter(name for name, value in values.items() if value is None)
@@ -68,8 +68,8 @@ VALUES = st.one_of(
 @example('"2024-01-15T14:20:00Z"')
 @example('"2024-01-15"')
 @example(r'"2024\u002d01-15"')
-def test_a_value_is_kept_or_null(value: str) -> None:
-    """A value that fits its column is kept byte for byte, another one is null, counted, and still in `properties`."""
+def test_a_column_value_is_kept_or_null(value: str) -> None:
+    """A value of the column's type is kept byte for byte; another is null, counted and in `properties`."""
     line = f'{{"event":"A","properties":{{"time":1,"$insert_id":"i","p":{value}}}}}'.encode()
     columns = tuple(PropertyColumn(named(kind), "p", kind) for kind in PROPERTY_TYPES)
     [record], misfits = converted([line], columns)
@@ -80,13 +80,13 @@ def test_a_value_is_kept_or_null(value: str) -> None:
 
 @settings(max_examples=300)
 @given(st.lists(event_lines(), min_size=1, max_size=5))
-def test_columns_of_any_events(lines: list[bytes]) -> None:
-    """Blocks of any events, with properties that become other columns among the chosen ones."""
+def test_property_columns_of_any_events(lines: list[bytes]) -> None:
+    """Property columns of any events match the reference, also for properties with columns of their own."""
     wanted, misfits = [], Counter[str]()
     for line in lines:
         try:
             record, of_line = expected(line, COLUMNS)
-        except (reference.NoEvent, reference.NoJson):
+        except (reference.InvalidEvent, reference.InvalidJson):
             continue
         wanted.append(record)
         misfits += of_line
@@ -97,8 +97,8 @@ def test_columns_of_any_events(lines: list[bytes]) -> None:
 
 @settings(max_examples=150)
 @given(st.dictionaries(strings.map(json.loads), VALUES, max_size=6), VALUES)
-def test_columns_of_any_profile(properties: dict[str, str], value: str) -> None:
-    """Profiles have the same columns."""
+def test_property_columns_of_any_profile(properties: dict[str, str], value: str) -> None:
+    """Property columns of any profile match the reference."""
     members = ",".join(f"{json.dumps(name)}:{text}" for name, text in (properties | {"p": value}).items())
     columns = tuple(PropertyColumn(named(kind), "p", kind) for kind in PROPERTY_TYPES)
     converter = ProfileSchema(property_columns=columns).converter(envelope=BARE)
@@ -113,7 +113,7 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def test_a_made_insert_id_does_not_change() -> None:
+def test_a_property_column_keeps_the_made_insert_id() -> None:
     """A column changes neither the made id nor the other columns."""
     line = b'{"event":"A","properties":{"time":1,"distinct_id":"u","city":"Bern"}}'
     [plain], _ = converted([line], ())
@@ -121,20 +121,20 @@ def test_a_made_insert_id_does_not_change() -> None:
     assert json.loads(record) == json.loads(plain) | {"city": "Bern"}
 
 
-@pytest.mark.parametrize("left_out", [{"city"}, {"properties"}, {"city", "size", "insert_id"}])
-def test_deselected_columns_are_left_out(left_out: set[str]) -> None:
-    """A deselected column is neither written nor are its misfits counted."""
+@pytest.mark.parametrize("deselected", [{"city"}, {"properties"}, {"city", "size", "insert_id"}])
+def test_deselected_property_columns(deselected: set[str]) -> None:
+    """A deselected column is omitted, and its misfits are not counted."""
     line = b'{"event":"A","properties":{"time":1,"distinct_id":"u","$insert_id":"i","city":7,"size":"L"}}'
     columns = (PropertyColumn("city", "city", "string"), PropertyColumn("size", "size", "string"))
-    selected = frozenset(EventSchema(property_columns=columns).columns) - left_out
+    selected = frozenset(EventSchema(property_columns=columns).columns) - deselected
     [everything], _ = converted([line], columns)
     [record], misfits = converted([line], columns, selected)
     assert json.loads(record) == {name: value for name, value in json.loads(everything).items() if name in selected}
-    assert +misfits == ({} if "city" in left_out else {"city": 1})
+    assert +misfits == ({} if "city" in deselected else {"city": 1})
 
 
-def test_misfits_of_bad_lines_do_not_count() -> None:
-    """A block that is converted again line by line counts once, and lines that make no record do not count."""
+def test_misfits_of_malformed_lines_are_not_counted() -> None:
+    """A block converted again line by line counts once, and malformed lines do not count."""
     good = b'{"event":"A","properties":{"time":1,"p":1}}'
     columns = (PropertyColumn("p", "p", "string"),)
     for bad in (b'{"event":"A","properties":{"p":1}}', b'{"event":1,"properties":{"p":1}}', b"[]", b' {"event":"A"}'):
@@ -142,8 +142,8 @@ def test_misfits_of_bad_lines_do_not_count() -> None:
         assert (len(records), misfits["p"]) == (2, 2)
 
 
-def test_an_unpaired_surrogate_passes() -> None:
-    """A string with half a surrogate pair is copied, in the column as in `properties`."""
+def test_a_column_keeps_an_unpaired_surrogate() -> None:
+    """An unpaired surrogate is kept in the column as in `properties`."""
     line = rb'{"event":"A","properties":{"time":1,"$insert_id":"i","p":"\ud83d"}}'
     [record], misfits = converted([line], (PropertyColumn("p", "p", "string"), PropertyColumn("d", "p", "date-time")))
     assert record.count(rb'"\ud83d"') == 2
@@ -158,8 +158,8 @@ def test_an_unpaired_surrogate_passes() -> None:
         ("json", {"type": ["object", "array", "null"], "additionalProperties": True}),
     ],
 )
-def test_columns_are_in_the_schema(kind: PropertyType, schema: dict[str, object]) -> None:
-    """Chosen columns follow the others and may be null."""
+def test_property_columns_are_in_the_schema(kind: PropertyType, schema: dict[str, object]) -> None:
+    """Property columns follow the others in the schema and may be null."""
     for made in (
         EventSchema(property_columns=(PropertyColumn("p", "p", kind),)),
         ProfileSchema(property_columns=(PropertyColumn("p", "p", kind),)),
@@ -169,8 +169,8 @@ def test_columns_are_in_the_schema(kind: PropertyType, schema: dict[str, object]
         assert "p" not in made.schema["required"]
 
 
-def test_long_texts_are_not_remembered_as_instants() -> None:
-    """A `date-time` column over long texts takes no memory for them."""
+def test_long_texts_are_not_cached_as_times() -> None:
+    """Long texts in a `date-time` column are not cached."""
     _in_utc.cache_clear()
     line = b'{"event":"A","properties":{"time":1,"$insert_id":"i","p":"%b"}}' % (b"x" * 20_000)
     _, misfits = converted([line], (PropertyColumn("at", "p", "date-time"),))

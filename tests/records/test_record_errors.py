@@ -17,7 +17,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_crosses_a_process_boundary(error: BadBody) -> None:
+def test_record_errors_can_be_pickled(error: BadBody) -> None:
+    """A record error keeps its type, attributes and message when it is pickled."""
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(again) is type(error)
     assert vars(again) == vars(error)
@@ -25,14 +26,15 @@ def test_an_error_crosses_a_process_boundary(error: BadBody) -> None:
 
 
 @given(st.binary())
-def test_a_message_is_one_printable_line(line: bytes) -> None:
+def test_a_record_error_is_one_printable_line(line: bytes) -> None:
+    """The message for any bytes is one printable line of limited length."""
     for error in (BadLine(1, "not JSON", line, parses=True), TruncatedBody(1, line), BadProfile(1, "x", line)):
         assert str(error).isprintable()
         assert len(str(error)) < 600
 
 
-def test_a_message_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
-    """It shows what the line holds only where LOGLEVEL=DEBUG asks for it; Mixpanel's own words always."""
+def test_a_record_error_has_place_and_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """Line content is shown only with LOGLEVEL=DEBUG; Mixpanel's own text always."""
     error = BadLine(3, "`event` is missing", b'{"a":1}', parses=True)
     assert str(error) == ("malformed line 3: `event` is missing: 7 bytes; LOGLEVEL=DEBUG shows the beginning")
     with caplog.at_level(logging.DEBUG):

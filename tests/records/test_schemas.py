@@ -13,7 +13,7 @@ OPEN_OBJECT = {"type": ["object", "null"], "additionalProperties": True}
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("kind", [EventSchema, ProfileSchema])
-def test_columns_and_keys_are_those_of_the_schema(raw: bool, kind: type[EventSchema | ProfileSchema]) -> None:
+def test_columns_and_keys_match_the_schema(raw: bool, kind: type[EventSchema | ProfileSchema]) -> None:
     """The columns are the schema's properties, and the key columns are required."""
     schema = kind(raw)
     assert tuple(schema.schema["properties"]) == schema.columns
@@ -23,7 +23,7 @@ def test_columns_and_keys_are_those_of_the_schema(raw: bool, kind: type[EventSch
 
 
 def test_columns_and_keys_of_normalized_records() -> None:
-    """The columns that docs/streams.md promises."""
+    """Normalized records have the columns in docs/streams.md."""
     events, profiles = EventSchema(), ProfileSchema()
     assert events.columns == ("event_name", "event_time", "distinct_id", "insert_id", "properties")
     assert events.key_properties == ("event_name", "event_time", "insert_id")
@@ -41,6 +41,6 @@ def test_columns_and_keys_of_raw_records() -> None:
 
 
 def test_a_schema_can_be_pickled() -> None:
-    """Worker processes receive it."""
+    """Worker processes receive pickled schemas."""
     pickled = pickle.dumps(EventSchema(raw=True))
     assert pickle.loads(pickled) == EventSchema(raw=True)  # noqa: S301

@@ -14,7 +14,7 @@ from tap_mixpanel_stream.records.event_time import (
     _hour_text,
     instant_text,
 )
-from tests.records.reference import NoEvent, instant_text as reference_text, milliseconds
+from tests.records.reference import InvalidEvent, instant_text as reference_text, milliseconds
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = [
@@ -71,7 +71,8 @@ def times_at_mixpanel(received: str | None, processed: str | None) -> dict[str, 
         ("253402300799999", "9999-12-31T23:59:59.999+00:00"),
     ],
 )
-def test_seconds_milliseconds_floats_and_numeric_strings_are_understood(value: str, text: str) -> None:
+def test_time_formats(value: str, text: str) -> None:
+    """`time` may be seconds or milliseconds, as an integer, float or numeric string."""
     assert read(value) == text
 
 
@@ -94,7 +95,8 @@ def test_seconds_milliseconds_floats_and_numeric_strings_are_understood(value: s
         *('"1_000"', '"0x10"', '"١٧٠٥٣٢٨٤٠٠"', '"1705328400 s"', '"1e99999999999999999999"'),
     ],
 )
-def test_what_is_no_number_is_no_time(value: str) -> None:
+def test_time_must_be_a_number(value: str) -> None:
+    """A `time` that is not a number is malformed."""
     with pytest.raises(UnusableTime, match="not a number"):
         read(value)
 
@@ -103,12 +105,14 @@ def test_what_is_no_number_is_no_time(value: str) -> None:
     "value", ["-62135596801", "253402300800000", "1e400", "-1e400", "1e99999", str(2**70), "9" * 5000, f'"{2**70}"']
 )
 @pytest.mark.parametrize("zone", [None, BERLIN])
-def test_what_lies_outside_the_years_1_to_9999_is_no_time(value: str, zone: ZoneInfo | None) -> None:
+def test_time_must_be_in_the_years_1_to_9999(value: str, zone: ZoneInfo | None) -> None:
+    """A `time` outside the years 1 to 9999 is malformed."""
     with pytest.raises(UnusableTime, match="years 1 to 9999"):
         read(value, zone=zone)
 
 
-def test_the_zone_can_push_an_instant_out_of_the_years() -> None:
+def test_time_in_utc_must_be_in_the_years_1_to_9999() -> None:
+    """A time that the time zone moves out of the years 1 to 9999 is malformed."""
     with pytest.raises(UnusableTime, match="years 1 to 9999"):
         read("-62135596800", zone=ZoneInfo("Asia/Tokyo"))
     with pytest.raises(UnusableTime, match="years 1 to 9999"):
@@ -123,7 +127,8 @@ def at(instant: str) -> str:
     return str(int(datetime.fromisoformat(instant).timestamp() * 1000))
 
 
-def test_a_wall_clock_is_put_back_to_utc() -> None:
+def test_local_time_is_converted_to_utc() -> None:
+    """A local time of the project is converted to UTC, in winter and in summer."""
     assert read(wall("2022-01-15T14:20:00"), zone=BERLIN) == "2022-01-15T13:20:00+00:00"
     assert read(wall("2022-07-15T14:20:00"), zone=BERLIN) == "2022-07-15T12:20:00+00:00"
     assert read(wall("2022-07-15T14:20:00"), zone=ZoneInfo("Asia/Kathmandu")) == "2022-07-15T08:35:00+00:00"
@@ -142,7 +147,8 @@ def test_a_wall_clock_is_put_back_to_utc() -> None:
         (at("2022-11-03T01:30:05+00:00"), "2022-10-30T01:30:00+00:00"),
     ],
 )
-def test_in_the_doubled_hour_the_instant_nearest_to_receipt_is_taken(received: str | None, text: str) -> None:
+def test_the_repeated_hour_uses_the_receipt_time(received: str | None, text: str) -> None:
+    """In the repeated hour the instant nearest to the receipt is used."""
     assert read(wall("2022-10-30T02:30:00"), received, BERLIN) == text
 
 
@@ -152,28 +158,28 @@ def test_in_the_doubled_hour_the_instant_nearest_to_receipt_is_taken(received: s
         (None, at("2020-11-01T08:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
         (None, at("2020-11-01T09:30:01+00:00"), "2020-11-01T09:30:00+00:00"),
         ("null", at("2020-11-01T09:30:01+00:00"), "2020-11-01T09:30:00+00:00"),
-        # The receipt goes first.
+        # The receipt time has priority.
         (at("2020-11-01T08:30:01+00:00"), at("2020-11-01T09:40:00+00:00"), "2020-11-01T08:30:00+00:00"),
-        # An import says nothing: the earlier one is taken, as with nothing to choose by.
+        # An import shows nothing: the earlier instant is used, as without any other time.
         (None, at("2020-11-20T09:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
         (None, at("2019-11-20T09:30:01+00:00"), "2020-11-01T08:30:00+00:00"),
         (None, '"x"', "2020-11-01T08:30:00+00:00"),
     ],
 )
-def test_without_a_receipt_the_processing_settles_the_doubled_hour(
-    received: str | None, processed: str, text: str
-) -> None:
-    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+def test_the_repeated_hour_without_a_receipt_time(received: str | None, processed: str, text: str) -> None:
+    """Rows of 2020 can have only `mp_processing_time_ms`, which is then used."""
     assert read(wall("2020-11-01T01:30:00"), received, ZoneInfo("America/Los_Angeles"), processed) == text
 
 
-def test_in_the_missing_hour_the_clock_moves_forward() -> None:
+def test_the_skipped_hour_moves_forward() -> None:
+    """A local time in the skipped hour is moved forward."""
     moved = read(wall("2022-03-27T02:30:00"), at("2022-03-27T00:30:00+00:00"), BERLIN)
     assert datetime.fromisoformat(moved).astimezone(BERLIN).isoformat() == "2022-03-27T03:30:00+02:00"
 
 
 @given(st.integers(-62135596800000, 253402300799999))
-def test_an_instant_has_one_spelling(instant: int) -> None:
+def test_an_instant_has_one_format(instant: int) -> None:
+    """Any instant is written like by the reference, with milliseconds only if not 0."""
     assert instant_text(instant) == reference_text(instant)
 
 
@@ -192,9 +198,10 @@ CHANGES = [
     st.integers(-4_000_000, 4_000_000) | st.none(),
     st.integers(-100_000_000, 100_000_000) | st.none(),
 )
-def test_any_clock_of_any_zone_agrees_with_the_contract(
+def test_any_local_time_matches_the_reference(
     zone: ZoneInfo | None, second: int, lag: int | None, longer: int | None
 ) -> None:
+    """Any local time of any zone is converted as by the naive reference."""
     received, processed = (None if late is None else str(second * 1000 + late) for late in (lag, longer))
     clock = EventClock(zone)
     expected = milliseconds(str(second), received, zone, processed)
@@ -205,10 +212,11 @@ def test_any_clock_of_any_zone_agrees_with_the_contract(
     st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True),
     st.sampled_from(ZONES),
 )
-def test_any_number_is_a_time_or_refused(value: str, zone: ZoneInfo | None) -> None:
+def test_any_number_matches_the_reference(value: str, zone: ZoneInfo | None) -> None:
+    """Any number is a time or malformed, as by the naive reference."""
     try:
         expected = milliseconds(value, None, zone)
-    except NoEvent:
+    except InvalidEvent:
         with pytest.raises(UnusableTime):
             EventClock(zone).instant(value.encode())
     else:
@@ -216,16 +224,17 @@ def test_any_number_is_a_time_or_refused(value: str, zone: ZoneInfo | None) -> N
 
 
 @given(st.integers(-62135596800, 253402300799), st.from_regex(r"\.[0-9]{1,20}", fullmatch=True))
-def test_any_fraction_of_a_second_is_rounded_to_its_millisecond(second: int, fraction: str) -> None:
-    """A half is rounded to the even one, also where a float cannot tell it from what is next to it."""
+def test_fractions_are_rounded_to_milliseconds(second: int, fraction: str) -> None:
+    """Half a millisecond is rounded to even, also where a float is not precise enough."""
     for value in (f"{second}{fraction}", f"{second}000{fraction}", f"{second}.0005", f"{second}.00049999999999999"):
         try:
             expected = milliseconds(value, None, None)
-        except NoEvent:
+        except InvalidEvent:
             continue
         assert EventClock().instant(value.encode()) == expected
 
 
-def test_the_memory_of_spelled_hours_and_of_offsets_is_bounded() -> None:
+def test_time_caches_are_bounded() -> None:
+    """The caches of formatted minutes and of offsets are bounded."""
     for kept in (_hour_text, _constant_offset):
         assert kept.cache_info().maxsize == 20_000

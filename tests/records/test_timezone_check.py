@@ -1,4 +1,4 @@
-"""A wrong zone is told from the data, and nothing else is taken for one."""
+"""The check that finds a wrong time zone in the data, without false alarms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tap_mixpanel_stream.records.timezone_check import MIN_EVENTS, TimezoneCheck
 WINTER, SUMMER = datetime(2022, 1, 12, tzinfo=UTC), datetime(2022, 7, 13, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
 HOUR = 3_600_000
-# Zones with quarters and half hours, with and without a summer of their own, on either side of UTC, and UTC itself.
+# Zones with quarter and half hours, with and without summer time, on both sides of UTC, and UTC itself.
 ZONES = st.sampled_from(
     [
         *("UTC", "Europe/Berlin", "Europe/London", "America/New_York", "America/St_Johns", "Asia/Kolkata"),
@@ -31,12 +31,12 @@ def event(time: object, received: object, **properties: object) -> bytes:
 
 
 def processed(time: object, at: object, **properties: object) -> bytes:
-    """An event as those of 2020 can be: without the time of its receipt."""
+    """Return an event like those of 2020, without a receipt time."""
     return json.dumps({"event": "E", "properties": {"time": time, "mp_processing_time_ms": at, **properties}}).encode()
 
 
 def prompt(rng: random.Random, begin: datetime, stored_in: ZoneInfo, *, in_ms: bool = False) -> bytes:
-    """An event as a project in a zone holds it, received within two minutes, or dated half of one ahead."""
+    """Return an event stored in a project's zone, received within 2 minutes or up to 30 s before its time."""
     received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
     moment = received + rng.randrange(-120_000, 30_000)
     offset = datetime.fromtimestamp(moment / 1000, stored_in).utcoffset()
@@ -48,13 +48,13 @@ def prompt(rng: random.Random, begin: datetime, stored_in: ZoneInfo, *, in_ms: b
 
 
 def late(rng: random.Random, begin: datetime) -> bytes:
-    """An event of a UTC project that was kept on a device for hours or days."""
+    """Return an event of a UTC project that a device sent hours or days later."""
     received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
     return event((received - rng.randrange(HOUR // 4, 120 * HOUR)) // 1000, received)
 
 
 def skewed(rng: random.Random, begin: datetime) -> bytes:
-    """An event from a device whose clock is wrong, by any time either way."""
+    """Return an event from a device whose clock is wrong by up to 26 hours."""
     received = int(begin.timestamp() * 1000) + rng.randrange(36 * HOUR)
     return event((received + rng.randrange(-26 * HOUR, 26 * HOUR)) // 1000, received)
 
@@ -70,9 +70,10 @@ def wrong_at(setting: ZoneInfo, stored_in: ZoneInfo, at: datetime) -> bool:
 
 
 @given(ZONES, ZONES, st.integers(0, 2**32), st.sampled_from([(WINTER,), (SUMMER,), (WINTER, SUMMER)]), st.booleans())
-def test_a_setting_does_not_fit_exactly_where_the_clocks_differ(
+def test_a_wrong_zone_is_found_if_offsets_differ(
     setting: ZoneInfo, stored_in: ZoneInfo, seed: int, seasons: tuple[datetime, ...], in_ms: bool
 ) -> None:
+    """A setting is wrong exactly if its offset differs from the project's in a sampled season."""
     rng = random.Random(seed)
     lines = [prompt(rng, begin, stored_in, in_ms=in_ms) for begin in seasons for _ in range(MIN_EVENTS)]
     noise = [make(rng, begin) for begin in seasons for make in (late, skewed) for _ in range(MIN_EVENTS // 6)]
@@ -86,23 +87,24 @@ def test_a_setting_does_not_fit_exactly_where_the_clocks_differ(
 
 
 @given(ZONES, st.integers(0, 2**32), st.integers(0, 2000), st.booleans())
-def test_late_events_and_wrong_clocks_alone_never_speak_against_a_setting(
-    setting: ZoneInfo, seed: int, rows: int, are_late: bool
-) -> None:
+def test_late_and_skewed_events_are_no_evidence(setting: ZoneInfo, seed: int, rows: int, are_late: bool) -> None:
+    """Late events and wrong device clocks alone never contradict a setting."""
     rng = random.Random(seed)
     make = late if are_late else skewed
     assert judged(setting, [make(rng, WINTER) for _ in range(rows)]).fits is None
 
 
 @given(ZONES, st.integers(0, 2**32))
-def test_with_every_second_event_late_nothing_is_said(stored_in: ZoneInfo, seed: int) -> None:
+def test_half_of_the_events_late_is_inconclusive(stored_in: ZoneInfo, seed: int) -> None:
+    """With every second event late the check reaches no conclusion."""
     rng = random.Random(seed)
     lines = [line for _ in range(200) for line in (prompt(rng, WINTER, stored_in), late(rng, WINTER))]
     assert judged(UTC_ZONE, lines).fits is None
 
 
 @given(st.lists(st.binary(max_size=30)))
-def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
+def test_malformed_lines_are_no_evidence(lines: list[bytes]) -> None:
+    """Lines that are not events are ignored."""
     check = TimezoneCheck()
     check.add(lines)
     assert check.finding(UTC_ZONE) == TimezoneFinding(UTC_ZONE, 0, (), None)
@@ -116,33 +118,38 @@ def test_what_is_no_event_shows_nothing(lines: list[bytes]) -> None:
         event(1641992405, "x"),
         b'{"event":"E","properties":{"time":1641992405}}',
         event(1641992405, 1641988800000, **{"$import": True}),
-        # An hour's count, sent two minutes after the hour.
+        # An hourly count, sent two minutes after the hour.
         event(1641992400, 1641988920000),
         b'{"event":"E","properties":' + b"[" * 100_000,
     ],
 )
-def test_rows_that_say_nothing_of_the_clock_are_left_out(line: bytes) -> None:
+def test_rows_without_usable_times_are_ignored(line: bytes) -> None:
+    """Rows without usable times, imports and hourly counts are ignored."""
     assert judged(UTC_ZONE, [line] * 60).events == 0
 
 
 @pytest.mark.parametrize("time", [1641992405, 1641992405.25, "1641992405", 1641992405250, "1641992405250.0"])
-def test_time_is_understood_as_the_records_understand_it(time: object) -> None:
+def test_the_check_reads_time_like_the_records(time: object) -> None:
+    """The check accepts every format of `time` that records accept."""
     finding = judged(UTC_ZONE, [event(time, 1641988800000)] * MIN_EVENTS)
     assert [month.offset for month in finding.offsets] == [timedelta(hours=1)]
 
 
-def test_fewer_events_than_enough_say_nothing() -> None:
+def test_too_few_events_are_inconclusive() -> None:
+    """Below `ENOUGH_ROWS` events the check reaches no conclusion."""
     line = event(1641992405, 1641988800000)
     assert judged(UTC_ZONE, [line] * (MIN_EVENTS - 1)).fits is None
     assert judged(UTC_ZONE, [line] * MIN_EVENTS).fits is False
 
 
-def test_a_steady_delay_that_is_no_zones_offset_shows_nothing() -> None:
+def test_a_constant_delay_is_no_offset() -> None:
+    """A constant delay that is no zone's offset is no evidence."""
     lines = [event((1641988800000 - 15 * HOUR) // 1000 + 5, 1641988800000)] * 200
     assert judged(UTC_ZONE, lines).fits is None
 
 
-def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_is_in() -> None:
+def test_a_month_with_a_clock_change() -> None:
+    """In a month with a clock change, the offset of most of its days counts."""
     rng = random.Random(1)
     berlin = ZoneInfo("Europe/Berlin")
     lines = [prompt(rng, datetime(2022, 3, day, tzinfo=UTC), berlin) for day in range(1, 31) for _ in range(10)]
@@ -152,7 +159,8 @@ def test_a_month_with_a_change_of_the_clock_is_judged_by_the_season_most_of_it_i
     assert judged(berlin, lines).fits is True
 
 
-def test_it_is_told_once() -> None:
+def test_a_wrong_zone_is_reported_once() -> None:
+    """A wrong zone is reported once."""
     check = TimezoneCheck()
     assert check.report_mismatch(UTC_ZONE) is None
     check.add([event(1641992405, 1641988800000)])
@@ -162,8 +170,8 @@ def test_it_is_told_once() -> None:
     assert check.report_mismatch(UTC_ZONE) is None
 
 
-def test_rows_without_a_receipt_go_by_their_processing() -> None:
-    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+def test_rows_without_a_receipt_use_processing_time() -> None:
+    """Rows of 2020 can have only `mp_processing_time_ms`, which is then used."""
     lines = [processed(1580552525 + n - 8 * 3600, 1580552526000 + 1000 * n) for n in range(MIN_EVENTS)]
     finding = judged(UTC_ZONE, lines)
     assert [month.offset for month in finding.offsets] == [timedelta(hours=-8)]
@@ -171,7 +179,8 @@ def test_rows_without_a_receipt_go_by_their_processing() -> None:
     assert judged(ZoneInfo("America/Los_Angeles"), lines).fits is True
 
 
-def test_the_receipt_goes_before_the_processing() -> None:
+def test_receipt_time_is_used_before_processing_time() -> None:
+    """The receipt time is used if there is one, else the processing time."""
     line = event(1641992405, 1641988800000, mp_processing_time_ms=1641992405000)
     assert judged(UTC_ZONE, [line] * MIN_EVENTS).fits is False
     unread = event(1641992405, None, mp_processing_time_ms=1641988800000)
@@ -179,8 +188,8 @@ def test_the_receipt_goes_before_the_processing() -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from([WINTER, SUMMER]))
-def test_imported_rows_neither_show_an_offset_nor_hide_one(seed: int, begin: datetime) -> None:
-    """An old event that was uploaded was processed any time after it happened."""
+def test_imported_rows_are_ignored(seed: int, begin: datetime) -> None:
+    """Imported events are processed long after they happened and are no evidence."""
     rng = random.Random(seed)
     at = int(begin.timestamp() * 1000) + 30 * 24 * HOUR
     imported = [processed((at - rng.randrange(24 * HOUR, 900 * 24 * HOUR)) // 1000, at + n) for n in range(200)]
@@ -189,7 +198,8 @@ def test_imported_rows_neither_show_an_offset_nor_hide_one(seed: int, begin: dat
     assert judged(UTC_ZONE, imported + prompt_rows).fits is False
 
 
-def test_a_setting_that_is_not_set_is_utc_and_says_so() -> None:
+def test_an_unset_zone_is_reported_as_not_set() -> None:
+    """Without `project_timezone` the message says that it is not set."""
     line = event(1641992405, 1641988800000)
     check = TimezoneCheck()
     check.add([line] * MIN_EVENTS)
@@ -202,7 +212,8 @@ def test_a_setting_that_is_not_set_is_utc_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("minutes", "text"), [(0, "UTC"), (330, "UTC+05:30"), (-210, "UTC-03:30"), (-720, "UTC-12:00"), (845, "UTC+14:05")]
 )
-def test_an_offset_is_spelled_with_its_sign(minutes: int, text: str) -> None:
+def test_an_offset_is_formatted_with_its_sign(minutes: int, text: str) -> None:
+    """An offset is written like UTC+05:30; zero is UTC."""
     assert offset_text(timedelta(minutes=minutes)) == text
 
 
@@ -226,9 +237,10 @@ def test_an_offset_is_spelled_with_its_sign(minutes: int, text: str) -> None:
         ("Europe/Berlin", "Asia/Kolkata", [WINTER], ["UTC+05:30 in 2022-01", "Asia/Kolkata"]),
     ],
 )
-def test_the_line_names_setting_offsets_and_remedy(
+def test_the_message_names_setting_offsets_and_remedy(
     setting: str, stored_in: str, seasons: list[datetime], says: list[str]
 ) -> None:
+    """The message names the setting, the offsets seen and the remedy, on one line."""
     rng = random.Random(2)
     lines = [prompt(rng, begin, ZoneInfo(stored_in)) for begin in seasons for _ in range(60)]
     text = str(judged(ZoneInfo(setting), lines))
@@ -236,7 +248,8 @@ def test_the_line_names_setting_offsets_and_remedy(
     assert "\n" not in text
 
 
-def test_offsets_that_no_zone_has_had_together_say_that_the_zone_was_changed() -> None:
+def test_offsets_of_no_single_zone() -> None:
+    """Offsets that no zone combines mean that the project's zone was probably changed."""
     rng = random.Random(3)
     lines = [prompt(rng, WINTER, ZoneInfo("Asia/Tokyo")) for _ in range(60)]
     lines += [prompt(rng, SUMMER, ZoneInfo("America/New_York")) for _ in range(60)]
@@ -245,7 +258,8 @@ def test_offsets_that_no_zone_has_had_together_say_that_the_zone_was_changed() -
     assert "was probably changed" in str(finding)
 
 
-def test_a_few_events_against_a_setting_that_the_others_confirm_leave_it_open() -> None:
+def test_a_few_contradicting_events_are_inconclusive() -> None:
+    """A few events against a confirmed setting make the result inconclusive."""
     rng = random.Random(4)
     berlin = ZoneInfo("Europe/Berlin")
     lines = [prompt(rng, WINTER, UTC_ZONE) for _ in range(200)]

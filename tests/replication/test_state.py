@@ -1,4 +1,4 @@
-"""Many runs, against a history that goes on arriving: a model of Mixpanel and of what a target holds in the end."""
+"""State across many runs, with events that arrive late: a model of Mixpanel and of a target's final content."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ Mode = Literal["event_time", "ingestion_time", "older"]
 
 @dataclass(frozen=True)
 class Row:
-    """An event: its day in the project, when it was processed and when it showed, and whether it tells the former."""
+    """An event: its day, when it was processed and became visible, and whether it has a processing time."""
 
     number: int
     day: date
     processed: datetime
-    shows: datetime
-    tells: bool
+    visible_at: datetime
+    has_processing_time: bool
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: how long after the one before it, and how it goes.
+    """One run of the model.
 
     Attributes:
-        mode: `older` is the tap of version 0.1.0, which knows the bookmark only.
+        mode: `older` is version 0.1.0 of the tap, which only uses the bookmark.
         newest_first: Whether the back-fill goes backwards.
-        hours: Since the run before.
+        hours: Hours since the previous run.
         lasts: Hours from its first request to its last.
-        end: Its last day, counted from the start date; None for no end date.
-        window_days: How long its windows are.
-        fails_after: How many windows are out when it fails; None where it does not.
-        forgotten: How many of the states it wrote are lost, as by a target that crashed.
+        end: Its end date, in days after the start date; None for no end date.
+        window_days: Length of its windows.
+        fails_after: Number of windows delivered before it fails; None if it succeeds.
+        lost_states: Number of its last states that are lost, like those of a target that crashed.
     """
 
     mode: Mode
@@ -74,12 +74,12 @@ class Run:
     end: int | None = None
     window_days: int = 3
     fails_after: int | None = None
-    forgotten: int = 0
+    lost_states: int = 0
 
 
 @dataclass
 class World:
-    """What there is in Mixpanel, and what has come out of it."""
+    """The events in Mixpanel, and the rows delivered to the target."""
 
     rows: list[Row]
     settings: ReplicationSettings
@@ -97,11 +97,11 @@ class World:
         for number, date_range in enumerate(windows):
             if number == run.fails_after:
                 break
-            asked_at = self.now + timedelta(hours=run.lasts) * number / len(windows)
-            self.target.update(self.answer(date_range, asked_at))
-            self.book(run, date_range, asked_at)
+            requested_at = self.now + timedelta(hours=run.lasts) * number / len(windows)
+            self.target.update(self.respond(date_range, requested_at))
+            self.record(run, date_range, requested_at)
             states.append(dict(self.state))
-        self.state = states[max(0, len(states) - 1 - run.forgotten)]
+        self.state = states[max(0, len(states) - 1 - run.lost_states)]
         self.now += timedelta(hours=run.lasts)
 
     def end_date(self, run: Run) -> date | None:
@@ -124,20 +124,20 @@ class World:
         last = last_day(self.end_date(run), self.now, self.settings.zone)
         return [DateRange(Window(first, last))] if first <= last else []
 
-    def answer(self, date_range: DateRange, asked_at: datetime) -> list[Row]:
-        """What Mixpanel answers."""
+    def respond(self, date_range: DateRange, requested_at: datetime) -> list[Row]:
+        """Return the rows that Mixpanel returns for a date range."""
         return [
             row
             for row in self.rows
             if date_range.window.first <= row.day <= date_range.window.last
-            and row.shows <= asked_at
-            and (date_range.processed is None or not row.tells or matches(date_range.processed, row))
+            and row.visible_at <= requested_at
+            and (date_range.processed is None or not row.has_processing_time or matches(date_range.processed, row))
         ]
 
-    def book(self, run: Run, date_range: DateRange, asked_at: datetime) -> None:
-        """Note a window that is out, and see that what is noted is true."""
+    def record(self, run: Run, date_range: DateRange, requested_at: datetime) -> None:
+        """Record a delivered window in the state, and check that the state is true."""
         until = end_instant(
-            date_range.window, self.settings.zone, date_range.processed.before if date_range.processed else asked_at
+            date_range.window, self.settings.zone, date_range.processed.before if date_range.processed else requested_at
         )
         if run.mode == "older":
             text = self.state.get("replication_key_value")
@@ -155,7 +155,7 @@ class World:
             assert after.ahead.before >= ahead.before
         for row in self.rows:
             if row.day in after.ingested and row.processed < after.ingested[row.day]:
-                assert self.target[row], f"{row} is said to be delivered"
+                assert self.target[row], f"{row} is in the state but was not delivered"
         self.state = state
 
 
@@ -164,9 +164,9 @@ def matches(processed: ProcessingTimeFilter, row: Row) -> bool:
 
 
 def is_promised(row: Row, settings: ReplicationSettings, longest: timedelta) -> bool:
-    """Whether it showed while its day was still within the look-back of whatever run came next."""
-    shows = (row.shows + longest).astimezone(settings.zone).date()
-    return row.day >= settings.start_date and (shows - row.day).days <= settings.lookback_days
+    """Return whether the row became visible while its day was within the look-back of the next run."""
+    visible_at = (row.visible_at + longest).astimezone(settings.zone).date()
+    return row.day >= settings.start_date and (visible_at - row.day).days <= settings.lookback_days
 
 
 @st.composite
@@ -177,12 +177,12 @@ def worlds(draw: st.DrawFn) -> World:
     for number in range(draw(st.integers(1, 25))):
         day = START + timedelta(days=draw(st.integers(0, 10) | st.integers(36, 55) | st.integers(0, 60)))
         begin = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
-        # A clock that is ahead makes events that are processed before their own time.
-        # Most runs are at full hours around midnight: so this is near the edges of what they ask for.
+        # A client clock that is ahead makes events that are processed before their own time.
+        # Most runs are at full hours around midnight: these times are near the edges of their date ranges.
         days, hours = draw(st.integers(-1, lookback + 1)), draw(st.sampled_from([-1, -1, 0, 0, 1, 13]))
         processed = begin + timedelta(days=days, hours=hours, minutes=draw(st.sampled_from([-50, -1, 0, 1])))
-        shows = processed + timedelta(minutes=draw(st.sampled_from([0, 10, 59])))
-        rows.append(Row(number, day, processed, shows, draw(st.booleans())))
+        visible_at = processed + timedelta(minutes=draw(st.sampled_from([0, 10, 59])))
+        rows.append(Row(number, day, processed, visible_at, draw(st.booleans())))
     return World(rows, ReplicationSettings(START, lookback, zone))
 
 
@@ -206,7 +206,7 @@ def runs_of(modes: list[Mode], **more: st.SearchStrategy[Any]) -> st.SearchStrat
 
 @st.composite
 def backfills(draw: st.DrawFn, modes: list[Mode]) -> list[Run]:
-    """Perhaps a few days, then a pause of weeks, and then nights that fail while they still read backwards."""
+    """A few days or none, then a pause of weeks, then nights that fail while they read backwards."""
 
     def run(hours: int, *, newest_first: bool, may_go_well: bool) -> Run:
         how_far = st.integers(0, 25)
@@ -226,23 +226,24 @@ def backfills(draw: st.DrawFn, modes: list[Mode]) -> list[Run]:
 
 
 def last_run(mode: Mode, *, newest_first: bool) -> Run:
-    """A run after everything has arrived, which goes well and knows no end."""
+    """Return a run after all rows have arrived, which succeeds and has no end date."""
     return Run(mode, hours=24 * 100, newest_first=newest_first)
 
 
 @settings(max_examples=400, deadline=None)
 @given(
     world=worlds(),
-    runs=runs_of(["event_time", "ingestion_time", "older"], forgotten=st.sampled_from([0, 0, 0, 1, 3]))
+    runs=runs_of(["event_time", "ingestion_time", "older"], lost_states=st.sampled_from([0, 0, 0, 1, 3]))
     | backfills(["event_time", "ingestion_time", "older"])
     | backfills(["event_time"])
     | backfills(["ingestion_time"]),
     mode=st.sampled_from(["event_time", "ingestion_time"]),
     newest_first=st.booleans(),
 )
-def test_no_row_is_lost_whatever_fails_and_however_the_modes_are_switched(
+def test_no_row_is_lost_across_failures_and_modes(
     world: World, runs: list[Run], mode: Mode, newest_first: bool
 ) -> None:
+    """Every row that the look-back covers is delivered, whatever fails and however modes are switched."""
     for run in [*runs, last_run(mode, newest_first=newest_first)]:
         world.run(run)
     assert "ahead" not in world.state
@@ -253,15 +254,15 @@ def test_no_row_is_lost_whatever_fails_and_however_the_modes_are_switched(
 
 @settings(max_examples=400, deadline=None)
 @given(world=worlds(), runs=runs_of(["ingestion_time"]) | backfills(["ingestion_time"]), newest_first=st.booleans())
-def test_by_ingestion_time_each_row_comes_once_whatever_fails(
-    world: World, runs: list[Run], newest_first: bool
-) -> None:
+def test_by_ingestion_time_each_row_is_delivered_once(world: World, runs: list[Run], newest_first: bool) -> None:
+    """By ingestion time no row is delivered twice, whatever fails."""
     for run in [*runs, last_run("ingestion_time", newest_first=newest_first)]:
         world.run(run)
-    assert [row for row, count in world.target.items() if row.tells and count > 1] == []
+    assert [row for row, count in world.target.items() if row.has_processing_time and count > 1] == []
 
 
-def test_a_row_is_settled_an_hour_after_it_was_processed() -> None:
+def test_a_row_is_settled_an_hour_after_processing() -> None:
+    """`settled` returns the time an hour before, in whole seconds."""
     assert settled(datetime(2024, 3, 1, 2, 0, 0, 999_999, tzinfo=UTC)) == datetime(2024, 3, 1, 1, tzinfo=UTC)
     assert timedelta(minutes=45) < SETTLING
 
@@ -270,7 +271,7 @@ NOW = datetime(2024, 3, 20, 9, tzinfo=UTC)
 SETTINGS = ReplicationSettings(START, 5, UTC)
 
 
-def asked(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
+def requested(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
     date_ranges = delivered.ranges_to_read(SETTINGS, NOW.date(), processed_before=settled(NOW))
     return [
         (
@@ -281,35 +282,41 @@ def asked(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
     ]
 
 
-def test_days_that_are_delivered_are_asked_for_new_rows_only() -> None:
+def test_delivered_days_are_read_for_new_rows_only() -> None:
+    """Delivered days are read only for rows processed since."""
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], instant)
-    assert asked(DeliveredDays(instant, ingested=days)) == [
+    assert requested(DeliveredDays(instant, ingested=days)) == [
         ("2024-03-14..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
     ]
 
 
-def test_a_bookmark_that_was_set_back_has_its_days_read_anew() -> None:
+def test_a_bookmark_set_back_reads_its_days_in_full() -> None:
+    """After the bookmark was set back, its days are read in full."""
     days = dict.fromkeys([date(2024, 3, day) for day in range(14, 20)], datetime(2024, 3, 19, 8, tzinfo=UTC))
-    assert asked(DeliveredDays(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [("2024-03-05..2024-03-20", None)]
-    assert asked(DeliveredDays(ingested=days)) == [("2024-03-01..2024-03-20", None)]
+    assert requested(DeliveredDays(datetime(2024, 3, 10, tzinfo=UTC), ingested=days)) == [
+        ("2024-03-05..2024-03-20", None)
+    ]
+    assert requested(DeliveredDays(ingested=days)) == [("2024-03-01..2024-03-20", None)]
 
 
-def test_after_a_run_that_failed_each_day_is_asked_for_what_it_lacks() -> None:
+def test_after_a_failure_each_day_is_read_from_its_time() -> None:
+    """After a failed run each day is read for rows processed since its own delivery."""
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): new if day < 16 else old for day in range(13, 19)}
-    assert asked(DeliveredDays(old, ingested=days)) == [
+    assert requested(DeliveredDays(old, ingested=days)) == [
         ("2024-03-13..2024-03-15", "2024-03-19T08:00:00+00:00"),
         ("2024-03-16..2024-03-18", "2024-03-18T08:00:00+00:00"),
         ("2024-03-19..2024-03-20", None),
     ]
 
 
-def test_a_longer_look_back_reads_the_added_days_whole() -> None:
+def test_a_longer_lookback_reads_added_days_in_full() -> None:
+    """Days that a longer look-back adds are read in full."""
     instant = datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, day): instant for day in range(17, 20)}
-    assert asked(DeliveredDays(instant, ingested=days)) == [
+    assert requested(DeliveredDays(instant, ingested=days)) == [
         ("2024-03-14..2024-03-16", None),
         ("2024-03-17..2024-03-19", "2024-03-19T08:00:00+00:00"),
         ("2024-03-20", None),
@@ -317,14 +324,15 @@ def test_a_longer_look_back_reads_the_added_days_whole() -> None:
 
 
 def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) -> list[str]:
-    """The date ranges in short: `<` backwards, `~` history."""
+    """Return the date ranges as text, with `<` for backwards and `~` for history."""
     date_ranges = delivered.ranges_to_read(SETTINGS, last, newest_first=newest_first)
     return [
         f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_history}" for date_range in date_ranges
     ]
 
 
-def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
+def test_newest_first_reads_the_last_30_days_first() -> None:
+    """Newest first, the last 30 days are read before all others."""
     assert planned(DeliveredDays(), date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-01..2024-05-31<~"]
     assert planned(DeliveredDays(), date(2024, 3, 30)) == ["2024-03-01..2024-03-30"]
     assert planned(DeliveredDays(), date(2024, 6, 30), newest_first=False) == ["2024-03-01..2024-06-30"]
@@ -332,28 +340,32 @@ def test_newest_first_the_last_thirty_days_come_before_all_others() -> None:
     assert planned(long_ago, date(2024, 6, 30)) == ["2024-06-01..2024-06-30<", "2024-03-15..2024-05-31<~"]
 
 
-def test_the_front_is_kept_up_to_date_before_the_history_goes_on() -> None:
+def test_recent_days_are_updated_before_the_history() -> None:
+    """Newest first, a run reads new days before it continues the history."""
     halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(halfway, date(2024, 6, 30)) == ["2024-06-24..2024-06-30", "2024-03-01..2024-05-09<~"]
-    # The other way round, history comes first; what is delivered is not read again by either.
+    # Oldest first, the history is read first; neither order reads delivered days again.
     assert planned(halfway, date(2024, 6, 30), newest_first=False) == [
         "2024-03-01..2024-05-09",
         "2024-06-24..2024-06-30",
     ]
 
 
-def test_the_look_back_does_not_reach_into_days_that_are_still_to_come() -> None:
+def test_the_lookback_excludes_undelivered_history() -> None:
+    """The look-back does not include days that the back-fill still has to read."""
     begun = DeliveredDays(ahead=NewestFirstBlock(date(2024, 6, 29), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(begun, date(2024, 6, 30)) == ["2024-06-29..2024-06-30", "2024-03-01..2024-06-28<~"]
 
 
-def test_an_end_date_before_what_is_delivered_leaves_only_the_way_forwards() -> None:
+def test_an_end_date_before_delivered_days() -> None:
+    """With an end date before the delivered block, only the history up to it is read."""
     halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC)))
     assert planned(halfway, date(2024, 4, 30)) == ["2024-03-01..2024-04-30~"]
     assert planned(halfway, date(2024, 5, 9)) == ["2024-03-01..2024-05-09<~"]
 
 
-def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> None:
+def test_the_bookmark_stays_until_the_gap_is_closed() -> None:
+    """The bookmark moves only when the gap, including its look-back, is closed."""
     bookmark, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
     almost = DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 17), front))
     assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
@@ -364,7 +376,8 @@ def test_the_bookmark_stays_until_the_gap_is_closed_its_look_back_included() -> 
     assert after == DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 16), front))
 
 
-def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
+def test_reading_forwards_closes_the_gap() -> None:
+    """Forwards, the gap is closed when the bookmark reaches the newest-first block."""
     front = datetime(2024, 6, 29, 9, tzinfo=UTC)
     halfway = DeliveredDays(ahead=NewestFirstBlock(date(2024, 5, 10), front))
     some = DateRange(Window(START, date(2024, 5, 8)))
@@ -375,7 +388,8 @@ def test_forwards_the_gap_is_closed_where_what_is_ahead_begins() -> None:
     assert halfway.with_range(all_of_it, datetime(2024, 5, 10, tzinfo=UTC), SETTINGS) == DeliveredDays(front)
 
 
-def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
+def test_with_a_gap_the_state_has_no_bookmark() -> None:
+    """During a first back-fill the state has the newest-first block and no bookmark."""
     state: dict[str, Any] = {}
     ahead = NewestFirstBlock(date(2024, 5, 10), datetime(2024, 6, 29, 9, tzinfo=UTC))
     write_bookmark(state, DeliveredDays(), DeliveredDays(ahead=ahead))
@@ -386,7 +400,8 @@ def test_while_there_is_a_gap_the_state_claims_nothing_before_it() -> None:
     assert read_bookmark(state) == DeliveredDays(ahead=ahead)
 
 
-def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
+def test_the_state_drops_days_outside_the_lookback() -> None:
+    """The state contains no day that no run reads again."""
     before, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
     date_range = DateRange(Window(START, date(2024, 6, 29)), ProcessingTimeFilter(None, front))
     assert sorted(DeliveredDays().with_range(date_range, front, SETTINGS).ingested) == [
@@ -400,7 +415,8 @@ def test_the_state_holds_no_day_that_no_run_asks_for_again() -> None:
     ]
 
 
-def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
+def test_days_with_the_same_instant_are_one_range() -> None:
+    """Consecutive days with the same instant are one range in the state."""
     old, new = datetime(2024, 3, 18, 8, tzinfo=UTC), datetime(2024, 3, 19, 8, tzinfo=UTC)
     days = {date(2024, 3, 13): new, date(2024, 3, 14): new, date(2024, 3, 15): old, date(2024, 3, 17): old}
     state: dict[str, Any] = {}
@@ -417,7 +433,8 @@ def test_the_state_shows_days_that_share_an_instant_as_one_range() -> None:
     assert read_bookmark(state) == DeliveredDays(old, ingested=days)
 
 
-def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
+def test_by_event_time_the_state_is_only_the_bookmark() -> None:
+    """By event time the state contains only the bookmark."""
     date_range = DateRange(Window(START, date(2024, 3, 2)))
     delivered = DeliveredDays().with_range(date_range, datetime(2024, 3, 3, tzinfo=UTC), SETTINGS)
     state: dict[str, Any] = {}
@@ -445,8 +462,8 @@ def test_by_event_time_the_state_is_the_bookmark_alone() -> None:
         ({"replication_key_value": 5}, "replication_key_value is 5, not a date-time such as 2024-01-16T00:00:00+00:00"),
     ],
 )
-def test_a_broken_state_is_refused_by_key_and_value(broken: dict[str, Any], says: str) -> None:
-    """The message names the key, what it holds, and what belongs there."""
+def test_an_invalid_state_is_rejected(broken: dict[str, Any], says: str) -> None:
+    """The message names the key, its value and the expected type."""
     with pytest.raises(ValueError, match=re.escape(says)):
         read_bookmark(broken)
 
@@ -459,14 +476,15 @@ def test_a_broken_state_is_refused_by_key_and_value(broken: dict[str, Any], says
         ({"2024-03-02": "many"}, 'rows.2024-03-02 is "many", not an integer'),
     ],
 )
-def test_broken_row_counts_are_refused_by_key_and_value(rows: object, says: str) -> None:
-    """Python's own words for it would name neither."""
+def test_invalid_row_counts_are_rejected(rows: object, says: str) -> None:
+    """The message names the key and its value, which Python's own errors do not."""
     with pytest.raises(ValueError, match=re.escape(says)):
         RowCounts.read({"rows": rows}, date(2024, 3, 2), 5)
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(9000, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_a_bookmark_reads_back_as_written(instant: datetime) -> None:
+def test_a_bookmark_round_trips(instant: datetime) -> None:
+    """A bookmark that was written is read back, in whole seconds."""
     assert parse_bookmark(bookmark_text(instant)) == instant.replace(microsecond=0)
 
 
@@ -480,17 +498,20 @@ def test_a_bookmark_reads_back_as_written(instant: datetime) -> None:
         "2024-01-15T16:00:00-08:00",
     ],
 )
-def test_a_bookmark_is_understood_in_all_spellings(text: str) -> None:
+def test_bookmark_formats(text: str) -> None:
+    """Each usual spelling of the same instant is read."""
     assert bookmark_text(parse_bookmark(text)) == "2024-01-16T00:00:00+00:00"
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "1705363200", "2024-13-01", "0001-01-01T00:00:00+23:00"])
-def test_what_is_no_bookmark_is_refused(text: str) -> None:
+def test_an_invalid_bookmark_is_rejected(text: str) -> None:
+    """Text that is not a date-time is rejected as a bookmark."""
     with pytest.raises(ValueError, match="not a date-time such as 2024-01-16T00:00:00"):
         parse_bookmark(text)
 
 
-def test_a_bookmark_needs_a_zone() -> None:
+def test_a_bookmark_needs_a_time_zone() -> None:
+    """A naive datetime cannot be written; an aware one is written in UTC."""
     with pytest.raises(ValueError, match="zone"):
         bookmark_text(datetime(2024, 1, 16))  # noqa: DTZ001
     assert bookmark_text(datetime(2024, 1, 16, tzinfo=timezone(timedelta(hours=1)))) == "2024-01-15T23:00:00+00:00"

@@ -31,7 +31,7 @@ ZONES = st.sampled_from(
         ZoneInfo("America/Havana"),
         ZoneInfo("Asia/Kolkata"),
         ZoneInfo("Pacific/Kiritimati"),
-        ZoneInfo("Pacific/Apia"),  # it once left a day out
+        ZoneInfo("Pacific/Apia"),  # it once skipped a day
         ZoneInfo("Europe/Berlin"),
     ]
 )
@@ -43,7 +43,7 @@ def plan_of(first: date, last: date, window_days: int | None = None) -> WindowPl
     return WindowPlanner([DateRange(Window(first, last))], window_days)
 
 
-def following(planner: WindowPlanner) -> DateRange:
+def next_range(planner: WindowPlanner) -> DateRange:
     date_range = planner.next()
     assert date_range
     return date_range
@@ -52,16 +52,16 @@ def following(planner: WindowPlanner) -> DateRange:
 def all_windows(
     planner: WindowPlanner, bytes_a_day: float, in_flight: int = 1, cut_from: float = math.inf
 ) -> list[Window]:
-    """All windows of a plan, of days that are alike, where Mixpanel cuts off what is larger than `cut_from`."""
+    """Return all windows of a plan, for days of equal size and exports truncated above `cut_from` bytes."""
     windows: list[Window] = []
-    flying: list[DateRange] = []
+    pending: list[DateRange] = []
     while True:
-        while len(flying) < in_flight and (date_range := planner.next()):
-            flying.append(date_range)
+        while len(pending) < in_flight and (date_range := planner.next()):
+            pending.append(date_range)
             windows.append(date_range.window)
-        if not flying:
+        if not pending:
             return windows
-        done = flying.pop(0)
+        done = pending.pop(0)
         size = int(bytes_a_day * done.window.days)
         if size > cut_from and done.window.days > 1:
             planner.report(done, 0, was_truncated=True)
@@ -70,19 +70,22 @@ def all_windows(
             planner.report(done, size)
 
 
-def test_a_window_shows_its_days() -> None:
+def test_a_window_is_shown_as_its_days() -> None:
+    """A window is shown as its first and last day."""
     assert str(Window(date(2024, 1, 1), date(2024, 1, 7))) == "2024-01-01..2024-01-07"
     assert str(Window(date(2024, 1, 1), date(2024, 1, 1))) == "2024-01-01"
     assert Window(date(2024, 1, 1), date(2024, 1, 7)).days == 7
 
 
 def test_a_window_cannot_end_before_it_begins() -> None:
+    """A window that ends before it begins is rejected."""
     with pytest.raises(ValueError, match="cannot end"):
         Window(date(2024, 1, 2), date(2024, 1, 1))
 
 
 @given(first=DAYS, length=st.integers(1, 1500), size=st.integers(0, 300 * MIB), in_flight=st.integers(1, 8))
-def test_windows_tile_the_range_in_order(first: date, length: int, size: int, in_flight: int) -> None:
+def test_windows_cover_the_range_in_order(first: date, length: int, size: int, in_flight: int) -> None:
+    """Windows cover the date range in order, without gaps and overlaps."""
     last = first + timedelta(days=length - 1)
     windows = all_windows(plan_of(first, last), size, in_flight)
     assert windows[0].first == first
@@ -93,47 +96,53 @@ def test_windows_tile_the_range_in_order(first: date, length: int, size: int, in
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 5])
-def test_three_years_of_a_small_project_take_at_most_40_requests(in_flight: int) -> None:
+def test_three_years_of_a_small_project_take_40_requests(in_flight: int) -> None:
+    """Three years of a small project take at most 40 windows."""
     windows = all_windows(plan_of(date(2022, 1, 1), date(2024, 12, 31)), 500_000, in_flight)
     assert sum(window.days for window in windows) == 1096
     assert len(windows) <= 40
 
 
 def test_windows_of_a_large_project_stay_small() -> None:
+    """Windows of a large project stay below the size limit."""
     windows = all_windows(plan_of(date(2024, 1, 1), date(2024, 12, 31)), 40 * MIB, in_flight=2)
     assert all(window.days * 40 * MIB <= LARGE for window in windows)
     assert {window.days for window in windows[4:-1]} == {4}
 
 
-def test_a_cut_window_shortens_the_next_ones() -> None:
+def test_a_truncated_window_shortens_the_next_ones() -> None:
+    """After a truncated window the next one has half the days."""
     planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
     for _ in range(5):
-        planner.report(following(planner), 0)
-    cut = following(planner)
+        planner.report(next_range(planner), 0)
+    cut = next_range(planner)
     assert cut.window.days == 32
     planner.report(cut, 0, was_truncated=True)
-    assert following(planner).window.days == 16
+    assert next_range(planner).window.days == 16
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
 @pytest.mark.parametrize("cut_from", [50 * MIB, 100 * MIB, 150 * MIB])
 @pytest.mark.parametrize("a_day", [3 * MIB, 12 * MIB, 20 * MIB])
-def test_windows_do_not_grow_again_to_where_they_were_cut(a_day: int, cut_from: int, in_flight: int) -> None:
+def test_windows_stay_below_the_truncation_size(a_day: int, cut_from: int, in_flight: int) -> None:
+    """Windows do not grow again to the size at which they were truncated."""
     windows = all_windows(plan_of(date(2024, 1, 1), date(2024, 12, 31)), a_day, in_flight, cut_from)
     cut = [window for window in windows if window.days * a_day > cut_from]
     assert 1 <= len(cut) <= 3 * in_flight
     assert all(window.days * a_day > cut_from / 4 for window in windows[40:-1])
 
 
-def test_passing_trouble_with_a_small_window_leaves_no_mark() -> None:
+def test_one_truncated_small_window_has_no_effect() -> None:
+    """A small window that was truncated once does not keep later windows small."""
     planner = plan_of(date(2022, 1, 1), date(2024, 12, 31))
-    following(planner)
-    planner.report(following(planner), 0, was_truncated=True)
+    next_range(planner)
+    planner.report(next_range(planner), 0, was_truncated=True)
     planner.report_halves(3 * MIB)
     assert len(all_windows(planner, 500_000)) <= 40
 
 
-def test_late_rows_of_days_that_were_read_say_nothing_about_days_that_were_not() -> None:
+def test_update_windows_do_not_size_full_windows() -> None:
+    """Small updates of delivered days do not lengthen the windows of unread days."""
     before = datetime(2024, 3, 1, tzinfo=UTC)
     read = DateRange(
         Window(date(2024, 1, 1), date(2024, 1, 31)), ProcessingTimeFilter(before - timedelta(days=30), before)
@@ -141,38 +150,43 @@ def test_late_rows_of_days_that_were_read_say_nothing_about_days_that_were_not()
     planner = WindowPlanner(
         [read, DateRange(Window(date(2024, 2, 1), date(2024, 2, 29)), ProcessingTimeFilter(None, before))]
     )
-    while (date_range := following(planner)).is_update:
+    while (date_range := next_range(planner)).is_update:
         planner.report(date_range, 0)
     assert date_range.window == Window(date(2024, 2, 1), date(2024, 2, 1))
 
 
-def test_a_late_report_counts_by_what_a_window_of_todays_length_would_hold() -> None:
+def test_a_late_report_is_scaled_to_the_current_length() -> None:
+    """A late report counts as the size of a window of the current length."""
     planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
-    first = following(planner)
+    first = next_range(planner)
     for _ in range(3):
-        planner.report(following(planner), 0)
+        planner.report(next_range(planner), 0)
     planner.report(first, 20 * MIB)
-    assert following(planner).window.days == 8
+    assert next_range(planner).window.days == 8
 
 
-def test_a_late_report_of_a_short_cut_window_counts() -> None:
+def test_a_late_report_of_a_truncated_window_counts() -> None:
+    """A late report of a short truncated window shortens the next one."""
     planner = plan_of(date(2024, 1, 1), date(2024, 12, 31))
-    first, second = following(planner), following(planner)
+    first, second = next_range(planner), next_range(planner)
     planner.report(second, 0)
     planner.report(first, 0, was_truncated=True)
-    assert following(planner).window.days == 1
+    assert next_range(planner).window.days == 1
 
 
-def test_a_fixed_length_is_kept() -> None:
+def test_window_days_fixes_the_length() -> None:
+    """With `window_days` all windows but the last have that length."""
     planner = plan_of(date(2024, 1, 1), date(2024, 1, 31), 10)
     assert [window.days for window in all_windows(planner, 1000 * MIB)] == [10, 10, 10, 1]
 
 
-def test_no_days_no_windows() -> None:
+def test_no_days_give_no_windows() -> None:
+    """A plan without date ranges has no windows."""
     assert WindowPlanner([]).next() is None
 
 
-def test_no_window_reaches_over_the_end_of_a_part() -> None:
+def test_no_window_crosses_a_date_range() -> None:
+    """No window contains days of two date ranges."""
     days = [Window(date(2024, 1, 1), date(2024, 1, 3)), Window(date(2024, 1, 4), date(2024, 1, 20))]
     planner = WindowPlanner([DateRange(window) for window in days])
     assert [str(window) for window in all_windows(planner, 0)] == [
@@ -185,7 +199,8 @@ def test_no_window_reaches_over_the_end_of_a_part() -> None:
 
 
 @given(first=DAYS, length=st.integers(2, 400), backwards=st.booleans())
-def test_halves_tile_their_window(first: date, length: int, backwards: bool) -> None:
+def test_halves_cover_their_window(first: date, length: int, backwards: bool) -> None:
+    """The halves of a window cover it without gap and overlap, backwards in reverse order."""
     date_range = DateRange(Window(first, first + timedelta(days=length - 1)), backwards=backwards)
     halves = [half.window for half in date_range.halves()]
     assert 0 <= halves[1].days - halves[0].days <= 1
@@ -194,7 +209,8 @@ def test_halves_tile_their_window(first: date, length: int, backwards: bool) -> 
     assert newer.first == older.last + timedelta(days=1)
 
 
-def test_backwards_the_last_days_come_first() -> None:
+def test_backwards_plans_start_with_the_last_day() -> None:
+    """Backwards, the last days come first."""
     whole = DateRange(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
     assert [str(window) for window in all_windows(WindowPlanner([whole]), 0)] == [
         "2024-01-20",
@@ -205,14 +221,16 @@ def test_backwards_the_last_days_come_first() -> None:
     ]
 
 
-def test_a_plan_that_was_ended_has_no_more_windows() -> None:
+def test_an_ended_plan_has_no_more_windows() -> None:
+    """After `end` a plan returns no window."""
     planner = plan_of(date(2024, 1, 1), date(2024, 1, 31))
-    following(planner)
+    next_range(planner)
     planner.end()
     assert planner.next() is None
 
 
 def test_a_day_cannot_be_split() -> None:
+    """A window of one day cannot be split."""
     with pytest.raises(ValueError, match="cannot be split"):
         DateRange(Window(date(2024, 1, 1), date(2024, 1, 1))).halves()
 
@@ -234,16 +252,14 @@ def test_a_day_cannot_be_split() -> None:
         (1, 0, True, 1),
     ],
 )
-def test_windows_grow_towards_the_aim_and_halve_when_large_or_cut(
-    days: int, size: int, *, was_truncated: bool, expected: int
-) -> None:
+def test_next_window_length(days: int, size: int, *, was_truncated: bool, expected: int) -> None:
+    """Windows grow toward the target size and halve when too large or truncated."""
     assert next_days(days, size, was_truncated=was_truncated) == expected
 
 
 @given(start=DAYS, runs=st.lists(MOMENTS, min_size=1, max_size=6), lookback=st.integers(0, 10), zone=ZONES)
-def test_consecutive_runs_read_every_day_and_only_the_lookback_twice(
-    start: date, runs: list[datetime], lookback: int, zone: tzinfo
-) -> None:
+def test_consecutive_runs_read_every_day(start: date, runs: list[datetime], lookback: int, zone: tzinfo) -> None:
+    """Consecutive runs read every day, and only the look-back and the last day twice."""
     bookmark: datetime | None = None
     read_to: date | None = None
     for now in sorted(runs):
@@ -254,30 +270,33 @@ def test_consecutive_runs_read_every_day_and_only_the_lookback_twice(
         if read_to is None:
             assert first == start
         else:
-            # The day of the last run was not over: it comes again, and the look-back before it. No day is left out.
+            # The last run's day was not over: it is read again, with the look-back before it. No day is skipped.
             assert first == max(start, read_to - timedelta(days=lookback))
         bookmark = end_instant(Window(first, last), zone, now)
         read_to = last
 
 
 @given(day=DAYS, zone=ZONES)
-def test_the_bookmark_after_a_past_day_is_where_the_next_day_begins(day: date, zone: tzinfo) -> None:
+def test_the_bookmark_of_a_past_day_starts_the_next(day: date, zone: tzinfo) -> None:
+    """Without a look-back the bookmark of a past day makes the next run start with the following day."""
     end = end_instant(Window(day, day), zone, datetime(2031, 6, 1, tzinfo=UTC))
     following = day + timedelta(days=1)
     if zone == ZoneInfo("Pacific/Apia") and following == date(2011, 12, 30):
-        following += timedelta(days=1)  # the day that never was
+        following += timedelta(days=1)  # the day that Samoa skipped
     assert first_day(end, date(2000, 1, 1), 0, zone) == following
     assert (end - timedelta(seconds=1)).astimezone(zone).date() == day or day == date(2011, 12, 30)
 
 
-def test_the_bookmark_for_today_is_the_instant_before_the_request() -> None:
+def test_the_bookmark_of_today_is_the_request_time() -> None:
+    """For a window that includes today the bookmark is the time of the request."""
     asked = datetime(2024, 1, 16, 9, 30, 15, 999_999, tzinfo=UTC)
     end = end_instant(Window(date(2024, 1, 1), date(2024, 1, 16)), UTC, asked)
     assert end == datetime(2024, 1, 16, 9, 30, 15, tzinfo=UTC)
     assert bookmark_text(end) == "2024-01-16T09:30:15+00:00"
 
 
-def test_the_bookmark_of_a_past_day_is_midnight_in_the_projects_zone() -> None:
+def test_the_bookmark_of_a_past_day_is_midnight() -> None:
+    """For a past day the bookmark is the next midnight in the project's time zone."""
     asked = datetime(2024, 7, 20, tzinfo=UTC)
     end = end_instant(Window(date(2024, 7, 1), date(2024, 7, 7)), ZoneInfo("America/Los_Angeles"), asked)
     assert bookmark_text(end) == "2024-07-08T07:00:00+00:00"
@@ -294,13 +313,15 @@ def test_the_bookmark_of_a_past_day_is_midnight_in_the_projects_zone() -> None:
         (datetime(2020, 1, 1, tzinfo=UTC), 0, date(2024, 1, 1)),
     ],
 )
-def test_a_run_starts_at_the_bookmark_less_the_lookback(
+def test_a_run_starts_lookback_days_before_the_bookmark(
     bookmark: datetime | None, lookback: int, expected: date
 ) -> None:
+    """A run starts `lookback_days` before the bookmark, but not before the start date."""
     assert first_day(bookmark, date(2024, 1, 1), lookback, UTC) == expected
 
 
-def test_a_run_ends_today_in_the_projects_zone_and_never_later() -> None:
+def test_a_run_ends_today_at_the_latest() -> None:
+    """A run ends with the end date or today in the project's time zone, whichever is earlier."""
     now = datetime(2024, 1, 16, 3, tzinfo=UTC)
     los_angeles = ZoneInfo("America/Los_Angeles")
     assert last_day(None, now, los_angeles) == date(2024, 1, 15)

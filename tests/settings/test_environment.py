@@ -1,4 +1,4 @@
-"""Settings from variables."""
+"""Settings from environment variables."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tap_mixpanel_stream.settings.schema import json_schema
         ("ZZZQQQ", "`tap-mixpanel-stream --about` lists the settings"),
     ],
 )
-def test_a_variable_is_suggested_only_if_it_is_near(name: str, says: str) -> None:
-    """The prefix, which all variables share, makes no two of them alike."""
+def test_a_similar_variable_is_suggested(name: str, says: str) -> None:
+    """The prefix that all variables share does not count as similarity."""
     with pytest.raises(SettingsError, match=f"unknown variable {PREFIX}{name}: ") as caught:
         read_environment({PREFIX + name: "1"}, json_schema())
     assert str(caught.value).endswith(says)
@@ -34,6 +34,6 @@ def test_a_variable_is_suggested_only_if_it_is_near(name: str, says: str) -> Non
         ("companies", "the streams are events, profiles, cohorts"),
     ],
 )
-def test_a_stream_is_suggested_only_if_it_is_near(name: str, says: str) -> None:
-    """A group that is gone is no misspelt stream; tap-mixpanel's names are understood."""
+def test_a_similar_stream_is_suggested(name: str, says: str) -> None:
+    """Names of tap-mixpanel's streams are recognized; a removed group is not taken for a misspelt stream."""
     assert suggested_stream(name, ["events", "profiles", "cohorts"]) == says

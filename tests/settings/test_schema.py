@@ -1,4 +1,4 @@
-"""The JSON schema follows from one list of typed settings."""
+"""The JSON schema of the settings is generated from the typed class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PROPERTIES: dict[str, dict[str, Any]] = json_schema()["properties"]
 
 
 def test_each_setting_has_a_title_and_a_description() -> None:
-    """The tables and plugin definitions are made of them."""
+    """The settings tables and plugin definitions are generated from them."""
     assert all(spec["title"] and spec["description"] for spec in PROPERTIES.values())
 
 
-def test_unknown_settings_do_not_fit() -> None:
+def test_unknown_settings_are_not_allowed() -> None:
     """A misspelt setting must not pass for an absent one."""
     assert json_schema()["additionalProperties"] is False
 
@@ -65,21 +65,21 @@ def test_only_credentials_are_secret() -> None:
         ),
     ],
 )
-def test_the_schema_says_what_the_type_says(name: str, spec: dict[str, Any]) -> None:
-    """Types, limits, allowed values and defaults are written once, in the typed class."""
+def test_the_schema_follows_the_typed_class(name: str, spec: dict[str, Any]) -> None:
+    """Types, limits, allowed values and defaults are defined once, in the typed class."""
     found = {key: value for key, value in PROPERTIES[name].items() if key not in {"title", "description"}}
     assert found == spec
 
 
-def test_an_empty_configuration_has_the_schemas_defaults() -> None:
-    """What the schema states as a default is what the typed settings hold."""
+def test_defaults_match_the_schema() -> None:
+    """The defaults in the schema are the defaults of the typed settings."""
     settings = msgspec.structs.asdict(Configuration())
     defaults = {name: spec["default"] for name, spec in PROPERTIES.items() if "default" in spec}
     assert {name: settings[name] for name in defaults} == defaults
     assert all(not value for name, value in settings.items() if name not in defaults)
 
 
-def test_an_error_can_say_what_each_setting_takes() -> None:
-    """The words for a refused value come from the schema."""
+def test_each_setting_has_an_expected_value_text() -> None:
+    """The text for an invalid value is made from the schema."""
     assert all(expected(spec) for spec in PROPERTIES.values())
     assert expected(PROPERTIES["bad_lines"]) == "one of fail, skip"

@@ -1,4 +1,4 @@
-"""What is refused before the first request, all of it at once."""
+"""Settings are checked before the first request, and all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problems(**given: Any) -> list[str]:
 
 
 def test_values_are_typed() -> None:
-    """Dates, zones, paths and groups are no text any more."""
+    """Dates, time zones, paths and groups are converted from text."""
     groups = [{"name": "companies", "data_group_id": "7"}]
     settings = read(
         start_date="2024-01-15T23:30:00Z", project_timezone="Europe/Berlin", group_profiles=groups, window_days=3.0
@@ -43,20 +43,20 @@ def test_values_are_typed() -> None:
     ["region", "backfill", "incremental_by", "bad_lines", "start_date", "window_days", "raw", "event_names", "api_url"],
 )
 def test_an_empty_setting_counts_as_absent(name: str) -> None:
-    """Meltano and shells hand on a setting that was left empty as an empty string."""
+    """Meltano and shells pass a setting that was left empty as an empty string."""
     assert getattr(read(**{name: ""}), name) == getattr(read(), name)
 
 
-def test_wrong_types_and_wrong_combinations_are_told_together() -> None:
-    """A value that does not fit the schema hides no other problem."""
+def test_all_problems_are_reported_together() -> None:
+    """A value of the wrong type does not hide other problems."""
     found = problems(window_days="three", lookback_day=3, end_date="soon", bad_lines="skip")
     assert [line.split(":")[0] for line in found[:2]] == ["setting window_days", "unknown setting lookback_day"]
     assert "end_date 'soon'" in found[2]
     assert "bad_lines_path" in found[3]
 
 
-def test_a_value_that_does_not_fit_leads_to_no_second_complaint() -> None:
-    """Checks that need the value are left out: nobody wants to read that a wrong project_id is missing."""
+def test_an_invalid_value_is_reported_once() -> None:
+    """Checks that need the invalid value are skipped."""
     [problem] = problems(project_id=True)
     assert problem.startswith("setting project_id")
     [problem] = problems(include_all_users=True, cohort_id="x")
@@ -70,18 +70,18 @@ def test_a_value_that_does_not_fit_leads_to_no_second_complaint() -> None:
         ("ZZZQQQ", "`tap-mixpanel-stream --about` lists the settings"),
     ],
 )
-def test_a_name_is_suggested_only_if_it_is_near(name: str, says: str) -> None:
-    """Any name is closest to some setting."""
+def test_a_similar_setting_is_suggested(name: str, says: str) -> None:
+    """A setting is suggested only if its name is similar."""
     assert problems(**{name: 1}) == [f"unknown setting {name}: {says}"]
 
 
-def test_settings_show_no_secret() -> None:
-    """They may end up in a traceback."""
+def test_the_repr_of_settings_has_no_secret() -> None:
+    """The settings can appear in a traceback."""
     assert "s3cr3t" not in repr(read())
 
 
 @pytest.mark.parametrize("name", ["lookback_days", "cohort_id"])
-def test_an_integer_beyond_all_days_and_ids_is_named(name: str) -> None:
-    """JSON's 1e300 is an integer, and none that a setting can be."""
+def test_a_huge_integer_is_rejected(name: str) -> None:
+    """1e300 is an integer in JSON, but not a valid value of a setting."""
     [problem] = problems(**{name: 1e300})
     assert problem.startswith(f"{name}: ")

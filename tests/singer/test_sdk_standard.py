@@ -1,4 +1,4 @@
-"""The SDK's own tests for taps, against the emulator, and the two of them that cannot fail written so that they can."""
+"""The SDK's standard tests for taps, against the emulator, and stricter versions of two of them that cannot fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIGS: dict[bool, dict[str, Any]] = {
 
 
 def everything(*, raw: bool) -> dict[str, Any]:
-    """A catalog in which all streams are selected, those that are not by default among them."""
+    """Return a catalog with all streams selected, including those not selected by default."""
     tap = TapMixpanelStream(config=CONFIGS[raw], parse_env_config=False, validate_config=False)
     for stream in tap.streams.values():
         stream.selected = True
@@ -53,7 +53,7 @@ Raw = get_tap_test_class(
     suite_config=SuiteConfig(),
     parse_env_config=False,
     catalog=everything(raw=True),
-    # They would have a raw `$distinct_id`, a string or an integer, be an integer always.
+    # They expect a raw `$distinct_id`, which is a string or an integer, to be an integer.
     include_stream_attribute_tests=False,
 )
 
@@ -64,7 +64,7 @@ class WithEmulator:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def emulator(cls) -> Iterator[None]:
-        # Within the 31 days whose events Mixpanel lists by name.
+        # Within the 31 days for which Mixpanel lists event names.
         with Emulator(PROJECT, now=lambda: dt.datetime(2024, 1, 3, tzinfo=dt.UTC)) as emulator:
             CONFIGS[cls.raw].update(emulator.settings)
             yield
@@ -79,7 +79,8 @@ class TestRaw(WithEmulator, Raw):  # type: ignore[misc, valid-type]
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_keys_are_unique_in_what_a_target_gets(raw: bool) -> None:
+def test_keys_of_profiles_are_unique(raw: bool) -> None:
+    """Each profile is delivered once, with the key that the schema declares."""
     with Emulator(PROJECT) as emulator:
         run = run_tap(CONFIGS[raw] | emulator.settings).well()
     keys = run.schemas()["profiles"]["key_properties"]
@@ -90,7 +91,8 @@ def test_keys_are_unique_in_what_a_target_gets(raw: bool) -> None:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_final_state_is_the_end_of_the_last_window_and_nothing_else(raw: bool) -> None:
+def test_the_final_state_is_the_end_of_the_last_window(raw: bool) -> None:
+    """The last message is a state with the end of the last window and the row counts."""
     with Emulator(PROJECT) as emulator:
         run = run_tap(CONFIGS[raw] | emulator.settings).well()
     final = run.messages[-1]

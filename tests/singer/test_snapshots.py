@@ -1,4 +1,4 @@
-"""Snapshots: the catalog, and real Singer output for each stream and shape. Renew them with `pytest --renew`."""
+"""Snapshots of the catalog and the Singer output of each stream and shape. Renew them with `pytest --renew`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.harness import Run, catalog_of, run_tap
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 DAY = dt.date(2024, 1, 15)
 EVENTS = [
-    # As Mixpanel's documentation shows an event, with what else occurs: no insert id, ids that are numbers.
+    # The event in Mixpanel's documentation, and variants: without an insert id, with a numeric id.
     (
         '{"event":"Signed up","properties":{"time":1705328400,"distinct_id":"u1","$insert_id":"hpuDqcvpltpCjBseb",'
         '"mp_processing_time_ms":1705328411874,"$city":"Zürich","Browse Filter":["Under $1000","Books"],"n":1.50}}'
@@ -28,7 +28,7 @@ PROFILES: list[dict[str, Any]] = [
     {"$distinct_id": "u1", "$properties": {"$email": "a@example.com", "$last_seen": "2024-01-15T14:20:00", "n": 1}},
     {"$distinct_id": 42, "$properties": {"$name": "Zoë"}},
 ]
-# As Mixpanel's documentation shows them, with a field that it does not name.
+# The cohorts in Mixpanel's documentation, with an undocumented field.
 COHORTS: list[dict[str, Any]] = [
     {
         "id": 1000,
@@ -102,7 +102,7 @@ SCHEMAS: list[dict[str, Any]] = [
     },
     {"entityType": "profile", "name": "$user", "schemaJson": {}},
 ]
-# As Mixpanel's documentation shows it, and a report without a time axis.
+# The report in Mixpanel's documentation, and a report without a time axis.
 INSIGHTS: dict[int, dict[str, Any]] = {
     1: {
         "computed_at": "2020-09-21T16:35:41.252314+00:00",
@@ -123,13 +123,15 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_catalog_is_what_it_was(raw: bool, renew: bool) -> None:
+def test_the_catalog_matches_its_snapshot(raw: bool, renew: bool) -> None:
+    """The discovered catalog equals the stored one."""
     catalog = json.loads(run_tap({"raw": raw}, "--discover").well().stdout)
     check_catalog(f"catalog-{'raw' if raw else 'normalized'}.json", catalog, renew)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_messages_are_what_they_were(raw: bool, renew: bool) -> None:
+def test_messages_of_default_streams_match_snapshots(raw: bool, renew: bool) -> None:
+    """The messages of events and profiles equal the stored ones."""
     project = FixedProject({DAY: [event.encode() for event in EVENTS]}, profiles=PROFILES)
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | {"raw": raw, "start_date": "2024-01-15", "end_date": "2024-01-15"}).well()
@@ -137,7 +139,8 @@ def test_the_messages_are_what_they_were(raw: bool, renew: bool) -> None:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not(raw: bool, renew: bool) -> None:
+def test_messages_of_other_streams_match_a_snapshot(raw: bool, renew: bool) -> None:
+    """The messages of all other streams equal the stored ones, the same with `raw`."""
     groups: dict[str, list[dict[str, Any]]] = {"-1234567890123456789": []}
     project = FixedProject(
         {DAY: [event.encode() for event in EVENTS]},
@@ -157,7 +160,8 @@ def test_the_messages_of_the_other_streams_are_what_they_were_whether_raw_or_not
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_catalog_and_the_messages_of_a_group_are_what_they_were(raw: bool, renew: bool) -> None:
+def test_a_group_stream_matches_its_snapshots(raw: bool, renew: bool) -> None:
+    """Catalog and messages of a group stream equal the stored ones."""
     shape = "raw" if raw else "normalized"
     group = {"group_profiles": [{"name": "companies", "data_group_id": "-77"}], "raw": raw}
     discovered = json.loads(run_tap(group, "--discover").well().stdout)
@@ -180,7 +184,7 @@ def check(name: str, now: str, renew: bool) -> None:
 
 
 def check_catalog(name: str, now: dict[str, Any], renew: bool) -> None:
-    """Compare a catalog whose keys come in one order or another, by the SDK's version."""
+    """Compare catalogs without regard to the order of keys, which depends on the SDK's version."""
     file = SNAPSHOTS / name
     if renew:
         file.write_text(json.dumps(now, indent=2) + "\n")

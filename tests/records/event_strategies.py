@@ -1,4 +1,4 @@
-"""Lines for the property tests: events in every order and spelling, with keys and strings made to mislead."""
+"""Hypothesis strategies for event lines: any order and spelling, with misleading keys and strings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ texts = st.one_of(st.sampled_from(LOOKALIKES), st.lists(st.sampled_from(LOOKALIK
 
 
 def escaped(text: str) -> str:
-    """A JSON string with every character escaped."""
+    """Return a JSON string with every character escaped."""
     pairs = text.encode("utf-16-be").hex()
     return '"' + "".join(f"\\u{pairs[at : at + 4]}" for at in range(0, len(pairs), 4)) + '"'
 
@@ -77,7 +77,7 @@ ids = st.one_of(st.sampled_from(['"u1"', '"i-2"']), strings, scalars)
 
 @st.composite
 def properties_texts(draw: st.DrawFn) -> str:
-    """Mostly time and distinct_id first, and the insert id anywhere; sometimes anything at all."""
+    """Properties, mostly with time and distinct_id first and the insert id anywhere."""
     own = [("time", draw(times)), ("distinct_id", draw(ids)), ("$insert_id", draw(ids))]
     others = [(draw(texts), draw(values)) for _ in range(draw(st.integers(0, 5)))]
     order = draw(st.sampled_from(["usual", "usual", "usual", "id first", "shuffled", "none", "twice"]))
@@ -136,8 +136,8 @@ STRUCTURE = [
 
 
 @st.composite
-def spoiled_lines(draw: st.DrawFn) -> bytes:
-    """An event with a piece put in, taken out or doubled: mostly no event any more."""
+def corrupted_lines(draw: st.DrawFn) -> bytes:
+    """An event with a piece inserted, removed or doubled; mostly not a valid event."""
     line = draw(event_lines())
     for _ in range(draw(st.integers(1, 2))):
         start = draw(st.integers(0, len(line)))

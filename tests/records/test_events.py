@@ -16,7 +16,7 @@ from tap_mixpanel_stream.records import BARE, BadLine, Envelope, EventSchema, Li
 from tap_mixpanel_stream.records.event_tally import EventTally
 from tap_mixpanel_stream.surrogates import masked
 from tests.records import reference
-from tests.records.event_strategies import event_lines, corrupted_lines
+from tests.records.event_strategies import corrupted_lines, event_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
@@ -111,7 +111,7 @@ def count_events(
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, has no days or others than asked for, or lacks names.
+        BrokenBody: The response did not arrive whole, lacks days or names, or has days that were not requested.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -132,27 +132,18 @@ def count_events(
 
 def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
     response, text = decode(body, _Counts)
-    announced = set(response.data.series)
-    if not announced:
-        raise WrongShapeError("it has no days")
+    days = {str(day): day for day in (first + timedelta(number) for number in range((last - first).days + 1))}
+    # A response seen in public lists its day in `series` although no event has any: days without events are listed.
+    if missing := days.keys() - set(response.data.series):
+        raise WrongShapeError(f"{len(missing)} of {len(days)} days are missing, the first is {min(missing)}")
     if response.legend_size not in {None, len(response.data.values)}:
         raise WrongShapeError(f"it has {len(response.data.values)} of {response.legend_size} names")
     counts = []
-    for name, days in response.data.values.items():
+    for name, count_by_day in response.data.values.items():
         # A name with half a surrogate pair was masked.
         known = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
-        for day, count in days.items():
-            if day not in announced:
-                raise WrongShapeError(f"it has a number for {day!r}, which is not among its days")
-            counts.append(EventCount(_day(day, first, last), known, count))
+        for day, count in count_by_day.items():
+            if day not in days:
+                raise WrongShapeError(f"it has a number for {day!r}, which is not among the days requested")
+            counts.append(EventCount(days[day], known, count))
     return counts
-
-
-def _day(text: str, first: date, last: date) -> date:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise WrongShapeError(f"{text!r} is not a day") from None
-    if not first <= day <= last:
-        raise WrongShapeError(f"it has a number for {day}, which is not among the days asked for")
-    return day

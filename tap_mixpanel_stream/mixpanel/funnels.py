@@ -82,7 +82,8 @@ def funnel_days(
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, is not by day, has no days, or lacks some that it announces.
+        BrokenBody: The response did not arrive whole, is not by day, has no days, lacks days that it announces, or
+            has days that were not requested.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -97,10 +98,10 @@ def funnel_days(
         },
         narrowed_by=("start_date", "end_date"),
     )
-    return fetch(client, request, retrying, _days)
+    return fetch(client, request, retrying, lambda body: _days(body, first, last))
 
 
-def _days(body: bytearray) -> dict[date, bytes]:
+def _days(body: bytearray, first: date, last: date) -> dict[date, bytes]:
     response, text = decode(body, _Days)
     days = {_day(name): text(value) for name, value in response.data.items() if name != _OVERALL}
     announced = response.meta.dates if response.meta else None
@@ -109,6 +110,8 @@ def _days(body: bytearray) -> dict[date, bytes]:
     missing = [name for name in announced or () if _day(name) not in days]
     if missing:
         raise WrongShapeError(f"{len(missing)} announced days are missing, the first is {missing[0]}")
+    if others := [day for day in days if not first <= day <= last]:
+        raise WrongShapeError(f"it has {min(others)}, which is not among the days requested")
     return days
 
 

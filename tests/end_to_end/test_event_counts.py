@@ -296,7 +296,7 @@ def test_an_answer_about_other_days_is_not_taken() -> None:
         settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "event_names": ["A"]}
         result = run_here(settings, FakeClock(NOW), catalog=catalog())
     assert result.error is not None
-    assert "2024-05-20, which is not among the days asked for" in result.error
+    assert "1 of 1 days are missing, the first is 2024-06-20" in result.error
     assert counts(result) == {}
 
 

@@ -191,7 +191,7 @@ def test_a_funnel_request_has_daily_units(ask: Asking[object]) -> None:
 
 def test_event_names_may_have_unpaired_surrogates(ask: Asking[object]) -> None:
     """An event name with an unpaired surrogate is requested and returned as the same JSON."""
-    body = rb'{"data":{"series":["2023-04-29"],"values":{"\ud83d":{"2023-04-29":6}}}}'
+    body = rb'{"data":{"series":["2023-04-29","2023-04-30"],"values":{"\ud83d":{"2023-04-29":6}}}}'
     with Server(answer(body)) as server:
         assert ask(server, event_counts) == [EventCount(FIRST, rb'"\ud83d"', 6)]
         assert "event=%5B%22A%22%2C+%22%5Cud83d%22%5D" in server.requests[0]
@@ -199,11 +199,11 @@ def test_event_names_may_have_unpaired_surrogates(ask: Asking[object]) -> None:
 
 @pytest.mark.parametrize(
     ("series", "day"),
-    [('["2023-04-29"]', "2023-04-30"), ('["2023-05-01"]', "2023-05-01"), ('["April"]', "April"), ("[]", "2023-04-29")],
+    [("", "2023-05-01"), (', "2023-05-01"', "2023-05-01"), (', "April"', "April")],
 )
 def test_counts_of_unexpected_days_are_rejected(series: str, day: str, ask: Asking[object]) -> None:
-    """Counts of days outside the series or the request mean a response to another request."""
-    body = f'{{"data":{{"series":{series},"values":{{"A":{{"{day}":6}}}}}}}}'.encode()
+    """Counts of days outside the request mean a response to another request."""
+    body = f'{{"data":{{"series":["2023-04-29", "2023-04-30"{series}],"values":{{"A":{{"{day}":6}}}}}}}}'.encode()
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match=r"event_counts 2023-04-29\.\.2023-04-30"):
         ask(server, event_counts)
 
@@ -211,7 +211,11 @@ def test_counts_of_unexpected_days_are_rejected(series: str, day: str, ask: Aski
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b'{"data":{"series":[],"values":{}},"legend_size":0}', "it has no days"),
+        (b'{"data":{"series":[],"values":{}},"legend_size":0}', "2 of 2 days are missing"),
+        (
+            COUNTS.replace(b'"2023-04-29","2023-04-30"', b'"2023-04-29"'),
+            "1 of 2 days are missing, the first is 2023-04-30",
+        ),
         (COUNTS.replace(b'"legend_size":2', b'"legend_size":3'), "it has 2 of 3"),
     ],
 )
@@ -245,10 +249,11 @@ def test_names_are_batched_by_url_length() -> None:
         b'{"meta":{"dates":[]},"data":{"2023-04-29":{},"Week 17":{}}}',
         b'{"data":{}}',
         b'{"data":{"$overall":{}}}',
+        b'{"data":{"2023-04-29":{},"2023-05-01":{}}}',
     ],
 )
-def test_a_funnel_with_missing_days_is_rejected(body: bytes, ask: Asking[object]) -> None:
-    """A funnel response with missing, malformed or no days is an error."""
+def test_a_funnel_with_other_days_is_rejected(body: bytes, ask: Asking[object]) -> None:
+    """A funnel response with missing, malformed, unrequested or no days is an error."""
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match="of funnel 7"):
         ask(server, days)
 

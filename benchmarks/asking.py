@@ -142,7 +142,7 @@ def _read(project: str, days: int, window_days: int | None) -> Asked:
     clock = _PatientClock()
     is_ready = PROJECTS[project] == EVENTS_A_DAY
     held = FixedProject() if is_ready else _project(project, days)
-    with Emulator(held, now=clock.now, quota=MixpanelsQuota(seconds=clock.monotonic)) as emulator:
+    with Emulator(held, now=clock.now, quota=MixpanelsQuota(clock=clock.monotonic)) as emulator:
         if is_ready:
             emulator.cache = cast("Any", Ready())
         config = {

@@ -123,7 +123,7 @@ class Ready:
 def main() -> None:
     """Serve until standard input ends. The first line on stdout is the tap's settings."""
     profiles, zone, layout = sys.argv[1:]
-    emulator = Emulator(SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(profiles), zone=zone), level=1)
+    emulator = Emulator(SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(profiles), zone=zone), gzip_level=1)
     emulator.cache = cast("Any", Ready(zone, layout))
     with emulator:
         sys.stdout.write(json.dumps(emulator.settings) + "\n")

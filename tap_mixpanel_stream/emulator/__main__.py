@@ -1,4 +1,4 @@
-"""`python -m tap_mixpanel_stream.emulator`."""
+"""Entry point of `python -m tap_mixpanel_stream.emulator`."""
 
 from __future__ import annotations
 

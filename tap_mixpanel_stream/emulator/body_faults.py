@@ -1,7 +1,8 @@
-"""How faults change a body: its text first, then the gzip made of it.
+"""Faults in the body of a response, in the text and in the gzip data.
 
-Each damage is a function from a body to a body. A body is something that can be started any number of times and yields
-its bytes in blocks, so the length that `at` is a fraction of can be counted without ever holding the whole.
+A body is a function that returns an iterator over blocks of bytes. It can be called repeatedly, so the position of a
+fault, a fraction of the length, is found without holding the whole body in memory. An injector is a generator function
+that yields the body with the fault.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ if TYPE_CHECKING:
     from .faults import Fault
 
 Body = Callable[[], Iterator[bytes]]
-Damage = Callable[[Body, "Fault"], Iterator[bytes]]
+Injector = Callable[[Body, "Fault"], Iterator[bytes]]
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>Mixpanel</title></head><body><h1>Something went wrong</h1></body></html>\n"
 
-_PIECE = 64 * 1024
-_TRAILER = 8
-_OBJECT = re.compile(rb'("\$?properties"\s*:\s*\{)(\s*\})?')
-_STORED = re.compile(rb'("time":)(\d+)')
+_BLOCK_SIZE = 64 * 1024
+_TRAILER_SIZE = 8
+_FIRST_OBJECT = re.compile(rb'("\$?properties"\s*:\s*\{)(\s*\})?')
+_INTEGER_TIME = re.compile(rb'("time":)(\d+)')
 _TIME = re.compile(rb'"time"\s*:\s*[^,}]+')
 
 
 def length(body: Body) -> int:
-    """Return how many bytes a body has."""
+    """Return the length of a body in bytes."""
     return sum(map(len, body()))
 
 
-def cut(body: Body, size: int) -> Iterator[bytes]:
-    """Yield a body's first bytes."""
+def truncate(body: Body, size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a body."""
     for block in body():
         yield block[:size]
         size -= len(block)
@@ -41,8 +42,8 @@ def cut(body: Body, size: int) -> Iterator[bytes]:
             return
 
 
-def compressed(body: Body, level: int) -> Iterator[bytes]:
-    """Yield a body as gzip."""
+def compress(body: Body, level: int) -> Iterator[bytes]:
+    """Yield a body compressed with gzip."""
     coder = zlib.compressobj(level, zlib.DEFLATED, 31)
     for block in body():
         if piece := coder.compress(block):
@@ -50,20 +51,22 @@ def compressed(body: Body, level: int) -> Iterator[bytes]:
     yield coder.flush()
 
 
-def damaged_text(body: Body, faults: list[Fault]) -> Body:
-    """Return the body as the faults in its text leave it."""
+def inject_text_faults(body: Body, faults: list[Fault]) -> Body:
+    """Return the body with the faults that change its text."""
     for fault in faults:
-        damage = _ends_with(f"{fault.sentinel}\n".encode()) if fault.sentinel is not None else TEXT.get(fault.name)
-        if damage is not None:
-            body = partial(damage, body, fault)
+        injector = (
+            _end_with(f"{fault.sentinel}\n".encode()) if fault.sentinel is not None else TEXT_INJECTORS.get(fault.name)
+        )
+        if injector is not None:
+            body = partial(injector, body, fault)
     return body
 
 
-def damaged_gzip(body: Body, faults: list[Fault]) -> Body:
-    """Return the compressed body as the faults in its coding leave it."""
+def inject_gzip_faults(body: Body, faults: list[Fault]) -> Body:
+    """Return the compressed body with the faults that change the gzip data."""
     for fault in faults:
-        if fault.name in GZIP:
-            body = partial(GZIP[fault.name], body, fault)
+        if fault.name in GZIP_INJECTORS:
+            body = partial(GZIP_INJECTORS[fault.name], body, fault)
     return body
 
 
@@ -77,81 +80,81 @@ def _lines(body: Body) -> Iterator[bytes]:
         yield rest
 
 
-def _struck(body: Body, fault: Fault) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line, and whether it is the one that the fault strikes: an empty body has one empty line for it."""
+def _lines_with_target(body: Body, fault: Fault) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line and whether it is at the position of the fault. An empty body yields one empty line."""
     total = length(body)
     target = min(int(total * fault.at), total - 1)
-    seen, struck = 0, False
+    seen, found = 0, False
     for line in _lines(body):
         seen += len(line)
-        here = not struck and seen > target
-        struck = struck or here
-        yield line, here
-    if not struck:
+        is_target = not found and seen > target
+        found = found or is_target
+        yield line, is_target
+    if not found:
         yield b"", True
 
 
-def _ends_with(ending: bytes) -> Damage:
-    """Return a damage that ends the body, after a whole line, with something else."""
+def _end_with(ending: bytes) -> Injector:
+    """Return an injector that replaces the rest of the body, after a complete line, with `ending`."""
 
-    def damage(body: Body, fault: Fault) -> Iterator[bytes]:
-        for line, here in _struck(body, fault):
-            # Struck at its very start the body has nothing else.
-            if not here or fault.at > 0:
+    def inject(body: Body, fault: Fault) -> Iterator[bytes]:
+        for line, is_target in _lines_with_target(body, fault):
+            # At position 0, the ending is the whole body.
+            if not is_target or fault.at > 0:
                 yield line
-            if here:
+            if is_target:
                 yield ending
                 return
 
-    return damage
+    return inject
 
 
-def _changes(change: Callable[[bytes], bytes]) -> Damage:
-    """Return a damage that changes one line and lets the others pass."""
+def _change_line(change: Callable[[bytes], bytes]) -> Injector:
+    """Return an injector that changes the line at the position of the fault."""
 
-    def damage(body: Body, fault: Fault) -> Iterator[bytes]:
-        for line, here in _struck(body, fault):
-            yield change(line) if here else line
+    def inject(body: Body, fault: Fault) -> Iterator[bytes]:
+        for line, is_target in _lines_with_target(body, fault):
+            yield change(line) if is_target else line
 
-    return damage
+    return inject
 
 
 def _half_line(body: Body, fault: Fault) -> Iterator[bytes]:
-    for line, here in _struck(body, fault):
-        yield line[: len(line) // 2] if here else line
-        if here:
+    for line, is_target in _lines_with_target(body, fault):
+        yield line[: len(line) // 2] if is_target else line
+        if is_target:
             return
 
 
-def _with_property(text: bytes) -> Damage:
-    """Return a damage that adds a property to a row."""
-    return _changes(lambda line: _added(text, line))
+def _with_property(text: bytes) -> Injector:
+    """Return an injector that adds a property to the first object of a line."""
+    return _change_line(lambda line: _add_property(text, line))
 
 
-def _added(text: bytes, line: bytes) -> bytes:
-    return _OBJECT.sub(lambda found: found[1] + text + (found[2] or b","), line, count=1)
+def _add_property(text: bytes, line: bytes) -> bytes:
+    return _FIRST_OBJECT.sub(lambda found: found[1] + text + (found[2] or b","), line, count=1)
 
 
 def _long_line(body: Body, fault: Fault) -> Iterator[bytes]:
-    return _with_property(b'"long":"%b"' % (b"x" * fault.size(5_000_000)))(body, fault)
+    return _with_property(b'"long":"%b"' % (b"x" * fault.integer(5_000_000)))(body, fault)
 
 
 def _deep_line(body: Body, fault: Fault) -> Iterator[bytes]:
-    depth = fault.size(1_000_000)
+    depth = fault.integer(1_000_000)
     return _with_property(b'"deep":%b%b' % (b"[" * depth, b"]" * depth))(body, fault)
 
 
-def _bom(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001 - a damage's signature
+def _bom(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001 - the signature of an injector
     yield b"\xef\xbb\xbf"
     yield from body()
 
 
-def _newlines(replacement: bytes) -> Damage:
-    def damage(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
+def _newlines(replacement: bytes) -> Injector:
+    def inject(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
         for block in body():
             yield block.replace(b"\n", replacement)
 
-    return damage
+    return inject
 
 
 def _no_final_newline(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
@@ -163,74 +166,74 @@ def _no_final_newline(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG
 
 
 def _endless_line(body: Body, fault: Fault) -> Iterator[bytes]:
-    size = fault.size(64 << 20)
-    for line, here in _struck(body, fault):
+    size = fault.integer(64 << 20)
+    for line, is_target in _lines_with_target(body, fault):
         yield line
-        if here:
+        if is_target:
             yield b'{"event":"Endless","properties":{"text":"'
-            for done in range(0, size, _PIECE):
-                yield b"x" * min(_PIECE, size - done)
+            for done in range(0, size, _BLOCK_SIZE):
+                yield b"x" * min(_BLOCK_SIZE, size - done)
             return
 
 
 def _bomb(body: Body, fault: Fault) -> Iterator[bytes]:
-    size = fault.size(1 << 30)
-    for line, here in _struck(body, fault):
+    size = fault.integer(1 << 30)
+    for line, is_target in _lines_with_target(body, fault):
         yield line
-        if here:
-            block = b'{"event":"Bomb","properties":{"time":1704067200,"padding":"%b"}}\n' % (b"x" * _PIECE)
+        if is_target:
+            block = b'{"event":"Bomb","properties":{"time":1704067200,"padding":"%b"}}\n' % (b"x" * _BLOCK_SIZE)
             for _ in range(0, size, len(block)):
                 yield block
             return
 
 
-def _cut(body: Body, fault: Fault) -> Iterator[bytes]:
+def _truncated(body: Body, fault: Fault) -> Iterator[bytes]:
     total = length(body)
-    return cut(body, min(int(total * fault.at), total - 1))
+    return truncate(body, min(int(total * fault.at), total - 1))
 
 
-def _cut_json(body: Body, fault: Fault) -> Iterator[bytes]:
+def _truncated_json(body: Body, fault: Fault) -> Iterator[bytes]:
     held = b""
-    # Not before the first byte, and not after a whole line: there it would be another fault.
-    for block in cut(body, max(1, int(length(body) * fault.at))):
+    # Keep at least one byte, and end within the JSON text. Otherwise the result would be a different fault.
+    for block in truncate(body, max(1, int(length(body) * fault.at))):
         yield held
         held = block
     yield held.removesuffix(b"\n").removesuffix(b"}")
 
 
 def _short_body(body: Body, fault: Fault) -> Iterator[bytes]:
-    for line, here in _struck(body, fault):
-        if here:
+    for line, is_target in _lines_with_target(body, fault):
+        if is_target:
             return
         yield line
 
 
 def _other_days(body: Body, fault: Fault) -> Iterator[bytes]:
-    seconds = fault.size(30) * 86_400
+    seconds = fault.integer(30) * 86_400
     for line in _lines(body):
-        yield _STORED.sub(lambda found: b"%b%d" % (found[1], int(found[2]) - seconds), line, count=1)
+        yield _INTEGER_TIME.sub(lambda found: b"%b%d" % (found[1], int(found[2]) - seconds), line, count=1)
 
 
-def _instead(text: bytes) -> Damage:
-    def damage(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
+def _replace_with(text: bytes) -> Injector:
+    def inject(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
         yield text
 
-    return damage
+    return inject
 
 
-def _without_trailer(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
-    return cut(body, length(body) - _TRAILER)
+def _no_trailer(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
+    return truncate(body, length(body) - _TRAILER_SIZE)
 
 
 def _wrong_trailer(body: Body, fault: Fault) -> Iterator[bytes]:
     trailer = b"".join(_tail(body))
-    yield from _without_trailer(body, fault)
+    yield from _no_trailer(body, fault)
     yield bytes(byte ^ 0xFF for byte in trailer[:4]) + trailer[4:]
 
 
 def _tail(body: Body) -> Iterator[bytes]:
-    """Yield the trailer."""
-    skipped = length(body) - _TRAILER
+    """Yield the gzip trailer."""
+    skipped = length(body) - _TRAILER_SIZE
     for block in body():
         yield block[max(0, skipped) :]
         skipped -= len(block)
@@ -241,18 +244,18 @@ def _garbage(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
     yield b"garbage after the end"
 
 
-TEXT: dict[str, Damage] = {
-    "error-line": _ends_with(b'{"error":'),
-    "error-object": _ends_with(b'{"error":"Internal error while exporting","status":"error"}\n'),
+TEXT_INJECTORS: dict[str, Injector] = {
+    "error-line": _end_with(b'{"error":'),
+    "error-object": _end_with(b'{"error":"Internal error while exporting","status":"error"}\n'),
     "half-line": _half_line,
-    "bad-line": _changes(lambda line: line + b"this line is no JSON\n"),
+    "bad-line": _change_line(lambda line: line + b"this line is no JSON\n"),
     "bad-utf8": _with_property(b'"broken":"Z\xfcrich \xff"'),
     "nul": _with_property(b'"nul":"a\\u0000b"'),
     "lone-surrogate": _with_property(b'"surrogate":"a\\ud800b"'),
     "duplicate-keys": _with_property(b'"twice":1,"twice":2'),
     "line-separators": _with_property('"separators":"a\u2028b\u2029c\x85d"'.encode()),
     "big-numbers": _with_property(b'"big":%d,"huge":1e400' % 2**70),
-    "time-null": _changes(lambda line: _TIME.sub(b'"time":null', line, count=1)),
+    "time-null": _change_line(lambda line: _TIME.sub(b'"time":null', line, count=1)),
     "long-line": _long_line,
     "deep-line": _deep_line,
     "bom": _bom,
@@ -261,19 +264,19 @@ TEXT: dict[str, Damage] = {
     "no-final-newline": _no_final_newline,
     "endless-line": _endless_line,
     "bomb": _bomb,
-    "cut-json": _cut_json,
+    "cut-json": _truncated_json,
     "short-body": _short_body,
     "other-days": _other_days,
-    "empty-body": _instead(b""),
-    "empty-object": _instead(b"{}"),
-    "page-html": _instead(HTML),
+    "empty-body": _replace_with(b""),
+    "empty-object": _replace_with(b"{}"),
+    "page-html": _replace_with(HTML),
 }
-"""What faults do to the text."""
+"""Injectors of the faults in the text."""
 
-GZIP: dict[str, Damage] = {
-    "gzip-cut": _cut,
+GZIP_INJECTORS: dict[str, Injector] = {
+    "gzip-cut": _truncated,
     "gzip-trailer": _wrong_trailer,
-    "gzip-no-trailer": _without_trailer,
+    "gzip-no-trailer": _no_trailer,
     "gzip-garbage": _garbage,
 }
-"""What faults do to the gzip."""
+"""Injectors of the faults in the gzip data."""

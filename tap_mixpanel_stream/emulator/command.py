@@ -1,4 +1,4 @@
-"""The command `tap-mixpanel-emulator`: serves a made-up project until it is stopped."""
+"""The `tap-mixpanel-emulator` command, which serves a synthetic project until it is stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from .engage_endpoint import Paging
-from .faults import KINDS, NAMES, Fault
+from .faults import FAULT_DESCRIPTIONS, REQUEST_KINDS, Fault
 from .history import SyntheticProject
 from .plan import PLANS
 from .rate_limits import Quota
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
 
-    The first line on stdout is the tap's settings as JSON, the rest is for people.
+    The first line on stdout is the tap's configuration as JSON. The lines after it are instructions for the user.
 
     Args:
-        arguments: The command line; None for the process's own.
+        arguments: Command line arguments; default: `sys.argv`.
 
     Returns:
-        The exit code: 0, or 1 where the port is not free.
+        The exit code: 0, or 1 if the port cannot be bound.
     """
     options = _parser().parse_args(arguments)
     stop = threading.Event()
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except OSError as error:
         sys.stderr.write(
-            f"port {options.port} cannot be used ({error.strerror}): stop the process or set another --port\n"
+            f"cannot listen on port {options.port} ({error.strerror}): free the port, or set another one with --port\n"
         )
         return 1
     with emulator:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = {**emulator.settings, "start_date": str(options.first_day), **zone}
         sys.stdout.write(
             f"{json.dumps(settings)}\n\n"
-            "A local Mixpanel is running. Save the line above as config.json, then:\n"
+            "The emulator is running. Save the line above as config.json, then run:\n"
             "  tap-mixpanel-stream --config config.json\n"
             f"  Export:   GET  {emulator.data_api_url}/export\n"
             f"  Profiles: POST {emulator.api_url}/query/engage\n"
@@ -78,23 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    width = max(map(len, NAMES))
+    width = max(map(len, FAULT_DESCRIPTIONS))
     parser = argparse.ArgumentParser(
         prog="tap-mixpanel-emulator",
-        description="A local Mixpanel on 127.0.0.1 with synthetic data.",
-        epilog="faults:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in NAMES.items()),
+        description="Emulate the Mixpanel API on 127.0.0.1 with synthetic data.",
+        epilog="faults:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in FAULT_DESCRIPTIONS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=0, help="port (default: a free one)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free port)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the synthetic data (default: 1)")
     parser.add_argument(
         "--first-day", type=_day, default=date(2024, 1, 1), help="first day with events (default: 2024-01-01)"
     )
-    parser.add_argument("--last-day", type=_day, help="last day with events (default: up to now)")
+    parser.add_argument("--last-day", type=_day, help="last day with events (default: the current day)")
     parser.add_argument("--events-per-day", type=int, default=1000, help="events per day (default: 1000)")
-    parser.add_argument("--profiles", type=int, default=1000, help="number of users (default: 1000)")
+    parser.add_argument("--profiles", type=int, default=1000, help="number of user profiles (default: 1000)")
     parser.add_argument(
-        "--zone", type=_zone, default="UTC", help="time zone of a project created before 2023 (default: UTC)"
+        "--zone", type=_zone, default="UTC", help="project time zone, as in projects created before 2023 (default: UTC)"
     )
     parser.add_argument(
         "--quota",
@@ -102,26 +102,40 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=60,
         metavar="HOURLY",
-        help="enforce Mixpanel's rate limits, by default 60 requests an hour (default: none)",
+        help="enforce Mixpanel's rate limits, with HOURLY requests per hour (60 if omitted; default: no limits)",
     )
     parser.add_argument(
         "--page-fields",
         choices=["every", "first", "none"],
         default="every",
-        help="profile pages that carry page_size, total and session_id; with none, the first still has its session_id",
+        help="profile pages that contain page_size, total and session_id; with 'none', the first page still contains "
+        "session_id (default: every)",
     )
-    parser.add_argument("--plan", choices=PLANS, default="paid", help="free excludes the query API (default: paid)")
-    parser.add_argument("--history-days", type=int, metavar="N", help="days of history in the plan (default: all)")
-    parser.add_argument("--now", type=_instant, metavar="ISO", help="freeze the clock at this instant")
+    parser.add_argument(
+        "--plan",
+        choices=PLANS,
+        default="paid",
+        help="Mixpanel plan; the free plan excludes the query API (default: paid)",
+    )
+    parser.add_argument(
+        "--history-days", type=int, metavar="N", help="days of history that the plan includes (default: unlimited)"
+    )
+    parser.add_argument(
+        "--now",
+        type=_instant,
+        metavar="ISO",
+        help="freeze the clock at this time, in ISO 8601; UTC if it has no offset",
+    )
     parser.add_argument(
         "--fault",
         type=_fault,
         action="append",
         default=[],
         metavar="KIND:NUMBER:NAME[=VALUE][@AT]",
-        help=f"inject a fault, such as export:3:gzip-cut into the third export; KIND is one of {', '.join(KINDS)}; "
-        "NUMBER counts its requests from 1: one, several separated by commas, or * for all; AT is the share of the "
-        "response sent before the fault (default: 0.5); repeatable",
+        help=f"inject a fault; repeatable. KIND is the kind of request: {', '.join(REQUEST_KINDS)}. NUMBER selects "
+        "requests of this kind, counted from 1: a number, several separated by commas, or * for all. AT is the "
+        "fraction of the response sent before the fault (default: 0.5). Example: export:3:gzip-cut truncates the "
+        "third export",
     )
     return parser
 
@@ -144,7 +158,7 @@ def _instant(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an ISO date and time") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date and time such as 2024-01-15T09:30:00") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 

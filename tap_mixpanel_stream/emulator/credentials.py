@@ -1,4 +1,4 @@
-"""The three kinds of credentials that Mixpanel accepts."""
+"""The credentials that the emulator accepts: a service account, the project secret or an OAuth token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .error_responses import Refusal, not_a_member, not_authenticated
+from .error_responses import ErrorResponse, not_a_member, not_authenticated
 
 if TYPE_CHECKING:
     from .error_responses import Api
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credentials:
-    """The one project the emulator has, and what opens it.
+    """The emulated project's id and its valid credentials.
 
-    * A service account: `Authorization: Basic base64(username:secret)`; `project_id` is required.
-    * The project secret: `Authorization: Basic base64(secret:)`; no `project_id` needed. Not taken by the app API.
-    * An OAuth token: `Authorization: Bearer TOKEN`; `project_id` is required.
+    * Service account: `Authorization: Basic base64(username:secret)`. Requires `project_id`.
+    * Project secret: `Authorization: Basic base64(secret:)`. `project_id` is optional. The app API does not accept it.
+    * OAuth token: `Authorization: Bearer TOKEN`. Requires `project_id`.
 
     Attributes:
-        project_id: The project's id, digits.
-        username: The service account's name.
-        secret: The service account's secret.
-        project_secret: The older way in.
-        oauth_token: The bearer's token.
+        project_id: Project id, a string of digits.
+        username: Username of the service account.
+        secret: Secret of the service account.
+        project_secret: Project secret, the legacy credential.
+        oauth_token: OAuth bearer token.
     """
 
     project_id: str = "2526451"
     username: str = "tap.abc123.mp-service-account"
-    secret: str = "emulated-service-account-secret"  # noqa: S105 - opens nothing but the emulator
+    secret: str = "emulated-service-account-secret"  # noqa: S105 - valid for the emulator only
     project_secret: str = "emulated-project-secret"  # noqa: S105
     oauth_token: str = "emulated-oauth-token"  # noqa: S105
 
     def check(
         self, authorization: str, project_id: str | None, api: Api, *, only_service_accounts: bool = False
     ) -> None:
-        """Let the request through, or raise.
+        """Check the credentials of a request.
 
         Args:
-            authorization: The header's value; empty if absent.
-            project_id: The project the request names, if it names one.
-            api: The API that is asked. The app API does not take the project secret.
-            only_service_accounts: Whether it takes no token either.
+            authorization: Value of the `Authorization` header; empty if absent.
+            project_id: Project id in the request, if any.
+            api: API of the request.
+            only_service_accounts: Whether the endpoint rejects OAuth tokens.
 
         Raises:
-            Refusal: 401 for bad credentials, 400 for a missing project, 403 for another one's; the export answers 400
-                to all of them.
+            ErrorResponse: 401 for invalid credentials, 400 for a missing project id, 403 for another project. The
+                export API returns 400 in all three cases.
         """
         app = api == "app"
         scheme, _, rest = authorization.partition(" ")
@@ -59,7 +59,7 @@ class Credentials:
         if not (service or token or project_secret):
             raise not_authenticated(api)
         if project_id is None and not project_secret:
-            raise Refusal(400, "Missing required parameter: project_id")
+            raise ErrorResponse(400, "Missing required parameter: project_id")
         if project_id is not None and project_id != self.project_id:
             raise not_a_member(api, project_id)
 

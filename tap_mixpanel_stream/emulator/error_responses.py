@@ -1,4 +1,4 @@
-"""Error responses: their status, text and form, which differ from API to API."""
+"""Error responses. Their status, text and format depend on the API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
 
-class Refusal(Exception):  # noqa: N818 - a response, not an error of the emulator
-    """A response other than 200, with Mixpanel's text.
+class ErrorResponse(Exception):  # noqa: N818 - a response to send, not an error in the emulator
+    """An error response to the client.
 
     Attributes:
-        status: The HTTP status.
-        text: Mixpanel's words.
-        headers: Headers to send with it.
-        form: What the body is.
+        status: HTTP status.
+        text: Error message, worded as Mixpanel words it.
+        headers: Additional headers.
+        form: Format of the body.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class Refusal(Exception):  # noqa: N818 - a response, not an error of the emulat
 
     @property
     def content_type(self) -> str:
-        """The media type of the body."""
+        """The value of the `Content-Type` header."""
         return TEXT if self.form == "text" else JSON
 
     def body(self, api: Api, path: str) -> bytes:
-        """Return the body: text on a line, or JSON; all but the app API repeat the request's path in it."""
+        """Return the body: a line of text, or a JSON object. Except in the app API, the object contains the path."""
         if self.form == "text":
             return f"{self.text}\n".encode()
         request = {} if api == "app" else {"request": path}
@@ -45,17 +45,17 @@ class Refusal(Exception):  # noqa: N818 - a response, not an error of the emulat
         return json.dumps({**request, "error": self.text, **status}).encode()
 
 
-def not_authenticated(api: Api) -> Refusal:
-    """Return the refusal of bad credentials."""
+def not_authenticated(api: Api) -> ErrorResponse:
+    """Return the response to invalid credentials."""
     if api == "data":
-        return Refusal(400, "Unable to authenticate request", form="text")
-    return Refusal(401, "Invalid credentials. Check the service account's name and secret.")
+        return ErrorResponse(400, "Unable to authenticate request", form="text")
+    return ErrorResponse(401, "Invalid credentials. Check the service account's name and secret.")
 
 
-def not_a_member(api: Api, project_id: str) -> Refusal:
-    """Return the refusal of good credentials that are not for this project."""
-    if api == "data":  # It makes no difference.
+def not_a_member(api: Api, project_id: str) -> ErrorResponse:
+    """Return the response to valid credentials of another project."""
+    if api == "data":  # The export API does not distinguish the two.
         return not_authenticated(api)
     if api == "app":
-        return Refusal(403, f"User 123 is not a member of project {project_id}.")
-    return Refusal(403, "User is not a member of this project", form="json without status")
+        return ErrorResponse(403, f"User 123 is not a member of project {project_id}.")
+    return ErrorResponse(403, "User is not a member of this project", form="json without status")

@@ -1,8 +1,8 @@
-"""The raw export: its parameters, and the lines it sends.
+"""The raw export endpoint.
 
-The response is text, one JSON object a line, in no documented order, with no count, no checksum and no end marker:
-whether it is whole, only the framing, gzip's trailer and the last line can tell. `from_date` and `to_date` are days of
-event time in the project's zone, both inclusive. There is no cursor.
+The response is text with one JSON object per line, in no documented order. It has no line count, checksum or end
+marker, so a client can detect truncation only by the HTTP framing, the gzip trailer and the last line. `from_date` and
+`to_date` are days of event time in the project's time zone, both inclusive. The endpoint has no pagination.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from datetime import date, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .engage_endpoint import read_where
-from .error_responses import Refusal
+from .engage_endpoint import parse_where
+from .error_responses import ErrorResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from .expressions import Predicate
     from .project import Project
 
-_MOST_ROWS = 100_000
+_MAX_LIMIT = 100_000
 # A larger `time` is in milliseconds.
-_IN_MS = 100_000_000_000
-# Lines of about 1 KB: a block of 128 KiB.
+_MAX_SECONDS = 100_000_000_000
+# Lines have about 1 KB, so a block has about 128 KiB.
 _LINES_PER_BLOCK = 128
 
 
 @dataclass(frozen=True)
 class Export:
-    """One export, its parameters read and checked.
+    """The validated parameters of an export request.
 
     Attributes:
-        first: `from_date`, in the project's zone.
-        last: `to_date`, inclusive.
-        events: Only these events, if any are named.
-        match: `where`, if given.
-        limit: At most so many rows; there is no offset, so it cannot page.
-        in_ms: Whether `time` is in milliseconds.
+        first: First day (`from_date`), in the project's time zone.
+        last: Last day (`to_date`), inclusive.
+        events: Event names to return (`event`); None for all.
+        match: Compiled `where` expression; None without a filter.
+        limit: Maximum number of rows; None for all.
+        in_ms: Whether `time` is in milliseconds (`time_in_ms`).
     """
 
     first: date
@@ -50,21 +50,21 @@ class Export:
     in_ms: bool
 
     @classmethod
-    def read(cls, query: Mapping[str, str], today: date) -> Export:
-        """Read the parameters of a request.
+    def parse(cls, query: Mapping[str, str], today: date) -> Export:
+        """Validate the parameters of a request.
 
         Args:
-            query: The query string's parameters.
-            today: Today in the project's zone.
+            query: Parameters of the request.
+            today: Today in the project's time zone.
 
         Raises:
-            Refusal: 400, for a parameter that is missing or wrong.
+            ErrorResponse: 400 for a missing or invalid parameter.
         """
-        first, last = (read_day(query, name) for name in ("from_date", "to_date"))
+        first, last = (parse_day(query, name) for name in ("from_date", "to_date"))
         if last > today:
-            raise Refusal(400, "to_date cannot be later than today")
+            raise ErrorResponse(400, "to_date cannot be later than today")
         if first > last:
-            raise Refusal(400, "Invalid parameter: from_date cannot be later than to_date")
+            raise ErrorResponse(400, "Invalid parameter: from_date cannot be later than to_date")
         events = None
         if "event" in query:
             try:
@@ -72,56 +72,56 @@ class Export:
             except ValueError:
                 named = None
             if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-                raise Refusal(400, "Invalid parameter: event must be a JSON list of strings")
+                raise ErrorResponse(400, "Invalid parameter: event must be a JSON list of strings")
             events = frozenset(named)
         limit = None
         if "limit" in query:
             limit = int(query["limit"]) if query["limit"].isdecimal() else 0
-            if not 1 <= limit <= _MOST_ROWS:
-                raise Refusal(400, f"Invalid parameter: limit must be from 1 to {_MOST_ROWS}")
+            if not 1 <= limit <= _MAX_LIMIT:
+                raise ErrorResponse(400, f"Invalid parameter: limit must be from 1 to {_MAX_LIMIT}")
         in_ms = query.get("time_in_ms", "false").lower() in {"true", "1"}
-        return cls(first, last, events, read_where(query.get("where", "")), limit, in_ms)
+        return cls(first, last, events, parse_where(query.get("where", "")), limit, in_ms)
 
     def blocks(self, project: Project, now: datetime) -> Iterator[bytes]:
-        """Yield the body, some whole lines at a time."""
+        """Yield the body in blocks of complete lines."""
         lines = project.lines(self.first, self.last, now=now, in_ms=self.in_ms)
         filtered = self.events is not None or self.match is not None
         left = self.limit
         while left != 0 and (block := list(islice(lines, _LINES_PER_BLOCK))):
             if filtered:
-                block = list(filter(self._wanted, block))
+                block = list(filter(self._matches, block))
             if left is not None:
                 block = block[:left]
                 left -= len(block)
-            # A block that the filter left empty goes out too, so that who waits can see that there is life.
+            # Yield empty blocks too: between blocks, the caller checks whether the emulator is closing.
             yield b"".join(line + b"\n" for line in block) if filtered else b"\n".join(block) + b"\n"
 
-    def _wanted(self, line: bytes) -> bool:
+    def _matches(self, line: bytes) -> bool:
         try:
             row = json.loads(line)
             event, properties = row["event"], row.get("properties") or {}
         except (ValueError, TypeError, KeyError, AttributeError):
-            # A broken line is there to be seen: no filter takes it away.
+            # Tests configure malformed lines on purpose, so filters never drop them.
             return True
         if self.events is not None and event not in self.events:
             return False
         time = properties.get("time")
-        if isinstance(time, int | float) and time > _IN_MS:
+        if isinstance(time, int | float) and time > _MAX_SECONDS:
             time /= 1000
         return self.match is None or self.match({"properties": properties, "event": {"$time": time}})
 
 
-def read_day(query: Mapping[str, str], name: str) -> date:
-    """Read a required parameter that is a day.
+def parse_day(query: Mapping[str, str], name: str) -> date:
+    """Parse a required parameter of the form `YYYY-MM-DD`.
 
     Raises:
-        Refusal: 400, it is missing or no day.
+        ErrorResponse: 400 if the parameter is missing or not a date.
     """
     text = query.get(name)
     if text is None:
-        raise Refusal(400, f"Missing required parameter: {name}")
+        raise ErrorResponse(400, f"Missing required parameter: {name}")
     try:
-        # The parser of dates would take 20240115 too; Mixpanel's form is one only.
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+        # `date.fromisoformat` would also accept 20240115, which Mixpanel rejects.
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no time zone
     except ValueError:
-        raise Refusal(400, f"Invalid parameter: {name} must be YYYY-MM-DD, not {text!r}") from None
+        raise ErrorResponse(400, f"Invalid parameter: {name} must be YYYY-MM-DD, not {text!r}") from None

@@ -1,17 +1,17 @@
-"""Mixpanel's `where` expressions.
+"""A parser and interpreter for Mixpanel's `where` expressions.
 
-    properties["x"]  user["x"]  behaviors["x"]      what the row holds
-    event["$time"]                                  when the event happened, in an export
-    + - * / %   == != > >= < <=   in                operators, in falling order of precedence
-    not  and  or                                    also NOT, AND, OR
-    floor round ceil boolean number string          functions of one value
-    string(x, "default")                            text, and what stands for a missing value
-    any(x, list, condition)                         whether an item of the list, named x, meets the condition
+    properties["x"]  user["x"]  behaviors["x"]      values of the row
+    event["$time"]                                  event time, in exports
+    * / %   + -   == != > >= < <= in                operators, highest precedence first
+    not  and  or                                    logical operators, also NOT, AND, OR
+    floor round ceil boolean number string          functions with one argument
+    string(x, "default")                            string with a default for an undefined value
+    any(x, list, condition)                         whether an item x of the list meets the condition
     defined(x)  [1, 2]  datetime("2024-01-15T00:00:00")  true false
 
-Whatever is missing (or null) is undefined, and so is whatever is made of it. Comparing values of unlike types is
-undefined, and undefined counts as false: a row without `mp_processing_time_ms` is not matched by a comparison with it,
-only by `not defined(properties["mp_processing_time_ms"])`.
+A missing or null value is undefined. An operation on an undefined value, or a comparison of values of different types,
+is undefined. An undefined condition is false, so a comparison with `mp_processing_time_ms` does not match rows without
+it. `not defined(properties["mp_processing_time_ms"])` does.
 """
 
 from __future__ import annotations
@@ -45,36 +45,36 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_ROWS = frozenset({"properties", "user", "behaviors"})
+_ROW_MAPPINGS = frozenset({"properties", "user", "behaviors"})
 
 
 class BadExpressionError(ValueError):
-    """The expression is not one Mixpanel could read."""
+    """The expression is invalid."""
 
 
 def compile_where(text: str) -> Predicate:
-    """Read an expression and return what decides whether a row matches it.
+    """Compile an expression to a function that returns whether a row matches.
 
     Raises:
-        BadExpressionError: It cannot be read.
+        BadExpressionError: The expression is invalid.
     """
     try:
-        node = _Parser(text).whole()
+        node = _Parser(text).parse()
     except RecursionError:
         raise BadExpressionError("nested too deeply") from None
-    return lambda scope: _true(node(scope))
+    return lambda scope: _is_true(node(scope))
 
 
 class _Parser:
-    """A recursive descent, one method for each level of reach."""
+    """A recursive descent parser with one method per level of precedence."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
+        self._tokens = _tokenize(text)
         self._at = 0
+        # Names of the item variables of enclosing `any` calls, innermost last.
         self._items: list[str] = []
-        """The names that `any` gives to a list's items, the innermost last."""
 
-    def whole(self) -> _Node:
+    def parse(self) -> _Node:
         node = self._or()
         if self._peek() != ("end", ""):
             raise BadExpressionError(f"unexpected {self._peek()[1]!r}")
@@ -97,43 +97,43 @@ class _Parser:
     def _or(self) -> _Node:
         node = self._and()
         while self._take("or", "OR"):
-            node = _either(node, self._and())
+            node = _logical_or(node, self._and())
         return node
 
     def _and(self) -> _Node:
         node = self._not()
         while self._take("and", "AND"):
-            node = _both(node, self._not())
+            node = _logical_and(node, self._not())
         return node
 
     def _not(self) -> _Node:
         if self._take("not", "NOT"):
             inner = self._not()
-            return lambda scope: not _true(inner(scope))
+            return lambda scope: not _is_true(inner(scope))
         return self._comparison()
 
     def _comparison(self) -> _Node:
         node = self._sum()
         while sign := self._take("==", "!=", ">=", "<=", ">", "<", "in"):
-            node = _applied(_member if sign == "in" else _comparing(sign), node, self._sum())
+            node = _binary(_contains if sign == "in" else _comparison_function(sign), node, self._sum())
         return node
 
     def _sum(self) -> _Node:
         node = self._product()
         while sign := self._take("+", "-"):
-            node = _applied(_add if sign == "+" else _numeric(operator.sub), node, self._product())
+            node = _binary(_add if sign == "+" else _numeric_operation(operator.sub), node, self._product())
         return node
 
     def _product(self) -> _Node:
         signs = {"*": operator.mul, "/": operator.truediv, "%": operator.mod}
-        node = self._minus()
+        node = self._unary_minus()
         while sign := self._take(*signs):
-            node = _applied(_numeric(signs[sign]), node, self._minus())
+            node = _binary(_numeric_operation(signs[sign]), node, self._unary_minus())
         return node
 
-    def _minus(self) -> _Node:
+    def _unary_minus(self) -> _Node:
         if self._take("-"):
-            return _applied(_numeric(operator.sub), lambda _: 0, self._minus())
+            return _binary(_numeric_operation(operator.sub), lambda _: 0, self._unary_minus())
         return self._atom()
 
     def _atom(self) -> _Node:
@@ -142,7 +142,7 @@ class _Parser:
         if kind == "number":
             return _constant(int(text) if text.isdigit() else float(text))
         if kind == "string":
-            return _constant(_unquoted(text))
+            return _constant(_unquote(text))
         if text == "(":
             node = self._or()
             self._expect(")")
@@ -150,8 +150,8 @@ class _Parser:
         if text == "[":
             return self._list()
         if kind == "name":
-            return self._named(text)
-        raise BadExpressionError(f"unexpected {text!r}" if text else "it ends too early")
+            return self._name(text)
+        raise BadExpressionError(f"unexpected {text!r}" if text else "the expression ends too early")
 
     def _list(self) -> _Node:
         items: list[_Node] = []
@@ -161,20 +161,20 @@ class _Parser:
             items.append(self._or())
         return lambda scope: [item(scope) for item in items]
 
-    def _named(self, name: str) -> _Node:
+    def _name(self, name: str) -> _Node:
         if name in {"true", "false"}:
             return _constant(name == "true")
         if name in self._items:
             return _item(name, self._subscript(name) if self._peek() == ("sign", "[") else None)
-        if name in _ROWS:
+        if name in _ROW_MAPPINGS:
             return _property(name, self._subscript(name))
         if name == "event":
             if self._subscript(name) != "$time":
-                raise BadExpressionError('event[...] takes "$time" only')
+                raise BadExpressionError('event[...] accepts only "$time"')
             return _property(name, "$time")
-        return self._any() if name == "any" else self._function(name)
+        return self._any_call() if name == "any" else self._function_call(name)
 
-    def _function(self, name: str) -> _Node:
+    def _function_call(self, name: str) -> _Node:
         if name not in _FUNCTIONS:
             raise BadExpressionError(f"unknown name {name!r}")
         self._expect("(")
@@ -191,16 +191,16 @@ class _Parser:
         self._expect("[")
         kind, quoted = self._peek()
         if kind != "string":
-            raise BadExpressionError(f"{name}[...] takes a string")
+            raise BadExpressionError(f"{name}[...] requires a string")
         self._at += 1
         self._expect("]")
-        return _unquoted(quoted)
+        return _unquote(quoted)
 
-    def _any(self) -> _Node:
+    def _any_call(self) -> _Node:
         self._expect("(")
         kind, name = self._peek()
         if kind != "name":
-            raise BadExpressionError("any(...) takes a name first")
+            raise BadExpressionError("the first argument of any(...) must be a name")
         self._at += 1
         self._expect(",")
         items = self._or()
@@ -214,12 +214,12 @@ class _Parser:
             listed = items(scope)
             if not isinstance(listed, list):
                 return _UNDEFINED
-            return any(_true(condition({**scope, name: item})) for item in listed)
+            return any(_is_true(condition({**scope, name: item})) for item in listed)
 
         return value
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
+def _tokenize(text: str) -> list[tuple[str, str]]:
     tokens: list[tuple[str, str]] = []
     at = 0
     end = len(text.rstrip())
@@ -232,7 +232,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return [*tokens, ("end", "")]
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     if text[0] == "'":
         text = '"' + text[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
     try:
@@ -263,15 +263,15 @@ def _item(name: str, key: str | None) -> _Node:
     return value
 
 
-def _either(left: _Node, right: _Node) -> _Node:
-    return lambda scope: _true(left(scope)) or _true(right(scope))
+def _logical_or(left: _Node, right: _Node) -> _Node:
+    return lambda scope: _is_true(left(scope)) or _is_true(right(scope))
 
 
-def _both(left: _Node, right: _Node) -> _Node:
-    return lambda scope: _true(left(scope)) and _true(right(scope))
+def _logical_and(left: _Node, right: _Node) -> _Node:
+    return lambda scope: _is_true(left(scope)) and _is_true(right(scope))
 
 
-def _applied(function: Callable[[object, object], object], left: _Node, right: _Node) -> _Node:
+def _binary(function: Callable[[object, object], object], left: _Node, right: _Node) -> _Node:
     def value(scope: Scope) -> object:
         first, second = left(scope), right(scope)
         return _UNDEFINED if _UNDEFINED in (first, second) else function(first, second)
@@ -279,17 +279,17 @@ def _applied(function: Callable[[object, object], object], left: _Node, right: _
     return value
 
 
-def _true(value: object) -> bool:
+def _is_true(value: object) -> bool:
     return value is not _UNDEFINED and bool(value)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, int | float) else type(value).__name__
 
 
-def _comparing(sign: str) -> Callable[[object, object], object]:
+def _comparison_function(sign: str) -> Callable[[object, object], object]:
     compare: Callable[[Any, Any], object] = {
         "==": operator.eq,
         "!=": operator.ne,
@@ -300,10 +300,10 @@ def _comparing(sign: str) -> Callable[[object, object], object]:
     }[sign]
 
     def value(left: object, right: object) -> object:
-        # A date is compared with a property, and properties hold dates as text or as a number of seconds.
+        # Properties contain dates as ISO 8601 text or as Unix timestamps in seconds.
         if isinstance(left, datetime) or isinstance(right, datetime):
             left, right = _datetime(left), _datetime(right)
-        if _kind(left) != _kind(right) or left is _UNDEFINED:
+        if _type_name(left) != _type_name(right) or left is _UNDEFINED:
             return _UNDEFINED
         try:
             return compare(left, right)
@@ -313,23 +313,23 @@ def _comparing(sign: str) -> Callable[[object, object], object]:
     return value
 
 
-def _member(left: object, right: object) -> object:
+def _contains(left: object, right: object) -> object:
     if isinstance(right, str):
         return left in right if isinstance(left, str) else _UNDEFINED
     if isinstance(right, list):
-        return any(_kind(item) == _kind(left) and item == left for item in right)
+        return any(_type_name(item) == _type_name(left) and item == left for item in right)
     return _UNDEFINED
 
 
 def _add(left: object, right: object) -> object:
     if isinstance(left, str) and isinstance(right, str):
         return left + right
-    return _numeric(operator.add)(left, right)
+    return _numeric_operation(operator.add)(left, right)
 
 
-def _numeric(function: Callable[[float, float], object]) -> Callable[[object, object], object]:
+def _numeric_operation(function: Callable[[float, float], object]) -> Callable[[object, object], object]:
     def value(left: object, right: object) -> object:
-        if _kind(left) != "number" or _kind(right) != "number":
+        if _type_name(left) != "number" or _type_name(right) != "number":
             return _UNDEFINED
         try:
             return function(left, right)  # type: ignore[arg-type]
@@ -339,7 +339,7 @@ def _numeric(function: Callable[[float, float], object]) -> Callable[[object, ob
     return value
 
 
-def _rounding(function: Callable[[float], int]) -> Callable[[object], object]:
+def _round_with(function: Callable[[float], int]) -> Callable[[object], object]:
     def value(given: object) -> object:
         if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
             return _UNDEFINED
@@ -378,10 +378,10 @@ def _datetime(value: object) -> object:
 
 
 _FUNCTIONS: dict[str, Callable[[object], object]] = {
-    "floor": _rounding(math.floor),
-    "ceil": _rounding(math.ceil),
-    "round": _rounding(round),
-    "boolean": lambda value: _true(value) and value != "false",
+    "floor": _round_with(math.floor),
+    "ceil": _round_with(math.ceil),
+    "round": _round_with(round),
+    "boolean": lambda value: _is_true(value) and value != "false",
     "number": _number,
     "string": _string,
     "datetime": _datetime,

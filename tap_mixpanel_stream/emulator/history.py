@@ -1,7 +1,7 @@
-"""A project with a history of its own: as long as asked, the same for the same seed, and much like a real one.
+"""A synthetic project with realistic data, generated on demand.
 
-Nothing is stored. A day's rows are drawn from a generator seeded with the day, so they do not depend on the window they
-are asked in; what `now` changes is which of them are visible yet, and under which identity.
+Rows are not stored. The random generator of a day is seeded with the day, so the rows of a day are the same for every
+requested window. The time of the request only determines which rows are visible and which identity they have.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
 _SECOND = 1000
 _HOUR = 3600 * _SECOND
 _DAY = 24 * _HOUR
-_BATCH = 512
-_CONTEXTS = 1024
-# Letters of randomness in each row: its $insert_id, and enough more for gzip to find as little in it as in real rows.
-_RANDOM = 16 + 64
+_BATCH_SIZE = 512
+_CONTEXT_COUNT = 1024
+# Random characters per row: 16 for `$insert_id`, and 64 for `trace_id` so that the rows compress like real ones.
+_RANDOM_CHARACTERS = 16 + 64
 
-# One row in so many is sent twice, as by a client that missed the response.
-_RESENT = 211
-# A device is anonymous for part of a spell, for one user in seven, then merged into the user.
-_SPELL = 10 * _DAY
-_ANONYMOUS = 7
-# Of 1024 rows, so many (running totals) are odd in one way.
-_LATE, _IMPORTED, _UNPROCESSED, _WITHOUT_ID, _WITHOUT_USER = 20, 28, 38, 70, 72
-# And the one whose time has a fraction.
+# Every 211th row is a duplicate, as if a client had sent an event again because it missed the response.
+_DUPLICATE_INTERVAL = 211
+# In each period of 10 days, one user in 7 starts with an anonymous device id, which is later merged into the user.
+_IDENTITY_PERIOD = 10 * _DAY
+_ANONYMOUS_INTERVAL = 7
+# A random number from 0 to 1023 selects the anomaly of a row. These are the exclusive upper bounds of: late rows,
+# imported rows, rows without `mp_processing_time_ms`, without `$insert_id` and without `distinct_id`.
+_LATE, _IMPORTED, _UNPROCESSED, _WITHOUT_INSERT_ID, _WITHOUT_DISTINCT_ID = 20, 28, 38, 70, 72
+# This number selects a row with a fractional `time`.
 _FRACTIONAL = 72
 
-# Until then, every second row has no time of receipt: those with this bit.
-_LAST_YEAR_WITHOUT_RECEIPT, _WITHOUT_RECEIPT = 2020, 1 << 30
+# In rows up to 2020, this random bit decides whether `$mp_api_timestamp_ms` is missing.
+_LAST_YEAR_WITHOUT_RECEIPT, _WITHOUT_RECEIPT_BIT = 2020, 1 << 30
 
 _CITIES = [
     ("Zürich", "Zurich", "CH", "Europe/Zurich"),
@@ -66,7 +67,7 @@ _CAMPAIGNS = [
     ("facebook", "social", "retargeting"),
     ("", "", ""),
 ]
-# Saved Insights reports, by their numbers.
+# Ids of the saved Insights reports.
 _BY_DAY, _BY_CITY = 4001, 4002
 _PLANS = ["free", "pro", "team", "enterprise"]
 _EVENTS: list[tuple[int, str, dict[str, object]]] = [
@@ -82,29 +83,32 @@ _EVENTS: list[tuple[int, str, dict[str, object]]] = [
 
 
 class SyntheticProject:
-    """A project made up from a seed.
+    """A synthetic project, determined by a seed.
 
-    About 1 KB and 30 properties an event, in unsorted lines, and what a reader must live with: events that arrive hours
-    to days late, identities merged after the fact (the row's `distinct_id` is then rewritten, and the old one stands in
-    `$distinct_id_before_identity`), events without `$insert_id` or `distinct_id`, the same event twice, imported rows
-    (without `$mp_api_timestamp_ms`), rows without `mp_processing_time_ms`, raw U+2028 in strings, and now and then an
-    id that is a number, or a `time` with a fraction.
-    Of the rows until 2020 every second one has no `$mp_api_timestamp_ms` either.
+    Events have about 1 KB and 30 properties, in unsorted lines. The data contains the anomalies of real projects:
 
-    A row shows once it is processed and the visibility delay has passed; a merge shows from its instant on.
+    * Events that arrive hours to days late.
+    * Identities that are merged later. The merge rewrites `distinct_id` and stores the previous value in
+      `$distinct_id_before_identity`.
+    * Events without `$insert_id` or `distinct_id`, and duplicate events.
+    * Imported rows, which have no `$mp_api_timestamp_ms`. Half of all rows up to 2020 have none either.
+    * Rows without `mp_processing_time_ms`.
+    * Unescaped U+2028 in strings, numeric ids and a fractional `time`.
 
-    In a project from before 2023, made by a zone other than UTC, days and `time` are the local wall clock written as if
-    it were UTC, while `$mp_api_timestamp_ms` and `mp_processing_time_ms` are true UTC.
+    A row becomes visible `visibility_delay` after it is processed. A merge becomes visible immediately.
+
+    A zone other than UTC emulates a project created before 2023: days and `time` are local wall clock time, stored as
+    if it were UTC. `$mp_api_timestamp_ms` and `mp_processing_time_ms` are true UTC.
 
     Args:
-        seed: Another seed, another project.
-        first_day: The first day with events.
-        last_day: The last; None for no end but the present.
-        events_per_day: Lines a day, once all have arrived.
-        profiles: How many users there are, all of them created by the first day's end.
-        groups: How many group profiles there are, by `data_group_id`.
-        zone: The zone of the project's days.
-        visibility_delay: How long a processed row stays invisible.
+        seed: Seed of the random generators.
+        first_day: First day with events.
+        last_day: Last day with events; None for the current day.
+        events_per_day: Lines per day after all events have timestamps.
+        profiles: Number of user profiles. All users are created before the end of the first day.
+        groups: Number of group profiles by `data_group_id`.
+        zone: Time zone of the project's days.
+        visibility_delay: Time from the processing of a row until it is visible.
     """
 
     def __init__(
@@ -127,15 +131,17 @@ class SyntheticProject:
         self.groups = dict(groups) if groups is not None else {"-1234567890123456789": 40}
         self.zone = ZoneInfo(zone)
         self.visibility_delay = visibility_delay
-        self._templates = [template for weight, name, own in _EVENTS for template in [_template(name, own)] * weight]
+        self._templates = [
+            template for weight, name, properties in _EVENTS for template in [_template(name, properties)] * weight
+        ]
 
     @cached_property
     def _contexts(self) -> list[bytes]:
-        rng = Random(f"{self.seed}/contexts")  # noqa: S311 - seeded randomness is the point
-        return [_context(rng) for _ in range(min(_CONTEXTS, max(1, self.users)))]
+        rng = Random(f"{self.seed}/contexts")  # noqa: S311 - the data must be reproducible
+        return [_context(rng) for _ in range(min(_CONTEXT_COUNT, max(1, self.users)))]
 
     def lines(self, first: date, last: date, *, now: datetime, in_ms: bool = False) -> Iterator[bytes]:
-        """Yield what an export of these days holds at an instant; see `Project`."""
+        """Yield the lines of an export. See `Project.lines`."""
         today = now.astimezone(self.zone).date()
         day = max(first, self.first_day)
         last = min(last, today if self.last_day is None else min(today, self.last_day))
@@ -143,24 +149,24 @@ class SyntheticProject:
             yield from self._day(day, now, in_ms=in_ms)
             day += timedelta(days=1)
 
-    def _day(self, day: date, now: datetime, *, in_ms: bool) -> Iterator[bytes]:  # noqa: C901 - a call a row costs more
+    def _day(self, day: date, now: datetime, *, in_ms: bool) -> Iterator[bytes]:  # noqa: C901 - one function, because a call per row is slow
         rng = Random(f"{self.seed}/{day}")  # noqa: S311
         random, getrandbits = rng.random, rng.getrandbits
-        start, length, change, before, after = _day_in_utc(day, self.zone)
+        start, length, change, before, after = _local_day(day, self.zone)
         now_ms = int(now.timestamp() * _SECOND)
         visible = int((now - self.visibility_delay).timestamp() * _SECOND)
         users, contexts, templates = max(1, self.users), self._contexts, self._templates
         pool, kinds = len(contexts), len(templates)
-        without_receipt = _WITHOUT_RECEIPT if day.year <= _LAST_YEAR_WITHOUT_RECEIPT else 0
+        without_receipt = _WITHOUT_RECEIPT_BIT if day.year <= _LAST_YEAR_WITHOUT_RECEIPT else 0
         unit = 1 if in_ms else _SECOND
         index = 0
-        # The batch bounds the memory, whatever a day's size; its length is fixed, since it decides what is drawn when.
-        for left in range(self.events_per_day, 0, -_BATCH):
-            ids = b64encode(rng.randbytes(_RANDOM // 4 * 3 * _BATCH), b"Zz")
-            for place in range(min(left, _BATCH)):
+        # Batches limit memory use for large days. The batch size is fixed, because the generated data depends on it.
+        for remaining in range(self.events_per_day, 0, -_BATCH_SIZE):
+            ids = b64encode(rng.randbytes(_RANDOM_CHARACTERS // 4 * 3 * _BATCH_SIZE), b"Zz")
+            for row in range(min(remaining, _BATCH_SIZE)):
                 index += 1
-                at = _RANDOM * place
-                if index % _RESENT:
+                at = _RANDOM_CHARACTERS * row
+                if index % _DUPLICATE_INTERVAL:
                     bits = getrandbits(64)
                     moment = start + int(random() * length)
                     share = random()
@@ -168,77 +174,79 @@ class SyntheticProject:
                     received = moment + 120 + (bits >> 8 & 2047)
                     processed = received + 300 + (bits >> 20 & 4095)
                     insert_id = b'"$insert_id":"%b",' % ids[at : at + 16]
-                    trace = ids[at + 16 : at + _RANDOM]
-                    who = self._identity(user, moment, now_ms)
-                    odd = bits & 1023
-                    if odd < _WITHOUT_USER:
-                        if odd < _LATE:
-                            # Kept on the device: it reaches Mixpanel late, by up to five days.
+                    trace = ids[at + 16 : at + _RANDOM_CHARACTERS]
+                    identity = self._identity(user, moment, now_ms)
+                    anomaly = bits & 1023
+                    if anomaly < _WITHOUT_DISTINCT_ID:
+                        if anomaly < _LATE:
+                            # The device sends the event 1 hour to 5 days late.
                             received += _HOUR + int(random() * (5 * _DAY - 2 * _HOUR))
                             processed = received + 1500
-                        elif odd < _IMPORTED:
+                        elif anomaly < _IMPORTED:
                             processed += int(random() * 30 * _DAY)
                             received = 0
-                        elif odd >= _WITHOUT_ID:
-                            who = b""
-                        elif odd >= _UNPROCESSED:
+                        elif anomaly >= _WITHOUT_INSERT_ID:
+                            identity = b""
+                        elif anomaly >= _UNPROCESSED:
                             insert_id = b""
                 else:
-                    # The same event once more: all of it equal but the time Mixpanel saw it.
+                    # Repeat the previous event with a later processing time.
                     processed += 90 * _SECOND
                 if processed > visible:
                     continue
-                arrived = b""
+                timestamps = b""
                 if received and not bits & without_receipt:
-                    arrived = b'"$mp_api_timestamp_ms":%d,' % received
-                if not _IMPORTED <= odd < _UNPROCESSED:
-                    arrived += b'"mp_processing_time_ms":%d,' % processed
-                clock = moment + (before if moment < change else after)
+                    timestamps = b'"$mp_api_timestamp_ms":%d,' % received
+                if not _IMPORTED <= anomaly < _UNPROCESSED:
+                    timestamps += b'"mp_processing_time_ms":%d,' % processed
+                wall_clock = moment + (before if moment < change else after)
                 yield templates[(bits >> 32 & 0xFFFF) % kinds] % (
-                    b"%d.%03d" % divmod(clock, unit) if odd == _FRACTIONAL and not in_ms else b"%d" % (clock // unit),
-                    who,
+                    b"%d.%03d" % divmod(wall_clock, unit)
+                    if anomaly == _FRACTIONAL and not in_ms
+                    else b"%d" % (wall_clock // unit),
+                    identity,
                     insert_id,
-                    arrived,
+                    timestamps,
                     contexts[user % pool],
                     trace,
                     bits >> 40 & 0x3FFF,
                 )
 
     def _identity(self, user: int, moment: int, now: int) -> bytes:
-        """Return the properties that say who it was, as they read at `now`."""
+        """Return the identity properties of a row as of `now`. All times are in milliseconds."""
         name = _user_id(user)
-        spell = moment // _SPELL
-        if (user + spell) % _ANONYMOUS == 0:
-            merge = spell * _SPELL + (user * 2654435761 + spell * 40503 + self.seed) % _SPELL
+        period = moment // _IDENTITY_PERIOD
+        if (user + period) % _ANONYMOUS_INTERVAL == 0:
+            merge = period * _IDENTITY_PERIOD + (user * 2654435761 + period * 40503 + self.seed) % _IDENTITY_PERIOD
             if moment < merge:
-                device = b'"$device:%08x-%04x"' % ((user * 2246822519 + spell) & 0xFFFFFFFF, user & 0xFFFF)
+                device = b'"$device:%08x-%04x"' % ((user * 2246822519 + period) & 0xFFFFFFFF, user & 0xFFFF)
                 if now < merge:
                     return b'"distinct_id":%b,' % device
-                # The two ids are all that a merge changes in a row.
+                # A merge changes only these two properties of a row.
                 return b'"distinct_id":%b,"$distinct_id_before_identity":%b,' % (name, device)
         return b'"distinct_id":%b,"$user_id":%b,' % (name, name)
 
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:
-        """Return the profiles as they are at an instant; each is made when it is looked at."""
+        """Return the profiles as of a point in time. Each profile is generated when it is accessed."""
         if group is None:
             return _Profiles(self, self.users, now, group=False)
         return _Profiles(self, self.groups.get(group, 0), now, group=True)
 
     def profile(self, index: int, now: datetime, *, group: bool) -> dict[str, object]:
-        """Return one profile as it is at an instant."""
-        begin = datetime.combine(self.first_day, datetime.min.time(), UTC)
+        """Return a profile as of a point in time."""
+        start = datetime.combine(self.first_day, datetime.min.time(), UTC)
         count = max(1, self.users)
-        created = begin + timedelta(days=1) - timedelta(days=500) * ((index + 1) / count if not group else 1)
+        created = start + timedelta(days=1) - timedelta(days=500) * ((index + 1) / count if not group else 1)
         if self.last_day is not None:
             now = min(now, datetime.combine(self.last_day, datetime.max.time(), UTC))
-        # Each profile changes at its own pace, every 6 hours to every 60 days.
-        pace = timedelta(hours=6 + (index * 7919 + self.seed) % 1434)
-        changes = max(0, (now - created) // pace)
+        # Profiles change at different intervals, from 6 hours to 60 days.
+        interval = timedelta(hours=6 + (index * 7919 + self.seed) % 1434)
+        changes = max(0, (now - created) // interval)
         city, region, country, zone = _CITIES[index * 31 % len(_CITIES)]
         properties: dict[str, object] = {
-            "$created": _clock(created),
+            "$created": _format_time(created),
             "$name": f"Company № {index}" if group else f"Zoë Müller-{index} 🙂",
-            "$last_seen": _clock(created + changes * pace),
+            "$last_seen": _format_time(created + changes * interval),
             "$city": city,
             "$region": region,
             "$country_code": country,
@@ -256,14 +264,14 @@ class SyntheticProject:
             "$email": f"user{index}@example.com",
             "$os": _SYSTEMS[index % len(_SYSTEMS)][0],
             "$browser": _SYSTEMS[index % len(_SYSTEMS)][1],
-            "$transactions": [{"$time": _clock(created), "$amount": 9.9}] if index % 4 == 0 else [],
+            "$transactions": [{"$time": _format_time(created), "$amount": 9.9}] if index % 4 == 0 else [],
         }
-        if index % 40 == 11:  # noqa: PLR2004 - now and then
+        if index % 40 == 11:  # noqa: PLR2004 - one user in 40
             del properties["$last_seen"]
         return {"$distinct_id": json.loads(_user_id(index)), "$properties": properties}
 
     def cohorts(self) -> Sequence[Mapping[str, object]]:
-        """Return two cohorts: every third user, and a small one."""
+        """Return two cohorts, with every 3rd and every 100th user."""
         return [
             {
                 "id": cohort,
@@ -278,7 +286,7 @@ class SyntheticProject:
         ]
 
     def cohort_members(self, cohort: int) -> Collection[str | int] | None:
-        """Return a cohort's distinct ids; two in each have no profile."""
+        """Return the distinct ids in a cohort. Each cohort has two ids without a profile."""
         step = {1000: 3, 1001: 100}.get(cohort)
         if step is None:
             return None
@@ -286,7 +294,7 @@ class SyntheticProject:
         return [*users, f"gone-{cohort}-1", f"gone-{cohort}-2"]
 
     def annotations(self) -> Sequence[Mapping[str, object]]:
-        """Return an annotation for the first day of each of three weeks; the first one has no tags."""
+        """Return three annotations, one per week. The first annotation has no tags."""
         return [
             {
                 "id": number + 1,
@@ -303,7 +311,7 @@ class SyntheticProject:
         return [{"funnel_id": 7509, "name": "Signup"}, {"funnel_id": 9070, "name": "Käufe"}]
 
     def funnel_days(self, funnel: int, first: date, last: date) -> Mapping[str, object]:
-        """Return a funnel's data, by day."""
+        """Return the data of a funnel by day (`YYYY-MM-DD`)."""
         days: dict[str, object] = {}
         day = max(first, self.first_day)
         while day <= (last if self.last_day is None else min(last, self.last_day)):
@@ -321,7 +329,10 @@ class SyntheticProject:
         return days
 
     def schemas(self) -> Sequence[Mapping[str, object]]:
-        """Return a schema for each event, and one for user profiles; one is hidden, another has no description."""
+        """Return a schema for each event and one for user profiles.
+
+        One event is hidden, and one has no description.
+        """
         events = [
             {
                 "entityType": "event",
@@ -347,7 +358,7 @@ class SyntheticProject:
         return [*events, {"entityType": "profile", "name": "$user", "schemaJson": {"properties": {"plan": plan}}}]
 
     def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:
-        """Return one of two reports over the first fortnight: events by day, and a breakdown without a time axis."""
+        """Return a saved report on the first 14 days: events by day, or a breakdown by city without a time axis."""
         days = [datetime.combine(self.first_day + timedelta(days=number), time(), self.zone) for number in range(14)]
         rng = Random(f"{self.seed}/insights/{report}")  # noqa: S311
         if report == _BY_DAY:
@@ -366,18 +377,18 @@ class SyntheticProject:
 
 
 def _by_day(rng: Random, days: Sequence[datetime]) -> dict[str, dict[str, Any]]:
-    """Return the series of a report of three events by day."""
+    """Return the series of a report with three events by day."""
     return {name: {day.isoformat(): rng.randrange(500) for day in days} for _, name, _ in _EVENTS[:3]}
 
 
 def _schema_type(value: object) -> str:
-    """Return the JSON schema type of a property's example."""
+    """Return the JSON Schema type of a value."""
     types = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return types.get(type(value), "null")
 
 
 def _funnel_step(event: str, count: int, starting: int, seconds: int | None) -> dict[str, object]:
-    """Return a step of a funnel of two steps."""
+    """Return a funnel step."""
     return {
         "count": count,
         "goal": event,
@@ -393,7 +404,7 @@ def _funnel_step(event: str, count: int, starting: int, seconds: int | None) -> 
 
 
 class _Profiles(Sequence["Mapping[str, object]"]):
-    """The profiles of one instant, made when looked at: a million cost nothing until then."""
+    """The profiles as of a point in time, generated on access to save memory."""
 
     def __init__(self, project: SyntheticProject, count: int, now: datetime, *, group: bool) -> None:
         self._project = project
@@ -409,14 +420,19 @@ class _Profiles(Sequence["Mapping[str, object]"]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Mapping[str, object]]: ...
     def __getitem__(self, index: int | slice) -> Mapping[str, object] | Sequence[Mapping[str, object]]:
-        places = range(self._count)[index]
-        if isinstance(places, range):
-            return [self._project.profile(place, self._now, group=self._group) for place in places]
-        return self._project.profile(places, self._now, group=self._group)
+        selected = range(self._count)[index]
+        if isinstance(selected, range):
+            return [self._project.profile(each, self._now, group=self._group) for each in selected]
+        return self._project.profile(selected, self._now, group=self._group)
 
 
-def _day_in_utc(day: date, zone: ZoneInfo) -> tuple[int, int, int, int, int]:
-    """Return a local day's start and length in UTC, and its clock's offset before and after an instant, all in ms."""
+def _local_day(day: date, zone: ZoneInfo) -> tuple[int, int, int, int, int]:
+    """Return the start, length and UTC offsets of a local day.
+
+    Returns:
+        In milliseconds: the start of the day in UTC, the length of the day, the time of the offset change in UTC (the
+        end of the day if the offset does not change), the offset before it and the offset after it.
+    """
     midnight = datetime.min.time()
     start = int(datetime.combine(day, midnight, zone).timestamp())
     end = int(datetime.combine(day + timedelta(days=1), midnight, zone).timestamp())
@@ -434,12 +450,12 @@ def _day_in_utc(day: date, zone: ZoneInfo) -> tuple[int, int, int, int, int]:
 
 
 def _user_id(user: int) -> bytes:
-    """Return a user's id as JSON: a string, for some a number."""
+    """Return the id of a user as JSON. One user in 200 has a numeric id, the others have strings."""
     return b"%d" % (7_000_000 + user) if user % 200 == 7 else b'"user-%06d"' % user  # noqa: PLR2004
 
 
-def _clock(moment: datetime) -> str:
-    """Return an instant as profiles hold it: UTC, without an offset."""
+def _format_time(moment: datetime) -> str:
+    """Format a datetime like in profiles: UTC without an offset."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 
@@ -448,7 +464,7 @@ def _json(value: object) -> bytes:
 
 
 def _context(rng: Random) -> bytes:
-    """Return the properties that one visitor's events share, without the braces."""
+    """Return the properties that all events of a visitor share, as JSON without the braces."""
     city, region, country, zone = rng.choice(_CITIES)
     system, browser, library, width, height = rng.choice(_SYSTEMS)
     source, medium, campaign = rng.choice(_CAMPAIGNS)
@@ -481,11 +497,16 @@ def _context(rng: Random) -> bytes:
 
 
 def _template(event: str, properties: Mapping[str, object]) -> bytes:
-    """Return an event's line with a place for each thing that differs from row to row."""
+    """Return a line with a `%` placeholder for each value that differs between rows.
+
+    Args:
+        event: Name of the event.
+        properties: Properties of the event. The first property with the value 0 becomes a placeholder.
+    """
     number, *others = [(key, value) for key, value in properties.items() if value == 0 and value is not False][:1] + [
         (key, value) for key, value in properties.items() if value != 0 or value is False
     ]
-    own = _json(dict(others))[1:-1].replace(b"%", b"%%")
+    constants = _json(dict(others))[1:-1].replace(b"%", b"%%")
     head = b'{"event":%b,"properties":{"time":' % _json(event).replace(b"%", b"%%")
     key = _json(number[0]).replace(b"%", b"%%")
-    return head + b'%b,%b%b%b%b,"trace_id":"%b",' + key + b":%d," + own + b"}}"
+    return head + b'%b,%b%b%b%b,"trace_id":"%b",' + key + b":%d," + constants + b"}}"

@@ -1,4 +1,4 @@
-"""A request: the endpoint that its path leads to, and its parameters wherever they stand."""
+"""Incoming requests: routing a path to its endpoint, and parsing parameters from the URL and the body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from .error_responses import Refusal
+from .error_responses import ErrorResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _FORM = "application/x-www-form-urlencoded"
 _PROJECT = frozenset({"project_id"})
-# Mixpanel's own mixpanel-headless names itself in `query_origin`.
+# mixpanel-headless, a client by Mixpanel, sends its name as `query_origin`.
 _QUERY_API = _PROJECT | {"workspace_id", "query_origin"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One of Mixpanel's endpoints.
+    """An endpoint of the Mixpanel API.
 
     Attributes:
-        kind: The kind of request, as faults name it.
-        methods: The HTTP methods it takes.
-        parameters: The parameters it knows; any other is refused.
+        kind: Kind of request, one of `faults.REQUEST_KINDS`.
+        methods: HTTP methods that the endpoint accepts.
+        parameters: Parameters that the endpoint accepts. A request with any other parameter gets 400.
     """
 
     kind: str
@@ -37,18 +37,18 @@ class Endpoint:
     parameters: frozenset[str]
 
     def check(self, parameters: Mapping[str, str]) -> None:
-        """Refuse parameters that the endpoint does not know.
+        """Check the names of the parameters.
 
         Raises:
-            Refusal: 400, it names the first of them.
+            ErrorResponse: 400 with the first unknown parameter.
         """
         unknown = sorted(parameters.keys() - self.parameters)
         if unknown:
-            raise Refusal(400, f"Invalid parameter: unknown parameter {unknown[0]!r}")
+            raise ErrorResponse(400, f"Invalid parameter: unknown parameter {unknown[0]!r}")
 
 
 UNKNOWN = Endpoint("unknown", frozenset(), frozenset())
-"""A path that Mixpanel does not have."""
+"""The endpoint of paths that do not exist."""
 
 _GET, _GET_OR_POST = frozenset({"GET"}), frozenset({"GET", "POST"})
 
@@ -73,34 +73,34 @@ _QUERY: Mapping[str, Endpoint] = {
     "events/names": Endpoint("event_counts", _GET, _QUERY_API | {"type", "limit"}),
     "insights": Endpoint("insights", _GET, _QUERY_API | {"bookmark_id"}),
 }
-"""The query API, by the path under `/api/query/`, or under the older `/api/2.0/`."""
+"""Endpoints of the query API, by the path after `/api/query/` or the legacy `/api/2.0/`."""
 
 _APP: Mapping[str, Endpoint] = {
     "annotations": Endpoint("annotations", _GET, frozenset({"fromDate", "toDate"})),
     "annotations/tags": Endpoint("annotations", _GET, frozenset()),
     "schemas": Endpoint("schemas", _GET, frozenset()),
 }
-"""The app API, by the path under `/api/app/projects/{project_id}/`."""
+"""Endpoints of the app API, by the path after `/api/app/projects/{project_id}/`."""
 
 _APP_PATH = re.compile(r"/api/app/projects/(?P<project>[^/]+)/(?P<rest>.+)")
 _QUERY_PATH = re.compile(r"/api/(?:query|2\.0)/(?P<rest>.+)")
 
 
 @dataclass
-class SeenRequest:
-    """A request as it arrived.
+class ReceivedRequest:
+    """A request that the emulator received.
 
     Attributes:
-        endpoint: Where its path leads.
-        number: Its number among those of its kind, from 1.
-        method: The HTTP method.
-        path: The path, without the query.
-        query: The parameters in the URL.
-        form: The parameters in the body, which can be a form or a JSON object.
-        headers: The headers, by their names in lower case.
-        faults: The names of the faults that struck it.
-        status: The status it was answered with; 0 while it is not.
-        arrived: When it arrived, in seconds of `time.time()`.
+        endpoint: Endpoint of the path.
+        number: Number of the request among those of the same kind, from 1.
+        method: HTTP method.
+        path: Path without the query string.
+        query: Parameters in the URL.
+        form: Parameters in the body, which is a form or a JSON object.
+        headers: Headers by lower-case name.
+        faults: Names of the faults injected into the response.
+        status: Status of the response; 0 until it is sent.
+        arrived: Arrival time as a Unix timestamp in seconds.
     """
 
     endpoint: Endpoint
@@ -116,35 +116,35 @@ class SeenRequest:
 
     @property
     def kind(self) -> str:
-        """One of `faults.KINDS`; `unknown` for a path that Mixpanel does not have."""
+        """One of `faults.REQUEST_KINDS`, or `unknown` for a path that does not exist."""
         return self.endpoint.kind
 
     @property
     def parameters(self) -> dict[str, str]:
-        """All parameters; the body's win over the URL's."""
+        """All parameters. Those in the body override those in the URL."""
         return {**self.query, **self.form}
 
     @property
     def api(self) -> Api:
-        """The API that is asked."""
+        """The API that the endpoint belongs to."""
         if self.kind == "export":
             return "data"
         return "query" if self.path_project is None else "app"
 
     @property
-    def has_days(self) -> bool:
-        """Whether it can name a first day."""
+    def has_date_range(self) -> bool:
+        """Whether the endpoint has a parameter for the first day."""
         return bool(self.endpoint.parameters & {"from_date", "fromDate"})
 
     @property
     def path_project(self) -> str | None:
-        """The project in the app API's path; None for the other APIs."""
+        """The project id in a path of the app API; None for the other APIs."""
         match = _APP_PATH.fullmatch(self.path)
         return match["project"] if match else None
 
 
 def find_endpoint(method: str, path: str) -> Endpoint:
-    """Return the endpoint that a method and a path lead to, with a slash at the end or without."""
+    """Return the endpoint of a method and a path. A trailing slash is ignored."""
     path = path.rstrip("/")
     if path == "/api/2.0/export":
         found: Endpoint | None = _EXPORT
@@ -157,34 +157,34 @@ def find_endpoint(method: str, path: str) -> Endpoint:
     return found if found is not None and method in found.methods else UNKNOWN
 
 
-def read_url(query: str) -> dict[str, str]:
-    """Return the parameters in a URL."""
+def parse_query(query: str) -> dict[str, str]:
+    """Parse the parameters in the query string of a URL."""
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
-def read_body(body: bytes, content_type: str) -> dict[str, str]:
-    """Return the parameters in a body.
+def parse_body(body: bytes, content_type: str) -> dict[str, str]:
+    """Parse the parameters in the body of a request.
 
-    A value in JSON that is no string stands as its JSON text, as it would in a form; null counts as absent.
+    A JSON value other than a string becomes its JSON text, as it would be in a form. Null values are omitted.
 
     Args:
         body: The body, which may be empty.
-        content_type: The header `Content-Type`; a form where it is empty.
+        content_type: Value of the `Content-Type` header. If empty, the body is parsed as a form.
 
     Raises:
-        Refusal: 400, the body is neither a form nor a JSON object.
+        ErrorResponse: 400 if the body is not a form or a JSON object.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if not body or kind in {"", _FORM}:
-        return read_url(body.decode(errors="replace"))
+        return parse_query(body.decode(errors="replace"))
     if kind != "application/json":
-        raise Refusal(400, f"Unsupported Content-Type: {kind}")
+        raise ErrorResponse(400, f"Unsupported Content-Type: {kind}")
     try:
         values = json.loads(body)
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise Refusal(400, "Invalid request body: it must be a JSON object")
+        raise ErrorResponse(400, "Invalid request body: it must be a JSON object")
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()

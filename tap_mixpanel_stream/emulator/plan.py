@@ -1,4 +1,4 @@
-"""What the project's Mixpanel plan includes."""
+"""Mixpanel plans, which limit the APIs and the history of a project."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from .error_responses import Refusal
+from .error_responses import ErrorResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,37 +16,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan. The raw export and the app API are on every one.
+    """A Mixpanel plan. Every plan includes the raw export and the app API.
 
     Attributes:
-        has_query_api: Whether profiles, cohorts, funnels and the like can be asked for; if not, they get 402.
-        history_days: How many days before today can be asked for; None for all.
+        has_query_api: Whether the plan includes the query API (profiles, cohorts, funnels, event counts, Insights).
+            Without it, requests to the query API get 402.
+        history_days: Days before today that requests can include; None for unlimited history.
     """
 
     has_query_api: bool = True
     history_days: int | None = None
 
-    def check(self, api: Api, query: Mapping[str, str], today: date, *, has_days: bool) -> None:
-        """Let a request through, or raise.
+    def check(self, api: Api, query: Mapping[str, str], today: date, *, has_date_range: bool) -> None:
+        """Check that the plan includes a request.
 
         Args:
-            api: The API that is asked.
-            query: The request's parameters.
-            today: Today in the project's zone.
-            has_days: Whether the request is about days, from a first one.
+            api: API of the request.
+            query: Parameters of the request.
+            today: Today in the project's time zone.
+            has_date_range: Whether the endpoint has a parameter for the first day.
 
         Raises:
-            Refusal: 402 for an API that is not in the plan, 403 for days before its history.
+            ErrorResponse: 402 if the plan excludes the API, 403 if the request starts before the plan's history.
         """
         if api == "query" and not self.has_query_api:
-            raise Refusal(402, "Your plan does not allow API calls. Upgrade at mixpanel.com/pricing")
-        if self.history_days is None or not has_days:
+            raise ErrorResponse(402, "Your plan does not allow API calls. Upgrade at mixpanel.com/pricing")
+        if self.history_days is None or not has_date_range:
             return
-        # Without a first day, all of them are asked for.
+        # A request without a first day is for the whole history.
         first = query.get("from_date") or query.get("fromDate") or ""
         if first < str(today - timedelta(days=self.history_days)):
-            raise Refusal(403, f"Date range exceeds {self.history_days} days into the past")
+            raise ErrorResponse(403, f"Date range exceeds {self.history_days} days into the past")
 
 
 PLANS = {"free": Plan(has_query_api=False), "paid": Plan()}
-"""Plans by name, for the command line."""
+"""Plans by their name on the command line."""

@@ -1,4 +1,4 @@
-"""What a project holds: the protocol the server reads, and a project that holds exactly what it was given."""
+"""The contents of a project: the protocol that the server reads from, and a project with fixed contents."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 class Project(Protocol):
-    """A Mixpanel project's contents at any instant."""
+    """The contents of a Mixpanel project at any point in time."""
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone of the project's days: UTC, or the project's own for one made before 2023."""
+        """The time zone of the project's days. Projects created since 2023 have UTC."""
 
     def lines(self, first: date, last: date, *, now: datetime, in_ms: bool = False) -> Iterator[bytes]:
-        r"""Yield what an export of these days holds at an instant.
+        r"""Yield the lines of an export.
 
         Args:
-            first: The first day, in the project's zone.
-            last: The last day, inclusive.
-            now: The instant of asking.
+            first: First day, in the project's time zone.
+            last: Last day, inclusive.
+            now: Time of the request.
             in_ms: Whether `time` is in milliseconds.
 
         Yields:
-            The lines, without their `\n`.
+            Lines without the `\n`.
         """
 
     @property
@@ -35,13 +35,13 @@ class Project(Protocol):
         """The `data_group_id` of each group."""
 
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:
-        """Return the user profiles, or a group's, as they are at an instant."""
+        """Return the user profiles, or the profiles of a group, as of a point in time."""
 
     def cohorts(self) -> Sequence[Mapping[str, object]]:
-        """Return the cohorts as the list shows them."""
+        """Return the cohorts in the format of `cohorts/list`."""
 
     def cohort_members(self, cohort: int) -> Collection[str | int] | None:
-        """Return the distinct ids in a cohort, with and without a profile; None if there is no such cohort."""
+        """Return the distinct ids in a cohort, including ids without a profile; None for an unknown cohort."""
 
     def annotations(self) -> Sequence[Mapping[str, object]]:
         """Return the annotations."""
@@ -50,31 +50,31 @@ class Project(Protocol):
         """Return the funnels, each with `funnel_id` and `name`."""
 
     def funnel_days(self, funnel: int, first: date, last: date) -> Mapping[str, object]:
-        """Return a funnel's data, by day."""
+        """Return the data of a funnel by day (`YYYY-MM-DD`)."""
 
     def schemas(self) -> Sequence[Mapping[str, object]]:
-        """Return the Lexicon's schemas."""
+        """Return the Lexicon schemas."""
 
     def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:
-        """Return a saved Insights report; None if there is no such report."""
+        """Return a saved Insights report; None for an unknown report."""
 
 
 class FixedProject:
-    r"""Serves exactly the given lines and objects, broken ones included.
+    r"""A project that serves the given lines and objects unchanged, including malformed ones.
 
-    Everything is visible from the start, and a line goes out byte for byte, so `time_in_ms` changes nothing here.
+    All contents are visible from the start. Lines are sent byte for byte, so `time_in_ms` has no effect.
 
     Args:
-        events: The lines of each day, without `\n`.
+        events: Lines by day, without `\n`.
         profiles: User profiles, `{"$distinct_id": ..., "$properties": {...}}`.
         group_profiles: Group profiles by `data_group_id`.
-        cohorts: As the list shows them, each with `members`, a list of distinct ids that the list does not show. One
-            whose `data_group_id` is not among `group_profiles` is a cohort of a deleted group.
-        annotations: As the list shows them.
-        funnels: Each with `funnel_id`, `name` and `days`, a mapping of `YYYY-MM-DD` to that day's object.
-        schemas: As the Lexicon lists them.
-        insights: The answers to saved Insights reports, by `bookmark_id`.
-        zone: The zone of the project's days.
+        cohorts: Cohorts in the format of `cohorts/list`, plus `members`, a list of distinct ids that the response
+            omits. A cohort with a `data_group_id` that is not in `group_profiles` belongs to a deleted group.
+        annotations: Annotations in the format of the API.
+        funnels: Funnels with `funnel_id`, `name` and `days`, a mapping of `YYYY-MM-DD` to the data of that day.
+        schemas: Lexicon schemas in the format of the API.
+        insights: Responses for saved Insights reports by `bookmark_id`.
+        zone: Time zone of the project's days.
     """
 
     def __init__(
@@ -101,25 +101,25 @@ class FixedProject:
         self._insights = dict(insights or {})
 
     def lines(self, first: date, last: date, *, now: datetime, in_ms: bool = False) -> Iterator[bytes]:  # noqa: ARG002
-        """Yield the given lines of these days, day by day."""
+        """Yield the lines of these days in order of the days."""
         for day in sorted(day for day in self.events if first <= day <= last):
             yield from self.events[day]
 
     @property
     def groups(self) -> Collection[str]:
-        """Return the given groups."""
+        """The `data_group_id` of each group."""
         return self._group_profiles
 
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:  # noqa: ARG002
-        """Return the given profiles."""
+        """Return the user profiles, or the profiles of a group."""
         return self._profiles if group is None else self._group_profiles.get(group, ())
 
     def cohorts(self) -> Sequence[Mapping[str, object]]:
-        """Return the given cohorts."""
+        """Return the cohorts without their members."""
         return [_without(cohort, "members") for cohort in self._cohorts]
 
     def cohort_members(self, cohort: int) -> Collection[str | int] | None:
-        """Return the given members."""
+        """Return the distinct ids in a cohort; None for an unknown cohort."""
         for each in self._cohorts:
             if each["id"] == cohort:
                 members = each.get("members", ())
@@ -127,15 +127,15 @@ class FixedProject:
         return None
 
     def annotations(self) -> Sequence[Mapping[str, object]]:
-        """Return the given annotations."""
+        """Return the annotations."""
         return self._annotations
 
     def funnels(self) -> Sequence[Mapping[str, object]]:
-        """Return the given funnels."""
+        """Return the funnels without their days."""
         return [_without(funnel, "days") for funnel in self._funnels]
 
     def funnel_days(self, funnel: int, first: date, last: date) -> Mapping[str, object]:
-        """Return the given days that lie in the range."""
+        """Return the data of a funnel for the days in the range."""
         for each in self._funnels:
             days = each.get("days")
             if each["funnel_id"] == funnel and isinstance(days, dict):
@@ -143,11 +143,11 @@ class FixedProject:
         return {}
 
     def schemas(self) -> Sequence[Mapping[str, object]]:
-        """Return the given schemas."""
+        """Return the Lexicon schemas."""
         return self._schemas
 
     def insights(self, report: int, *, now: datetime) -> Mapping[str, object] | None:  # noqa: ARG002
-        """Return the given answer."""
+        """Return a saved Insights report; None for an unknown report."""
         return self._insights.get(report)
 
 

@@ -1,4 +1,4 @@
-"""Mixpanel's rate limits, which apply to a whole project."""
+"""Mixpanel's rate limits, which apply per project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
-from .error_responses import Refusal
+from .error_responses import ErrorResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,31 +21,31 @@ Headers = tuple[tuple[str, str], ...]
 
 
 def retry_after(form: RetryAfter | None, seconds: float) -> Headers:
-    """Return the `Retry-After` header in one of the forms it is seen in: seconds, an HTTP date, or not at all."""
+    """Return the `Retry-After` header as seconds or as an HTTP date. Without a form, return no header."""
     if form is None:
         return ()
     whole = max(1, math.ceil(seconds))
-    # An HTTP date has whole seconds: without one more it would lie before the instant that is meant.
+    # An HTTP date has whole seconds. The extra second keeps the truncated date from being too early.
     return (("Retry-After", str(whole) if form == "seconds" else formatdate(time.time() + whole + 1, usegmt=True)),)
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Mixpanel's limits: 60 queries in a rolling hour, 3 a second, so many at once, past which it answers 429.
+    """Mixpanel's limits. A request over a limit gets 429.
 
-    The raw export and the query API keep separate accounts. Answers 401, 402 and 429 are not counted.
+    The raw export and the query API are limited separately. Responses with status 401, 402 and 429 do not count.
 
     Attributes:
-        hourly: Requests in the rolling hour.
-        per_second: Exports in a second; the query API has no such limit.
-        concurrent: Exports in progress at once.
-        query_concurrent: Queries in progress at once.
-        period: The length of the "hour" in seconds, so that tests need not wait for one.
-        retry_after: The form of the `Retry-After` header; None leaves it out, as Mixpanel often does.
-        rate_headers: Whether all responses have the headers `RateLimit` and `RateLimit-Policy`.
-        count_pages: Whether the later pages of one engage session are counted. Mostly they are not.
-        lexicon_per_minute: Requests for the Lexicon in a minute.
-        seconds: The clock that times the hour and the second, for tests that turn it.
+        hourly: Requests per rolling hour.
+        per_second: Exports per second. The query API has no such limit.
+        concurrent: Concurrent exports.
+        query_concurrent: Concurrent requests to the query API.
+        period: Length of the rolling hour in seconds. Tests shorten it.
+        retry_after: Form of the `Retry-After` header. None omits it, as Mixpanel often does.
+        rate_headers: Whether responses have the `RateLimit` and `RateLimit-Policy` headers.
+        count_pages: Whether later pages of an engage session count. On the live API they usually do not.
+        lexicon_per_minute: Lexicon requests per minute.
+        clock: Monotonic clock in seconds. Tests replace it.
     """
 
     hourly: int = 60
@@ -57,11 +57,11 @@ class Quota:
     rate_headers: bool = False
     count_pages: bool = False
     lexicon_per_minute: int = 5
-    seconds: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.monotonic
 
 
-class Account:
-    """What one of Mixpanel's APIs has seen of a project lately."""
+class RateLimiter:
+    """The recent requests of a project to one API, checked against its limits."""
 
     def __init__(self, quota: Quota | None, project_id: str, *, export: bool) -> None:
         self._quota = quota
@@ -73,16 +73,16 @@ class Account:
 
     @contextmanager
     def request(self, *, counted: bool = True) -> Iterator[Headers]:
-        """Hold a place among the running requests, from the request to the last byte of the response.
+        """Register a request as running until its response is sent.
 
         Args:
-            counted: Whether it counts in the hour.
+            counted: Whether the request counts toward the hourly limit.
 
         Yields:
-            Headers for the response.
+            Rate limit headers of the response.
 
         Raises:
-            Refusal: 429, past a limit.
+            ErrorResponse: 429 if the request exceeds a limit.
         """
         with self._lock:
             self._admit(counted=counted)
@@ -98,65 +98,67 @@ class Account:
         quota = self._quota
         if quota is None:
             return
-        now = quota.seconds()
+        now = quota.clock()
         while self._times and now - self._times[0] >= quota.period:
             self._times.popleft()
-        most = self._most
-        if self._running >= most:
+        if self._running >= self._max_concurrent:
             text = (
                 "too many export requests in progress for this project" if self._export else self._text("concurrency")
             )
-            raise self._refusal(text, 10)
+            raise self._too_many_requests(text, 10)
         if not counted:
             return
         if len(self._times) >= quota.hourly:
-            raise self._refusal(self._text("hour"), self._times[0] + quota.period - now)
-        # The busy second stays a second, whatever the hour's length: it is what a client paces itself by.
+            raise self._too_many_requests(self._text("hour"), self._times[0] + quota.period - now)
+        # This limit stays per second when a test shortens the hour, because clients pace their requests by it.
         if self._export and len(self._times) >= quota.per_second and now - self._times[-quota.per_second] < 1:
-            raise self._refusal(self._text(None), self._times[-quota.per_second] + 1 - now)
+            raise self._too_many_requests(self._text(None), self._times[-quota.per_second] + 1 - now)
         self._times.append(now)
 
     @property
-    def _most(self) -> int:
+    def _max_concurrent(self) -> int:
         quota = self._quota or Quota()
         return quota.concurrent if self._export else quota.query_concurrent
 
-    def _refusal(self, text: str, wait: float) -> Refusal:
+    def _too_many_requests(self, text: str, wait: float) -> ErrorResponse:
         form = self._quota.retry_after if self._quota else None
-        return Refusal(429, text, (*retry_after(form, wait), *self._headers()))
+        return ErrorResponse(429, text, (*retry_after(form, wait), *self._headers()))
 
     def _headers(self) -> Headers:
         quota = self._quota
         if quota is None or not quota.rate_headers:
             return ()
-        left = quota.hourly - len(self._times)
-        until = math.ceil(self._times[0] + quota.period - quota.seconds()) if self._times else 0
-        at_once = max(0, self._most - self._running)
-        policy = f'"project";q={quota.hourly};w=3600, "project-concurrency";q={self._most};qu="concurrent-requests"'
-        rate = f'"project";r={left};t={until}, "project-concurrency";r={at_once}'
+        remaining = quota.hourly - len(self._times)
+        reset = math.ceil(self._times[0] + quota.period - quota.clock()) if self._times else 0
+        concurrent = max(0, self._max_concurrent - self._running)
+        policy = (
+            f'"project";q={quota.hourly};w=3600, '
+            f'"project-concurrency";q={self._max_concurrent};qu="concurrent-requests"'
+        )
+        rate = f'"project";r={remaining};t={reset}, "project-concurrency";r={concurrent}'
         return (("RateLimit-Policy", policy), ("RateLimit", rate))
 
     def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:
         hourly = self._quota.hourly if self._quota else 0
-        begin = f"Query rate limit exceeded for project_id: {self._project_id}"
-        more = "For more information, please see https://docs.mixpanel.com/reference/rate-limits"
+        prefix = f"Query rate limit exceeded for project_id: {self._project_id}"
+        link = "For more information, please see https://docs.mixpanel.com/reference/rate-limits"
         if limit == "hour":
             exceeded = f"rate limit ({len(self._times) + 1}/{hourly} queries running in the last hour)"
         elif limit == "concurrency":
-            exceeded = f"concurrency limit ({self._running + 1}/{self._most} queries running concurrently)"
+            exceeded = f"concurrency limit ({self._running + 1}/{self._max_concurrent} queries running concurrently)"
         else:
-            return f"{begin} {more}"
-        return f"{begin}. This request exceeded the {exceeded}. {more}"
+            return f"{prefix} {link}"
+        return f"{prefix}. This request exceeded the {exceeded}. {link}"
 
 
-class LexiconAccount(Account):
-    """What the Lexicon has seen of an organization lately: 5 requests a minute."""
+class LexiconRateLimiter(RateLimiter):
+    """The recent Lexicon requests of an organization, limited to 5 per minute."""
 
     def __init__(self, quota: Quota | None, project_id: str) -> None:
-        own = quota and replace(quota, hourly=quota.lexicon_per_minute, period=min(60.0, quota.period))
-        super().__init__(own, project_id, export=False)
+        lexicon_quota = quota and replace(quota, hourly=quota.lexicon_per_minute, period=min(60.0, quota.period))
+        super().__init__(lexicon_quota, project_id, export=False)
 
-    def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:  # noqa: ARG002 - an account's signature
+    def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:  # noqa: ARG002 - overrides the method
         return "Rate limit exceeded: 5 requests per minute per organization"
 
     def _headers(self) -> Headers:

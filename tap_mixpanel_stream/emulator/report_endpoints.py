@@ -1,4 +1,4 @@
-"""What Mixpanel counts or keeps of a project: events by name and day, saved Insights reports, the Lexicon."""
+"""The endpoints for event counts, event names, saved Insights reports and the Lexicon."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .error_responses import Refusal
-from .export_endpoint import read_day
+from .error_responses import ErrorResponse
+from .export_endpoint import parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from .project import Project
 
-MOST_NAMES = 255
-"""Names of events that one answer lists at the most."""
+MAX_EVENT_NAMES = 255
+"""The maximum number of names in a response of `events/names`."""
 
-DAYS_OF_NAMES = 31
-"""Days, up to today, whose events' names are listed."""
+EVENT_NAME_DAYS = 31
+"""The number of days, ending today, that `events/names` covers."""
 
 _NULL = msgspec.Raw(b"null")
 _NO_ID = {b"null", b'""'}
@@ -43,15 +43,18 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def count_by_day(project: Project, days: Iterable[date], now: datetime) -> Mapping[str, Mapping[str, int]]:
-    """Return how many events of each name each day has.
+    """Count the events of each name by day.
 
-    Mixpanel counts once what is equal in name, `distinct_id`, `time` and `$insert_id`. Without an `$insert_id` it
-    cannot tell that two events are one. A line that is no event does not count.
+    Like Mixpanel, count events with the same name, `distinct_id`, `time` and `$insert_id` once. Events without an
+    `$insert_id` are never duplicates. Malformed lines do not count.
 
     Args:
         project: The project.
-        days: The days, in the project's zone.
-        now: The instant of asking.
+        days: Days in the project's time zone.
+        now: Time of the request.
+
+    Returns:
+        The number of events by name, then by day (`YYYY-MM-DD`).
     """
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for day in days:
@@ -61,27 +64,29 @@ def count_by_day(project: Project, days: Iterable[date], now: datetime) -> Mappi
                 row = _decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
-            own = row.properties
-            if bytes(own.insert_id) in _NO_ID:
+            properties = row.properties
+            if bytes(properties.insert_id) in _NO_ID:
                 counts[row.event][str(day)] += 1
             else:
-                seen.add((row.event, bytes(own.distinct_id), bytes(own.time), bytes(own.insert_id)))
+                seen.add(
+                    (row.event, bytes(properties.distinct_id), bytes(properties.time), bytes(properties.insert_id))
+                )
         for name, *_ in seen:
             counts[name][str(day)] += 1
     return counts
 
 
 def event_counts(parameters: Mapping[str, str], project: Project, now: datetime) -> object:
-    """Answer `events`: a number for each name and day that has events.
+    """Return the response of `events`: the number of events by name and day. Days without events are omitted.
 
     Raises:
-        Refusal: 400, for a parameter that is missing or wrong, or that the emulator does not serve.
+        ErrorResponse: 400 for a missing, invalid or unsupported parameter.
     """
-    names = _names(parameters)
-    _check_served(parameters, type="general", unit="day", format="json")
-    first, last = (read_day(parameters, name) for name in ("from_date", "to_date"))
+    names = _parse_event(parameters)
+    _check_fixed(parameters, type="general", unit="day", format="json")
+    first, last = (parse_day(parameters, name) for name in ("from_date", "to_date"))
     if first > last:
-        raise Refusal(400, "Invalid parameter: from_date cannot be later than to_date")
+        raise ErrorResponse(400, "Invalid parameter: from_date cannot be later than to_date")
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     today = now.astimezone(project.zone).date()
     counts = count_by_day(project, [day for day in days if day <= today], now)
@@ -90,53 +95,54 @@ def event_counts(parameters: Mapping[str, str], project: Project, now: datetime)
 
 
 def event_names(parameters: Mapping[str, str], project: Project, now: datetime) -> object:
-    """Answer `events/names`: the names of the last 31 days, the most frequent first.
+    """Return the response of `events/names`: the names of the last 31 days, most frequent first.
 
     Raises:
-        Refusal: 400, for a parameter that is missing or wrong, or that the emulator does not serve.
+        ErrorResponse: 400 for a missing, invalid or unsupported parameter.
     """
-    _check_served(parameters, type="general")
-    limit = parameters.get("limit", str(MOST_NAMES))
+    _check_fixed(parameters, type="general")
+    limit = parameters.get("limit", str(MAX_EVENT_NAMES))
     if not limit.isdecimal():
-        raise Refusal(400, "Invalid parameter: limit")
+        raise ErrorResponse(400, "Invalid parameter: limit")
     today = now.astimezone(project.zone).date()
-    counts = count_by_day(project, [today - timedelta(days=number) for number in range(DAYS_OF_NAMES)], now)
-    return sorted(counts, key=lambda name: (-sum(counts[name].values()), name))[: min(int(limit), MOST_NAMES)]
+    counts = count_by_day(project, [today - timedelta(days=number) for number in range(EVENT_NAME_DAYS)], now)
+    return sorted(counts, key=lambda name: (-sum(counts[name].values()), name))[: min(int(limit), MAX_EVENT_NAMES)]
 
 
 def insights_report(parameters: Mapping[str, str], project: Project, now: datetime) -> object:
-    """Answer `insights`: a saved report.
+    """Return the response of `insights`: a saved report.
 
     Raises:
-        Refusal: 400, there is no such report.
+        ErrorResponse: 400 for an unknown report.
     """
     number = parameters.get("bookmark_id", "")
     report = project.insights(int(number), now=now) if number.isdecimal() else None
     if report is None:
-        raise Refusal(400, "Invalid parameter: bookmark_id")
+        raise ErrorResponse(400, "Invalid parameter: bookmark_id")
     return report
 
 
 def lexicon(project: Project) -> object:
-    """Answer `schemas`: the whole data dictionary."""
+    """Return the response of `schemas`: all Lexicon schemas."""
     return {"status": "ok", "results": list(project.schemas())}
 
 
-def _names(parameters: Mapping[str, str]) -> list[str]:
+def _parse_event(parameters: Mapping[str, str]) -> list[str]:
     try:
         names = json.loads(parameters["event"])
     except KeyError:
-        raise Refusal(400, "Missing required parameter: event") from None
+        raise ErrorResponse(400, "Missing required parameter: event") from None
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Refusal(400, "Invalid parameter: event must be a JSON list of strings")
+        raise ErrorResponse(400, "Invalid parameter: event must be a JSON list of strings")
     return names
 
 
-def _check_served(parameters: Mapping[str, str], **served: str) -> None:
-    for name, value in served.items():
+def _check_fixed(parameters: Mapping[str, str], **expected: str) -> None:
+    """Check parameters for which the emulator supports a single value. Only `format` is optional."""
+    for name, value in expected.items():
         if name != "format" and name not in parameters:
-            raise Refusal(400, f"Missing required parameter: {name}")
+            raise ErrorResponse(400, f"Missing required parameter: {name}")
         if parameters.get(name, value) != value:
-            raise Refusal(400, f"Invalid parameter: {name} must be {value} here")
+            raise ErrorResponse(400, f"Invalid parameter: {name} must be {value}")

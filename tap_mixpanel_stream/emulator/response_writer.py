@@ -1,4 +1,4 @@
-"""Sends a body: gzip, framing, and the faults of both."""
+"""Sending a response: compression, framing, and the faults in both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .body_faults import Body, compressed, damaged_gzip, damaged_text, length
+from .body_faults import Body, compress, inject_gzip_faults, inject_text_faults, length
 
 if TYPE_CHECKING:
     import threading
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
     from .faults import Fault
 
-# Mixpanel compresses bodies over this size, when the client takes gzip.
-_SMALL = 1400
+# Mixpanel compresses bodies over this size in bytes if the client accepts gzip.
+_MIN_COMPRESSED_SIZE = 1400
 
 _GZIP_FAULTS = frozenset({"gzip-cut", "gzip-trailer", "gzip-no-trailer", "gzip-garbage", "bomb"})
 _TRANSFER_FAULTS = frozenset({"chunk-cut", "length-short", "no-framing", "reset", "stall", "trickle"})
-# Bodies that nobody could hold.
-_ENDLESS = frozenset({"bomb", "endless-line"})
-# How many pieces a body that trickles comes in.
+# The bodies of these faults are too large for memory, so they are always streamed.
+_LARGE_BODY_FAULTS = frozenset({"bomb", "endless-line"})
+# Number of pieces in which the fault `trickle` sends a body.
 _PIECES = 50
 
 
-class HungUpError(ConnectionError):
-    """The connection is over: a fault, or the emulator is closing."""
+class ConnectionClosedError(ConnectionError):
+    """The connection must be closed, because of a fault or because the emulator is closing."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What goes out.
+    """A response before compression and framing.
 
     Attributes:
-        status: The HTTP status.
-        content_type: The media type, as Mixpanel writes it.
-        body: The body, before it is compressed.
-        streamed: Whether its length is not known beforehand, so that it goes out in chunks.
-        headers: Further headers.
+        status: HTTP status.
+        content_type: Value of the `Content-Type` header.
+        body: Uncompressed body.
+        streamed: Whether to send the body in chunks, because its length is unknown in advance.
+        headers: Additional headers.
     """
 
     status: int
@@ -52,157 +52,162 @@ class Response:
 
 @dataclass
 class ResponseWriter:
-    """One connection, while a response is sent.
+    """Sends responses over a connection.
 
     Attributes:
-        connection: The socket.
-        send_head: Sends the status line and these headers.
-        takes_gzip: Whether the client accepts gzip.
-        takes_chunks: Whether it speaks HTTP/1.1.
-        level: The gzip level.
-        closing: Set when the emulator closes.
-        hang_up: Has the connection closed after this response.
+        connection: Socket of the connection.
+        send_head: Function that sends the status line and the given headers.
+        accepts_gzip: Whether the client accepts gzip.
+        accepts_chunks: Whether the client accepts chunked encoding, that is, uses HTTP/1.1.
+        gzip_level: Compression level.
+        closing: Event that is set when the emulator closes.
+        close_after_response: Function that marks the connection to be closed after the response.
     """
 
     connection: socket.socket
     send_head: Callable[[int, list[tuple[str, str]]], None]
-    takes_gzip: bool
-    takes_chunks: bool
-    level: int
+    accepts_gzip: bool
+    accepts_chunks: bool
+    gzip_level: int
     closing: threading.Event
-    hang_up: Callable[[], None]
+    close_after_response: Callable[[], None]
 
     def pause(self, seconds: float) -> None:
-        """Pause.
+        """Wait, sending no data.
 
         Raises:
-            HungUpError: The emulator closes meanwhile.
+            ConnectionClosedError: The emulator is closing.
         """
         if self.closing.wait(seconds):
-            raise HungUpError
+            raise ConnectionClosedError
 
     def send(
-        self, response: Response, faults: list[Fault], keep: Callable[[EncodedBody], None] | None = None, room: int = 0
+        self,
+        response: Response,
+        faults: list[Fault],
+        store: Callable[[EncodedBody], None] | None = None,
+        capacity: int = 0,
     ) -> None:
-        """Send an response.
+        """Send a response.
 
         Args:
             response: The response.
-            faults: What goes wrong with it.
-            keep: Told a chunked body as it was coded, for the cache; only where nothing goes wrong.
-            room: How large the body may be for that.
+            faults: Faults to inject.
+            store: Function that stores the encoded body in the cache. It is called for chunked bodies of up to
+                `capacity` bytes. Pass it only without faults.
+            capacity: Maximum size of a body to store, in bytes.
 
         Raises:
-            ConnectionError: The connection ended before the response.
+            ConnectionError: The connection was closed before the end of the response.
         """
         names = {fault.name for fault in faults}
         if "content-type" in names:
             response = replace(response, content_type="text/html; charset=ISO-8859-1")
-        if names & _ENDLESS:
+        if names & _LARGE_BODY_FAULTS:
             response = replace(response, streamed=True)
-        text = self._while_open(damaged_text(self._while_open(response.body), faults))
-        body, small = _measured(text, once=not faults)
+        text = self._while_open(inject_text_faults(self._while_open(response.body), faults))
+        body, small = _measure(text, once=not faults)
         coding = "br" if "encoding" in names else None
-        # A fault of gzip needs gzip, also where Mixpanel would not have used it.
-        if names & _GZIP_FAULTS or (self.takes_gzip and not small and coding is None):
+        # A gzip fault forces compression, even where Mixpanel would not compress.
+        if names & _GZIP_FAULTS or (self.accepts_gzip and not small and coding is None):
             coding = "gzip"
             plain = body
-            body = damaged_gzip(lambda: compressed(plain, self.level), faults)
+            body = inject_gzip_faults(lambda: compress(plain, self.gzip_level), faults)
         transfer_fault = next((fault for fault in faults if fault.name in _TRANSFER_FAULTS), None)
         if transfer_fault is not None:
-            self._send_badly(response, coding, body, transfer_fault)
-        elif response.streamed and not small and self.takes_chunks:
-            self._head(response, coding, ("Transfer-Encoding", "chunked"))
+            self._send_with_fault(response, coding, body, transfer_fault)
+        elif response.streamed and not small and self.accepts_chunks:
+            self._send_headers(response, coding, ("Transfer-Encoding", "chunked"))
             pieces: list[bytes] = []
             for piece in body():
-                self._chunk(piece)
-                room -= len(piece)
-                if room >= 0:
+                self._send_chunk(piece)
+                capacity -= len(piece)
+                if capacity >= 0:
                     pieces.append(piece)
                 else:
                     pieces.clear()
-            # Before the response ends: the next request may come at once.
-            if keep is not None and room >= 0:
-                keep(EncodedBody(coding, pieces))
+            # Store the body before the last chunk: the client may repeat the request as soon as the response ends.
+            if store is not None and capacity >= 0:
+                store(EncodedBody(coding, pieces))
             self.connection.sendall(b"0\r\n\r\n")
         elif response.streamed and not small:
-            self._unframed(response, coding, body)
+            self._send_unframed(response, coding, body)
         else:
             whole = b"".join(body())
-            self._head(response, coding, ("Content-Length", str(len(whole))))
+            self._send_headers(response, coding, ("Content-Length", str(len(whole))))
             self.connection.sendall(whole)
 
-    def send_kept(self, response: Response, coded: EncodedBody) -> None:
-        """Send a body as it was coded before."""
-        self._head(response, coded.coding, ("Transfer-Encoding", "chunked"))
-        for piece in coded.pieces:
-            self._chunk(piece)
+    def send_encoded(self, response: Response, encoded: EncodedBody) -> None:
+        """Send an encoded body from the cache."""
+        self._send_headers(response, encoded.coding, ("Transfer-Encoding", "chunked"))
+        for piece in encoded.pieces:
+            self._send_chunk(piece)
         self.connection.sendall(b"0\r\n\r\n")
 
     def reset(self) -> None:
-        """End the connection with RST, as a machine does that lost its state.
+        """Reset the connection (TCP RST).
 
         Raises:
-            HungUpError: Always.
+            ConnectionClosedError: Always.
         """
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise HungUpError
+        raise ConnectionClosedError
 
     def _while_open(self, body: Body) -> Body:
-        """Return the body, which stops when the emulator closes, however long it is."""
+        """Return the body without empty blocks. It raises `ConnectionClosedError` when the emulator closes."""
 
         def blocks() -> Iterator[bytes]:
             for block in body():
                 if self.closing.is_set():
-                    raise HungUpError
+                    raise ConnectionClosedError
                 if block:
                     yield block
 
         return blocks
 
-    def _head(self, response: Response, coding: str | None, *framing: tuple[str, str]) -> None:
+    def _send_headers(self, response: Response, coding: str | None, *framing: tuple[str, str]) -> None:
         headers = [("Content-Type", response.content_type), *response.headers, *framing]
         if coding is not None:
             headers.append(("Content-Encoding", coding))
         self.send_head(response.status, headers)
 
-    def _chunk(self, piece: bytes) -> None:
-        # An empty chunk would be the last one.
+    def _send_chunk(self, piece: bytes) -> None:
+        # An empty chunk would end the body.
         if piece:
             self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
 
-    def _unframed(self, response: Response, coding: str | None, body: Body) -> None:
-        self.hang_up()
-        self._head(response, coding, ("Connection", "close"))
+    def _send_unframed(self, response: Response, coding: str | None, body: Body) -> None:
+        self.close_after_response()
+        self._send_headers(response, coding, ("Connection", "close"))
         for piece in body():
             self.connection.sendall(piece)
 
-    def _trickle(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
-        self._head(response, coding, ("Transfer-Encoding", "chunked"))
+    def _send_slowly(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
+        self._send_headers(response, coding, ("Transfer-Encoding", "chunked"))
         size = 1 + length(body) // _PIECES
         for block in body():
             for start in range(0, len(block), size):
-                self._chunk(block[start : start + size])
+                self._send_chunk(block[start : start + size])
                 self.pause(fault.seconds() / _PIECES)
         self.connection.sendall(b"0\r\n\r\n")
 
-    def _send_badly(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
+    def _send_with_fault(self, response: Response, coding: str | None, body: Body, fault: Fault) -> None:
         if fault.name == "no-framing":
-            self._unframed(response, coding, body)
+            self._send_unframed(response, coding, body)
             return
         if fault.name == "trickle":
-            self._trickle(response, coding, body, fault)
+            self._send_slowly(response, coding, body, fault)
             return
         total = length(body)
-        # Not before the first byte, and not after the last: there it would be another fault.
+        # Send at least one byte. Otherwise the result would be a different fault.
         before = max(1, int(total * fault.at))
         if fault.name == "length-short":
             before = min(before, total)
-            self._head(response, coding, ("Content-Length", str(total + 1)))
+            self._send_headers(response, coding, ("Content-Length", str(total + 1)))
             send: Callable[[bytes], None] = self.connection.sendall
         else:
-            self._head(response, coding, ("Transfer-Encoding", "chunked"))
-            send = self._chunk
+            self._send_headers(response, coding, ("Transfer-Encoding", "chunked"))
+            send = self._send_chunk
         for piece in body():
             if 0 < before <= len(piece):
                 send(piece[:before])
@@ -218,28 +223,34 @@ class ResponseWriter:
         elif fault.name == "reset":
             self.reset()
         else:
-            raise HungUpError
+            raise ConnectionClosedError
 
 
 @dataclass(frozen=True)
 class EncodedBody:
-    """A body as it went out: its coding and its pieces."""
+    """A compressed body, as a list of chunks.
+
+    Attributes:
+        coding: Value of the `Content-Encoding` header; None without compression.
+        pieces: Chunks of the body.
+    """
 
     coding: str | None
     pieces: list[bytes]
 
     @property
     def size(self) -> int:
-        """How much memory it takes."""
+        """The size of the body in bytes."""
         return sum(map(len, self.pieces))
 
 
-def _measured(body: Body, *, once: bool) -> tuple[Body, bool]:
-    """Return the body, and whether it is too small to be compressed.
+def _measure(body: Body, *, once: bool) -> tuple[Body, bool]:
+    """Return the body and whether it is too small to be compressed.
 
     Args:
         body: The body.
-        once: Whether the body will be started only once, and need not be made a second time for having been looked at.
+        once: Whether the caller reads the returned body only once. The blocks read here are then reused instead of
+            generated again.
     """
     blocks = body()
     seen: list[bytes] = []
@@ -247,8 +258,8 @@ def _measured(body: Body, *, once: bool) -> tuple[Body, bool]:
     for block in blocks:
         seen.append(block)
         size += len(block)
-        if size > _SMALL:
+        if size > _MIN_COMPRESSED_SIZE:
             break
     if once:
-        return lambda: chain(seen, blocks), size <= _SMALL
-    return body, size <= _SMALL
+        return lambda: chain(seen, blocks), size <= _MIN_COMPRESSED_SIZE
+    return body, size <= _MIN_COMPRESSED_SIZE

@@ -1,4 +1,4 @@
-"""The local Mixpanel: its routes over HTTP, on the loopback interface only."""
+"""The HTTP server of the emulator. It listens on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 from .body_faults import HTML
 from .credentials import Credentials
 from .engage_endpoint import SESSION_EXPIRED, Engage, Paging, without_fields
-from .error_responses import JSON, Refusal, not_authenticated
-from .export_endpoint import Export, read_day
-from .incoming_request import UNKNOWN, SeenRequest, find_endpoint, read_body, read_url
+from .error_responses import JSON, ErrorResponse, not_authenticated
+from .export_endpoint import Export, parse_day
+from .incoming_request import UNKNOWN, ReceivedRequest, find_endpoint, parse_body, parse_query
 from .plan import Plan
-from .rate_limits import Account, LexiconAccount, Quota, retry_after
+from .rate_limits import LexiconRateLimiter, Quota, RateLimiter, retry_after
 from .report_endpoints import event_counts, event_names, insights_report, lexicon
-from .response_writer import EncodedBody, HungUpError, Response, ResponseWriter
+from .response_writer import ConnectionClosedError, EncodedBody, Response, ResponseWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,30 +35,32 @@ if TYPE_CHECKING:
     from .project import Project
     from .rate_limits import Headers
 
-_LARGEST_QUESTION = 16 << 20
+_MAX_REQUEST_BYTES = 16 << 20
 
 
 class Emulator:
-    """A Mixpanel with one project, on 127.0.0.1.
+    """A Mixpanel API server on 127.0.0.1 with one project.
 
-    A context manager: it serves from entering to leaving. Leaving ends every connection, also one that is silent.
+    As a context manager, it serves requests inside the `with` block and closes all connections at the end.
 
     Args:
-        project: What the project holds.
-        faults: What goes wrong, and when. Several may strike one request.
-        quota: Mixpanel's limits; None for none.
-        plan: What the project's plan includes; everything by default.
-        now: The clock, giving aware UTC; None for the real one. It decides what "today" is and which rows are visible.
-        credentials: Who may ask.
-        session_seconds: How long an engage session lives after its last use.
-        largest_page: The largest page that engage gives; a larger wish is lowered without a word but `page_size`.
-        data_views: By `workspace_id`, the expression that a profile must match to be seen through that data view.
-        funnel_overall: Whether a funnel's response has `$overall`, the sum of its days.
-        paging: How the pages of engage differ from the documented ones.
-        level: The gzip level.
-        cache_bytes: How many bytes of compressed exports to keep for identical requests, as benchmarks make: such a
-            body is sent again as it was, whatever has become visible since.
-        port: The port; 0 for any free one.
+        project: Contents of the project.
+        faults: Faults to inject. Several can apply to the same request.
+        quota: Rate limits; None for no limits.
+        plan: Mixpanel plan of the project; by default, everything is included.
+        now: Clock that returns an aware UTC datetime; None for the system clock. It determines the current day and
+            which rows are visible.
+        credentials: Valid credentials.
+        session_lifetime: Seconds after its last use when an engage session expires.
+        max_page_size: Maximum `page_size` of engage. A larger `page_size` in a request is reduced to it, and the
+            response contains the reduced value.
+        data_views: For each `workspace_id`, the `where` expression that profiles in this data view match.
+        funnel_overall: Whether funnel responses contain `$overall`, the sum of all days.
+        paging: Deviations of engage from the documented paging.
+        gzip_level: Compression level.
+        cache_bytes: Size of the cache for compressed exports, in bytes. Benchmarks use it for repeated requests. A
+            cached response does not include rows that became visible later.
+        port: Port to listen on; 0 for any free port.
     """
 
     def __init__(
@@ -70,55 +72,55 @@ class Emulator:
         plan: Plan | None = None,
         now: Callable[[], datetime] | None = None,
         credentials: Credentials | None = None,
-        session_seconds: float = 300.0,
-        largest_page: int = 50_000,
+        session_lifetime: float = 300.0,
+        max_page_size: int = 50_000,
         data_views: Mapping[str, str] | None = None,
         funnel_overall: bool = False,
         paging: Paging | None = None,
-        level: int = 6,
+        gzip_level: int = 6,
         cache_bytes: int = 0,
         port: int = 0,
     ) -> None:
         self.project = project
         self.faults = list(faults)
         self.credentials = credentials or Credentials()
-        self.requests: list[SeenRequest] = []
+        self.requests: list[ReceivedRequest] = []
         self.funnel_overall = funnel_overall
-        self.level = level
+        self.gzip_level = gzip_level
         self.closing = threading.Event()
-        self.engage = Engage(project, session_seconds, largest_page, data_views, paging)
+        self.engage = Engage(project, session_lifetime, max_page_size, data_views, paging)
         self.cache = _Cache(cache_bytes)
         self.now = now or (lambda: datetime.now(UTC))
         self._quota = quota
         self.plan = plan or Plan()
-        self._accounts = {
-            export: Account(quota, self.credentials.project_id, export=export) for export in (True, False)
+        self._rate_limiters = {
+            export: RateLimiter(quota, self.credentials.project_id, export=export) for export in (True, False)
         }
-        self._lexicon_account = LexiconAccount(quota, self.credentials.project_id)
+        self._lexicon_rate_limiter = LexiconRateLimiter(quota, self.credentials.project_id)
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server = _Server(self, port)
-        # The interval is how long closing takes at most.
+        # Closing the server takes up to this poll interval in seconds.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return int(self._server.server_address[1])
 
     @property
     def data_api_url(self) -> str:
-        """The raw export API: `{data_api_url}/export`."""
+        """The base URL of the export API: `{data_api_url}/export`."""
         return f"http://127.0.0.1:{self.port}/api/2.0"
 
     @property
     def api_url(self) -> str:
-        """What the query and app APIs hang under: `{api_url}/query/engage`, `{api_url}/app/projects/…`."""
+        """The base URL of the query and app APIs: `{api_url}/query/engage`, `{api_url}/app/projects/…`."""
         return f"http://127.0.0.1:{self.port}/api"
 
     @property
     def settings(self) -> dict[str, str]:
-        """The tap's settings that reach this emulator."""
+        """The tap settings for this emulator: its URLs, the project id and the credentials."""
         return {
             "project_id": self.credentials.project_id,
             "service_account_username": self.credentials.username,
@@ -128,12 +130,12 @@ class Emulator:
         }
 
     def start(self) -> Self:
-        """Serve."""
+        """Start serving requests."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """End every connection and wait for every thread."""
+        """Stop serving, close all connections and wait for all threads."""
         self.closing.set()
         if self._thread.is_alive():
             self._server.shutdown()
@@ -148,59 +150,59 @@ class Emulator:
     ) -> None:
         self.close()
 
-    def see(self, method: str, target: str, headers: dict[str, str]) -> SeenRequest:
-        """Write down a request."""
+    def record_request(self, method: str, target: str, headers: dict[str, str]) -> ReceivedRequest:
+        """Add a request to `requests` and return it."""
         url = urlsplit(target)
         endpoint = find_endpoint(method, url.path)
         with self._lock:
             self._counts[endpoint.kind] += 1
             number = self._counts[endpoint.kind]
-            seen = SeenRequest(endpoint, number, method, url.path, read_url(url.query), headers)
-            self.requests.append(seen)
-        return seen
+            request = ReceivedRequest(endpoint, number, method, url.path, parse_query(url.query), headers)
+            self.requests.append(request)
+        return request
 
-    def check_credentials(self, seen: SeenRequest) -> None:
-        """Let a request through, or raise.
+    def check_credentials(self, request: ReceivedRequest) -> None:
+        """Check the credentials of a request.
 
         Raises:
-            Refusal: Its credentials do not open the project that it names.
+            ErrorResponse: The credentials are invalid for the project.
         """
-        project_id = seen.path_project or seen.parameters.get("project_id")
-        authorization, only_service_accounts = seen.headers.get("authorization", ""), seen.kind == "schemas"
-        self.credentials.check(authorization, project_id, seen.api, only_service_accounts=only_service_accounts)
+        project_id = request.path_project or request.parameters.get("project_id")
+        authorization, only_service_accounts = request.headers.get("authorization", ""), request.kind == "schemas"
+        self.credentials.check(authorization, project_id, request.api, only_service_accounts=only_service_accounts)
 
-    def check_plan(self, seen: SeenRequest) -> None:
-        """Let a request through, or raise.
+    def check_plan(self, request: ReceivedRequest) -> None:
+        """Check that the plan includes a request.
 
         Raises:
-            Refusal: The project's plan does not include what it asks for.
+            ErrorResponse: The plan excludes the API or the days.
         """
         today = self.now().astimezone(self.project.zone).date()
-        self.plan.check(seen.api, seen.parameters, today, has_days=seen.has_days)
+        self.plan.check(request.api, request.parameters, today, has_date_range=request.has_date_range)
 
-    def place(self, seen: SeenRequest) -> AbstractContextManager[Headers]:
-        """Return a place for the request among the running ones, with headers for its response."""
-        if seen.kind in {"annotations", "unknown"}:
-            # The app API has limits of its own, which nobody was seen to meet.
+    def admit(self, request: ReceivedRequest) -> AbstractContextManager[Headers]:
+        """Return a context manager that counts the request as running and returns its rate limit headers."""
+        if request.kind in {"annotations", "unknown"}:
+            # The app API has separate limits. No user is known to have reached them.
             return nullcontext(())
-        if seen.kind == "schemas":
-            return self._lexicon_account.request()
-        later = seen.kind == "engage" and self.engage.is_page(seen.parameters)
-        counted = not later or (self._quota is not None and self._quota.count_pages)
-        return self._accounts[seen.kind == "export"].request(counted=counted)
+        if request.kind == "schemas":
+            return self._lexicon_rate_limiter.request()
+        is_later_page = request.kind == "engage" and self.engage.is_later_page(request.parameters)
+        counted = not is_later_page or (self._quota is not None and self._quota.count_pages)
+        return self._rate_limiters[request.kind == "export"].request(counted=counted)
 
-    def respond(self, seen: SeenRequest) -> Response:
-        """Return the response of a request that was let in.
+    def respond(self, request: ReceivedRequest) -> Response:
+        """Return the response to an accepted request.
 
         Raises:
-            Refusal: It asks for something that does not exist.
+            ErrorResponse: The endpoint does not exist or a parameter is invalid.
         """
-        if seen.endpoint is UNKNOWN:
-            raise Refusal(404, "Not found")
-        seen.endpoint.check(seen.parameters)
-        if seen.kind == "export":
+        if request.endpoint is UNKNOWN:
+            raise ErrorResponse(404, "Not found")
+        request.endpoint.check(request.parameters)
+        if request.kind == "export":
             now = self.now()
-            export = Export.read(seen.parameters, now.astimezone(self.project.zone).date())
+            export = Export.parse(request.parameters, now.astimezone(self.project.zone).date())
             return Response(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
         value = {
             "engage": self._engage,
@@ -210,16 +212,16 @@ class Emulator:
             "event_counts": self._event_counts,
             "schemas": self._lexicon,
             "insights": self._insights,
-        }[seen.kind](seen)
+        }[request.kind](request)
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
         return Response(200, JSON, lambda: iter([body]))
 
-    def _engage(self, seen: SeenRequest) -> object:
-        parameters = seen.parameters
+    def _engage(self, request: ReceivedRequest) -> object:
+        parameters = request.parameters
         workspace_id = parameters.pop("workspace_id", None)
         parameters.pop("project_id", None)
         response = self.engage.respond(parameters, self.now(), workspace_id)
-        for fault in self.faults_of(seen):
+        for fault in self.faults_for(request):
             if fault.name == "short-page":
                 results = cast("list[object]", response["results"])
                 response["results"] = results[: int(len(results) * fault.at)]
@@ -229,43 +231,43 @@ class Emulator:
                 response = without_fields(response)
         return response
 
-    def _cohorts(self, seen: SeenRequest) -> object:  # noqa: ARG002 - the signature of a handler
+    def _cohorts(self, request: ReceivedRequest) -> object:  # noqa: ARG002 - the signature of a handler
         return [{"project_id": int(self.credentials.project_id), **cohort} for cohort in self.project.cohorts()]
 
-    def _annotations(self, seen: SeenRequest) -> object:
-        own = {"project_id": int(self.credentials.project_id)}
-        if seen.path.rstrip("/").endswith("/tags"):
+    def _annotations(self, request: ReceivedRequest) -> object:
+        project = {"project_id": int(self.credentials.project_id)}
+        if request.path.rstrip("/").endswith("/tags"):
             tags = {
                 tag["id"]: tag
                 for annotation in self.project.annotations()
                 for tag in cast("list[dict[str, object]]", annotation.get("tags", []))
             }
-            return [{**tag, **own, "has_annotations": True} for tag in tags.values()]
-        # Days, or instants with a T or a space between. An annotation's date is compared without its offset, which is
-        # the project's.
-        first = seen.parameters.get("fromDate", "").replace("T", " ")
-        last = seen.parameters.get("toDate", "9999").replace("T", " ")
+            return [{**tag, **project, "has_annotations": True} for tag in tags.values()]
+        # Parameters are dates, or date-times separated by T or a space. An annotation's date is compared without its
+        # UTC offset, because the offset is that of the project.
+        first = request.parameters.get("fromDate", "").replace("T", " ")
+        last = request.parameters.get("toDate", "9999").replace("T", " ")
         results = [
-            {**own, **annotation}
+            {**project, **annotation}
             for annotation in self.project.annotations()
             for date in [str(annotation["date"]).replace("T", " ")[:19]]
-            # Both ends are inclusive; a day is the beginning of each of its instants' texts.
+            # Both ends are inclusive. A last day without a time matches as a prefix of all times on that day.
             if first <= date and date[: len(last)] <= last
         ]
         return {"status": "ok", "results": results}
 
-    def _funnels(self, seen: SeenRequest) -> object:
-        if seen.path.rstrip("/").endswith("/list"):
+    def _funnels(self, request: ReceivedRequest) -> object:
+        if request.path.rstrip("/").endswith("/list"):
             return list(self.project.funnels())
         known = {str(funnel["funnel_id"]): cast("int", funnel["funnel_id"]) for funnel in self.project.funnels()}
-        parameters = seen.parameters
+        parameters = request.parameters
         funnel = known.get(parameters.get("funnel_id", ""))
         if funnel is None:
-            raise Refusal(400, "Invalid parameter: funnel_id")
+            raise ErrorResponse(400, "Invalid parameter: funnel_id")
         if parameters.get("unit", "day") != "day":
-            raise Refusal(400, "Invalid parameter: unit")
+            raise ErrorResponse(400, "Invalid parameter: unit")
         days = self.project.funnel_days(
-            funnel, read_day(seen.parameters, "from_date"), read_day(seen.parameters, "to_date")
+            funnel, parse_day(request.parameters, "from_date"), parse_day(request.parameters, "to_date")
         )
         overall: dict[str, object] = {}
         if self.funnel_overall:
@@ -274,26 +276,26 @@ class Emulator:
             overall = {"$overall": {"steps": [], "analysis": {**sums, "steps": 2, "worst": 1}}}
         return {"meta": {"dates": list(days)}, "data": {**days, **overall}}
 
-    def _event_counts(self, seen: SeenRequest) -> object:
-        answer = event_names if seen.path.rstrip("/").endswith("/names") else event_counts
-        return answer(seen.parameters, self.project, self.now())
+    def _event_counts(self, request: ReceivedRequest) -> object:
+        respond = event_names if request.path.rstrip("/").endswith("/names") else event_counts
+        return respond(request.parameters, self.project, self.now())
 
-    def _lexicon(self, seen: SeenRequest) -> object:  # noqa: ARG002 - an answer's signature
+    def _lexicon(self, request: ReceivedRequest) -> object:  # noqa: ARG002 - the signature of a handler
         return lexicon(self.project)
 
-    def _insights(self, seen: SeenRequest) -> object:
-        return insights_report(seen.parameters, self.project, self.now())
+    def _insights(self, request: ReceivedRequest) -> object:
+        return insights_report(request.parameters, self.project, self.now())
 
-    def faults_of(self, seen: SeenRequest) -> list[Fault]:
-        """Return what goes wrong with a request."""
-        return [fault for fault in self.faults if fault.strikes(seen.kind, seen.number)]
+    def faults_for(self, request: ReceivedRequest) -> list[Fault]:
+        """Return the faults that apply to a request."""
+        return [fault for fault in self.faults if fault.matches(request.kind, request.number)]
 
 
 class _Cache:
-    """Compressed bodies, the oldest given up first."""
+    """A cache of encoded bodies. When it is full, the oldest body is removed."""
 
     def __init__(self, size: int) -> None:
-        self._left = self.room = size
+        self._free = self.capacity = size
         self._bodies: OrderedDict[tuple[object, ...], EncodedBody] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -301,18 +303,18 @@ class _Cache:
         with self._lock:
             return self._bodies.get(key)
 
-    def keep(self, key: tuple[object, ...], body: EncodedBody) -> None:
+    def store(self, key: tuple[object, ...], body: EncodedBody) -> None:
         with self._lock:
             if key in self._bodies:
                 return
             self._bodies[key] = body
-            self._left -= body.size
-            while self._left < 0:
-                self._left += self._bodies.popitem(last=False)[1].size
+            self._free -= body.size
+            while self._free < 0:
+                self._free += self._bodies.popitem(last=False)[1].size
 
 
 class _Server(socketserver.TCPServer):
-    """One thread a connection, all of them known, so that closing can end them."""
+    """A server with one thread per connection. Closing it ends all threads."""
 
     allow_reuse_address = True
     request_queue_size = 256
@@ -324,8 +326,9 @@ class _Server(socketserver.TCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(target=self._serve, args=(request, client_address), daemon=True)
-        # Threads that are over go when another comes, not by themselves: closing has to wait for each to its very end.
-        self._connections = {each: own for each, own in self._connections.items() if each.is_alive()}
+        # Remove finished threads here instead of at the end of `_serve`: `server_close` must be able to join every
+        # thread until it has ended.
+        self._connections = {each: connection for each, connection in self._connections.items() if each.is_alive()}
         self._connections[thread] = request
         thread.start()
 
@@ -333,15 +336,15 @@ class _Server(socketserver.TCPServer):
         try:
             self.finish_request(request, client_address)
         except OSError:
-            pass  # the client went away, or we hung up
-        except Exception:  # noqa: BLE001 - a mistake of the emulator is to be seen, not to end it
+            pass  # the client or the emulator closed the connection
+        except Exception:  # noqa: BLE001 - print bugs in the emulator, but keep serving
             self.handle_error(request, client_address)
         request.close()
 
     def server_close(self) -> None:
         super().server_close()
         for connection in self._connections.values():
-            # Wakes the thread from whatever it reads or writes.
+            # Wakes a thread that is blocked on the socket.
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._connections:
@@ -349,7 +352,7 @@ class _Server(socketserver.TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads a request and sends the response."""
+    """Reads requests and sends responses."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -362,91 +365,91 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond()
 
     def version_string(self) -> str:
-        """Name the emulator in the header `Server`: nobody shall take it for Mixpanel."""
+        """Return the `Server` header, which identifies the emulator."""
         return "tap-mixpanel-emulator"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Date responses by the emulator's clock."""
+        """Return the `Date` header by the emulator's clock."""
         return super().date_time_string(self.server.emulator.now().timestamp() if timestamp is None else timestamp)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: `Emulator.requests` knows it all."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - overrides the method
+        """Log nothing. `Emulator.requests` records all requests."""
 
     def _respond(self) -> None:
         emulator = self.server.emulator
         size = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(min(size, _LARGEST_QUESTION))
+        body = self.rfile.read(min(size, _MAX_REQUEST_BYTES))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = emulator.see(self.command, self.path, headers)
+        request = emulator.record_request(self.command, self.path, headers)
         writer = ResponseWriter(
             connection=self.connection,
-            send_head=partial(self._send_head, seen),
-            takes_gzip="gzip" in headers.get("accept-encoding", ""),
-            takes_chunks=self.request_version != "HTTP/1.0",
-            level=emulator.level,
+            send_head=partial(self._send_head, request),
+            accepts_gzip="gzip" in headers.get("accept-encoding", ""),
+            accepts_chunks=self.request_version != "HTTP/1.0",
+            gzip_level=emulator.gzip_level,
             closing=emulator.closing,
-            hang_up=self._hang_up,
+            close_after_response=self._close_after_response,
         )
-        faults = emulator.faults_of(seen)
-        seen.faults = tuple(fault.name for fault in faults)
+        faults = emulator.faults_for(request)
+        request.faults = tuple(fault.name for fault in faults)
         try:
-            seen.form = read_body(body, headers.get("content-type", ""))
-            self._unless_stopped(emulator, seen, writer, faults)
-        except HungUpError:
+            request.form = parse_body(body, headers.get("content-type", ""))
+            self._answer(emulator, request, writer, faults)
+        except ConnectionClosedError:
             self.close_connection = True
-        except Refusal as refusal:
-            writer.send(_refused(refusal, seen), [])
+        except ErrorResponse as error:
+            writer.send(_error_response(error, request), [])
 
-    def _unless_stopped(
-        self, emulator: Emulator, seen: SeenRequest, writer: ResponseWriter, faults: list[Fault]
+    def _answer(
+        self, emulator: Emulator, request: ReceivedRequest, writer: ResponseWriter, faults: list[Fault]
     ) -> None:
         for fault in faults:
             if fault.name == "refuse":
-                raise HungUpError
+                raise ConnectionClosedError
             if fault.name == "no-http":
                 self.connection.sendall(b"this is no HTTP\r\n\r\n")
-                raise HungUpError
+                raise ConnectionClosedError
             if fault.name == "silence":
                 writer.pause(fault.seconds())
             if fault.name == "session-expired":
-                emulator.engage.forget(seen.parameters.get("session_id", ""))
-                raise Refusal(400, SESSION_EXPIRED)
-            status = _status_response(fault, seen, emulator.credentials.project_id)
+                emulator.engage.expire(request.parameters.get("session_id", ""))
+                raise ErrorResponse(400, SESSION_EXPIRED)
+            status = _status_response(fault, request, emulator.credentials.project_id)
             if status is not None:
                 writer.send(status, [])
                 return
-        emulator.check_credentials(seen)
-        emulator.check_plan(seen)
-        with emulator.place(seen) as headers:
-            response = replace(emulator.respond(seen), headers=headers)
-            if not emulator.cache.room or faults or not response.streamed:
+        emulator.check_credentials(request)
+        emulator.check_plan(request)
+        with emulator.admit(request) as headers:
+            response = replace(emulator.respond(request), headers=headers)
+            if not emulator.cache.capacity or faults or not response.streamed:
                 writer.send(response, faults)
                 return
-            key = (writer.takes_gzip, *sorted(seen.parameters.items()))
-            coded = emulator.cache.get(key)
-            if coded is None:
-                writer.send(response, faults, partial(emulator.cache.keep, key), emulator.cache.room)
+            key = (writer.accepts_gzip, *sorted(request.parameters.items()))
+            encoded = emulator.cache.get(key)
+            if encoded is None:
+                writer.send(response, faults, partial(emulator.cache.store, key), emulator.cache.capacity)
             else:
-                writer.send_kept(response, coded)
+                writer.send_encoded(response, encoded)
 
-    def _send_head(self, seen: SeenRequest, status: int, headers: list[tuple[str, str]]) -> None:
-        seen.status = status
+    def _send_head(self, request: ReceivedRequest, status: int, headers: list[tuple[str, str]]) -> None:
+        request.status = status
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
 
-    def _hang_up(self) -> None:
+    def _close_after_response(self) -> None:
         self.close_connection = True
 
 
-def _refused(refusal: Refusal, seen: SeenRequest) -> Response:
-    body = refusal.body(seen.api, seen.path)
-    return Response(refusal.status, refusal.content_type, lambda: iter([body]), headers=refusal.headers)
+def _error_response(error: ErrorResponse, request: ReceivedRequest) -> Response:
+    body = error.body(request.api, request.path)
+    return Response(error.status, error.content_type, lambda: iter([body]), headers=error.headers)
 
 
-def _status_response(fault: Fault, seen: SeenRequest, project_id: str) -> Response | None:
-    """Return the response of a fault that is only a status."""
+def _status_response(fault: Fault, request: ReceivedRequest, project_id: str) -> Response | None:
+    """Return the response of a fault that replaces the whole response; None for other faults."""
     if fault.name == "redirect":
         return Response(302, "text/html", lambda: iter([b""]), headers=(("Location", str(fault.value)),))
     name, _, status = fault.name.partition(":")
@@ -472,9 +475,9 @@ def _status_response(fault: Fault, seen: SeenRequest, project_id: str) -> Respon
     }
     number = int(status[:3])
     if status == "400-auth":
-        return _refused(not_authenticated("data"), seen)
+        return _error_response(not_authenticated("data"), request)
     if status in texts:
         form = fault.value if fault.value in {"seconds", "date"} else None
-        return _refused(Refusal(number, texts[status], retry_after(cast("Any", form), 1)), seen)
+        return _error_response(ErrorResponse(number, texts[status], retry_after(cast("Any", form), 1)), request)
     body = {500: b"Internal Server Error\n", 503: b"Service Unavailable\n"}.get(number, HTML)
     return Response(number, "text/html" if body is HTML else "text/plain", lambda: iter([body]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tap_mixpanel_stream.emulator import SeenRequest
+    from tap_mixpanel_stream.emulator import ReceivedRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where the tap and the emulator are installed: beside the Python that runs the tests.
@@ -24,7 +24,7 @@ ENVIRONMENT = {
 } | {"PYTHONDONTWRITEBYTECODE": ""}
 
 
-def asked_days(requests: Iterable[SeenRequest]) -> tuple[str, str]:
+def asked_days(requests: Iterable[ReceivedRequest]) -> tuple[str, str]:
     """The first and the last day that exports were asked for. Several are on their way at once, in any order."""
     exports = [seen.query for seen in requests if seen.kind == "export"]
     return min(query["from_date"] for query in exports), max(query["to_date"] for query in exports)

@@ -258,7 +258,7 @@ def test_a_clock_that_is_wrong_is_told_by_how_much(minutes: int, words: str) -> 
 
 def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> None:
     clock = FakeClock(NOW)
-    with Emulator(project(), quota=Quota(hourly=2, seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(), quota=Quota(hourly=2, clock=clock.monotonic), now=clock.now) as emulator:
         found = examined(emulator.settings | YEAR, clock=clock)
     assert found.code == 1
     assert list(found.problems) == ["quota"]

@@ -75,7 +75,7 @@ def test_a_port_that_is_not_free_is_told_in_a_line(capsys: pytest.CaptureFixture
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
-        f"port {port} cannot be used (Address already in use): stop the process or set another --port"
+        f"cannot listen on port {port} (Address already in use): free the port, or set another one with --port"
     ]
 
 

@@ -83,13 +83,13 @@ def test_pages_can_lack_size_total_and_session() -> None:
 def test_a_page_beyond_the_end_can_be_refused_or_be_the_first() -> None:
     """It is empty otherwise."""
     assert ids(pages_of(Paging(), 3)[2]) == []
-    assert pages_of(Paging(beyond_end="refused"), 3)[2].error == "request for page in uncached query for params"
-    assert ids(pages_of(Paging(beyond_end="repeated"), 3)[2]) == ["a", 7]
+    assert pages_of(Paging(beyond_end="error"), 3)[2].error == "request for page in uncached query for params"
+    assert ids(pages_of(Paging(beyond_end="first"), 3)[2]) == ["a", 7]
 
 
 def test_a_total_can_be_off_and_sessions_can_change() -> None:
     """The older session ids stay valid."""
-    pages = [page.json for page in pages_of(Paging(total_error=2, has_new_session_ids=True), 3)]
+    pages = [page.json for page in pages_of(Paging(total_excess=2, rotate_session_ids=True), 3)]
     assert [page["total"] for page in pages] == [5, 5, 5]
     assert len({page["session_id"] for page in pages}) == 3
 
@@ -109,7 +109,7 @@ def test_a_session_holds_for_its_own_parameters_only() -> None:
 
 
 def test_a_session_expires() -> None:
-    with Emulator(fixed(), session_seconds=0.05) as emulator:
+    with Emulator(fixed(), session_lifetime=0.05) as emulator:
         session = engage(emulator).json["session_id"]
         assert engage(emulator, page=1, session_id=session).status == 200
         time.sleep(0.1)
@@ -117,7 +117,7 @@ def test_a_session_expires() -> None:
 
 
 def test_too_large_a_page_is_lowered_and_the_answer_says_so() -> None:
-    with Emulator(fixed(), largest_page=2) as emulator:
+    with Emulator(fixed(), max_page_size=2) as emulator:
         answer = engage(emulator, page_size=5000).json
     assert (answer["page_size"], len(answer["results"]), answer["total"]) == (2, 2, 3)
 
@@ -217,7 +217,7 @@ def test_a_data_view_shows_what_it_is_made_for() -> None:
         ({"distinct_ids": json.dumps(list(range(2001)))}, "at most 2000"),
         ({"output_properties": '"plan"'}, "output_properties must be a JSON list"),
         ({"page_size": "0"}, "page_size must be at least 1"),
-        ({"page": "x"}, "page must be a whole number"),
+        ({"page": "x"}, "page must be an integer"),
         ({"page": "-1"}, "page must not be negative"),
         ({"as_of_timestamp": "9" * 30}, "as_of_timestamp"),
         ({"where": "plan"}, "Invalid parameter: where"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.emulator import NAMES, Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.emulator import FAULT_DESCRIPTIONS, Emulator, Fault, FixedProject, SyntheticProject
 from tests.emulator.client import Answered, ask, engage, export
 
 if TYPE_CHECKING:
@@ -509,7 +509,7 @@ def test_a_fault_that_is_none_is_refused(make: Callable[[], Fault]) -> None:
 
 
 def test_every_fault_is_proven_here(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("keyword") or len(request.session.items) < len(NAMES):
+    if request.config.getoption("keyword") or len(request.session.items) < len(FAULT_DESCRIPTIONS):
         pytest.skip("only when the whole file runs")
-    missing = set(NAMES) - proven
+    missing = set(FAULT_DESCRIPTIONS) - proven
     assert sorted(missing) == []

@@ -35,7 +35,7 @@ def test_the_hour_rolls_and_refusals_are_not_counted() -> None:
 
 def test_the_hour_goes_by_the_clock_it_is_given() -> None:
     clock = [0.0]
-    with Emulator(FixedProject(), quota=Quota(hourly=1, seconds=lambda: clock[0])) as emulator:
+    with Emulator(FixedProject(), quota=Quota(hourly=1, clock=lambda: clock[0])) as emulator:
         statuses = []
         for clock[0] in (0, 3599, 3600):
             statuses.append(export(emulator, DAY).status)

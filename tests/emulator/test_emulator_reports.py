@@ -108,7 +108,7 @@ def test_the_lexicon_is_for_service_accounts() -> None:
 def test_the_lexicon_takes_five_requests_a_minute() -> None:
     """The sixth within a minute gets 429, and the other APIs' quotas are not touched."""
     seconds = 0.0
-    quota = Quota(hourly=1, seconds=lambda: seconds, retry_after="seconds")
+    quota = Quota(hourly=1, clock=lambda: seconds, retry_after="seconds")
     with Emulator(PROJECT, quota=quota) as emulator:
         url = f"{emulator.api_url}/app/projects/2526451/schemas"
         answers = [ask(emulator, url) for _ in range(6)]

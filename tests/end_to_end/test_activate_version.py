@@ -69,7 +69,7 @@ def load(
     extra: dict[str, Any] | None = None,
 ) -> tuple[list[str], dict[str, Any] | None, str | None]:
     """Run and load; returns the kinds of the messages, the last state, and the error if there was one."""
-    with Emulator(project(*names), faults=[fault] if fault else [], largest_page=1) as emulator:
+    with Emulator(project(*names), faults=[fault] if fault else [], max_page_size=1) as emulator:
         config = {**emulator.settings, **ON, **DAYS, **(extra or {})}
         clock = FakeClock(START + dt.timedelta(days=day))
         result = run_here(config, clock, catalog=catalog(stream), state=state)
@@ -160,7 +160,7 @@ def load_cohorts(
 ) -> Result:
     """Run and load the members of these cohorts, five on a page."""
     clock = FakeClock(START + dt.timedelta(days=day))
-    with Emulator(FixedProject(cohorts=cohorts), faults=[fault] if fault else [], largest_page=5) as emulator:
+    with Emulator(FixedProject(cohorts=cohorts), faults=[fault] if fault else [], max_page_size=5) as emulator:
         result = run_here({**emulator.settings, **ON, **extra}, clock, catalog=catalog("cohort_members"), state=state)
     table.load(result.stdout)
     return result

@@ -91,7 +91,7 @@ def test_both_ways_give_the_same_cohorts() -> None:
 
 def test_all_pages_of_all_cohorts_come() -> None:
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=300)
-    with Emulator(project, largest_page=20) as emulator:
+    with Emulator(project, max_page_size=20) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
     found = {(record["cohort_id"], record["distinct_id"]) for record in run.records("cohort_members")}
     assert found == {
@@ -102,7 +102,7 @@ def test_all_pages_of_all_cohorts_come() -> None:
 def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(100)]
     clock = FakeClock()
-    with Emulator(FixedProject(cohorts=cohorts), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(FixedProject(cohorts=cohorts), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings, clock, catalog=only("cohort_members"))
         answers = [seen.status for seen in emulator.requests]
     assert result.error is None
@@ -126,7 +126,7 @@ def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: 
     clock = FakeClock(dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC) + dt.timedelta(hours=hour))
     members = [[f"u{number}", f"v{number}"] for number in range(cohorts)]
     project = FixedProject(cohorts=[{"id": 10 + at, "name": "", "members": each} for at, each in enumerate(members)])
-    with Emulator(project, now=clock.now, largest_page=1) as emulator:
+    with Emulator(project, now=clock.now, max_page_size=1) as emulator:
         settings = emulator.settings | {"hourly_quota": 3, "max_quota_wait": 0, **extra}
         result = run_here(settings, clock, catalog=only("cohort_members"), state=state)
     messages = [json.loads(line) for line in result.stdout.splitlines()]
@@ -152,7 +152,7 @@ def test_many_cohorts_come_over_some_runs() -> None:
 def test_a_cohort_is_finished_with_its_last_page() -> None:
     """A cohort of which a page is missing is read again as a whole."""
     project = FixedProject(group_profiles=GROUPS, cohorts=COHORTS)
-    with Emulator(project, faults=[Fault("engage", 3, "cut-json")], largest_page=1) as emulator:
+    with Emulator(project, faults=[Fault("engage", 3, "cut-json")], max_page_size=1) as emulator:
         settings = emulator.settings | {"max_retries": 0}
         failed = run_tap(settings, catalog=only("cohort_members"))
     assert failed.exit_code == 1
@@ -165,7 +165,7 @@ def test_only_a_cohort_that_is_short_makes_the_state_short() -> None:
     """A cohort is noted with what is missing of it, whatever was read ahead by then."""
     cohorts = [{"id": number, "name": "", "members": [f"u{at}" for at in range(10)]} for number in (1, 2, 3)]
     fault = Fault("engage", (5, 7), "short-page", 0.8)
-    with Emulator(FixedProject(cohorts=cohorts), faults=[fault], largest_page=5) as emulator:
+    with Emulator(FixedProject(cohorts=cohorts), faults=[fault], max_page_size=5) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members"))
     marks = [state["bookmarks"]["cohort_members"] for state in run.states]
     assert {"finished": [1]} in marks
@@ -219,7 +219,7 @@ def test_half_a_cohort_is_no_success(page: str, status: str) -> None:
     cohorts = [{"id": number, "name": "", "members": [f"u{each}" for each in range(6)]} for number in (1, 2)]
     # The first cohort takes three full pages and an empty one.
     with Emulator(
-        FixedProject(cohorts=cohorts), faults=[Fault("engage", 5 + int(page), status)], largest_page=2
+        FixedProject(cohorts=cohorts), faults=[Fault("engage", 5 + int(page), status)], max_page_size=2
     ) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members"))
     assert run.exit_code == 1

@@ -288,9 +288,9 @@ def test_an_answer_about_other_days_is_not_taken() -> None:
     with Emulator(project, now=lambda: NOW) as emulator:
         answer = emulator._event_counts
 
-        def shifted(seen: Any) -> object:
-            told = json.dumps(answer(seen))
-            return json.loads(told.replace("2024-06-20", "2024-05-20"))
+        def shifted(request: Any) -> object:
+            body = json.dumps(answer(request))
+            return json.loads(body.replace("2024-06-20", "2024-05-20"))
 
         emulator._event_counts = shifted  # type: ignore[method-assign]
         settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "event_names": ["A"]}

@@ -81,7 +81,7 @@ def test_other_credentials_are_refused_by_name(setting: str) -> None:
 def test_the_limit_of_a_minute_is_waited_out() -> None:
     """Six runs within a minute, of which Mixpanel refuses the last one at first, all bring the schemas."""
     clock = FakeClock()
-    quota = Quota(seconds=clock.monotonic)
+    quota = Quota(clock=clock.monotonic)
     with Emulator(SyntheticProject(), quota=quota, now=clock.now) as emulator:
         results = [run_here(emulator.settings, clock, catalog=catalog()) for _ in range(6)]
         statuses = [seen.status for seen in emulator.requests]

@@ -102,7 +102,7 @@ def test_all_ways_out_give_the_same(
 def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> None:
     """In windows of a day, 76 of them: 60 requests an hour, and no waiting."""
     clock, settings = FakeClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
-    with Emulator(project(), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
     assert first.error is None
     assert days_of(first) == [str(day) for day in reversed(DAYS[-60:])]
@@ -114,7 +114,7 @@ def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> Non
     later = NOW + dt.timedelta(days=3)
     new = [LAST + dt.timedelta(days=number) for number in (1, 2, 3)]
     clock, settings = FakeClock(later), settings | {"end_date": str(new[-1])}
-    with Emulator(project([*DAYS, *new]), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project([*DAYS, *new]), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         second = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS, state=first.state)
     assert second.error is None
     front = [str(day) for day in [*DAYS[-5:], *new]]
@@ -171,7 +171,7 @@ def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None
     days = [LAST - dt.timedelta(days=number) for number in range(200)]
     settings = ONE_BY_ONE | {"start_date": str(days[-1]), "max_quota_wait": 7200}
     clock = FakeClock(NOW)
-    with Emulator(project(days), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(days), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | settings, clock)
         assert {seen.status for seen in emulator.requests} == {200}
     assert result.error is None

@@ -137,7 +137,7 @@ def one_by_one(days: int, **more: object) -> dict[str, object]:
 def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
     """60 exports and then profiles: no wait."""
     clock = FakeClock(NOW)
-    with Emulator(project(60), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(60), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(60), clock)
     assert result.error is None
     assert (len(result.records("events")), len(result.records("profiles"))) == (60, 1)
@@ -147,7 +147,7 @@ def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
 def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
     """A project with 400 an hour is read without waiting."""
     clock = FakeClock(NOW)
-    quota = Quota(hourly=400, rate_headers=True, seconds=clock.monotonic)
+    quota = Quota(hourly=400, rate_headers=True, clock=clock.monotonic)
     with Emulator(project(100), quota=quota, now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(100), clock, catalog=catalog_of("events"))
         answers = {seen.status for seen in emulator.requests}
@@ -159,7 +159,7 @@ def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
 def test_any_number_an_hour_can_be_set(hourly: int) -> None:
     """`hourly_quota` goes from 1, past 60."""
     clock = FakeClock(NOW)
-    quota = Quota(hourly=hourly, seconds=clock.monotonic)
+    quota = Quota(hourly=hourly, clock=clock.monotonic)
     days = 3 if hourly == 1 else 100
     with Emulator(project(days), quota=quota, now=clock.now) as emulator:
         settings = emulator.settings | one_by_one(days, hourly_quota=hourly, max_quota_wait=9000)
@@ -183,7 +183,7 @@ def test_a_load_shed_429_waits_a_minute_and_doubles() -> None:
 def test_newest_first_never_takes_the_profiles_requests(max_wait: int) -> None:
     """The history ends where the exports do; profiles have an hour of their own."""
     clock = FakeClock(NOW)
-    with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(150), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         settings = one_by_one(150, backfill="newest_first", max_quota_wait=max_wait)
         result = run_here(emulator.settings | settings, clock)
     assert result.error is None

@@ -64,7 +64,7 @@ def test_both_ways_give_the_same_profiles(raw: bool) -> None:
     column = "$properties" if raw else "properties"
     catalog = catalog_of("profiles", raw=raw)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=230)
-    with Emulator(project, largest_page=50) as emulator:
+    with Emulator(project, max_page_size=50) as emulator:
         in_blocks = run_tap(emulator.settings | {"raw": raw}, catalog=catalog).well()
         mapped = {"stream_maps": {"profiles": {column: f"record['{column}']"}}, "raw": raw}
         one_by_one = run_tap(emulator.settings | mapped, catalog=catalog).well()
@@ -75,7 +75,7 @@ def test_both_ways_give_the_same_profiles(raw: bool) -> None:
 
 def test_all_pages_of_a_session_come_once(only_profiles: dict[str, Any]) -> None:
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=1234)
-    with Emulator(project, largest_page=100) as emulator:
+    with Emulator(project, max_page_size=100) as emulator:
         run = run_tap(emulator.settings | {"profiles_page_size": 5000}, catalog=only_profiles).well()
         forms = [seen.form for seen in emulator.requests]
     expected = {str(profile["$distinct_id"]) for profile in project.profiles(None, now=dt.datetime.now(dt.UTC))}
@@ -93,7 +93,7 @@ def run_with(
 ) -> Run:
     """Read profiles in pages of 100."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=count)
-    with Emulator(project, faults=faults, largest_page=100, paging=paging) as emulator:
+    with Emulator(project, faults=faults, max_page_size=100, paging=paging) as emulator:
         return run_tap(emulator.settings | {"max_retries": 1} | (extra or {}), catalog=only_profiles)
 
 
@@ -107,7 +107,7 @@ def test_a_session_read_again_brings_no_profile_twice(only_profiles: dict[str, A
 
 def test_a_session_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) -> None:
     """Profiles are missing, so the run fails; the page that was too short stays out."""
-    run = run_with(only_profiles, paging=Paging(total_error=30))
+    run = run_with(only_profiles, paging=Paging(total_excess=30))
     assert run.exit_code == 1
     assert len(run.errors) == 1
     assert "profiles page 5: Mixpanel ended the session after 500 of 530 profiles, in 2 sessions" in run.errors[0]
@@ -123,7 +123,7 @@ def test_one_of_nine_profiles_is_no_success(only_profiles: dict[str, Any]) -> No
 
 def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> None:
     """25 of 27 come, twice: they are delivered once, and the warning names both numbers."""
-    run = run_with(only_profiles, count=25, paging=Paging(total_error=2)).well()
+    run = run_with(only_profiles, count=25, paging=Paging(total_excess=2)).well()
     assert len(ids(run)) == len(set(ids(run))) == 25
     assert any("after 25 of 27 profiles, twice" in line for line in run.problems)
 
@@ -133,9 +133,9 @@ def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> Non
     [
         Paging(fields="first"),
         Paging(fields="none"),
-        Paging(has_new_session_ids=True),
-        Paging(beyond_end="refused"),
-        Paging(fields="first", beyond_end="refused"),
+        Paging(rotate_session_ids=True),
+        Paging(beyond_end="error"),
+        Paging(fields="first", beyond_end="error"),
     ],
 )
 @pytest.mark.parametrize("count", [200, 203])
@@ -150,7 +150,7 @@ def test_all_profiles_come_however_pages_are_described(
 
 def test_a_session_without_an_end_ends_the_run(only_profiles: dict[str, Any]) -> None:
     """Pages beyond the total are the first page again."""
-    run = run_with(only_profiles, count=200, paging=Paging(beyond_end="repeated"))
+    run = run_with(only_profiles, count=200, paging=Paging(beyond_end="first"))
     assert run.exit_code == 1
     assert "profiles page 2: the session continues after 300 of 200 profiles" in run.errors[0]
 
@@ -218,7 +218,7 @@ def test_behaviors_are_counted_from_the_point_in_time(only_profiles: dict[str, A
 @pytest.mark.parametrize("extra", [{}, {"as_of_timestamp": 1709251200}])
 def test_behaviors_of_many_profiles_come_to_the_last_page(extra: dict[str, Any], only_profiles: dict[str, Any]) -> None:
     project = SyntheticProject(first_day=dt.date(2024, 2, 1), events_per_day=1, profiles=1100)
-    with Emulator(project, largest_page=500) as emulator:
+    with Emulator(project, max_page_size=500) as emulator:
         extra = extra | {"behaviors": BEHAVIORS, "profiles_where": 'behaviors["bought"] >= 0'}
         run = run_tap(emulator.settings | extra, catalog=only_profiles)
     assert len(set(ids(run))) == 1100

@@ -45,7 +45,7 @@ def run(
     **settings: Any,
 ) -> tuple[Result, list[str], list[str | None]]:
     """A run, the ids that it delivered, and the conditions that it asked with."""
-    with Emulator(FixedProject(profiles=people), faults=faults or (), largest_page=2) as emulator:
+    with Emulator(FixedProject(profiles=people), faults=faults or (), max_page_size=2) as emulator:
         config = {**emulator.settings, **ON, "max_retries": 0, **settings}
         selected = catalog("profiles", raw=bool(settings.get("raw")))
         result = run_here(config, FakeClock(now), catalog=selected, state=state)

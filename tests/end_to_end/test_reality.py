@@ -56,9 +56,9 @@ FAULTS = [
     Fault("insights", 1, "page-html"),
 ]
 PAGINGS = [
-    Paging("every", beyond_end="refused"),
-    Paging("first", has_new_session_ids=True),
-    Paging("none", has_new_session_ids=True),
+    Paging("every", beyond_end="error"),
+    Paging("first", rotate_session_ids=True),
+    Paging("none", rotate_session_ids=True),
 ]
 
 
@@ -73,7 +73,7 @@ def catalog() -> dict[str, Any]:
 
 def served(paging: Paging, quota: Quota) -> Emulator:
     return Emulator(
-        PROJECT, faults=FAULTS, quota=quota, now=lambda: NOW, largest_page=300, funnel_overall=True, paging=paging
+        PROJECT, faults=FAULTS, quota=quota, now=lambda: NOW, max_page_size=300, funnel_overall=True, paging=paging
     )
 
 
@@ -131,7 +131,7 @@ def test_a_run_of_all_streams_delivers_everything() -> None:
 def test_a_small_quota_delays_and_loses_nothing(paging: Paging) -> None:
     """Everything arrives, however pages are described, when both quotas are spent again and again."""
     clock = FakeClock(NOW)
-    quota = Quota(hourly=6, retry_after="seconds", rate_headers=True, seconds=clock.monotonic)
+    quota = Quota(hourly=6, retry_after="seconds", rate_headers=True, clock=clock.monotonic)
     with served(paging, quota) as emulator:
         result = run_here({**emulator.settings, **SETTINGS, "max_quota_wait": 86_400}, clock, catalog=catalog())
         assert result.error is None

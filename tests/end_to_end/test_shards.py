@@ -104,7 +104,7 @@ def test_a_run_stays_within_its_share_of_the_hour() -> None:
         "window_days": 1,
     }
     settings |= {"hourly_quota": 10, "concurrent_exports": 1, "max_quota_wait": 3700}
-    with Emulator(project, quota=Quota(hourly=10, seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project, quota=Quota(hourly=10, clock=clock.monotonic), now=clock.now) as emulator:
         result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
         assert {seen.status for seen in emulator.requests} == {200}
     assert result.error is not None

@@ -149,7 +149,7 @@ class Case:
 
 def emulator(*faults: Fault) -> Emulator:
     """Three days of events, three pages of profiles."""
-    return Emulator(project(), faults=faults, largest_page=10)
+    return Emulator(project(), faults=faults, max_page_size=10)
 
 
 def project() -> SyntheticProject:

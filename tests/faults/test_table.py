@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_mixpanel_stream.emulator import NAMES, Fault
+from tap_mixpanel_stream.emulator import FAULT_DESCRIPTIONS, Fault
 from tests.faults.cases import Case
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def is_so(said: str, outcome: str) -> bool:
 
 
 def test_the_page_has_all_faults_and_says_what_they_are() -> None:
-    assert {row.name: row.text for row in ROWS} == NAMES
+    assert {row.name: row.text for row in ROWS} == FAULT_DESCRIPTIONS
 
 
 def test_a_fault_that_is_said_not_to_strike_cannot() -> None:

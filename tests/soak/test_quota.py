@@ -40,7 +40,7 @@ def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
 
 def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429() -> None:
     clock = FakeClock(NOW)
-    with Emulator(project(150), quota=Quota(seconds=clock.monotonic), now=clock.now) as emulator:
+    with Emulator(project(150), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         config = emulator.settings | {
             "project_timezone": "UTC",
             "start_date": "2021-01-01",

@@ -19,8 +19,8 @@ from unittest import mock
 
 import pytest
 
-from tap_mixpanel_stream.emulator import NAMES, Emulator, Fault, FixedProject
-from tap_mixpanel_stream.emulator.faults import OF_ENGAGE, OF_EXPORT
+from tap_mixpanel_stream.emulator import FAULT_DESCRIPTIONS, Emulator, Fault, FixedProject
+from tap_mixpanel_stream.emulator.faults import ENGAGE_FAULTS, EXPORT_FAULTS
 from tap_mixpanel_stream.mixpanel import decompression
 from tests.harness import catalog_of
 from tests.mixpanel.fake_clock import FakeClock
@@ -39,11 +39,11 @@ PAGE = 9
 NOW = dt.datetime(2024, 1, 16, 9, 30, tzinfo=dt.UTC)
 
 SENTINELS = {"sentinel:terminated early", "sentinel:export terminated early", "sentinel:[terminated early]"}
-ALL = (set(NAMES) | SENTINELS) - {"sentinel:TEXT"}
+ALL = (set(FAULT_DESCRIPTIONS) | SENTINELS) - {"sentinel:TEXT"}
 UNNOTICED = {"short-body", "empty-body"}
 STORMS: Mapping[str, list[str]] = {
-    "export": sorted(ALL - OF_ENGAGE - UNNOTICED),
-    "engage": sorted(ALL - OF_EXPORT),
+    "export": sorted(ALL - ENGAGE_FAULTS - UNNOTICED),
+    "engage": sorted(ALL - EXPORT_FAULTS),
 }
 # What a line holds that a fault struck and that is delivered as it came.
 ALTERED = re.compile(rb'"(?:nul|surrogate|twice|separators|big|long)":|"time":null')
@@ -158,7 +158,7 @@ def storm_of_profiles(seed: int) -> Tally:
     tally = Tally()
     with (
         a_bomb(),
-        Emulator(FixedProject(profiles=held), faults=faults(rng, "engage", 0.3), largest_page=PAGE) as emulator,
+        Emulator(FixedProject(profiles=held), faults=faults(rng, "engage", 0.3), max_page_size=PAGE) as emulator,
     ):
         config = emulator.settings | {
             "raw": raw,
@@ -216,7 +216,7 @@ def test_the_readme_does_not_boast() -> None:
     told = re.search(r"(\d+) kinds of fault, .* into ([\d,]+) windows and pages", readme.replace("\n", " "))
     assert told
     rows = re.findall(r"^\| `[^`]+` \|(?: [^|]+ \|){5}$", page, re.MULTILINE)
-    assert int(told[1]) == len(rows) == len(NAMES)
+    assert int(told[1]) == len(rows) == len(FAULT_DESCRIPTIONS)
     assert "except the two faults that no client can detect" in readme
     assert [row.split("`")[1] for row in rows if "undetected" in row] == sorted(UNNOTICED, reverse=True)
     wholes = sum(storm(seed).wholes for storm in (storm_of_events, storm_of_profiles) for seed in range(SEEDS))

@@ -19,7 +19,7 @@ from tests.targets.object_storage import KEY, SECRET, ObjectStorage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tap_mixpanel_stream.emulator import SeenRequest
+    from tap_mixpanel_stream.emulator import ReceivedRequest
 
 PROJECT = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 2), events_per_day=100, profiles=7)
 RANGE = {"start_date": "2024-01-01", "end_date": "2024-01-02"}
@@ -132,8 +132,8 @@ class WithoutBucket(Emulator):
 
     bucket: Path
 
-    def see(self, method: str, target: str, headers: dict[str, str]) -> SeenRequest:
-        seen = super().see(method, target, headers)
+    def record_request(self, method: str, target: str, headers: dict[str, str]) -> ReceivedRequest:
+        seen = super().record_request(method, target, headers)
         if seen.kind == "export" and self.bucket.exists():
             self.bucket.rename(self.bucket.with_name("renamed"))
         return seen

@@ -1,4 +1,4 @@
-"""A client as simple as they come, for asking the emulator."""
+"""A minimal HTTP client for requests to the emulator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answered:
 
     @property
     def text(self) -> bytes:
-        """The body as a client sees it that does not ask whether gzip came to its end."""
+        """The body, decompressed without checking that the gzip data is complete."""
         return (
             zlib.decompressobj(31).decompress(self.raw) if self.headers.get("content-encoding") == "gzip" else self.raw
         )
@@ -53,7 +53,7 @@ def ask(
     timeout: float = 10,
     project: bool = True,
 ) -> Answered:
-    """Ask with the service account, gzip welcome, naming the project; a header that is None is left out."""
+    """Send a request with the service account, gzip accepted and project_id; a header that is None is omitted."""
     settings = emulator.settings
     own = {
         "Authorization": basic(settings["service_account_username"], settings["service_account_secret"]),

@@ -34,9 +34,8 @@ def running() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_how_to_reach_it_and_serves_until_it_is_stopped(
-    running: subprocess.Popen[str], number: signal.Signals
-) -> None:
+def test_the_command_prints_settings_and_serves(running: subprocess.Popen[str], number: signal.Signals) -> None:
+    """The command prints the tap's settings and serves until SIGTERM or SIGINT."""
     assert running.stdout is not None
     settings = json.loads(running.stdout.readline())
     assert settings["start_date"] == "2024-01-01"
@@ -49,7 +48,7 @@ def test_it_says_how_to_reach_it_and_serves_until_it_is_stopped(
         f"{settings['api_url']}/query/engage", {"project_id": settings["project_id"]}, auth=account, timeout=5
     )
     assert page.json().keys() == {"page", "session_id", "status", "results"}
-    # The clock stands at half past one of the last day, in the project's zone.
+    # It is 01:30 on the last day in the project's zone.
     assert 29 * 5 < answers[0].content.count(b"\n") <= 31 * 5
     running.send_signal(number)
     assert running.wait(timeout=5) == 0
@@ -61,14 +60,16 @@ def test_it_says_how_to_reach_it_and_serves_until_it_is_stopped(
 @pytest.mark.parametrize(
     "options", ["--fault export:1:nonsense", "--zone Nowhere/City", "--now yesterday", "--first-day 2024-02-30"]
 )
-def test_a_wrong_option_is_refused_by_name(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_option_is_rejected(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invalid option exits with 2, and the error names it."""
     with pytest.raises(SystemExit) as stopped:
         main(options.split())
     assert stopped.value.code == 2
     assert f"argument {options.partition(' ')[0]}" in capsys.readouterr().err
 
 
-def test_a_port_that_is_not_free_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_one_error_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port in use is reported in one line, with exit code 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 1
@@ -79,7 +80,8 @@ def test_a_port_that_is_not_free_is_told_in_a_line(capsys: pytest.CaptureFixture
     ]
 
 
-def test_help_names_the_faults(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` lists the faults."""
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "gzip-no-trailer" in capsys.readouterr().out

@@ -22,7 +22,8 @@ def asked(authorization: str | None, project_id: str = OWN.project_id, *, app: b
 
 
 @pytest.mark.parametrize("authorization", [ACCOUNT, SECRET, TOKEN])
-def test_each_kind_of_credentials_opens_the_export(authorization: str) -> None:
+def test_each_credential_type_can_export(authorization: str) -> None:
+    """Service account, project secret and OAuth token can export."""
     assert asked(authorization).status == 200
 
 
@@ -31,22 +32,22 @@ def test_each_kind_of_credentials_opens_the_export(authorization: str) -> None:
     [None, "", "Basic", "Basic !", basic(OWN.username, "wrong"), basic("wrong", ""), "Bearer wrong", basic("", "")],
 )
 def test_wrong_credentials_get_400_from_the_export(authorization: str | None) -> None:
-    """As text, not as JSON."""
+    """The export rejects wrong credentials with a 400 as plain text."""
     answer = asked(authorization)
     assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
     assert answer.text == b"Unable to authenticate request\n"
 
 
 def test_wrong_credentials_get_401_from_the_query_api() -> None:
-    """As JSON, with the request's path."""
+    """The query API rejects wrong credentials with a 401 as JSON, with the request's path."""
     with Emulator(FixedProject()) as emulator:
         answer = ask(emulator, f"{emulator.api_url}/query/engage", form={}, headers={"Authorization": "Bearer wrong"})
     assert (answer.status, answer.headers["content-type"]) == (401, "application/json")
     assert answer.json == {"request": "/api/query/engage", "error": answer.error, "status": "error"}
 
 
-def test_each_api_refuses_who_is_no_member_in_its_own_way() -> None:
-    """The export as bad credentials, the query API without a status, the app API without the request."""
+def test_each_api_rejects_a_foreign_project_its_own_way() -> None:
+    """The export as bad credentials, the query API without `status`, the app API without `request`."""
     export = asked(ACCOUNT, "99")
     assert (export.status, export.text) == (400, b"Unable to authenticate request\n")
     with Emulator(FixedProject()) as emulator:
@@ -58,7 +59,8 @@ def test_each_api_refuses_who_is_no_member_in_its_own_way() -> None:
 
 
 @pytest.mark.parametrize(("authorization", "status"), [(ACCOUNT, 400), (TOKEN, 400), (SECRET, 200)])
-def test_the_project_must_be_named_but_with_its_own_secret(authorization: str, status: int) -> None:
+def test_project_id_is_optional_with_a_project_secret(authorization: str, status: int) -> None:
+    """Service accounts and tokens must send project_id; a project secret need not."""
     with Emulator(FixedProject()) as emulator:
         query = {"from_date": "2024-01-01", "to_date": "2024-01-01"}
         headers = {"Authorization": authorization}
@@ -68,6 +70,6 @@ def test_the_project_must_be_named_but_with_its_own_secret(authorization: str, s
 
 
 @pytest.mark.parametrize(("authorization", "status"), [(ACCOUNT, 200), (TOKEN, 200), (SECRET, 401)])
-def test_the_app_api_takes_no_project_secret(authorization: str, status: int) -> None:
-    """Service accounts and OAuth tokens open the app API."""
+def test_the_app_api_rejects_a_project_secret(authorization: str, status: int) -> None:
+    """Only service accounts and OAuth tokens can use the app API."""
     assert asked(authorization, app=True).status == status

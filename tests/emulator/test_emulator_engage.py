@@ -29,14 +29,16 @@ def ids(answer: Answered) -> list[object]:
     return [each["$distinct_id"] for each in answer.json["results"]]
 
 
-def test_an_answer_has_the_documented_shape() -> None:
+def test_a_page_has_the_documented_shape() -> None:
+    """A page has the documented keys."""
     with Emulator(fixed()) as emulator:
         answer = engage(emulator).json
     assert answer.pop("session_id")
     assert answer == {"page": 0, "page_size": 1000, "status": "ok", "total": 3, "results": PEOPLE}
 
 
-def test_pages_are_cut_from_one_session_until_one_is_short() -> None:
+def test_pages_of_a_session() -> None:
+    """Pages of one session return all profiles, with the same total and session id."""
     project = SyntheticProject(profiles=2500)
     with Emulator(project, now=lambda: NOW) as emulator:
         first = engage(emulator)
@@ -51,7 +53,8 @@ def test_pages_are_cut_from_one_session_until_one_is_short() -> None:
     assert "content-length" in first.headers
 
 
-def test_a_session_does_not_move_with_the_clock() -> None:
+def test_a_session_is_a_snapshot() -> None:
+    """Later pages of a session show the profiles as of its first page."""
     clock = [datetime(2024, 2, 1, tzinfo=UTC)]
     with Emulator(SyntheticProject(profiles=20), now=lambda: clock[0]) as emulator:
         session = engage(emulator, page_size=10).json["session_id"]
@@ -61,7 +64,7 @@ def test_a_session_does_not_move_with_the_clock() -> None:
 
 
 def pages_of(paging: Paging, count: int) -> list[Answered]:
-    """Ask for pages of two profiles out of three, each by the latest session id."""
+    """Request pages of two profiles out of three, each with the latest session id."""
     with Emulator(fixed(), paging=paging) as emulator:
         answers = [engage(emulator, page_size=2)]
         session = answers[0].json["session_id"]
@@ -71,8 +74,8 @@ def pages_of(paging: Paging, count: int) -> list[Answered]:
     return answers
 
 
-def test_pages_can_lack_size_total_and_session() -> None:
-    """A first page always has its session."""
+def test_pages_can_omit_size_total_and_session() -> None:
+    """A first page always has its session id."""
     own, fields = {"page", "status", "results"}, {"page_size", "total", "session_id"}
     every, first, none = Paging(fields="every"), Paging(fields="first"), Paging(fields="none")
     assert [page.json.keys() for page in pages_of(every, 2)] == [own | fields, own | fields]
@@ -80,28 +83,30 @@ def test_pages_can_lack_size_total_and_session() -> None:
     assert [page.json.keys() for page in pages_of(none, 2)] == [own | {"session_id"}, own]
 
 
-def test_a_page_beyond_the_end_can_be_refused_or_be_the_first() -> None:
-    """It is empty otherwise."""
+def test_a_page_beyond_the_end() -> None:
+    """A page beyond the end is empty, or as configured a 400 or the first page again."""
     assert ids(pages_of(Paging(), 3)[2]) == []
     assert pages_of(Paging(beyond_end="error"), 3)[2].error == "request for page in uncached query for params"
     assert ids(pages_of(Paging(beyond_end="first"), 3)[2]) == ["a", 7]
 
 
-def test_a_total_can_be_off_and_sessions_can_change() -> None:
-    """The older session ids stay valid."""
+def test_totals_can_be_off_and_session_ids_change() -> None:
+    """With new session ids on each page the older ones stay valid."""
     pages = [page.json for page in pages_of(Paging(total_excess=2, rotate_session_ids=True), 3)]
     assert [page["total"] for page in pages] == [5, 5, 5]
     assert len({page["session_id"] for page in pages}) == 3
 
 
 @pytest.mark.parametrize("form", [{}, {"session_id": "123-NONE"}])
-def test_a_later_page_needs_the_session(form: dict[str, str]) -> None:
+def test_a_later_page_needs_a_valid_session(form: dict[str, str]) -> None:
+    """A later page without a valid session id gets a 400."""
     with Emulator(fixed()) as emulator:
         answer = engage(emulator, page=1, **form)
     assert (answer.status, answer.error) == (400, "request for page in uncached query for params")
 
 
-def test_a_session_holds_for_its_own_parameters_only() -> None:
+def test_a_session_is_bound_to_its_parameters() -> None:
+    """A session id with other parameters gets a 400."""
     with Emulator(fixed()) as emulator:
         session = engage(emulator).json["session_id"]
         answer = engage(emulator, page=1, session_id=session, where="true")
@@ -109,6 +114,7 @@ def test_a_session_holds_for_its_own_parameters_only() -> None:
 
 
 def test_a_session_expires() -> None:
+    """After its lifetime a session gets a 400."""
     with Emulator(fixed(), session_lifetime=0.05) as emulator:
         session = engage(emulator).json["session_id"]
         assert engage(emulator, page=1, session_id=session).status == 200
@@ -116,38 +122,44 @@ def test_a_session_expires() -> None:
         assert engage(emulator, page=1, session_id=session).error == "request for page in uncached query for params"
 
 
-def test_too_large_a_page_is_lowered_and_the_answer_says_so() -> None:
+def test_a_page_size_over_the_maximum_is_lowered() -> None:
+    """A page size over the maximum is lowered, and the response contains the size used."""
     with Emulator(fixed(), max_page_size=2) as emulator:
         answer = engage(emulator, page_size=5000).json
     assert (answer["page_size"], len(answer["results"]), answer["total"]) == (2, 2, 3)
 
 
-def test_where_reads_properties_and_user_alike() -> None:
+def test_where_accepts_properties_and_user() -> None:
+    """`where` reads a profile as `properties` or as `user`."""
     with Emulator(fixed()) as emulator:
         assert ids(engage(emulator, where='properties["plan"] == "pro"')) == ["a", "c"]
         assert ids(engage(emulator, where='user["$last_seen"] >= "2024-01-15T00:00:00"')) == ["c"]
         assert ids(engage(emulator, where='properties["$distinct_id"] == 7')) == [7]
 
 
-def test_output_properties_narrow_the_properties() -> None:
+def test_output_properties_select_properties() -> None:
+    """`output_properties` selects the properties returned."""
     with Emulator(fixed()) as emulator:
         results = engage(emulator, output_properties='["plan"]').json["results"]
     assert [each["$properties"] for each in results] == [{"plan": "pro"}, {"plan": "free"}, {"plan": "pro"}]
 
 
 def test_distinct_ids_are_compared_as_text() -> None:
+    """`distinct_id` and `distinct_ids` match numeric ids as text."""
     with Emulator(fixed()) as emulator:
         assert ids(engage(emulator, distinct_id="7")) == [7]
         assert ids(engage(emulator, distinct_ids='["a", 7, "nobody"]')) == ["a", 7]
 
 
-def test_groups_have_profiles_of_their_own() -> None:
+def test_groups_have_their_own_profiles() -> None:
+    """`data_group_id` selects the profiles of a group."""
     with Emulator(fixed()) as emulator:
         assert ids(engage(emulator, data_group_id="-123")) == ["g1"]
         assert ids(engage(emulator, data_group_id="99")) == []
 
 
-def test_a_cohort_brings_members_without_a_profile_unless_told_not_to() -> None:
+def test_a_cohort_includes_members_without_a_profile() -> None:
+    """Members without a profile are included unless `include_all_users` is false."""
     cohort = json.dumps({"id": 5})
     with Emulator(fixed()) as emulator:
         everyone = engage(emulator, filter_by_cohort=cohort)
@@ -162,28 +174,31 @@ def test_a_cohort_brings_members_without_a_profile_unless_told_not_to() -> None:
     assert [each["$distinct_id"] for page in pages for each in page["results"]] == ["a", 7, "gone"]
 
 
-def test_a_cohort_of_a_deleted_group_is_missing() -> None:
-    """Members of a cohort whose group there is no longer are answered with 404 `Missing Datagroup`."""
+def test_a_cohort_of_a_deleted_group_is_404() -> None:
+    """Members of a cohort whose group was deleted get a 404 `Missing Datagroup`."""
     project = FixedProject(cohorts=[{"id": 5, "name": "", "data_group_id": -77, "members": ["company"]}])
     with Emulator(project) as emulator:
         answer = engage(emulator, filter_by_cohort='{"id":5}', data_group_id="-77")
     assert (answer.status, answer.error) == (404, "Missing Datagroup")
 
 
-def test_as_of_leaves_out_profiles_created_later() -> None:
+def test_as_of_omits_profiles_created_later() -> None:
+    """`as_of_timestamp` omits profiles created later."""
     moment = int(datetime(2024, 1, 15, tzinfo=UTC).timestamp())
     with Emulator(fixed()) as emulator:
         assert ids(engage(emulator, as_of_timestamp=moment)) == ["a", "c"]
 
 
 def test_behaviors_count_events() -> None:
+    """`behaviors` counts events that `where` can compare."""
     behaviors = json.dumps([{"window": "30d", "name": "b", "event_selectors": [{"event": "buy"}]}])
     with Emulator(fixed(), now=lambda: NOW) as emulator:
         assert ids(engage(emulator, behaviors=behaviors, where='behaviors["b"] > 1')) == ["a"]
         assert ids(engage(emulator, behaviors=behaviors, where='behaviors["b"] == 0')) == [7, "c"]
 
 
-def test_behaviors_of_many_profiles_have_no_second_page_without_an_instant() -> None:
+def test_behaviors_need_as_of_for_a_second_page() -> None:
+    """With `behaviors` a second page gets a 400 unless `as_of_timestamp` is set."""
     behaviors = json.dumps([{"window": "1d", "name": "b", "event_selectors": []}])
     with Emulator(SyntheticProject(profiles=1001, events_per_day=1)) as emulator:
         for instant, status in (({}, 400), ({"as_of_timestamp": 1_720_000_000}, 200)):
@@ -191,11 +206,12 @@ def test_behaviors_of_many_profiles_have_no_second_page_without_an_instant() -> 
             assert (first.status, len(first.json["results"])) == (200, 1000)
             second = engage(emulator, behaviors=behaviors, page=1, session_id=first.json["session_id"], **instant)
             assert second.status == status
-    # As for a session that has expired: the docs name these very words.
+    # Only the session with an instant has a second page.
     assert second.json["total"] == 1001
 
 
-def test_a_data_view_shows_what_it_is_made_for() -> None:
+def test_a_data_view_filters_profiles() -> None:
+    """`workspace_id` filters by a data view, an unknown one gets an error."""
     with Emulator(fixed(), data_views={"9": 'properties["plan"] == "pro"'}) as emulator:
         url = f"{emulator.api_url}/query/engage"
         answers = [ask(emulator, url, query, form={}) for query in ({}, {"workspace_id": "9"}, {"workspace_id": "8"})]
@@ -223,14 +239,16 @@ def test_a_data_view_shows_what_it_is_made_for() -> None:
         ({"where": "plan"}, "Invalid parameter: where"),
     ],
 )
-def test_a_wrong_parameter_is_refused_by_name(form: dict[str, str], text: str) -> None:
+def test_an_invalid_engage_parameter_is_rejected(form: dict[str, str], text: str) -> None:
+    """An invalid parameter gets a 400 that names it."""
     with Emulator(fixed()) as emulator:
         answer = engage(emulator, **form)
     assert answer.status == 400
     assert text in answer.error
 
 
-def test_the_form_and_the_workspace_are_seen() -> None:
+def test_engage_requests_are_recorded() -> None:
+    """The emulator records kind, method, form and query of a request."""
     with Emulator(fixed()) as emulator:
         engage(emulator, where='properties["x"] == "ü"')
     (seen,) = emulator.requests

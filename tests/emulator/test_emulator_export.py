@@ -23,7 +23,8 @@ def row(event: str, **properties: object) -> bytes:
     return json.dumps({"event": event, "properties": properties}).encode()
 
 
-def test_an_export_holds_exactly_what_the_project_says() -> None:
+def test_an_export_has_all_lines_of_the_project() -> None:
+    """An export contains exactly the project's lines of its days."""
     project = SyntheticProject(events_per_day=500)
     with Emulator(project, now=lambda: NOW) as emulator:
         answer = export(emulator, DAY, date(2024, 3, 3))
@@ -31,7 +32,8 @@ def test_an_export_holds_exactly_what_the_project_says() -> None:
     assert answer.text.count(b"\n") == 1500
 
 
-def test_a_large_body_is_gzip_in_chunks_and_text_without_a_charset() -> None:
+def test_a_large_body_is_chunked_gzip() -> None:
+    """A large body is gzip in chunks, with `text/plain` without a charset."""
     with Emulator(SyntheticProject()) as emulator:
         answer = export(emulator, DAY)
     assert answer.headers["content-type"] == "text/plain"
@@ -43,7 +45,8 @@ def test_a_large_body_is_gzip_in_chunks_and_text_without_a_charset() -> None:
     assert not unpacker.unused_data
 
 
-def test_a_small_body_is_plain_with_its_length() -> None:
+def test_a_small_body_has_a_length() -> None:
+    """A small body is not compressed and has Content-Length."""
     with Emulator(FixedProject({DAY: [b'{"event":"a"}']})) as emulator:
         answer = export(emulator, DAY)
     assert answer.raw == b'{"event":"a"}\n'
@@ -51,7 +54,8 @@ def test_a_small_body_is_plain_with_its_length() -> None:
     assert "content-encoding" not in answer.headers
 
 
-def test_a_client_that_takes_no_gzip_gets_none() -> None:
+def test_a_client_without_gzip_gets_plain_text() -> None:
+    """A client that does not accept gzip gets an uncompressed body."""
     with Emulator(SyntheticProject(events_per_day=10)) as emulator:
         query = {"from_date": DAY, "to_date": DAY}
         answer = ask(emulator, f"{emulator.data_api_url}/export", query, headers={"Accept-Encoding": "identity"})
@@ -60,12 +64,14 @@ def test_a_client_that_takes_no_gzip_gets_none() -> None:
 
 
 def test_a_day_without_events_is_an_empty_body() -> None:
+    """A day without events is a 200 with an empty body."""
     with Emulator(FixedProject()) as emulator:
         answer = export(emulator, DAY)
     assert (answer.status, answer.raw) == (200, b"")
 
 
-def test_given_lines_go_out_byte_for_byte() -> None:
+def test_fixed_lines_are_sent_byte_for_byte() -> None:
+    """The lines of a fixed project are sent unchanged."""
     lines = [b"no json", b'{"event":"\xff"}', '{"event":"a\u2028b"}'.encode(), b'{"event" : "c", "event":1e400}']
     with Emulator(FixedProject({DAY: lines})) as emulator:
         assert export(emulator, DAY).raw == b"\n".join(lines) + b"\n"
@@ -86,7 +92,8 @@ def test_given_lines_go_out_byte_for_byte() -> None:
         ({"from_date": DAY, "to_date": DAY, "where": "properties["}, "Invalid parameter: where"),
     ],
 )
-def test_a_wrong_parameter_is_refused_by_name(query: dict[str, object], text: str) -> None:
+def test_an_invalid_export_parameter_is_rejected(query: dict[str, object], text: str) -> None:
+    """A missing or invalid parameter gets a 400 that names it."""
     with Emulator(FixedProject(), now=lambda: NOW) as emulator:
         answer = ask(emulator, f"{emulator.data_api_url}/export", query)
     assert answer.status == 400
@@ -94,14 +101,16 @@ def test_a_wrong_parameter_is_refused_by_name(query: dict[str, object], text: st
     assert answer.json["status"] == "error"
 
 
-def test_today_is_the_projects_today() -> None:
+def test_today_is_in_the_project_time_zone() -> None:
+    """`to_date` may be today in the project's time zone."""
     evening = datetime(2024, 3, 1, 23, 30, tzinfo=UTC)
     for zone, status in (("UTC", 400), ("Europe/Zurich", 200)):
         with Emulator(FixedProject(zone=zone), now=lambda: evening) as emulator:
             assert export(emulator, "2024-03-02").status == status
 
 
-def test_events_where_and_limit_narrow_and_broken_lines_pass() -> None:
+def test_event_where_and_limit_filter_lines() -> None:
+    """`event`, `where` and `limit` filter lines; malformed lines are not filtered by them."""
     lines = [row("a", n=1), row("b", n=2), row("a", n=3), b"{broken", row("c", n=4), row("a")]
     with Emulator(FixedProject({DAY: lines})) as emulator:
         assert export(emulator, DAY, event='["a","b"]').raw.split(b"\n")[:-1] == [*lines[:4], lines[5]]
@@ -111,7 +120,7 @@ def test_events_where_and_limit_narrow_and_broken_lines_pass() -> None:
 
 @pytest.mark.parametrize("in_ms", ["false", "true"])
 def test_where_reads_the_time_of_an_event(in_ms: str) -> None:
-    """`event["$time"]` is the instant of an event, in whatever unit the rows are asked for."""
+    """`event["$time"]` is the time of an event in seconds, whatever the unit of the rows."""
     where = 'event["$time"] >= datetime("2024-03-01T12:00:00")'
     with Emulator(SyntheticProject(events_per_day=400)) as emulator:
         rows = [json.loads(line) for line in export(emulator, DAY, time_in_ms=in_ms).text.splitlines()]
@@ -121,13 +130,15 @@ def test_where_reads_the_time_of_an_event(in_ms: str) -> None:
     assert late == sum(row["properties"]["time"] >= noon for row in rows)
 
 
-def test_a_limit_counts_over_blocks() -> None:
+def test_a_limit_counts_across_blocks() -> None:
+    """`limit` counts lines across blocks and days."""
     with Emulator(SyntheticProject(events_per_day=400)) as emulator:
         assert export(emulator, DAY, limit=300).text.count(b"\n") == 300
         assert export(emulator, DAY, date(2024, 3, 5), limit=1999).text.count(b"\n") == 1999
 
 
-def test_late_rows_can_be_asked_for_by_the_time_they_were_processed() -> None:
+def test_where_filters_by_processing_time() -> None:
+    """`where` can select rows by `mp_processing_time_ms`."""
     project = SyntheticProject(events_per_day=2000)
     edge = 1_709_424_000_000  # 2024-03-03
     where = f'properties["mp_processing_time_ms"] >= {edge} or not defined(properties["mp_processing_time_ms"])'
@@ -139,7 +150,8 @@ def test_late_rows_can_be_asked_for_by_the_time_they_were_processed() -> None:
     assert all(each is None or each >= edge for each in times)
 
 
-def test_milliseconds_are_sent_when_asked_for() -> None:
+def test_time_in_ms_sends_milliseconds() -> None:
+    """With `time_in_ms` rows have their time in milliseconds."""
     with Emulator(SyntheticProject(events_per_day=50)) as emulator:
         seconds, milliseconds = (
             [
@@ -153,6 +165,7 @@ def test_milliseconds_are_sent_when_asked_for() -> None:
 
 
 def test_a_connection_serves_many_requests() -> None:
+    """One connection serves several requests, which are recorded in order."""
     with Emulator(SyntheticProject()) as emulator, requests.Session() as session:
         session.auth = (emulator.credentials.username, emulator.credentials.secret)
         for number in range(1, 4):
@@ -169,6 +182,7 @@ def test_a_connection_serves_many_requests() -> None:
 
 
 def test_an_identical_request_is_served_from_the_cache() -> None:
+    """An identical request is served from the cache, another one is not."""
     project = FixedProject({DAY: [b"x" * 90] * 900})
     with Emulator(project, cache_bytes=1 << 20) as emulator:
         first = export(emulator, DAY).text
@@ -177,12 +191,14 @@ def test_an_identical_request_is_served_from_the_cache() -> None:
         assert export(emulator, DAY, limit=800).text == b""
 
 
-def test_a_cache_that_is_too_small_keeps_nothing() -> None:
+def test_a_body_over_the_cache_size_is_not_cached() -> None:
+    """A body larger than the cache is generated again, with the same content."""
     with Emulator(SyntheticProject(), cache_bytes=100) as emulator:
         assert export(emulator, DAY).text == export(emulator, DAY).text
 
 
-def test_a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection() -> None:
+def test_an_http_1_0_body_ends_with_the_connection() -> None:
+    """An HTTP/1.0 client gets an unchunked body that ends with the connection."""
     with Emulator(SyntheticProject()) as emulator:
         authorization = basic(emulator.credentials.username, emulator.credentials.secret)
         target = f"/api/2.0/export?project_id=2526451&from_date={DAY}&to_date={DAY}"
@@ -194,7 +210,8 @@ def test_a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection() -> Non
     assert body.count(b"\n") == 1000
 
 
-def test_many_clients_at_once_get_the_same() -> None:
+def test_concurrent_clients_get_the_same_body() -> None:
+    """Twenty clients at once get the same body, and requests are numbered without gaps."""
     with Emulator(SyntheticProject()) as emulator, ThreadPoolExecutor(20) as pool:
         bodies = set(pool.map(lambda _: export(emulator, DAY).text, range(40)))
         assert len(emulator.requests) == 40
@@ -202,11 +219,13 @@ def test_many_clients_at_once_get_the_same() -> None:
     assert len(bodies) == 1
 
 
-def test_an_emulator_that_never_served_closes() -> None:
+def test_an_unused_emulator_can_be_closed() -> None:
+    """An emulator that was never started can be closed."""
     Emulator(FixedProject()).close()
 
 
-def test_it_listens_on_loopback_only() -> None:
+def test_the_emulator_listens_on_127_0_0_1_only() -> None:
+    """The emulator listens on 127.0.0.1 only."""
     with Emulator(FixedProject()) as emulator:
         assert emulator.data_api_url == f"http://127.0.0.1:{emulator.port}/api/2.0"
         assert emulator.api_url == f"http://127.0.0.1:{emulator.port}/api"
@@ -214,7 +233,8 @@ def test_it_listens_on_loopback_only() -> None:
             socket.create_connection(("127.0.0.2", emulator.port))
 
 
-def test_a_client_that_leaves_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_is_not_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    """A client that disconnects during a body causes no output."""
     with Emulator(SyntheticProject(events_per_day=20_000)) as emulator:
         connection = HTTPConnection("127.0.0.1", emulator.port)
         authorization = basic(emulator.credentials.username, emulator.credentials.secret)
@@ -227,7 +247,8 @@ def test_a_client_that_leaves_is_no_news(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_closing_ends_an_export_that_finds_nothing() -> None:
+def test_closing_ends_a_running_export() -> None:
+    """Closing the emulator ends an export that filters years of lines."""
     before = threading.active_count()
     with Emulator(SyntheticProject(first_day=date(1990, 1, 1), events_per_day=10_000), now=lambda: NOW) as emulator:
         connection = socket.create_connection(("127.0.0.1", emulator.port))
@@ -242,13 +263,15 @@ def test_closing_ends_an_export_that_finds_nothing() -> None:
     connection.close()
 
 
-def test_a_path_mixpanel_does_not_have_is_404() -> None:
+def test_an_unknown_path_is_404() -> None:
+    """A path or method that Mixpanel does not have gets a 404."""
     with Emulator(FixedProject()) as emulator:
         assert ask(emulator, f"{emulator.api_url}/query/nonsense").status == 404
         assert ask(emulator, f"{emulator.data_api_url}/export", form={}).status == 404
     assert [seen.kind for seen in emulator.requests] == ["unknown", "unknown"]
 
 
-def test_answers_are_dated_by_the_emulators_clock() -> None:
+def test_responses_have_the_emulators_date() -> None:
+    """The `Date` of a response is from the emulator's clock."""
     with Emulator(FixedProject(), now=lambda: NOW) as emulator:
         assert export(emulator, DAY).headers["date"] == "Sat, 01 Jun 2024 12:00:00 GMT"

@@ -75,7 +75,8 @@ ROW: dict[str, dict[str, object]] = {
         'not boolean("false") and boolean("true")',
     ],
 )
-def test_it_matches(text: str) -> None:
+def test_expressions_that_match(text: str) -> None:
+    """The expression is true for the row."""
     assert compile_where(text)(ROW)
 
 
@@ -111,7 +112,8 @@ def test_it_matches(text: str) -> None:
         'string(properties["missing"], properties["none"]) == "none"',
     ],
 )
-def test_it_does_not_match(text: str) -> None:
+def test_expressions_that_do_not_match(text: str) -> None:
+    """The expression is not true for the row."""
     assert not compile_where(text)(ROW)
 
 
@@ -144,6 +146,7 @@ def test_it_does_not_match(text: str) -> None:
         "True And false",
     ],
 )
-def test_what_cannot_be_read_is_refused(text: str) -> None:
+def test_invalid_expressions_are_rejected(text: str) -> None:
+    """An invalid expression is rejected."""
     with pytest.raises(BadExpressionError):
         compile_where(text)

@@ -21,13 +21,15 @@ def rows(
     return [json.loads(line)["properties"] for line in project.lines(first, last or first, now=now)]
 
 
-def test_the_same_seed_makes_the_same_project_and_another_another() -> None:
+def test_a_seed_defines_the_project() -> None:
+    """The same seed gives the same lines, another seed gives others."""
     one, same, other = (list(SyntheticProject(seed).lines(DAY, DAY, now=LATER)) for seed in (1, 1, 2))
     assert one == same
     assert not set(one) & set(other)
 
 
-def test_a_day_does_not_depend_on_the_window_it_is_asked_in() -> None:
+def test_a_day_is_independent_of_the_window() -> None:
+    """The lines of a day are the same in any window."""
     project = SyntheticProject(events_per_day=700)
     alone = [*project.lines(DAY, DAY, now=LATER), *project.lines(NEXT, NEXT, now=LATER)]
     assert list(project.lines(DAY, NEXT, now=LATER)) == alone
@@ -35,17 +37,20 @@ def test_a_day_does_not_depend_on_the_window_it_is_asked_in() -> None:
     assert [line for line in project.lines(date(2024, 2, 25), date(2024, 3, 5), now=LATER) if line in own] == alone
 
 
-def test_a_day_has_as_many_lines_as_asked_for() -> None:
+def test_a_day_has_events_per_day_lines() -> None:
+    """A day has exactly `events_per_day` lines."""
     for count in (0, 1, 511, 512, 513, 2000):
         assert len(list(SyntheticProject(events_per_day=count).lines(DAY, DAY, now=LATER))) == count
 
 
-def test_there_is_nothing_before_the_first_day_nor_after_the_last() -> None:
+def test_lines_are_between_first_and_last_day() -> None:
+    """There are no lines before the first day and after the last."""
     project = SyntheticProject(first_day=DAY, last_day=NEXT, events_per_day=10)
     assert len(list(project.lines(date(2020, 1, 1), date(2024, 12, 1), now=LATER))) == 20
 
 
-def test_events_look_like_mixpanels() -> None:
+def test_events_look_like_mixpanel_events() -> None:
+    """Size, property count, compression ratio and value types are like Mixpanel's."""
     lines = list(SyntheticProject(events_per_day=6_000).lines(DAY, DAY, now=LATER))
     assert 900 < sum(map(len, lines)) / len(lines) < 1200
     parsed = [json.loads(line) for line in lines]
@@ -58,13 +63,15 @@ def test_events_look_like_mixpanels() -> None:
     assert kinds == {str, int, float, bool, dict, list, type(None)}
 
 
-def test_lines_are_unsorted_and_lie_in_their_day() -> None:
+def test_lines_of_a_day_are_unsorted() -> None:
+    """The lines of a day are not sorted, and all of them are in that day."""
     times = [each["time"] for each in rows(SyntheticProject(), DAY)]
     assert times != sorted(times)
     assert {datetime.fromtimestamp(each, UTC).date() for each in times} == {DAY}
 
 
-def test_some_rows_are_odd() -> None:
+def test_some_events_are_unusual() -> None:
+    """A small share of events lacks ids or times, is imported, late or merged."""
     every = rows(SyntheticProject(events_per_day=6_000), DAY)
     shares = {
         "without an id": sum("$insert_id" not in each for each in every),
@@ -79,7 +86,9 @@ def test_some_rows_are_odd() -> None:
     assert all(2 < count < 1500 for count in shares.values()), shares
 
 
-def test_some_events_come_twice_and_differ_only_in_when_mixpanel_saw_them() -> None:
+def test_some_events_are_duplicated() -> None:
+    """A few events occur twice and differ only in their processing time."""
+
     def identity(each: dict[str, Any]) -> str:
         return json.dumps({key: value for key, value in each.items() if key != "mp_processing_time_ms"})
 
@@ -90,7 +99,8 @@ def test_some_events_come_twice_and_differ_only_in_when_mixpanel_saw_them() -> N
     assert max(Counter(each["$insert_id"] for each in every).values()) == 2
 
 
-def test_a_row_shows_once_it_is_processed() -> None:
+def test_an_event_is_visible_after_processing() -> None:
+    """An event is visible only after its processing time."""
     project = SyntheticProject()
     now = datetime(2024, 3, 2, 6, tzinfo=UTC)
     early, late = rows(project, DAY, now=now), rows(project, DAY)
@@ -101,20 +111,23 @@ def test_a_row_shows_once_it_is_processed() -> None:
     assert len(rows(project, DAY, now=now + timedelta(days=6))) > len(early)
 
 
-def test_today_shows_only_the_past() -> None:
+def test_today_has_only_past_events() -> None:
+    """Today has only events before the current time."""
     noon = datetime(2024, 3, 1, 12, tzinfo=UTC)
     times = [each["time"] for each in rows(SyntheticProject(), DAY, NEXT, now=noon)]
     assert 400 < len(times) < 600
     assert max(times) < noon.timestamp()
 
 
-def test_visibility_can_lag() -> None:
+def test_visibility_delay_delays_events() -> None:
+    """`visibility_delay` delays when events become visible."""
     now = datetime(2024, 3, 1, 12, tzinfo=UTC)
     lagging = SyntheticProject(visibility_delay=timedelta(minutes=45))
     assert rows(lagging, DAY, now=now) == rows(SyntheticProject(), DAY, now=now - timedelta(minutes=45))
 
 
-def test_a_merge_rewrites_the_rows_before_it_from_its_instant_on() -> None:
+def test_a_merge_rewrites_earlier_events() -> None:
+    """After an identity merge, earlier events have the new distinct_id and nothing else changes."""
     project = SyntheticProject(events_per_day=3000)
 
     def by_id(now: datetime) -> dict[str, dict[str, Any]]:
@@ -129,7 +142,7 @@ def test_a_merge_rewrites_the_rows_before_it_from_its_instant_on() -> None:
         assert before[key]["distinct_id"] == after[key]["$distinct_id_before_identity"]
         assert str(before[key]["distinct_id"]).startswith("$device:")
         assert not str(after[key]["distinct_id"]).startswith("$device:")
-        # Nothing else changes: what a reader makes of the rest stays what it was.
+        # Nothing else changes, so an id made from the rest stays the same.
         ids = {"distinct_id", "$distinct_id_before_identity"}
         assert {name: value for name, value in before[key].items() if name not in ids} == {
             name: value for name, value in after[key].items() if name not in ids
@@ -147,7 +160,8 @@ def test_a_merge_rewrites_the_rows_before_it_from_its_instant_on() -> None:
         ("Asia/Kolkata", date(2024, 3, 1), {5.5}),
     ],
 )
-def test_a_project_from_before_2023_writes_its_wall_clock_as_utc(zone: str, day: date, hours: set[float]) -> None:
+def test_a_project_before_2023_has_local_times(zone: str, day: date, hours: set[float]) -> None:
+    """A project created before 2023 stores local times as if they were UTC."""
     offsets = set()
     for each in rows(SyntheticProject(zone=zone, events_per_day=3000), day):
         local = datetime.fromtimestamp(each["time"], UTC)
@@ -159,7 +173,8 @@ def test_a_project_from_before_2023_writes_its_wall_clock_as_utc(zone: str, day:
     assert offsets == hours
 
 
-def test_no_local_time_lies_in_the_hour_that_is_missing_and_more_in_the_one_that_is_double() -> None:
+def test_skipped_and_repeated_hours() -> None:
+    """No local time is in the skipped hour, and the repeated hour has more events."""
     project = SyntheticProject(zone="Europe/Zurich", events_per_day=4_000)
 
     def hours(day: date) -> Counter[int]:
@@ -170,7 +185,8 @@ def test_no_local_time_lies_in_the_hour_that_is_missing_and_more_in_the_one_that
     assert autumn[2] > 1.5 * autumn[3]
 
 
-def test_profiles_are_made_by_number_and_move_with_time() -> None:
+def test_profiles_are_generated_by_index() -> None:
+    """Profiles are generated by index, and some of their properties change with time."""
     project = SyntheticProject(profiles=1_000_000)
     early = project.profiles(None, now=datetime(2024, 2, 1, tzinfo=UTC))
     late = project.profiles(None, now=LATER)
@@ -182,12 +198,14 @@ def test_profiles_are_made_by_number_and_move_with_time() -> None:
         late[1_000_000]
 
 
-def test_some_profiles_are_odd() -> None:
+def test_some_profiles_are_unusual() -> None:
+    """A few profiles have a numeric id or no `$last_seen`."""
     every = list(SyntheticProject(profiles=200).profiles(None, now=LATER))
     assert sum(isinstance(each["$distinct_id"], int) for each in every) == 1
     assert sum("$last_seen" not in each["$properties"] for each in every) == 5  # type: ignore[operator]
 
 
-def test_a_fixed_project_serves_days_in_order_and_no_more() -> None:
+def test_a_fixed_project_serves_its_days_in_order() -> None:
+    """A fixed project returns the lines of the requested days in order."""
     project = FixedProject({NEXT: [b"2"], DAY: [b"1", b"0"], date(2024, 3, 3): [b"3"]})
     assert list(project.lines(DAY, NEXT, now=LATER)) == [b"1", b"0", b"2"]

@@ -1,4 +1,4 @@
-"""What the emulator refuses for the plan."""
+"""Requests that the emulator rejects because of the plan."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.emulator.client import ask, engage, export
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 
-def test_the_free_plan_has_the_export_and_not_the_query_api() -> None:
-    """The query API answers 402, export and app API are open."""
+def test_the_free_plan_has_no_query_api() -> None:
+    """With the free plan the query API returns 402; export and app API work."""
     with Emulator(FixedProject(), plan=PLANS["free"]) as emulator:
         answer = engage(emulator)
         assert (answer.status, answer.error[:36]) == (402, "Your plan does not allow API calls. ")
@@ -23,8 +23,8 @@ def test_the_free_plan_has_the_export_and_not_the_query_api() -> None:
 
 
 @pytest.mark.parametrize(("first", "status"), [("2023-12-02", 200), ("2023-12-01", 403), ("2020-01-01", 403)])
-def test_days_before_the_plans_history_are_refused(first: str, status: int) -> None:
-    """90 days into the past are allowed, 91 are not; annotations without a first day ask for all."""
+def test_days_before_the_plans_history_are_rejected(first: str, status: int) -> None:
+    """90 days into the past are allowed, 91 are not; annotations without `fromDate` request all days."""
     project = FixedProject(funnels=[{"funnel_id": 1, "name": "One", "days": {}}])
     with Emulator(project, plan=Plan(history_days=90), now=lambda: NOW) as emulator:
         days = {"from_date": first, "to_date": "2024-02-01"}

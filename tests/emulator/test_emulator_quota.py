@@ -14,7 +14,8 @@ from tests.emulator.client import Answered, ask, engage, export
 DAY = date(2024, 3, 1)
 
 
-def test_the_request_past_the_hours_last_is_refused_in_mixpanels_words() -> None:
+def test_a_request_over_the_hourly_quota_gets_429() -> None:
+    """The first request over the hourly quota gets a 429 with Mixpanel's text."""
     with Emulator(FixedProject(), quota=Quota(hourly=4, per_second=100)) as emulator:
         answers = [export(emulator, DAY) for _ in range(5)]
     assert [answer.status for answer in answers] == [200, 200, 200, 200, 429]
@@ -25,7 +26,8 @@ def test_the_request_past_the_hours_last_is_refused_in_mixpanels_words() -> None
     assert "retry-after" not in answers[-1].headers
 
 
-def test_the_hour_rolls_and_refusals_are_not_counted() -> None:
+def test_429s_are_not_counted() -> None:
+    """The hour is rolling, and a 429 does not count."""
     with Emulator(FixedProject(), quota=Quota(hourly=1, per_second=100, period=0.3)) as emulator:
         statuses = [export(emulator, DAY).status for _ in range(3)]
         time.sleep(0.35)
@@ -33,7 +35,8 @@ def test_the_hour_rolls_and_refusals_are_not_counted() -> None:
     assert statuses == [200, 429, 429, 200]
 
 
-def test_the_hour_goes_by_the_clock_it_is_given() -> None:
+def test_the_quota_uses_the_given_clock() -> None:
+    """A request leaves the quota after 3600 s of the given clock."""
     clock = [0.0]
     with Emulator(FixedProject(), quota=Quota(hourly=1, clock=lambda: clock[0])) as emulator:
         statuses = []
@@ -42,14 +45,16 @@ def test_the_hour_goes_by_the_clock_it_is_given() -> None:
     assert statuses == [200, 429, 200]
 
 
-def test_the_fourth_in_a_second_is_refused() -> None:
+def test_the_fourth_request_in_a_second_gets_429() -> None:
+    """The fourth export in a second gets a 429."""
     with Emulator(FixedProject(), quota=Quota()) as emulator:
         statuses = [export(emulator, DAY).status for _ in range(4)]
     assert statuses == [200, 200, 200, 429]
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_says_when_to_come_back(form: Literal["seconds", "date"]) -> None:
+def test_retry_after_is_the_time_to_the_reset(form: Literal["seconds", "date"]) -> None:
+    """Retry-After is the time until the quota has room."""
     with Emulator(FixedProject(), quota=Quota(hourly=1, retry_after=form)) as emulator:
         export(emulator, DAY)
         header = export(emulator, DAY).headers["retry-after"]
@@ -57,7 +62,8 @@ def test_retry_after_says_when_to_come_back(form: Literal["seconds", "date"]) ->
     assert 3590 < seconds < 3602
 
 
-def test_too_many_at_once_are_refused_until_one_is_done() -> None:
+def test_concurrent_exports_are_limited() -> None:
+    """An export over the concurrency limit gets a 429 until another one ends."""
     project = SyntheticProject(events_per_day=20)
     faults = [Fault("export", 1, "stall", value=0.5)]
     answers: list[Answered] = []
@@ -68,7 +74,7 @@ def test_too_many_at_once_are_refused_until_one_is_done() -> None:
             time.sleep(0.01)
         refused = export(emulator, DAY)
         slow.join()
-        # Its place is free just after its last byte, which is when the client has it.
+        # Its place becomes free shortly after its last byte, when the client already has the body.
         deadline = time.monotonic() + 5
         while export(emulator, DAY).status == 429:
             assert time.monotonic() < deadline
@@ -76,7 +82,8 @@ def test_too_many_at_once_are_refused_until_one_is_done() -> None:
     assert answers[0].status == 200
 
 
-def test_exports_and_queries_have_accounts_of_their_own() -> None:
+def test_export_and_query_api_have_own_quotas() -> None:
+    """Export and query API have separate quotas; the app API has none."""
     with Emulator(FixedProject(), quota=Quota(hourly=1)) as emulator:
         export(emulator, DAY)
         assert engage(emulator).status == 200
@@ -85,14 +92,15 @@ def test_exports_and_queries_have_accounts_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("counted", "status"), [(False, 200), (True, 429)])
-def test_the_pages_of_a_session_count_only_if_told(counted: bool, status: int) -> None:
+def test_later_pages_count_only_if_configured(counted: bool, status: int) -> None:
+    """Later pages of a session count only with `count_pages`."""
     with Emulator(FixedProject(), quota=Quota(hourly=1, count_pages=counted)) as emulator:
         session = engage(emulator).json["session_id"]
         assert engage(emulator, page=1, session_id=session).status == status
 
 
-def test_too_many_queries_at_once_are_told_apart() -> None:
-    """The query API names its limit of concurrency."""
+def test_concurrent_queries_are_limited() -> None:
+    """A query over the concurrency limit gets a 429 that names the limit."""
     faults = [Fault("engage", 1, "stall", value=0.5)]
     with Emulator(SyntheticProject(profiles=20), quota=Quota(query_concurrent=1), faults=faults) as emulator:
         slow = threading.Thread(target=lambda: engage(emulator))
@@ -104,8 +112,8 @@ def test_too_many_queries_at_once_are_told_apart() -> None:
     assert "exceeded the concurrency limit (2/1 queries running concurrently)." in refused.error
 
 
-def test_the_headers_tell_limit_and_rest_on_every_answer() -> None:
-    """`RateLimit` and `RateLimit-Policy` come with good answers and with a 429."""
+def test_ratelimit_headers_are_on_every_response() -> None:
+    """`RateLimit` and `RateLimit-Policy` are sent with a 200 and with a 429."""
     with Emulator(FixedProject(), quota=Quota(hourly=1, rate_headers=True)) as emulator:
         good, refused = engage(emulator), engage(emulator)
     policy = '"project";q=1;w=3600, "project-concurrency";q=5;qu="concurrent-requests"'
@@ -115,8 +123,8 @@ def test_the_headers_tell_limit_and_rest_on_every_answer() -> None:
     assert (good.status, refused.status) == (200, 429)
 
 
-def test_answers_401_and_402_are_not_counted() -> None:
-    """What is refused for the account or the plan leaves the hour as it was."""
+def test_401_and_402_are_not_counted() -> None:
+    """A request rejected with 401 or 402 does not count toward the quota."""
     with Emulator(FixedProject(), quota=Quota(hourly=1)) as emulator:
         url = f"{emulator.api_url}/query/engage"
         assert ask(emulator, url, form={}, headers={"Authorization": None}).status == 401
@@ -127,5 +135,6 @@ def test_answers_401_and_402_are_not_counted() -> None:
 
 
 def test_without_a_quota_there_is_no_limit() -> None:
+    """Without a quota 70 requests in a row are accepted."""
     with Emulator(FixedProject()) as emulator:
         assert {export(emulator, DAY).status for _ in range(70)} == {200}

@@ -1,4 +1,4 @@
-"""Event counts, saved Insights reports and the Lexicon, as the emulator answers them."""
+"""Event counts, saved Insights reports and the Lexicon in the emulator."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def query(path: str, **parameters: str) -> Answered:
         return ask(emulator, f"{emulator.api_url}/query/{path}", parameters)
 
 
-def test_events_are_counted_by_name_and_day_without_duplicates() -> None:
-    """Events that differ in nothing that tells them apart count once, if they have an id."""
+def test_event_counts_exclude_duplicates() -> None:
+    """Events with equal name, time, user and insert id count once."""
     answer = query("events", **COUNTED, from_date="2024-01-14", to_date="2024-01-17").json
     assert answer == {
         "data": {
@@ -69,16 +69,16 @@ def test_events_are_counted_by_name_and_day_without_duplicates() -> None:
         ({"where": "1"}, "unknown parameter 'where'"),
     ],
 )
-def test_a_wrong_parameter_of_event_counts_is_refused_by_name(parameters: dict[str, Any], text: str) -> None:
-    """What is missing, wrong or not served gets 400."""
+def test_an_invalid_event_counts_parameter_is_rejected(parameters: dict[str, Any], text: str) -> None:
+    """A missing, invalid or unknown parameter gets a 400."""
     given = {**COUNTED, "from_date": "2024-01-14", "to_date": "2024-01-17", **parameters}
     answer = query("events", **{name: value for name, value in given.items() if value is not None})
     assert answer.status == 400
     assert text in answer.error
 
 
-def test_names_are_those_of_the_last_31_days() -> None:
-    """The most frequent names come first, 255 at most."""
+def test_event_names_are_of_the_last_31_days() -> None:
+    """The most frequent names come first, at most 255."""
     assert query("events/names", type="general").json == ["A", "B"]
     assert query("events/names", type="general", limit="1").json == ["A"]
     many = FixedProject({DAY: [event(f"{number}", insert_id=None) for number in range(300)]})
@@ -87,16 +87,16 @@ def test_names_are_those_of_the_last_31_days() -> None:
         assert len(ask(emulator, url, {"type": "general", "limit": "1000"}).json) == 255
 
 
-def test_a_saved_report_is_answered_by_its_number() -> None:
-    """Any other number gets 400."""
+def test_an_insights_report_is_found_by_bookmark_id() -> None:
+    """An unknown `bookmark_id` gets a 400."""
     assert query("insights", bookmark_id="7").json == {"headers": [], "series": {}}
     for number in ("8", "seven", ""):
         answer = query("insights", bookmark_id=number)
         assert (answer.status, "bookmark_id" in answer.error) == (400, True)
 
 
-def test_the_lexicon_is_for_service_accounts() -> None:
-    """Neither a token nor the project secret reads it."""
+def test_the_lexicon_needs_a_service_account() -> None:
+    """An OAuth token or a project secret gets a 401."""
     with Emulator(PROJECT) as emulator:
         url = f"{emulator.api_url}/app/projects/2526451/schemas"
         assert ask(emulator, url).json == {"status": "ok", "results": list(PROJECT.schemas())}
@@ -105,8 +105,8 @@ def test_the_lexicon_is_for_service_accounts() -> None:
             assert ask(emulator, url, headers={"Authorization": authorization}).status == 401
 
 
-def test_the_lexicon_takes_five_requests_a_minute() -> None:
-    """The sixth within a minute gets 429, and the other APIs' quotas are not touched."""
+def test_the_lexicon_allows_five_requests_a_minute() -> None:
+    """The sixth request in a minute gets a 429, and other quotas are unaffected."""
     seconds = 0.0
     quota = Quota(hourly=1, clock=lambda: seconds, retry_after="seconds")
     with Emulator(PROJECT, quota=quota) as emulator:
@@ -119,8 +119,8 @@ def test_the_lexicon_takes_five_requests_a_minute() -> None:
     assert answers[5].headers["retry-after"] == "60"
 
 
-def test_a_made_up_project_counts_what_it_exports() -> None:
-    """Days are those of the project, and rows that are not visible yet do not count."""
+def test_synthetic_counts_match_the_export() -> None:
+    """Counts are by the project's days, without rows that are not yet visible."""
     project = SyntheticProject(first_day=DAY, events_per_day=300, zone="America/New_York")
     for now in (NOW, dt.datetime(2024, 1, 15, 20, tzinfo=dt.UTC)):
         with Emulator(project, now=partial(dt.datetime.fromtimestamp, now.timestamp(), dt.UTC)) as emulator:

@@ -43,7 +43,7 @@ def ids(answer: tuple[int, Any]) -> list[str]:
 
 
 def with_project(target: str) -> str:
-    """A target that names the project; the app API has it in its path."""
+    """Return a target with project_id, which the app API has in its path."""
     return target if "/api/app/" in target else f"{target}&project_id=2526451"
 
 
@@ -64,10 +64,10 @@ PARAMETERS = {"project_id": "2526451", "distinct_ids": '["a","b"]'}
         ("POST", {"project_id": "1", "distinct_ids": '["c"]'}, urlencode(PARAMETERS), FORM),
     ],
 )
-def test_parameters_are_read_wherever_they_stand(
+def test_parameters_are_read_from_url_form_and_json(
     method: str, query: dict[str, str], body: str, content_type: str | None
 ) -> None:
-    """Parameters come in the URL, a form or JSON, project_id included; the body wins."""
+    """Parameters, project_id included, may be in the URL, a form or JSON; the body wins."""
     assert ids(ask(method, f"/api/query/engage?{urlencode(query)}", body, content_type)) == ["a", "b"]
 
 
@@ -87,8 +87,8 @@ def test_parameters_are_read_wherever_they_stand(
         ("GET", "/api/app/projects/2526451/annotations/?"),
     ],
 )
-def test_older_paths_and_trailing_slashes_are_known(method: str, target: str) -> None:
-    """The query API also hangs under /api/2.0, and a path may end with a slash."""
+def test_older_paths_and_trailing_slashes_work(method: str, target: str) -> None:
+    """The query API is also under /api/2.0, and a path may end with a slash."""
     status, answer = ask(method, with_project(target))
     assert status == 200
     assert answer
@@ -106,8 +106,8 @@ def test_older_paths_and_trailing_slashes_are_known(method: str, target: str) ->
         "/api/app/projects/2526451/annotations?project_id=2526451",
     ],
 )
-def test_an_unknown_parameter_is_refused(target: str) -> None:
-    """Each endpoint refuses a parameter that it does not know, and names it."""
+def test_an_unknown_parameter_is_rejected(target: str) -> None:
+    """Each endpoint rejects a parameter that it does not know, and names it."""
     name = target.rpartition("&" if "&" in target else "?")[2].partition("=")[0]
     status, answer = ask("GET", with_project(target))
     assert (status, answer["error"]) == (400, f"Invalid parameter: unknown parameter '{name}'")
@@ -121,14 +121,14 @@ def test_an_unknown_parameter_is_refused(target: str) -> None:
         ("<a/>", "text/xml", "Unsupported Content-Type: text/xml"),
     ],
 )
-def test_a_body_that_is_no_form_and_no_json_is_refused(body: str, content_type: str, text: str) -> None:
-    """A body that cannot be read is refused rather than ignored."""
+def test_an_unreadable_body_is_rejected(body: str, content_type: str, text: str) -> None:
+    """A body that is not a form or JSON object is rejected rather than ignored."""
     status, answer = ask("POST", "/api/query/engage?project_id=2526451", body, content_type)
     assert status == 400
     assert text in answer["error"]
 
 
 def test_the_project_in_the_body_is_checked() -> None:
-    """Another project in the body is refused, although the URL names the right one."""
+    """A foreign project_id in the body is rejected even if the URL has the right one."""
     target = "/api/query/engage?project_id=2526451"
     assert ask("POST", target, "project_id=99", FORM)[0] == 403

@@ -1,4 +1,4 @@
-"""One fault at one request, or at all from one on, and what the tap made of it, in a word of docs/errors.md."""
+"""A fault in one request, or in all requests from one on, and its outcome in the terms of docs/errors.md."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST = dt.date(2024, 1, 1)
-# As many as Mixpanel lets through in a second: the fourth would have to wait.
+# The number that Mixpanel allows in a second: a fourth request would wait.
 DAYS = PAGES = 3
 
-# Seconds of silence are more than the tap allows, and sizes what it takes to be seen.
+# Pauses are longer than the tap's timeout, and sizes exceed the tap's limits.
 VALUES: Mapping[str, object] = {
     "stall": 2.5,
     "silence": 2.5,
@@ -37,7 +37,7 @@ DATES = {"project_timezone": "UTC", "start_date": str(FIRST), "end_date": str(FI
 
 @dataclass
 class Case:
-    """A fault's name, and where it strikes: chosen at random, and the same each time for the same seed."""
+    """A fault and the request_name where it occurs, chosen at random and the same for the same seed."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Case:
 
     def __post_init__(self) -> None:
         rng = random.Random(f"{self.seed}/{self.kind}/{self.name}")
-        # A session cannot have expired before its first page.
+        # A session cannot expire before its first page.
         earliest = 2 if self.name == "session-expired" else 1
         self.number = rng.randint(earliest, DAYS if self.kind == "export" else PAGES)
         self.at = rng.uniform(0.1, 0.9)
@@ -59,8 +59,8 @@ class Case:
         return "events" if self.kind == "export" else "profiles"
 
     @property
-    def place(self) -> str:
-        """What the tap calls what is struck."""
+    def request_name(self) -> str:
+        """The tap's name of the faulty request."""
         if self.kind == "engage":
             return f"profiles page {self.number - 1}:"
         return f"events {FIRST + dt.timedelta(days=self.number - 1)}:"
@@ -75,20 +75,20 @@ class Case:
         return _catalog(self.stream, self.raw)
 
     @property
-    def set_aside(self) -> list[bytes]:
-        """The lines in the file for those that are no events."""
+    def rejected_lines(self) -> list[bytes]:
+        """The lines in the file of malformed lines."""
         path = self.extra.get("bad_lines_path")
         return Path(path).read_bytes().splitlines() if path and Path(path).exists() else []
 
     def once(self) -> str:
-        """Let the fault strike one request of a run in this process."""
+        """Run in this process with the fault in one request, and return the outcome."""
         with emulator(Fault(self.kind, self.number, self.name, self.at, self.value)) as mixpanel:
             clock = FakeClock(dt.datetime.now(dt.UTC))
             result = run_here(mixpanel.settings | self.settings, clock, catalog=self.catalog)
-        return self.judged(result.records(self.stream), result.error, result.state, _asked(mixpanel), result)
+        return self.outcome(result.records(self.stream), result.error, result.state, _asked(mixpanel), result)
 
     def always(self) -> str:
-        """Let the fault strike all requests from one on, in a run of the installed command."""
+        """Run the installed command with the fault in all requests from one on, and return the outcome."""
         fault = Fault(self.kind, range(self.number, 999), self.name, self.at, self.value)
         with emulator(fault) as mixpanel:
             run = run_tap(mixpanel.settings | self.settings, catalog=self.catalog)
@@ -98,9 +98,9 @@ class Case:
         state = run.states[-1] if run.states else None
         error = run.errors[0] if run.errors else None
         written = Result(run.stdout, error, 0, 0, run.problems)
-        return self.judged(written.records(self.stream), error, state, _asked(mixpanel), written)
+        return self.outcome(written.records(self.stream), error, state, _asked(mixpanel), written)
 
-    def judged(
+    def outcome(
         self,
         records: list[bytes],
         error: str | None,
@@ -108,47 +108,49 @@ class Case:
         asked: Counter[str],
         result: Result,
     ) -> str:
-        """Say in a word of the page what became of it, and see that no part of a window or page came out."""
+        """Return the outcome in the page's terms, and check that no partial window or page was delivered."""
         parts = _parts(self.stream, self.raw)
         if error is None:
-            return self._went_on(parts, Counter(records), asked, result)
+            return self._outcome_of_success(parts, Counter(records), asked, result)
         whole = [record for part in parts[: self.number - 1] for record in part]
-        assert records == whole, "what came before is delivered, and nothing of what was struck"
-        # A session that is gone or short is asked for again from its first page.
+        assert records == whole, "only the windows before the faulty one are delivered"
+        # An expired or short session is requested again from its first page.
         is_read_again = self.name in {"session-expired", "short-page"}
-        assert error.startswith("profiles page 0:" if is_read_again else self.place), error
+        assert error.startswith("profiles page 0:" if is_read_again else self.request_name), error
         assert "\n" not in error
         if self.kind == "export":
             assert _bookmark(state) == (str(FIRST + dt.timedelta(days=self.number - 1)) if whole else None)
         return f"fails: {error}"
 
-    def _went_on(self, parts: list[list[bytes]], records: Counter[bytes], asked: Counter[str], result: Result) -> str:
-        held = Counter(record for part in parts for record in part)
-        missing, more = held - records, records - held
-        tries = asked[self.place] - 1
-        if self.set_aside:
-            assert (tries, more.total(), len(self.set_aside)) == (0, 0, 1)
+    def _outcome_of_success(
+        self, parts: list[list[bytes]], records: Counter[bytes], asked: Counter[str], result: Result
+    ) -> str:
+        expected = Counter(record for part in parts for record in part)
+        missing, more = expected - records, records - expected
+        tries = asked[self.request_name] - 1
+        if self.rejected_lines:
+            assert (tries, more.total(), len(self.rejected_lines)) == (0, 0, 1)
             assert any("1 malformed lines written to" in warning for warning in result.warnings), (
-                "it is said at the end"
+                "the summary reports it"
             )
             return "written to the file"
         if missing.total() > more.total():
-            assert not more, "what came is what is there"
+            assert not more, "no record is wrong"
             return "undetected"
-        assert missing or not more, "nothing comes twice"
-        struck = len(parts) - self.number + 1
-        assert missing.total() == more.total() <= struck, "at most the lines that were struck differ"
+        assert missing or not more, "no record is delivered twice"
+        faulty = len(parts) - self.number + 1
+        assert missing.total() == more.total() <= faulty, "only the faulty lines differ"
         if not tries:
             return "delivered"
         assert (tries, missing.total()) == (1, 0)
         if result.waited:
             return "waits"
-        assert any(warning.startswith(self.place) for warning in result.warnings), "what was tried again is said"
+        assert any(warning.startswith(self.request_name) for warning in result.warnings), "the retry is logged"
         return "retried"
 
 
 def emulator(*faults: Fault) -> Emulator:
-    """Three days of events, three pages of profiles."""
+    """Return an emulator with three days of events and three pages of profiles."""
     return Emulator(project(), faults=faults, max_page_size=10)
 
 
@@ -164,7 +166,7 @@ def _catalog(stream: str, raw: bool) -> dict[str, Any]:
 
 @cache
 def _parts(stream: str, raw: bool) -> list[list[bytes]]:
-    """What a run without a fault writes, window by window or page by page."""
+    """Return the records of a run without a fault, by window or page."""
     case = Case("bom", "export" if stream == "events" else "engage", raw=raw)
     with emulator() as mixpanel:
         result = run_here(mixpanel.settings | case.settings, FakeClock(), catalog=case.catalog)

@@ -1,4 +1,4 @@
-"""Records that the way record by record cannot follow to their depth."""
+"""Records nested too deeply for conversion record by record."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ FIRST = dt.date(2024, 1, 1)
 
 
 @pytest.mark.parametrize("way", ["mapped", "batches"])
-def test_a_record_nested_deeper_than_can_be_mapped_stops_the_run(way: str, tmp_path: Path) -> None:
+def test_a_record_too_deep_for_stream_maps_fails(way: str, tmp_path: Path) -> None:
+    """A record nested too deeply for stream maps fails the run; without them it is delivered."""
     storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
     mapped: dict[str, Any] = {"stream_maps": {"events": {"event": "event"}}}
     extra = mapped | ({"batch_config": storage} if way == "batches" else {})
-    # A worker's thread begins with an empty stack and follows so far; here the tests' own calls come on top.
+    # 960 levels fit on the empty stack of a worker's thread, but not on top of the calls of a test.
     line = b'{"event":"A","properties":{"a":' + b'{"b":' * 960 + b"1" + b"}" * 960 + b"}}"
     with Emulator(FixedProject({FIRST: [line]})) as emulator:
         config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST), "raw": True}
         in_blocks = run_here(config, FakeClock(), catalog=RAW_EVENTS)
         one_by_one = run_here(config | extra, FakeClock(), catalog=RAW_EVENTS)
     assert in_blocks.records() == [line]
-    if sys.version_info < (3, 13):  # later ones follow some thousand levels
+    if sys.version_info < (3, 13):  # later versions read some thousand levels
         assert one_by_one.error is not None
         assert one_by_one.error.startswith("events: a record is nested too deeply for stream maps and flattening")
         assert one_by_one.state is None or not one_by_one.state.get("bookmarks", {}).get("events")

@@ -1,4 +1,4 @@
-"""docs/errors.md says of each fault what the tap makes of it: here it is seen to be so."""
+"""The table of faults in docs/errors.md: each outcome is checked by a run with that fault."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 SENTINELS = ["terminated early", "export terminated early", "[terminated early]"]
-DOES_NOT_STRIKE = "—"
-# They take seconds, and what they do has nothing to do with the shape of records.
+NOT_APPLICABLE = "—"
+# They take seconds, and their outcome does not depend on the shape of records.
 SLOW = {"bomb", "endless-line", "stall", "silence", "trickle"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the page says of a fault."""
+    """A row of the page's table of faults."""
 
     name: str
     text: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def table(*titles: str) -> Iterator[list[str]]:
-    """The cells of each row of the table with these titles."""
+    """Yield the cells of each row of the table with these titles."""
     head = f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
     for row in PAGE.split(head)[1].split("\n\n")[0].splitlines():
         yield row.removeprefix("| ").removesuffix(" |").split(" | ")
@@ -57,78 +57,86 @@ UNDER_SKIP = {
 
 
 def names(row: Row) -> list[str]:
-    """The faults of a row: a sentinel has several wordings."""
+    """Return the faults of a row: a sentinel has several texts."""
     return [f"sentinel:{text}" for text in SENTINELS] if row.name == "sentinel:TEXT" else [row.name]
 
 
 def cases(how: str, *, without: Collection[str] = ()) -> list[tuple[str, str, str]]:
-    """Each kind of request, each fault that strikes it, and the page's word for what becomes of it."""
+    """Return each kind of request, each fault that applies to it, and the outcome on the page."""
     return [
         (kind, name, row.cells[kind, how])
         for row in ROWS
         for kind in ("export", "engage")
-        if row.cells[kind, how] != DOES_NOT_STRIKE and row.name not in without
+        if row.cells[kind, how] != NOT_APPLICABLE and row.name not in without
         for name in names(row)
     ]
 
 
-def is_so(said: str, outcome: str) -> bool:
+def matches(said: str, outcome: str) -> bool:
     words = re.fullmatch(r"fails: `(.+)`", said)
     return (outcome.startswith("fails: ") and words[1] in outcome) if words else outcome == said
 
 
-def test_the_page_has_all_faults_and_says_what_they_are() -> None:
+def test_the_page_lists_all_faults() -> None:
+    """The page lists every fault with the emulator's description."""
     assert {row.name: row.text for row in ROWS} == FAULT_DESCRIPTIONS
 
 
-def test_a_fault_that_is_said_not_to_strike_cannot() -> None:
+def test_a_fault_marked_not_applicable_is_rejected() -> None:
+    """The emulator rejects a fault that the page marks as not applicable."""
     for row in ROWS:
         for (kind, how), said in row.cells.items():
-            assert (said == DOES_NOT_STRIKE) == (row.cells[kind, "once"] == DOES_NOT_STRIKE), how
-            if said == DOES_NOT_STRIKE:
+            assert (said == NOT_APPLICABLE) == (row.cells[kind, "once"] == NOT_APPLICABLE), how
+            if said == NOT_APPLICABLE:
                 with pytest.raises(ValueError, match="does not apply to"):
                     Fault(kind, 1, row.name)
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("once"))
-def test_a_fault_at_one_request_does_what_the_page_says(kind: str, name: str, said: str, seed: int) -> None:
-    assert is_so(said, Case(name, kind, seed, extra={"max_retries": 2}).once())
+def test_a_fault_in_one_request_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+    """A fault in one request has the outcome on the page."""
+    assert matches(said, Case(name, kind, seed, extra={"max_retries": 2}).once())
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("once", without=SLOW))
-def test_with_raw_records_it_does_the_same(kind: str, name: str, said: str, seed: int) -> None:
+def test_a_fault_with_raw_records_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+    """With raw records a fault has the same outcome; `time-null` is delivered."""
     outcome = Case(name, kind, seed, raw=True, extra={"max_retries": 2}).once()
-    assert is_so("delivered" if name == "time-null" else said, outcome)
+    assert matches("delivered" if name == "time-null" else said, outcome)
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(
     ("name", "said"), [(name, said) for kind, name, said in cases("once", without=SLOW) if kind == "export"]
 )
-def test_in_a_worker_process_it_does_the_same(name: str, said: str, seed: int) -> None:
-    assert is_so(said, Case(name, "export", seed, extra={"max_retries": 2, "worker_processes": 1}).once())
+def test_a_fault_with_a_worker_has_its_outcome(name: str, said: str, seed: int) -> None:
+    """With worker processes a fault has the same outcome."""
+    assert matches(said, Case(name, "export", seed, extra={"max_retries": 2, "worker_processes": 1}).once())
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("always"))
-def test_a_fault_at_all_requests_does_what_the_page_says(kind: str, name: str, said: str, seed: int) -> None:
+def test_a_fault_in_all_requests_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+    """A fault in all requests has the outcome on the page."""
     case = Case(name, kind, seed, extra={"max_retries": 0, "max_quota_wait": 5})
-    assert is_so(said, case.always())
+    assert matches(said, case.always())
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("kind", ["export", "engage"])
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_a_retry_after_is_waited_out_in_both_forms(kind: str, form: str, seed: int) -> None:
+def test_both_retry_after_formats_are_waited_for(kind: str, form: str, seed: int) -> None:
+    """Retry-After in seconds or as a date is waited for, and the run succeeds."""
     case = Case("status:429", kind, seed, value=form, extra={"max_quota_wait": 4})
     assert case.once() == "waits"
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(("kind", "name", "said"), cases("once", without=SLOW))
-def test_under_skip_it_does_what_the_page_says(kind: str, name: str, said: str, seed: int, tmp_path: Path) -> None:
+def test_a_fault_under_skip_has_its_outcome(kind: str, name: str, said: str, seed: int, tmp_path: Path) -> None:
+    """With `bad_lines: skip` a fault has the outcome on the page."""
     said = UNDER_SKIP[kind].get(name, said)
-    extra = {"max_retries": 2, "bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")}
-    assert is_so(said, Case(name, kind, seed, extra=extra).once())
+    extra = {"max_retries": 2, "bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected")}
+    assert matches(said, Case(name, kind, seed, extra=extra).once())

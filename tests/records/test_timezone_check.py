@@ -136,7 +136,7 @@ def test_the_check_reads_time_like_the_records(time: object) -> None:
 
 
 def test_too_few_events_are_inconclusive() -> None:
-    """Below `ENOUGH_ROWS` events the check reaches no conclusion."""
+    """Below `MIN_EVENTS` events the check reaches no conclusion."""
     line = event(1641992405, 1641988800000)
     assert judged(UTC_ZONE, [line] * (MIN_EVENTS - 1)).fits is None
     assert judged(UTC_ZONE, [line] * MIN_EVENTS).fits is False

@@ -20,29 +20,29 @@ def _only(stream: str, *, raw: bool) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def only_events() -> dict[str, Any]:
-    """A catalog that selects the events alone."""
+    """Return a catalog that selects only events."""
     return _only("events", raw=False)
 
 
 @pytest.fixture(scope="session")
 def only_raw_events() -> dict[str, Any]:
-    """A catalog that selects the raw events alone."""
+    """Return a catalog that selects only raw events."""
     return _only("events", raw=True)
 
 
 @pytest.fixture(scope="session")
 def only_profiles() -> dict[str, Any]:
-    """A catalog that selects the profiles alone."""
+    """Return a catalog that selects only profiles."""
     return _only("profiles", raw=False)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MiB."""
+    """Mount a disk of 2 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=False, capture_output=True)  # noqa: S607
     if mounted.returncode:
-        pytest.skip("only who may mount has a small disk")
+        pytest.skip("mounting a small disk is not permitted")
     yield disk
     subprocess.run(["umount", disk], check=True)  # noqa: S607

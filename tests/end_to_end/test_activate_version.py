@@ -1,4 +1,4 @@
-"""ACTIVATE_VERSION: a target may drop older rows when the new ones are all out, and never before."""
+"""ACTIVATE_VERSION: a target may drop older rows only once all new ones are delivered."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def catalog(*streams: str) -> dict[str, Any]:
 
 
 class Table:
-    """What a target keeps that is made with the SDK: rows by key, of the version activated last or a later one."""
+    """A table of an SDK target: rows by key, of the version activated last or a later one."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[object, ...], int | None] = {}
 
     def load(self, stdout: bytes) -> list[str]:
-        """Load a run's output; returns the kinds of its messages."""
+        """Load a run's output and return the types of its messages."""
         kinds = []
         keys: list[str] = []
         for message in map(json.loads, stdout.splitlines()):
@@ -68,7 +68,7 @@ def load(
     state: dict[str, Any] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> tuple[list[str], dict[str, Any] | None, str | None]:
-    """Run and load; returns the kinds of the messages, the last state, and the error if there was one."""
+    """Run the tap and load its output; return the message types, the last state and the error."""
     with Emulator(project(*names), faults=[fault] if fault else [], max_page_size=1) as emulator:
         config = {**emulator.settings, **ON, **DAYS, **(extra or {})}
         clock = FakeClock(START + dt.timedelta(days=day))
@@ -77,7 +77,8 @@ def load(
 
 
 @pytest.mark.parametrize("stream", FULL_TABLES)
-def test_a_complete_run_drops_what_is_gone_and_says_so_after_its_last_record(stream: str) -> None:
+def test_a_complete_run_drops_deleted_rows(stream: str) -> None:
+    """A complete run sends one ACTIVATE_VERSION after its last record, which drops deleted rows."""
     table = Table()
     load(table, stream, ("a", "b", "c"))
     before = len(table.rows)
@@ -90,7 +91,7 @@ def test_a_complete_run_drops_what_is_gone_and_says_so_after_its_last_record(str
 
 @pytest.mark.parametrize("stream", FULL_TABLES)
 def test_a_run_without_records_drops_nothing(stream: str) -> None:
-    """An empty answer is more likely a failure than a table that lost all its rows."""
+    """An empty response is more likely a failure than a table that lost all its rows."""
     table = Table()
     load(table, stream, ("a", "b"))
     before = set(table.rows)
@@ -101,8 +102,8 @@ def test_a_run_without_records_drops_nothing(stream: str) -> None:
     assert "ACTIVATE_VERSION" not in kinds
 
 
-def test_a_run_without_records_says_that_rows_stay() -> None:
-    """It is a warning."""
+def test_a_run_without_records_warns() -> None:
+    """A run without records warns that ACTIVATE_VERSION is not sent."""
     with Emulator(project()) as emulator:
         run = run_tap({**emulator.settings, **ON}, catalog=catalog("profiles")).well()
     assert any("no records were read: ACTIVATE_VERSION is not sent" in line for line in run.problems), run.problems
@@ -121,6 +122,7 @@ def test_a_run_without_records_says_that_rows_stay() -> None:
     ],
 )
 def test_a_run_that_fails_drops_nothing(stream: str, kind: str, at: int) -> None:
+    """A run that fails sends no ACTIVATE_VERSION."""
     table = Table()
     load(table, stream, ("a", "b", "c"))
     before = set(table.rows)
@@ -132,7 +134,7 @@ def test_a_run_that_fails_drops_nothing(stream: str, kind: str, at: int) -> None
 
 @pytest.mark.parametrize("stream", ["profiles", "cohort_members"])
 def test_a_session_that_stays_short_drops_nothing(stream: str) -> None:
-    """It is accepted, but what did not come may still be there."""
+    """A short session is accepted, but profiles that did not arrive may still exist."""
     table = Table()
     names = tuple("abcdefghij")
     load(table, stream, names)
@@ -158,7 +160,7 @@ def load_cohorts(
     fault: Fault | None = None,
     **extra: Any,
 ) -> Result:
-    """Run and load the members of these cohorts, five on a page."""
+    """Run the tap and load the members of these cohorts, with five on a page."""
     clock = FakeClock(START + dt.timedelta(days=day))
     with Emulator(FixedProject(cohorts=cohorts), faults=[fault] if fault else [], max_page_size=5) as emulator:
         result = run_here({**emulator.settings, **ON, **extra}, clock, catalog=catalog("cohort_members"), state=state)
@@ -167,7 +169,7 @@ def load_cohorts(
 
 
 def test_a_short_cohort_of_an_earlier_run_drops_nothing() -> None:
-    """The run that completes the table does not activate it if members of an earlier run's cohort did not come."""
+    """A table is not activated if members of a cohort were missing in an earlier run."""
     cohorts = [cohort(1, *"abcdefghij"), cohort(2, "a"), cohort(3, "a")]
     fault = Fault("engage", (2, 4), "short-page", 0.8)
     small: dict[str, Any] = {"hourly_quota": 4, "max_quota_wait": 0}
@@ -181,8 +183,8 @@ def test_a_short_cohort_of_an_earlier_run_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [{}, {"count": 0}])
-def test_a_table_is_activated_also_if_its_last_cohorts_are_empty(count: dict[str, int]) -> None:
-    """The cohorts of an earlier run are records enough."""
+def test_a_table_is_activated_after_empty_last_cohorts(count: dict[str, int]) -> None:
+    """Records of an earlier run suffice to activate a table whose last cohorts are empty."""
     state = {"bookmarks": {"cohort_members": {"finished": [1], "version": 1705309200000}}}
     result = load_cohorts(Table(), cohort(1, "a"), {**cohort(2), **count}, state=state)
     assert result.error is None
@@ -191,8 +193,8 @@ def test_a_table_is_activated_also_if_its_last_cohorts_are_empty(count: dict[str
 
 
 @pytest.mark.parametrize("status", ["status:400", "status:404"])
-def test_a_cohort_left_out_drops_nothing(status: str) -> None:
-    """Mixpanel may still have it, unless its group was deleted."""
+def test_a_skipped_cohort_drops_nothing(status: str) -> None:
+    """A skipped cohort may still exist in Mixpanel, so its rows stay."""
     table = Table()
     cohorts = [cohort(1, "a"), cohort(2, "b")]
     load_cohorts(table, *cohorts)
@@ -204,15 +206,15 @@ def test_a_cohort_left_out_drops_nothing(status: str) -> None:
 
 
 def test_a_cohort_of_a_deleted_group_is_dropped() -> None:
-    """Its rows are gone at Mixpanel, too."""
+    """The rows of a cohort whose group was deleted are dropped."""
     table = Table()
     load_cohorts(table, cohort(1, "a"), cohort(2, "b"))
     load_cohorts(table, cohort(1, "a"), {**cohort(2, "b"), "data_group_id": -77}, day=1)
     assert set(table.rows) == {(1, "a")}
 
 
-def test_a_funnel_left_out_drops_nothing() -> None:
-    """A catalog can make funnels a full table."""
+def test_a_skipped_funnel_drops_nothing() -> None:
+    """With FULL_TABLE in the catalog, a skipped funnel keeps its rows."""
     full_table = json.loads(json.dumps(catalog("funnels")))
     [funnels] = [stream for stream in full_table["streams"] if stream["tap_stream_id"] == "funnels"]
     funnels["replication_method"] = "FULL_TABLE"
@@ -229,7 +231,8 @@ def test_a_funnel_left_out_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize("stream", ["cohorts", "cohort_members", "annotations"])
-def test_a_stream_that_is_withheld_drops_nothing(stream: str) -> None:
+def test_a_stream_not_in_the_plan_drops_nothing(stream: str) -> None:
+    """A stream that the plan does not include sends no ACTIVATE_VERSION."""
     table = Table()
     load(table, stream, ("a", "b"))
     before = set(table.rows)
@@ -239,28 +242,31 @@ def test_a_stream_that_is_withheld_drops_nothing(stream: str) -> None:
     assert "ACTIVATE_VERSION" not in kinds
 
 
-def test_an_incremental_run_drops_nothing_and_its_rows_outlive_it_until_the_next_refresh() -> None:
+def test_an_incremental_run_drops_nothing() -> None:
+    """An incremental run drops no rows; the next full refresh drops deleted ones."""
     table = Table()
     incremental = {"profiles_incremental": True}
     _, state, _ = load(table, "profiles", ("a", "b"), extra=incremental)
     kinds, state, _ = load(table, "profiles", ("b", "c"), day=1, state=state, extra=incremental)
     assert "ACTIVATE_VERSION" not in kinds
     assert set(table.rows) == {("a",), ("b",), ("c",)}
-    # The rows belong to the version that the last refresh has made: to a target that shows one version, they show.
+    # Incremental rows have the version of the last refresh, so a target that shows one version shows them.
     assert len(set(table.rows.values())) == 1
     kinds, _, _ = load(table, "profiles", ("c",), day=8, state=state, extra=incremental)
     assert kinds.count("ACTIVATE_VERSION") == 1
     assert set(table.rows) == {("c",)}
 
 
-def test_two_refreshes_within_a_second_are_two_versions() -> None:
+def test_refreshes_in_one_second_have_two_versions() -> None:
+    """Two refreshes within a second have different versions."""
     table = Table()
     load(table, "profiles", ("a", "b"))
     load(table, "profiles", ("b",), day=0.002 / 86400)
     assert set(table.rows) == {("b",)}
 
 
-def test_the_rows_of_an_incremental_run_have_the_version_of_the_refresh_to_the_millisecond() -> None:
+def test_incremental_rows_have_the_refresh_version() -> None:
+    """Incremental rows have exactly the version of the last refresh, in milliseconds."""
     table = Table()
     incremental = {"profiles_incremental": True}
     _, state, _ = load(table, "profiles", ("a",), day=0.123456 / 86400, extra=incremental)
@@ -270,6 +276,7 @@ def test_the_rows_of_an_incremental_run_have_the_version_of_the_refresh_to_the_m
 
 
 def test_a_refresh_that_fails_drops_nothing() -> None:
+    """A full refresh that fails keeps all rows."""
     table = Table()
     incremental = {"profiles_incremental": True}
     _, state, _ = load(table, "profiles", ("a", "b"), extra=incremental)
@@ -281,6 +288,7 @@ def test_a_refresh_that_fails_drops_nothing() -> None:
 
 
 def test_incremental_streams_have_no_version() -> None:
+    """Events and funnels have no version and no ACTIVATE_VERSION."""
     for stream in ("events", "funnels"):
         table = Table()
         kinds, _, _ = load(table, stream, ("a",))
@@ -288,7 +296,8 @@ def test_incremental_streams_have_no_version() -> None:
         assert list(table.rows.values()) == [None]
 
 
-def test_a_stream_made_full_table_by_its_catalog_is_activated_only_where_it_was_asked_for() -> None:
+def test_full_table_events_are_activated_if_read() -> None:
+    """With FULL_TABLE in the catalog, events are activated only if a window was read."""
     catalog = catalog_of("events")
     [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
     events["replication_method"] = "FULL_TABLE"
@@ -301,7 +310,8 @@ def test_a_stream_made_full_table_by_its_catalog_is_activated_only_where_it_was_
     assert b"ACTIVATE_VERSION" not in not_asked.stdout
 
 
-def test_both_ways_say_the_same() -> None:
+def test_stream_maps_keep_versions() -> None:
+    """With and without a stream map, messages and versions are the same."""
     kinds = []
     for maps in ({}, {"profiles": {"distinct_id": "record['distinct_id']"}}):
         table = Table()
@@ -310,18 +320,20 @@ def test_both_ways_say_the_same() -> None:
     assert kinds[0] == kinds[1]
 
 
-def test_nothing_is_activated_unless_it_was_asked_for_or_in_a_trial() -> None:
+def test_no_version_by_default_or_in_a_test_run() -> None:
+    """By default, and with `--test`, there are no versions."""
     with Emulator(project("a")) as emulator:
         settings = {**emulator.settings, **DAYS}
         assert b"ersion" not in run_tap(settings, catalog=catalog("profiles")).well().stdout
         assert b"ersion" not in run_tap({**settings, **ON}, "--test").well().stdout
 
 
-def test_batch_files_carry_no_version_and_are_refused_with_it(tmp_path: Any) -> None:
+def test_batches_with_versions_are_rejected(tmp_path: Any) -> None:
+    """`batch_config` with versions is rejected before any request if a full-table stream is selected."""
     batches = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
     with Emulator(project("a")) as emulator:
         settings = {**emulator.settings, **ON, **DAYS, "batch_config": batches}
-        # Before the first record of any stream, such as the events, which are read first.
+        # Before the first record of any stream, including events, which are read first.
         run = run_tap(settings, catalog=catalog("events", "profiles"))
         assert run.exit_code == 1
         assert run.stdout == b""

@@ -1,4 +1,4 @@
-"""Annotations, from the emulator through the installed command."""
+"""Annotations, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def catalog(*, raw: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
+def test_all_annotations_are_read(raw: bool) -> None:
+    """All annotations are read, whatever their date, with the same columns when raw."""
     with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
         settings = emulator.settings | {"raw": raw, "start_date": "2024-01-01"}
         run = run_tap(settings, catalog=catalog(raw=raw)).well()
@@ -59,8 +60,8 @@ def test_all_annotations_come_whatever_their_date(raw: bool) -> None:
     ]
 
 
-def test_a_limited_history_is_read_from_start_date_on() -> None:
-    """Where the plan does not give all annotations, those from `start_date` on come, with a warning."""
+def test_a_limited_history_is_read_from_start_date() -> None:
+    """With a limited history, annotations from `start_date` on are read, with a warning."""
     faults = [Fault("annotations", 1, "status:403-history")]
     with Emulator(FixedProject(annotations=ANNOTATIONS), faults=faults) as emulator:
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(raw=False)).well()
@@ -70,8 +71,8 @@ def test_a_limited_history_is_read_from_start_date_on() -> None:
 
 
 @pytest.mark.parametrize("start_date", [{}, {"start_date": "2024-01-01"}])
-def test_a_limited_history_is_an_error_that_names_a_day(start_date: dict[str, str]) -> None:
-    """Without a `start_date` that the plan allows, the stream fails and names the first day that it does allow."""
+def test_a_limited_history_needs_a_start_date(start_date: dict[str, str]) -> None:
+    """Without a `start_date` that the plan allows, the stream fails and names the first allowed day."""
     faults = [Fault("annotations", None, "status:403-history")]
     with Emulator(FixedProject(annotations=ANNOTATIONS), faults=faults) as emulator:
         run = run_tap(emulator.settings | start_date, catalog=catalog(raw=False))
@@ -90,14 +91,14 @@ def with_credentials(emulator: Emulator, **credentials: str) -> Run:
 
 
 def test_an_oauth_token_reads_annotations() -> None:
-    """The app API takes OAuth tokens."""
+    """The app API accepts OAuth tokens."""
     with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
         run = with_credentials(emulator, oauth_token=emulator.credentials.oauth_token).well()
     assert len(run.records("annotations")) == 2
 
 
-def test_a_project_secret_is_refused_by_name() -> None:
-    """The app API does not take project secrets, so nothing is asked."""
+def test_a_project_secret_is_rejected_for_annotations() -> None:
+    """The app API does not accept project secrets, so nothing is requested."""
     with Emulator(FixedProject(annotations=ANNOTATIONS)) as emulator:
         run = with_credentials(emulator, api_secret="emulated-project-secret")
         assert emulator.requests == []

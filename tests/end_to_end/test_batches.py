@@ -1,4 +1,4 @@
-"""Batch mode: the records go out in files, the messages name them."""
+"""Batch mode: records are written to files, which BATCH messages list."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def records_in_batches(run: Run, stream: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("way", [{}, {"stream_maps": {"events": {"event_name": "event_name"}}}])
-def test_batch_files_hold_what_record_messages_would(
-    way: dict[str, Any], only_events: dict[str, Any], tmp_path: Path
-) -> None:
+def test_batch_files_have_the_same_records(way: dict[str, Any], only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Batch files contain the records that RECORD messages would, with the same state."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 3), events_per_day=100)
     batches = {
         "batch_config": {
@@ -55,7 +54,7 @@ def test_batch_files_hold_what_record_messages_would(
 
 
 class BatchesIn:
-    """A project of three days of about 1 MB, and its batch files in a folder."""
+    """A project with three days of about 1 MB each, and settings for batch files in a folder."""
 
     def __init__(self, root: Path, more: dict[str, Any] | None = None) -> None:
         self.root = root
@@ -80,10 +79,10 @@ def files_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_leaves_complete_batch_files_only(
+def test_a_signal_leaves_only_complete_batch_files(
     number: signal.Signals, only_events: dict[str, Any], tmp_path: Path
 ) -> None:
-    """No temporary file is left, neither in TMPDIR nor in the storage's folder; each file that is there is whole."""
+    """After a signal only complete, listed batch files are left, and no temporary file."""
     root, temporary = tmp_path / "batches", tmp_path / "tmp"
     temporary.mkdir()
     # Mapped record by record, one file takes long enough to be interrupted.
@@ -93,7 +92,7 @@ def test_a_signal_leaves_complete_batch_files_only(
         environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as tap:
             while not (root.is_dir() and any(name.name.endswith(".partial") for name in root.iterdir())):
-                assert tap.poll() is None, "it ended before a file was begun"
+                assert tap.poll() is None, "the tap ended before it began a file"
             os.kill(tap.pid, number)
             out, _ = tap.communicate(timeout=20)
     assert tap.returncode in {128 + number, -number}
@@ -110,7 +109,7 @@ def manifests(out: bytes) -> Iterator[str]:
 
 
 def test_a_full_disk_leaves_no_truncated_batch_file(only_events: dict[str, Any], small_disk: Path) -> None:
-    """One line says what failed and what to do; the state covers the windows whose files are complete."""
+    """One line has cause and remedy; the state covers the windows whose files are complete."""
     batches = BatchesIn(small_disk / "batches")
     with Emulator(batches.project) as emulator:
         run = run_tap(emulator.settings | batches.settings, catalog=only_events)

@@ -1,4 +1,4 @@
-"""Cohorts and their members, from the emulator through the installed command."""
+"""Cohorts and their members, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def delivered(catalog: dict[str, Any], **extra: Any) -> tuple[Run, list[dict[str
         return run.well(), [seen.form for seen in emulator.requests if seen.kind == "engage"]
 
 
-def test_a_cohort_has_a_column_for_each_documented_field_and_one_for_all_others() -> None:
+def test_cohort_columns() -> None:
+    """A cohort has a column for each documented field, and `other` for the rest."""
     run, _ = delivered(only("cohorts"))
     empty = dict.fromkeys(("description", "count", "is_visible", "created", "data_group_id"))
     assert run.records("cohorts") == [
@@ -55,12 +56,13 @@ def test_a_cohort_has_a_column_for_each_documented_field_and_one_for_all_others(
         {"id": 2000, "name": "Companies", "project_id": 2526451}
         | empty
         | {"data_group_id": "-77", "other": {"is_new": True}},
-        # Not the number that the column holds, so it is kept beside it.
+        # `count` is not a number, so it is kept under `other`.
         {"id": 3000, "name": "Nobody", "project_id": 2526451} | empty | {"other": {"count": "none"}},
     ]
 
 
-def test_no_member_is_lost_for_lack_of_a_profile_or_of_last_seen() -> None:
+def test_members_without_a_profile_are_read() -> None:
+    """Members without a profile or `$last_seen` are read, for users and groups."""
     run, forms = delivered(only("cohort_members"))
     found = [(record["cohort_id"], record["distinct_id"]) for record in run.records("cohort_members")]
     assert found == [(1000, "seen"), (1000, "unseen"), (1000, "7"), (1000, "no profile"), (2000, "company")]
@@ -68,28 +70,32 @@ def test_no_member_is_lost_for_lack_of_a_profile_or_of_last_seen() -> None:
     assert [form.get("data_group_id") for form in forms] == [None, "-77", None]
 
 
-def test_settings_that_narrow_the_profiles_narrow_no_members() -> None:
+def test_profile_filters_do_not_filter_members() -> None:
+    """Profile filters do not apply to cohort members."""
     narrowed = {"profiles_where": 'properties["plan"] == "free"', "distinct_ids": ["seen"], "profile_properties": ["x"]}
     run, _ = delivered(only("cohort_members"), **narrowed)
     assert len(run.records("cohort_members")) == 5
 
 
 @pytest.mark.parametrize("stream", ["cohorts", "cohort_members"])
-def test_records_are_the_same_whether_raw_or_not(stream: str) -> None:
+def test_raw_does_not_change_cohorts(stream: str) -> None:
+    """Records and schemas of cohorts are the same with `raw`."""
     normalized, _ = delivered(only(stream))
     raw, _ = delivered(only(stream, raw=True), raw=True)
     assert raw.records(stream) == normalized.records(stream)
     assert raw.schemas() == normalized.schemas()
 
 
-def test_both_ways_give_the_same_cohorts() -> None:
+def test_stream_maps_keep_cohorts() -> None:
+    """With and without a stream map, cohorts and states are the same."""
     in_blocks, _ = delivered(only("cohorts"))
     one_by_one, _ = delivered(only("cohorts"), stream_maps={"cohorts": {"name": "record['name']"}})
     assert one_by_one.records("cohorts") == in_blocks.records("cohorts")
     assert one_by_one.states == in_blocks.states
 
 
-def test_all_pages_of_all_cohorts_come() -> None:
+def test_all_pages_of_all_cohorts_are_read() -> None:
+    """All pages of all cohorts are read."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=300)
     with Emulator(project, max_page_size=20) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
@@ -99,7 +105,8 @@ def test_all_pages_of_all_cohorts_come() -> None:
     }
 
 
-def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
+def test_a_hundred_cohorts_get_no_429() -> None:
+    """A hundred cohorts wait for the hourly quota and get no 429."""
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(100)]
     clock = FakeClock()
     with Emulator(FixedProject(cohorts=cohorts), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
@@ -111,8 +118,8 @@ def test_a_hundred_cohorts_wait_for_the_rolling_hour_and_meet_no_429() -> None:
     assert result.waited > 3000
 
 
-def test_an_empty_cohort_costs_no_request() -> None:
-    """A cohort that Mixpanel has counted as empty is skipped; one without a count is asked for."""
+def test_an_empty_cohort_needs_no_request() -> None:
+    """A cohort with `count` 0 is not requested; one without a count is."""
     counts: list[dict[str, Any]] = [{"count": 0}, {"count": 1}, {}]
     cohorts = [{"id": number, "name": "", "members": [], **count} for number, count in enumerate(counts)]
     with Emulator(FixedProject(cohorts=cohorts)) as emulator:
@@ -122,7 +129,7 @@ def test_an_empty_cohort_costs_no_request() -> None:
 
 
 def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: Any) -> tuple[Result, list[str]]:
-    """A run that has quota for the list and two cohorts; returns the cohorts it read, too."""
+    """Run with quota for the list and two cohorts; return the result and the members read."""
     clock = FakeClock(dt.datetime(2024, 1, 15, 9, tzinfo=dt.UTC) + dt.timedelta(hours=hour))
     members = [[f"u{number}", f"v{number}"] for number in range(cohorts)]
     project = FixedProject(cohorts=[{"id": 10 + at, "name": "", "members": each} for at, each in enumerate(members)])
@@ -133,8 +140,8 @@ def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: 
     return result, [message["record"]["distinct_id"] for message in messages if message["type"] == "RECORD"]
 
 
-def test_many_cohorts_come_over_some_runs() -> None:
-    """The state holds the finished cohorts until all are done, and the next run reads the others."""
+def test_many_cohorts_are_read_over_several_runs() -> None:
+    """The state lists the finished cohorts until all are done, and the next run reads the others."""
     first, found = small(None, 0)
     assert first.error is not None
     assert "cohort_members of cohort 12" in first.error
@@ -150,19 +157,19 @@ def test_many_cohorts_come_over_some_runs() -> None:
 
 
 def test_a_cohort_is_finished_with_its_last_page() -> None:
-    """A cohort of which a page is missing is read again as a whole."""
+    """A cohort with a missing page is not finished; the cohorts after it are still read."""
     project = FixedProject(group_profiles=GROUPS, cohorts=COHORTS)
     with Emulator(project, faults=[Fault("engage", 3, "cut-json")], max_page_size=1) as emulator:
         settings = emulator.settings | {"max_retries": 0}
         failed = run_tap(settings, catalog=only("cohort_members"))
     assert failed.exit_code == 1
     assert "cohort_members of cohort 1000 page 2" in failed.errors[0]
-    # The cohorts behind it are read all the same.
+    # The cohorts after it are still read.
     assert failed.states[-1]["bookmarks"]["cohort_members"]["finished"] == [2000, 3000]
 
 
-def test_only_a_cohort_that_is_short_makes_the_state_short() -> None:
-    """A cohort is noted with what is missing of it, whatever was read ahead by then."""
+def test_only_a_short_cohort_makes_the_state_short() -> None:
+    """`short` is set with the short cohort, not with one read before it."""
     cohorts = [{"id": number, "name": "", "members": [f"u{at}" for at in range(10)]} for number in (1, 2, 3)]
     fault = Fault("engage", (5, 7), "short-page", 0.8)
     with Emulator(FixedProject(cohorts=cohorts), faults=[fault], max_page_size=5) as emulator:
@@ -172,8 +179,8 @@ def test_only_a_cohort_that_is_short_makes_the_state_short() -> None:
     assert {"finished": [1, 2], "short": True} in marks
 
 
-def test_a_version_lasts_until_all_cohorts_are_read() -> None:
-    """A table that takes some runs has one version, and is activated at the end of the last one."""
+def test_a_version_spans_several_runs() -> None:
+    """A table read over several runs has one version and is activated in the last run."""
     on = {"emit_activate_version_messages": True}
     first, _ = small(None, 0, **on)
     assert first.state is not None
@@ -188,8 +195,8 @@ def test_a_version_lasts_until_all_cohorts_are_read() -> None:
     assert second.stdout.count(b'{"type":"ACTIVATE_VERSION"') == 1
 
 
-def test_records_without_a_version_are_read_again_for_one() -> None:
-    """Cohorts that a run without versions has read are read again where the table is to be activated."""
+def test_cohorts_without_a_version_are_read_again() -> None:
+    """Cohorts read without a version are read again once versions are enabled."""
     on = {"emit_activate_version_messages": True}
     without, _ = small(None, 0)
     _, found = small(without.state, 1, **on)
@@ -202,8 +209,8 @@ def test_records_without_a_version_are_read_again_for_one() -> None:
     assert found == ["u0", "v0", "u1", "v1"]
 
 
-def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
-    """`Missing Datagroup` is about one cohort: the others come, and the run ends well."""
+def test_a_cohort_of_a_deleted_group_is_skipped() -> None:
+    """`Missing Datagroup` skips one cohort with a warning; the others are read."""
     with Emulator(FixedProject(profiles=PEOPLE, cohorts=COHORTS)) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
     assert {record["cohort_id"] for record in run.records("cohort_members")} == {1000}
@@ -214,8 +221,8 @@ def test_a_cohort_of_a_deleted_group_is_named_and_left_out() -> None:
 
 @pytest.mark.parametrize("page", ["1", "2"])
 @pytest.mark.parametrize("status", ["status:400", "status:404"])
-def test_half_a_cohort_is_no_success(page: str, status: str) -> None:
-    """A cohort is left out only if its first page is refused; a refusal of a later one ends the stream."""
+def test_half_a_cohort_fails(page: str, status: str) -> None:
+    """A cohort is skipped only if its first page is rejected; a later page fails the stream."""
     cohorts = [{"id": number, "name": "", "members": [f"u{each}" for each in range(6)]} for number in (1, 2)]
     # The first cohort takes three full pages and an empty one.
     with Emulator(
@@ -227,8 +234,8 @@ def test_half_a_cohort_is_no_success(page: str, status: str) -> None:
     assert run.states[-1] == {"bookmarks": {"cohort_members": {"finished": [1]}}}
 
 
-def test_remaining_cohorts_that_are_refused_are_left_out() -> None:
-    """Mixpanel gave the others to an earlier run, so the refusal is about these."""
+def test_remaining_rejected_cohorts_are_skipped() -> None:
+    """If an earlier run read other cohorts, rejected remaining ones are skipped."""
     cohorts = [{"id": number, "name": "", "members": ["u"]} for number in (1, 2)]
     state = {"bookmarks": {"cohort_members": {"finished": [1]}}}
     with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", None, "status:404")]) as emulator:
@@ -238,8 +245,8 @@ def test_remaining_cohorts_that_are_refused_are_left_out() -> None:
     assert run.states[-1] == {"bookmarks": {"cohort_members": {}}}
 
 
-def test_a_project_with_cohorts_of_deleted_groups_alone_has_no_members() -> None:
-    """Cohorts of deleted groups are no error even where there are no others."""
+def test_only_cohorts_of_deleted_groups_is_no_error() -> None:
+    """Cohorts of deleted groups are skipped even if there are no others."""
     with Emulator(FixedProject(cohorts=COHORTS[1:2])) as emulator:
         run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
     assert run.records("cohort_members") == []
@@ -247,8 +254,8 @@ def test_a_project_with_cohorts_of_deleted_groups_alone_has_no_members() -> None
 
 
 @pytest.mark.parametrize("broken", [{"finished": 7}, {"finished": [7], "version": "1"}])
-def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> None:
-    """A state that holds something else is named, and nothing is asked for."""
+def test_an_invalid_members_state_is_rejected(broken: dict[str, Any]) -> None:
+    """An invalid state is rejected before any request."""
     with Emulator(FixedProject(cohorts=COHORTS)) as emulator:
         state = {"bookmarks": {"cohort_members": broken}}
         run = run_tap(emulator.settings, catalog=only("cohort_members"), state=state)
@@ -257,8 +264,8 @@ def test_a_broken_state_of_the_members_is_refused(broken: dict[str, Any]) -> Non
     assert "the bookmark of cohort_members is broken: " in run.errors[0]
 
 
-def test_two_cohorts_that_fail_in_a_row_end_the_stream() -> None:
-    """One cohort that fails is no reason to leave the next ones unread; a second one in a row is."""
+def test_two_failed_cohorts_in_a_row_end_the_stream() -> None:
+    """After one failed cohort the next ones are read; a second in a row ends the stream."""
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(1, 7)]
     for failing, read, asked in (((2,), [1, 3, 4, 5, 6], 6), ((2, 4), [1, 3, 5, 6], 6), ((3, 4), [1, 2], 4)):
         with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", failing, "status:503")]) as emulator:
@@ -271,7 +278,8 @@ def test_two_cohorts_that_fail_in_a_row_end_the_stream() -> None:
         assert run.states[-1]["bookmarks"]["cohort_members"]["finished"] == read
 
 
-def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:
+def test_a_malformed_cohort_page_fails_the_run() -> None:
+    """A cohort whose page stays malformed after its retry fails the run."""
     project = FixedProject(group_profiles=GROUPS, cohorts=COHORTS)
     with Emulator(project, faults=[Fault("engage", (2, 3), "cut-json")]) as emulator:
         run = run_tap(emulator.settings | {"max_retries": 1}, catalog=only("cohort_members"))
@@ -280,7 +288,8 @@ def test_a_cohort_that_fails_in_the_middle_ends_the_run() -> None:
     assert "cohort_members of cohort 2000 page 0" in run.errors[0]
 
 
-def test_a_member_without_an_id_ends_the_run() -> None:
+def test_a_member_without_an_id_fails_the_run() -> None:
+    """A member whose `$distinct_id` is an object fails the run."""
     people = [{"$distinct_id": {"odd": 1}, "$properties": {}}]
     cohorts = [{"id": 1, "name": "", "members": [str({"odd": 1})]}]
     with Emulator(FixedProject(profiles=people, cohorts=cohorts)) as emulator:
@@ -289,7 +298,8 @@ def test_a_member_without_an_id_ends_the_run() -> None:
     assert "`distinct_id` is missing" in run.errors[0]
 
 
-def test_deselected_columns_are_left_out() -> None:
+def test_deselected_columns_of_cohorts() -> None:
+    """Deselected columns are in neither the records nor the schema."""
     catalog = catalog_of("cohorts", deselected={"cohorts": ["description", "other"]})
     run, _ = delivered(catalog)
     assert set(run.records("cohorts")[0]) == set(run.schemas()["cohorts"]["schema"]["properties"])

@@ -1,4 +1,4 @@
-"""Mixpanel's own counts of events, from the emulator through the installed command."""
+"""Mixpanel's own event counts, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def event(name: str, number: int = 0, day: dt.date = DAY, **more: Any) -> bytes:
 
 
 def counts(run: Run | Result) -> dict[tuple[str, str], int]:
-    """The records by key, each of which comes once."""
+    """Return the counts by key, and check that each key occurs once."""
     messages = (json.loads(line) for line in run.stdout.splitlines())
     records = [
         message["record"] for message in messages if message["type"] == "RECORD" and message["stream"] == "event_counts"
@@ -42,7 +42,7 @@ def counts(run: Run | Result) -> dict[tuple[str, str], int]:
 
 
 def asked(emulator: Emulator) -> list[dict[str, str]]:
-    """The queries for counts, without those for names."""
+    """Return the requests for counts, without those for names."""
     return [seen.query for seen in emulator.requests if seen.kind == "event_counts" and "event" in seen.query]
 
 
@@ -58,7 +58,7 @@ def here(
 
 
 def test_each_name_and_day_has_one_count() -> None:
-    """The counts are those of the events as Mixpanel tells them apart; a day without any has no record."""
+    """Duplicates count once, and a day without events has no record."""
     twice = event("Größe", 1)
     later = DAY + dt.timedelta(days=2)
     project = FixedProject(
@@ -82,8 +82,8 @@ def test_each_name_and_day_has_one_count() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
-def test_counts_are_those_of_the_events_loaded(zone: str) -> None:
-    """A run of both streams brings as many events as Mixpanel counts, on days of the project's own time zone."""
+def test_counts_match_the_events_loaded(zone: str) -> None:
+    """Counts equal the events loaded in the same run, by days of the project's time zone."""
     project = SyntheticProject(first_day=dt.date(2022, 6, 1), events_per_day=80, profiles=50, zone=zone)
     with Emulator(project, now=lambda: dt.datetime(2022, 6, 10, 3, tzinfo=dt.UTC)) as emulator:
         settings = emulator.settings | {"start_date": "2022-06-01", "end_date": "2022-06-08", "project_timezone": zone}
@@ -96,8 +96,8 @@ def test_counts_are_those_of_the_events_loaded(zone: str) -> None:
     assert {day for day, _ in loaded} == {f"2022-06-{day:02}" for day in range(1, 9)}
 
 
-def test_names_are_those_listed_and_those_seen() -> None:
-    """Names that Mixpanel lists no more are counted where the same run has read events with them."""
+def test_names_are_listed_or_seen_in_events() -> None:
+    """Names that Mixpanel no longer lists are counted if the same run read events with them."""
     old = dt.date(2024, 2, 1)
     project = FixedProject({old: [event("Old", 1, old), event("Both", 2, old)], DAY: [event("Both"), event("New")]})
     alone, queries = here(project)
@@ -110,8 +110,8 @@ def test_names_are_those_listed_and_those_seen() -> None:
     assert together.warnings == []
 
 
-def test_a_name_that_comes_later_is_counted_from_the_start() -> None:
-    """A name from an older window of a back-fill, which no run knew before, is counted on all days, and only once."""
+def test_a_new_name_is_counted_from_the_start() -> None:
+    """A name found by a later run is counted once for all days."""
     old = dt.date(2024, 2, 1)
     project = FixedProject({old: [event("Old", 1, old), event("New", 2, old)], DAY: [event("New")]})
     first, _ = here(project)
@@ -129,8 +129,8 @@ def test_a_name_that_comes_later_is_counted_from_the_start() -> None:
     assert [query["from_date"] for query in queries] == ["2024-06-26"]
 
 
-def test_a_name_that_a_run_left_out_is_counted_again_from_the_start() -> None:
-    """The days of the run that did not request it would stay empty otherwise."""
+def test_an_omitted_name_is_counted_again_later() -> None:
+    """A name that a run omitted is later counted from the start, so that it has no gap."""
     days = [dt.date(2024, 1, number) for number in range(1, 11)]
     project = FixedProject({day: [event(name, 1, day) for name in ("Purchase", "Search")] for day in days})
     both, state = ["Search", "Purchase"], None
@@ -145,8 +145,8 @@ def test_a_name_that_a_run_left_out_is_counted_again_from_the_start() -> None:
     assert state["bookmarks"]["event_counts"]["event_names"] == ["Purchase", "Search"]
 
 
-def test_a_name_that_is_listed_no_more_is_still_counted() -> None:
-    """Names of the state are counted on, so an event that comes back after a while has no gap."""
+def test_a_name_no_longer_listed_is_still_counted() -> None:
+    """Names in the state are still counted, so an event that returns later has no gap."""
     old, late = dt.date(2024, 3, 1), dt.date(2024, 5, 20)
     project = FixedProject({old: [event("Rare", 1, old)], late: [event("Rare", 2, late)], DAY: [event("New")]})
     first, _ = here(project, now=dt.datetime(2024, 3, 10, tzinfo=dt.UTC))
@@ -160,8 +160,8 @@ def test_a_name_that_is_listed_no_more_is_still_counted() -> None:
     ]
 
 
-def test_a_new_name_is_counted_where_no_day_is_new() -> None:
-    """Its days are read although the bookmark is past the end date; it becomes known up to the bookmark only then."""
+def test_a_new_name_is_counted_without_new_days() -> None:
+    """A new name's days are read even if the bookmark is past the end date."""
     project = FixedProject({DAY: [event("New"), event("Old")]})
     days: dict[str, Any] = {"lookback_days": 0, "end_date": "2024-06-24"}
     first, _ = here(project, event_names=["Old"], **days)
@@ -170,7 +170,7 @@ def test_a_new_name_is_counted_where_no_day_is_new() -> None:
     assert counts(second) == {(str(DAY), "New"): 1}
     assert [query["to_date"] for query in queries] == ["2024-06-24"]
     assert second.state == first.state
-    # Nor does a window of the look-back make it known that ends before the bookmark.
+    # A look-back window that ends before the bookmark does not add the name to the state either.
     third, _ = here(project, **both, end_date="2024-06-23")
     assert counts(third) == {(str(DAY), "New"): 1, (str(DAY), "Old"): 1}
     assert third.state == first.state
@@ -178,8 +178,8 @@ def test_a_new_name_is_counted_where_no_day_is_new() -> None:
     assert (nothing.error, queries) == (None, [])
 
 
-def test_a_name_that_no_text_can_hold_is_left_out() -> None:
-    """Half a surrogate pair in a name: neither listed nor seen names have it, and the other names are counted."""
+def test_a_name_with_an_unpaired_surrogate_is_omitted() -> None:
+    """A name with an unpaired surrogate is omitted, and the other names are counted."""
     half = event("half").replace(b'"half"', rb'"\ud83d"')
     odd = event("Odd", 2, text="?").replace(b'"?"', rb'"\ud83d"')
     with_half, queries = here(FixedProject({DAY: [event("A", 1), half, odd]}), "events")
@@ -187,8 +187,8 @@ def test_a_name_that_no_text_can_hold_is_left_out() -> None:
     assert [json.loads(query["event"]) for query in queries] == [["A", "Odd"]]
 
 
-def test_a_new_name_is_known_once_all_its_days_are_counted() -> None:
-    """A run that fails in between leaves the name to the next one."""
+def test_a_new_name_is_in_the_state_once_counted() -> None:
+    """A new name is in the state only once all its days are counted."""
     old = dt.date(2024, 2, 1)
     project = FixedProject({old: [event("Old", 1, old)], DAY: [event("New")]})
     first, _ = here(project, event_names=["New"])
@@ -202,8 +202,8 @@ def test_a_new_name_is_known_once_all_its_days_are_counted() -> None:
 
 
 @pytest.mark.parametrize("broken", [{"event_names": 7}, {"event_names": [["a"]]}, {"replication_key_value": 7}])
-def test_a_broken_state_is_refused(broken: dict[str, Any]) -> None:
-    """A state that holds something else is named, and nothing is asked for."""
+def test_an_invalid_event_counts_state_is_rejected(broken: dict[str, Any]) -> None:
+    """An invalid state is rejected before any request."""
     with Emulator(FixedProject()) as emulator:
         state = {"bookmarks": {"event_counts": broken}}
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(), state=state)
@@ -212,8 +212,8 @@ def test_a_broken_state_is_refused(broken: dict[str, Any]) -> None:
     assert "the bookmark of event_counts is broken" in run.errors[0]
 
 
-def test_names_that_are_set_are_the_ones_counted() -> None:
-    """With `event_names` Mixpanel is not asked for names."""
+def test_event_names_limits_the_counts() -> None:
+    """With `event_names` only these are counted, and Mixpanel is not asked for names."""
     with Emulator(FixedProject({DAY: [event("A"), event("B")]}), now=lambda: NOW) as emulator:
         settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY), "event_names": ["B", "Never"]}
         run = run_tap(settings, catalog=catalog()).well()
@@ -221,8 +221,8 @@ def test_names_that_are_set_are_the_ones_counted() -> None:
     assert counts(run) == {(str(DAY), "B"): 1}
 
 
-def test_many_names_take_as_few_requests_as_urls_allow() -> None:
-    """Long names are asked for in several requests, each of which a server takes, and all are counted."""
+def test_many_names_take_few_requests() -> None:
+    """Long names are split over as few requests as the URL length allows."""
     names = [f"Ereignis № {number:03} {'ü' * 20}" for number in range(255)]
     project = FixedProject({DAY: [event(name) for name in names]})
     result, queries = here(project, start_date="2024-06-01")
@@ -235,8 +235,8 @@ def test_many_names_take_as_few_requests_as_urls_allow() -> None:
     assert min(sizes[:-1]) > 0.9 * max(sizes)
 
 
-def test_a_run_starts_at_the_bookmark_less_the_look_back() -> None:
-    """The days of the look-back are counted again, since events come late."""
+def test_counts_of_the_lookback_are_read_again() -> None:
+    """The days of the look-back are counted again, since events arrive late."""
     project = SyntheticProject(first_day=dt.date(2024, 6, 1), events_per_day=20)
     first, queries = here(project, start_date="2024-06-01")
     assert [query["from_date"] for query in queries] == ["2024-06-01"]
@@ -249,8 +249,8 @@ def test_a_run_starts_at_the_bookmark_less_the_look_back() -> None:
     assert third.state == second.state
 
 
-def test_years_are_asked_for_a_year_at_a_time_or_in_halves() -> None:
-    """A long request that fails twice is halved, and no day is counted twice or left out."""
+def test_years_of_counts_are_requested_by_year() -> None:
+    """A request that fails twice is halved, and no day is counted twice or omitted."""
     project = FixedProject({dt.date(2022, 3, 1): [event("A", 1, dt.date(2022, 3, 1))], DAY: [event("A")]})
     expected = {("2022-03-01", "A"): 1, (str(DAY), "A"): 1}
     result, queries = here(project, start_date="2022-01-01", event_names=["A"])
@@ -266,8 +266,8 @@ def test_years_are_asked_for_a_year_at_a_time_or_in_halves() -> None:
 @pytest.mark.parametrize(
     "name", ["status:503", "status:400", "cut-json", "empty-body", "empty-object", "gzip-cut", "page-html", "reset"]
 )
-def test_a_failed_request_is_no_empty_day(name: str) -> None:
-    """Where one request of several fails, the stream fails: none of the days becomes empty, and no bookmark moves."""
+def test_a_failed_request_is_not_an_empty_day(name: str) -> None:
+    """If one of several requests fails, the stream fails and no bookmark moves."""
     names = [f"{number:03} {'ü' * 60}" for number in range(40)]
     project = FixedProject({DAY: [event(name) for name in names]})
     faults = [Fault("event_counts", range(3, 99), name)]
@@ -281,8 +281,8 @@ def test_a_failed_request_is_no_empty_day(name: str) -> None:
     assert run.states == []
 
 
-def test_an_answer_about_other_days_is_not_taken() -> None:
-    """Counts of days that were not asked for mean that the response is that to another request."""
+def test_counts_of_other_days_are_rejected() -> None:
+    """Counts of days not requested mean that the response belongs to another request."""
 
     project = FixedProject({DAY: [event("A")]})
     with Emulator(project, now=lambda: NOW) as emulator:
@@ -301,7 +301,7 @@ def test_an_answer_about_other_days_is_not_taken() -> None:
 
 
 def test_a_project_without_names_moves_no_bookmark() -> None:
-    """Nothing can be counted without names, so no day is marked as counted."""
+    """Without names nothing is counted, so no day is marked as counted."""
     result, queries = here(FixedProject(), start_date="2024-06-01")
     assert result.error is None
     assert queries == []
@@ -310,8 +310,8 @@ def test_a_project_without_names_moves_no_bookmark() -> None:
     assert result.state["bookmarks"].get("event_counts", {}) == {}
 
 
-def test_a_plan_without_the_query_api_leaves_it_empty() -> None:
-    """The events come, and one warning says that the counts are not in the plan."""
+def test_a_plan_without_the_query_api_has_no_counts() -> None:
+    """Events are read, and one warning says that counts are not in the plan."""
     with Emulator(FixedProject({DAY: [event("A")]}), now=lambda: NOW, plan=Plan(has_query_api=False)) as emulator:
         days = {"start_date": str(DAY), "end_date": str(DAY)}
         run = run_tap(emulator.settings | days, catalog=catalog("events")).well()
@@ -321,8 +321,8 @@ def test_a_plan_without_the_query_api_leaves_it_empty() -> None:
     assert problem.endswith("The stream stays empty")
 
 
-def test_a_bookmark_in_the_future_is_refused() -> None:
-    """A state from another clock would leave all days uncounted."""
+def test_a_future_event_counts_bookmark_is_rejected() -> None:
+    """A bookmark from another clock would leave all days uncounted."""
     state = {"bookmarks": {"event_counts": {"replication_key_value": "2124-01-01T00:00:00+00:00"}}}
     with Emulator(FixedProject()) as emulator:
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, catalog=catalog(), state=state)
@@ -331,8 +331,8 @@ def test_a_bookmark_in_the_future_is_refused() -> None:
     assert "the bookmark of event_counts is in the future" in run.errors[0]
 
 
-def test_both_ways_give_the_same_counts() -> None:
-    """A stream map looks into each record and changes nothing else."""
+def test_stream_maps_keep_event_counts() -> None:
+    """With and without a stream map, counts and states are the same."""
     project = FixedProject({DAY: [event("A"), event("B")]})
     with Emulator(project, now=lambda: NOW) as emulator:
         settings = emulator.settings | {"start_date": str(DAY), "end_date": str(DAY)}

@@ -1,4 +1,4 @@
-"""Events, from the emulator through the installed command."""
+"""Events, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FIRST = dt.date(2024, 1, 1)
 RANGE = {"start_date": "2024-01-01", "end_date": "2024-01-04"}
-# An identity mapping: it changes nothing, and makes the records take the SDK's own way.
+# An identity map: it changes nothing, but sends the records through the SDK one by one.
 UNCHANGED = {"stream_maps": {"events": {"event_name": "event_name"}}}
 
 
@@ -39,7 +39,7 @@ def multiset(records: Iterable[dict[str, Any]]) -> Counter[str]:
 
 
 def as_normalized(raw: dict[str, Any]) -> dict[str, Any]:
-    """What the contract makes of an event of the small project, by way of values; the insert id only if it came."""
+    """Return the normalized record of an event of the small project; insert_id is None if it has none."""
     properties = dict(raw["properties"])
     time = dt.datetime.fromtimestamp(properties.pop("time"), tz=dt.UTC)
     distinct_id = properties.pop("distinct_id", None)
@@ -54,14 +54,15 @@ def as_normalized(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_normalized_events_are_exactly_what_the_project_holds(only_events: dict[str, Any]) -> None:
+def test_normalized_events_match_the_project(only_events: dict[str, Any]) -> None:
+    """Normalized records are exactly the project's events, with a made id if one is missing."""
     project = small_project()
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | RANGE, catalog=only_events).well()
     expected = [as_normalized(json.loads(event)) for event in lines_of(project, FIRST, dt.date(2024, 1, 4))]
     records = run.records()
     without_id = [record for record in expected if record["insert_id"] is None]
-    assert without_id, "the project is to have events without an insert id"
+    assert without_id, "the project needs events without an insert id"
     made_up = {record["insert_id"] for record in records} - {record["insert_id"] for record in expected}
     for record in records:
         if record["insert_id"] in made_up:
@@ -70,7 +71,8 @@ def test_normalized_events_are_exactly_what_the_project_holds(only_events: dict[
     assert multiset(records) == multiset(expected)
 
 
-def test_raw_events_are_the_lines_as_they_came(only_raw_events: dict[str, Any]) -> None:
+def test_raw_events_are_the_lines_unchanged(only_raw_events: dict[str, Any]) -> None:
+    """Raw records are exactly the exported lines, without a key."""
     project = small_project()
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | RANGE | {"raw": True}, catalog=only_raw_events).well()
@@ -85,7 +87,8 @@ def test_raw_events_are_the_lines_as_they_came(only_raw_events: dict[str, Any]) 
     assert run.schemas()["events"]["key_properties"] == []
 
 
-def test_values_pass_byte_for_byte(only_events: dict[str, Any]) -> None:
+def test_values_are_delivered_byte_for_byte(only_events: dict[str, Any]) -> None:
+    """Property values are delivered byte for byte."""
     odd = '"n":1.50,"big":1180591620717411303424,"huge":1e400,"z":{"b":1,"a":-0.0},"u":"\\u00fc\u2028"'
     body = f'{{"event":"E","properties":{{"time":1704067200,"distinct_id":7,"$insert_id":"i",{odd}}}}}'.encode()
     with Emulator(FixedProject({FIRST: [body]})) as emulator:
@@ -95,9 +98,10 @@ def test_values_pass_byte_for_byte(only_events: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_both_ways_give_the_same_records_and_the_same_states(
+def test_stream_maps_keep_events_and_states(
     raw: bool, only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """With and without a stream map, records and states are the same."""
     catalog = only_raw_events if raw else only_events
     unchanged = {"stream_maps": {"events": {"event": "event"}}} if raw else UNCHANGED
     with Emulator(small_project()) as emulator:
@@ -108,9 +112,8 @@ def test_both_ways_give_the_same_records_and_the_same_states(
     assert in_blocks.states == one_by_one.states
 
 
-def test_raw_can_be_switched_without_reading_history_again(
-    only_events: dict[str, Any], only_raw_events: dict[str, Any]
-) -> None:
+def test_switching_raw_keeps_the_state(only_events: dict[str, Any], only_raw_events: dict[str, Any]) -> None:
+    """After `raw` is switched, a run continues from the state of the other shape."""
     with Emulator(small_project()) as emulator:
         settings = emulator.settings | RANGE
         normalized = run_tap(settings, catalog=only_events).well()
@@ -123,7 +126,8 @@ def test_raw_can_be_switched_without_reading_history_again(
     assert switched.bookmark == "2024-01-07T00:00:00+00:00"
 
 
-def test_a_second_run_asks_for_the_look_back_and_the_new_days_only(only_events: dict[str, Any]) -> None:
+def test_a_second_run_reads_lookback_and_new_days(only_events: dict[str, Any]) -> None:
+    """A second run requests only the look-back and the new days."""
     with Emulator(small_project()) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "lookback_days": 2}
         first = run_tap(settings | {"end_date": "2024-01-03"}, catalog=only_events).well()
@@ -137,6 +141,7 @@ def test_a_second_run_asks_for_the_look_back_and_the_new_days_only(only_events: 
 
 
 def test_the_bookmark_never_moves_back(only_events: dict[str, Any]) -> None:
+    """A run with an earlier end date delivers records and keeps the bookmark."""
     state = {
         "bookmarks": {"events": {"replication_key": "event_time", "replication_key_value": "2024-01-04T00:00:00Z"}}
     }
@@ -147,7 +152,8 @@ def test_the_bookmark_never_moves_back(only_events: dict[str, Any]) -> None:
     assert run.records()
 
 
-def test_an_event_dated_2099_moves_nothing(only_events: dict[str, Any]) -> None:
+def test_an_event_dated_2099_does_not_move_the_bookmark(only_events: dict[str, Any]) -> None:
+    """An event from a wrong clock is delivered and does not move the bookmark."""
     project = FixedProject({FIRST: [line(1704067200), line(4070908800)]})
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | RANGE, catalog=only_events).well()
@@ -158,7 +164,8 @@ def test_an_event_dated_2099_moves_nothing(only_events: dict[str, Any]) -> None:
     assert run.bookmark == "2024-01-05T00:00:00+00:00"
 
 
-def test_days_without_events_lose_nothing(only_events: dict[str, Any]) -> None:
+def test_days_without_events_lose_no_event(only_events: dict[str, Any]) -> None:
+    """Events after 40 days without events are delivered."""
     days = [FIRST, FIRST + dt.timedelta(days=40), FIRST + dt.timedelta(days=41)]
     project = FixedProject({day: [line(1704067200 + (day - FIRST).days * 86400)] for day in days})
     with Emulator(project) as emulator:
@@ -168,7 +175,8 @@ def test_days_without_events_lose_nothing(only_events: dict[str, Any]) -> None:
     assert run.bookmark == "2024-03-01T00:00:00+00:00"
 
 
-def test_without_an_end_date_the_bookmark_is_the_instant_before_the_request(only_events: dict[str, Any]) -> None:
+def test_without_an_end_date_the_bookmark_is_now(only_events: dict[str, Any]) -> None:
+    """Without an end date the bookmark is the time of the request."""
     today = dt.datetime.now(dt.UTC).date()
     with Emulator(FixedProject({})) as emulator:
         before = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -178,7 +186,8 @@ def test_without_an_end_date_the_bookmark_is_the_instant_before_the_request(only
     assert before <= dt.datetime.fromisoformat(run.bookmark) <= after
 
 
-def test_an_old_project_s_wall_clock_is_put_back_to_utc(only_events: dict[str, Any]) -> None:
+def test_project_timezone_converts_local_times_to_utc(only_events: dict[str, Any]) -> None:
+    """With `project_timezone` local times become UTC, in winter and in summer."""
     new_york = {"project_timezone": "America/New_York"}
     # 08:00 in New York, written as if it were UTC: 13:00 UTC in winter, 12:00 in summer.
     winter, summer = 1705305600, 1720944000
@@ -195,7 +204,8 @@ def test_an_old_project_s_wall_clock_is_put_back_to_utc(only_events: dict[str, A
     assert run.bookmark == "2024-07-15T04:00:00+00:00"
 
 
-def test_filters_reach_mixpanel(only_events: dict[str, Any]) -> None:
+def test_event_filters_are_applied(only_events: dict[str, Any]) -> None:
+    """`event_names` and `events_where` filter the events."""
     project = FixedProject(
         {FIRST: [line(1704067200, "A", x=1), line(1704067201, "A", x=2), line(1704067202, "B", x=2)]}
     )
@@ -205,7 +215,8 @@ def test_filters_reach_mixpanel(only_events: dict[str, Any]) -> None:
     assert [record["insert_id"] for record in run.records()] == ["id-1704067201"]
 
 
-def test_time_in_ms_keeps_the_milliseconds(only_events: dict[str, Any]) -> None:
+def test_time_in_ms_keeps_milliseconds(only_events: dict[str, Any]) -> None:
+    """With `time_in_ms` event times have milliseconds."""
     project = small_project()
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | RANGE | {"time_in_ms": True}, catalog=only_events).well()
@@ -222,7 +233,8 @@ def _in_ms(text: str) -> int:
 
 
 @pytest.mark.parametrize("way", [{}, UNCHANGED])
-def test_a_deselected_property_leaves_the_records_and_the_schema(way: dict[str, Any]) -> None:
+def test_deselected_columns_of_events(way: dict[str, Any]) -> None:
+    """Deselected columns are in neither the records nor the schema."""
     catalog = catalog_of("events", deselected={"events": ["distinct_id", "properties"]})
     with Emulator(FixedProject({FIRST: [line(1704067200)]})) as emulator:
         run = run_tap(emulator.settings | RANGE | way, catalog=catalog).well()
@@ -231,7 +243,8 @@ def test_a_deselected_property_leaves_the_records_and_the_schema(way: dict[str, 
     assert set(run.schemas()["events"]["schema"]["properties"]) == kept
 
 
-def test_stream_maps_and_flattening_take_effect(only_events: dict[str, Any]) -> None:
+def test_stream_maps_and_flattening_work(only_events: dict[str, Any]) -> None:
+    """Alias, filter, new column and flattening take effect."""
     project = FixedProject({FIRST: [line(1704067200, city="Zürich"), line(1704067201, name="B")]})
     with Emulator(project) as emulator:
         maps = {
@@ -247,9 +260,10 @@ def test_stream_maps_and_flattening_take_effect(only_events: dict[str, Any]) -> 
     assert set(flat.records()[0]) <= set(flat.schemas()["events"]["schema"]["properties"])
 
 
-def test_an_integer_of_thousands_of_digits_passes_in_blocks_and_stops_what_looks_into_records(
+def test_an_integer_of_4400_digits(
     only_events: dict[str, Any],
 ) -> None:
+    """A huge integer is delivered; with a stream map it is an error."""
     number = b"7" * 4400
     event = b'{"event":"A","properties":{"time":1704067200,"$insert_id":"i","n":%b}}' % number
     with Emulator(FixedProject({FIRST: [event]})) as emulator:
@@ -260,14 +274,16 @@ def test_an_integer_of_thousands_of_digits_passes_in_blocks_and_stops_what_looks
     assert "events: a record has an integer with too many digits for stream maps and flattening" in error
 
 
-def test_a_start_in_the_future_is_warned_about(only_events: dict[str, Any]) -> None:
+def test_a_future_start_date_is_warned_about(only_events: dict[str, Any]) -> None:
+    """A `start_date` in the future is a warning, with exit code 0."""
     with Emulator(small_project()) as emulator:
         run = run_tap(emulator.settings | {"start_date": "2999-01-01"}, catalog=only_events)
     assert run.exit_code == 0
     assert ["nothing to read" in line for line in run.problems] == [True]
 
 
-def test_the_test_option_asks_for_a_row_and_reports_no_error() -> None:
+def test_the_test_option_reads_one_row_per_stream() -> None:
+    """`--test` requests one row of each stream and reports no problem."""
     with Emulator(small_project()) as emulator:
         run = run_tap(emulator.settings | {"start_date": "2024-01-01"}, "--test").well()
         exports = [seen.query for seen in emulator.requests if seen.kind == "export"]
@@ -278,7 +294,8 @@ def test_the_test_option_asks_for_a_row_and_reports_no_error() -> None:
     assert run.problems == []
 
 
-def test_keys_are_unique_but_for_events_that_came_twice(only_events: dict[str, Any]) -> None:
+def test_keys_are_unique_except_for_duplicates(only_events: dict[str, Any]) -> None:
+    """Records with the same key are duplicates of the same event."""
     project = small_project()
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | RANGE, catalog=only_events).well()

@@ -1,4 +1,4 @@
-"""Funnels, from the emulator through the installed command."""
+"""Funnels, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def days(*dates: str) -> dict[str, Any]:
 
 
 def asked(emulator: Emulator) -> list[tuple[str, str, str]]:
-    """The funnel and the days of each query, without the lists."""
+    """Return funnel and days of each request, without those for the list."""
     queries = [seen.query for seen in emulator.requests if "funnel_id" in seen.query]
     return [(query["funnel_id"], query["from_date"], query["to_date"]) for query in queries]
 
@@ -59,7 +59,7 @@ def keys(run: Run | Result) -> list[tuple[int, str]]:
 
 
 def by_funnel(result: Result) -> dict[str, str]:
-    """The bookmarks in the last state."""
+    """Return the bookmarks in the last state."""
     assert result.state is not None
     state = result.state["bookmarks"]["funnels"]
     assert set(state) == {"replication_key", "by_funnel"}
@@ -77,7 +77,8 @@ def here(project: FixedProject | SyntheticProject, now: dt.datetime, **more: Any
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> None:
+def test_a_funnel_has_one_record_per_day(raw: bool) -> None:
+    """A funnel has one flat record for each day and none for `$overall`."""
     day = {**DAY, "analysis": {**ANALYSIS, "best": 9}, "note": "x"}
     project = FixedProject(funnels=[{"funnel_id": 7, "name": "Käufe", "days": {"2024-01-02": day}}])
     with Emulator(project, funnel_overall=True) as emulator:
@@ -102,8 +103,8 @@ def test_a_funnel_has_one_flat_record_a_day_and_none_for_the_sum(raw: bool) -> N
     }
 
 
-def test_both_ways_give_the_same_funnels() -> None:
-    """Steps keep all their keys also where a stream map looks into the records."""
+def test_stream_maps_keep_funnels() -> None:
+    """With a stream map, steps keep all their keys, and records and states are the same."""
     project = FixedProject(funnels=[{"funnel_id": 7, "name": "", "days": days("2024-01-02")}])
     with Emulator(project) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
@@ -116,7 +117,7 @@ def test_both_ways_give_the_same_funnels() -> None:
 
 
 def test_a_year_of_a_funnel_takes_one_request() -> None:
-    """Every day of every funnel comes once, and a request spans up to 366 days."""
+    """Every day of every funnel is read once, with up to 366 days in a request."""
     project = SyntheticProject(first_day=dt.date(2023, 1, 1))
     result, requests = here(project, NOW, start_date="2023-01-01")
     assert result.error is None
@@ -127,8 +128,8 @@ def test_a_year_of_a_funnel_takes_one_request() -> None:
 
 
 @pytest.mark.parametrize("name", ["status:504", "status:400-timeout", "silence", "cut-json"])
-def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
-    """A long request that fails twice is halved, and later requests of the run are no longer than that."""
+def test_a_long_funnel_request_that_fails_is_halved(name: str) -> None:
+    """A long request that fails twice is halved, and later requests of the run are no longer."""
     clock = FakeClock(NOW)
     # The first request is the list.
     faults = [Fault("funnels", (2, 3), name, value=3)]
@@ -145,8 +146,8 @@ def test_days_that_are_too_many_at_once_are_halved(name: str) -> None:
     assert warning.endswith(". Requesting 91 days at a time")
 
 
-def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that does not fit into memory is not asked for a second time: its halves are."""
+def test_a_too_large_funnel_response_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response over the size limit is not requested again; its halves are."""
     monkeypatch.setattr(
         json_response.fetch, "__kwdefaults__", {**(json_response.fetch.__kwdefaults__ or {}), "limit": 60_000}
     )
@@ -156,8 +157,8 @@ def test_an_answer_that_is_too_large_is_halved_at_once(monkeypatch: pytest.Monke
     assert requests[:2] == [("7509", "2024-01-01", "2024-06-30"), ("7509", "2024-01-01", "2024-03-31")]
 
 
-def test_a_short_request_is_tried_as_often_as_any() -> None:
-    """Sixty days or fewer are not halved: they get `max_retries`, and then the stream fails."""
+def test_a_short_funnel_request_is_retried() -> None:
+    """Requests of 60 days or fewer are not halved: after `max_retries` they fail."""
     clock = FakeClock(NOW)
     with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:504")], now=clock.now) as emulator:
         result = run_here(emulator.settings | {"start_date": "2024-01-01"}, clock, catalog=catalog())
@@ -165,13 +166,13 @@ def test_a_short_request_is_tried_as_often_as_any() -> None:
     assert result.error is not None
     assert "funnels 2024-01-01..2024-02-14 of funnel 7509" in result.error
     first = ["2024-06-30"] * 2 + ["2024-03-31"] * 2 + ["2024-02-14"] * 6
-    # The second funnel in a row that fails ends the stream, too.
+    # A second failed funnel in a row ends the stream.
     assert [request[2] for request in requests] == first + ["2024-02-14"] * 6
     assert "funnels 2024-01-01..2024-02-14 of funnel 9070" in result.error
 
 
-def test_a_funnel_that_always_fails_stops_no_other() -> None:
-    """The other funnels are read to their end, and the run fails with the name of the one that was not."""
+def test_a_failed_funnel_does_not_stop_the_others() -> None:
+    """The other funnels are read, and the run fails with the name of the failed one."""
     project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": DAYS_OF_JUNE} for number in (1, 2, 3)])
     with Emulator(project, faults=[Fault("funnels", 2, "status:503")]) as emulator:
         days = {"start_date": "2024-06-01", "end_date": "2024-06-30", "max_retries": 0}
@@ -183,19 +184,22 @@ def test_a_funnel_that_always_fails_stops_no_other() -> None:
     assert set(run.states[-1]["bookmarks"]["funnels"]["by_funnel"]) == {"2", "3"}
 
 
-def test_the_bookmark_is_the_instant_of_the_request_for_a_day_that_is_not_over() -> None:
-    # Three requests: a fourth would have to wait for its second.
+def test_the_funnel_bookmark_of_today_is_now() -> None:
+    """For today the bookmark is the time of the request."""
+    # Three requests: a fourth would wait for the rate limit.
     result, _ = here(PROJECT, NOW, start_date="2024-06-30")
     assert by_funnel(result) == dict.fromkeys(("7509", "9070"), "2024-06-30T09:30:15+00:00")
 
 
-def test_a_run_starts_at_the_bookmark_less_the_look_back() -> None:
+def test_a_run_reads_the_lookback_of_funnels() -> None:
+    """A run starts `lookback_days` before the bookmark."""
     first, _ = here(PROJECT, NOW)
     _, requests = here(PROJECT, NOW + dt.timedelta(days=2), state=first.state)
     assert {request[1:] for request in requests} == {("2024-06-25", "2024-07-02")}
 
 
-def test_days_are_those_of_the_project() -> None:
+def test_funnel_days_are_in_the_project_time_zone() -> None:
+    """The last day and the bookmark use the project's time zone."""
     before_midnight_in_new_york = dt.datetime(2024, 1, 4, 3, tzinfo=dt.UTC)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), zone="America/New_York")
     result, requests = here(project, before_midnight_in_new_york, project_timezone="America/New_York")
@@ -204,10 +208,10 @@ def test_days_are_those_of_the_project() -> None:
     assert set(by_funnel(result).values()) == {"2024-01-03T05:00:00+00:00"}
 
 
-def test_each_funnel_has_a_bookmark_of_its_own() -> None:
-    """A run that fails keeps what is delivered of each funnel, and the next one begins with those furthest behind."""
+def test_each_funnel_has_its_own_bookmark() -> None:
+    """A failed run keeps the bookmark of each funnel, and the next starts with those furthest behind."""
     clock = FakeClock(NOW)
-    # The list, one funnel whole, and of the other one nothing.
+    # The list and one funnel succeed, the other funnel fails.
     with Emulator(PROJECT, faults=[Fault("funnels", range(3, 99), "status:503")], now=clock.now) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "max_retries": 0, "lookback_days": 0}
         first = run_here(settings, clock, catalog=catalog())
@@ -220,8 +224,8 @@ def test_each_funnel_has_a_bookmark_of_its_own() -> None:
     assert set(by_funnel(second)) == {"7509", "9070"}
 
 
-def test_a_small_quota_brings_all_funnels_forward_over_some_runs() -> None:
-    """Each run goes on where the one before had to stop, also where the look-back alone is more than the quota."""
+def test_a_small_quota_reads_all_funnels_over_runs() -> None:
+    """Each run continues with the funnels that the previous one did not reach."""
     project = FixedProject(funnels=[{"funnel_id": number, "name": "", "days": DAYS_OF_JUNE} for number in range(7)])
     state, found = None, []
     for hour in range(4):
@@ -241,8 +245,8 @@ def test_a_small_quota_brings_all_funnels_forward_over_some_runs() -> None:
 
 
 @pytest.mark.parametrize("funnel_ids", [{}, {"funnel_ids": [7509, 9070]}])
-def test_an_older_state_is_the_bookmark_of_all_its_funnels(funnel_ids: dict[str, Any]) -> None:
-    """One bookmark for all funnels, as version 0.1.0 wrote it, is gone on from, and never moves back."""
+def test_an_older_funnel_state_is_migrated(funnel_ids: dict[str, Any]) -> None:
+    """A single bookmark, as version 0.1.0 wrote it, becomes the bookmark of each funnel."""
     shared = {"replication_key": "date", "replication_key_value": "2024-06-30T09:00:00+00:00"}
     result, requests = here(PROJECT, NOW, state={"bookmarks": {"funnels": shared | funnel_ids}}, end_date="2024-06-28")
     assert result.error is None
@@ -250,8 +254,8 @@ def test_an_older_state_is_the_bookmark_of_all_its_funnels(funnel_ids: dict[str,
     assert by_funnel(result) == dict.fromkeys(("7509", "9070"), "2024-06-30T09:00:00+00:00")
 
 
-def test_a_funnel_saved_later_is_read_from_the_start() -> None:
-    """A funnel that the state does not name is read from `start_date`, and the others are not."""
+def test_a_new_funnel_is_read_from_the_start() -> None:
+    """A funnel that is not in the state is read from `start_date`, the others are not."""
     dates = ["2024-01-01", "2024-01-10", "2024-01-20"]
     old = {"funnel_id": 1, "name": "old", "days": days(*dates)}
     new = {"funnel_id": 2, "name": "new", "days": days(*dates)}
@@ -266,8 +270,8 @@ def test_a_funnel_saved_later_is_read_from_the_start() -> None:
     assert set(by_funnel(second)) == {"1", "2"}
 
 
-def test_a_deleted_funnel_is_named_once_and_left_out() -> None:
-    """A funnel of the state that Mixpanel no longer lists is a warning, and then forgotten."""
+def test_a_deleted_funnel_is_skipped() -> None:
+    """A funnel in the state that Mixpanel no longer lists is warned about once and removed."""
     funnels = [{"funnel_id": number, "name": "", "days": days("2024-01-02")} for number in (1, 2)]
     first, _ = here(FixedProject(funnels=funnels), dt.datetime(2024, 1, 3, tzinfo=dt.UTC))
     for remaining in (funnels[:1], []):
@@ -280,8 +284,8 @@ def test_a_deleted_funnel_is_named_once_and_left_out() -> None:
 
 
 @pytest.mark.parametrize("status", ["status:400", "status:404"])
-def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
-    """A funnel that Mixpanel refuses while it gives others, as one deleted meanwhile, does not end the stream."""
+def test_a_rejected_funnel_is_skipped(status: str) -> None:
+    """A funnel that Mixpanel rejects while it returns others is skipped with a warning."""
     funnels = [{"funnel_id": number, "name": "", "days": days("2024-01-02")} for number in (1, 2, 3)]
     for number, others in ((2, [2, 3]), (3, [1, 3])):
         # The first request is the list.
@@ -295,8 +299,8 @@ def test_a_refused_funnel_is_named_and_left_out(status: str) -> None:
         assert problem.endswith("Skipping this funnel")
 
 
-def test_a_limited_history_is_an_error() -> None:
-    """Days before the plan's history are refused: the stream fails, and no funnel is left out for it."""
+def test_a_limited_history_fails_funnels() -> None:
+    """Days before the plan's history fail the stream instead of skipping the funnel."""
     with Emulator(PROJECT, faults=[Fault("funnels", 2, "status:403-history")]) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
         run = run_tap(settings, catalog=catalog())
@@ -306,8 +310,8 @@ def test_a_limited_history_is_an_error() -> None:
     assert "of funnel 7509: HTTP 403, the request begins before the plan's history" in error
 
 
-def test_funnels_that_are_all_refused_are_an_error() -> None:
-    """Where Mixpanel gives no funnel at all, the stream fails."""
+def test_only_rejected_funnels_fail_the_stream() -> None:
+    """If Mixpanel rejects every funnel, the stream fails."""
     with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:404")]) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
         run = run_tap(settings, catalog=catalog())
@@ -316,7 +320,8 @@ def test_funnels_that_are_all_refused_are_an_error() -> None:
     assert "of funnel 7509: HTTP 404" in run.errors[0]
 
 
-def test_a_start_without_a_first_day_or_with_a_broken_state_is_refused_by_name() -> None:
+def test_invalid_start_or_state_of_funnels() -> None:
+    """A missing start date or an invalid state is rejected before any request."""
     with Emulator(FixedProject()) as emulator:
         run = run_tap(emulator.settings, catalog=catalog())
         assert run.exit_code == 1

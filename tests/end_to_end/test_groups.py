@@ -1,4 +1,4 @@
-"""Group profiles, from the emulator through the installed command."""
+"""Group profiles, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def delivered(**extra: Any) -> tuple[Run, list[dict[str, str]]]:
         return run.well(), [seen.form for seen in emulator.requests if seen.kind == "engage"]
 
 
-def test_each_group_is_a_stream_of_its_own_and_selected_by_default() -> None:
+def test_each_group_is_a_selected_stream() -> None:
+    """Each group is a separate stream, selected by default, with its exact data_group_id."""
     run, forms = delivered()
     assert run.records("companies") == [
         {"distinct_id": "acme", "last_seen": "2024-01-02T03:04:05", "properties": {"seats": 3}},
@@ -39,11 +40,12 @@ def test_each_group_is_a_stream_of_its_own_and_selected_by_default() -> None:
     assert run.records("teams") == []
     assert [record["distinct_id"] for record in run.records("profiles")] == ["u1"]
     assert run.schemas()["companies"]["key_properties"] == ["distinct_id"]
-    # To the last digit: as a double it would end in 6800.
+    # All digits are kept: as a double it would end in 6800.
     assert [form.get("data_group_id") for form in forms] == [None, GROUP, "7"]
 
 
-def test_a_raw_group_profile_is_as_it_came() -> None:
+def test_a_raw_group_profile_is_unchanged() -> None:
+    """A raw group profile is the result unchanged."""
     run, _ = delivered(raw=True)
     assert run.records("companies") == COMPANIES
     assert run.schemas()["companies"]["key_properties"] == ["$distinct_id"]
@@ -60,7 +62,8 @@ def test_a_raw_group_profile_is_as_it_came() -> None:
         {"behaviors": [{"window": "1d", "name": "b", "event_selectors": []}], "profiles_where": 'behaviors["b"] > 0'},
     ],
 )
-def test_what_narrows_the_users_leaves_groups_alone(narrowed: dict[str, Any]) -> None:
+def test_profile_filters_do_not_filter_groups(narrowed: dict[str, Any]) -> None:
+    """Profile filters do not apply to group profiles."""
     project = FixedProject(
         profiles=USERS, group_profiles={GROUP: COMPANIES}, cohorts=[{"id": 5, "name": "", "members": ["u1"]}]
     )
@@ -71,7 +74,8 @@ def test_what_narrows_the_users_leaves_groups_alone(narrowed: dict[str, Any]) ->
     assert set(of_companies) == {"page_size", "data_group_id"}
 
 
-def test_discovery_shows_the_groups_and_asks_nobody() -> None:
+def test_discovery_lists_groups_without_requests() -> None:
+    """Discovery lists the groups without any request."""
     with Emulator(PROJECT) as emulator:
         catalog = json.loads(run_tap(emulator.settings | SETTINGS, "--discover").well().stdout)
         assert emulator.requests == []
@@ -93,9 +97,8 @@ def test_discovery_shows_the_groups_and_asks_nobody() -> None:
         ([("companies", "")], "data_group_id '' of companies"),
     ],
 )
-def test_a_group_that_cannot_be_a_stream_is_refused_by_name(
-    groups: list[tuple[str, str]], says: str, options: list[str]
-) -> None:
+def test_an_invalid_group_name_or_id_is_rejected(groups: list[tuple[str, str]], says: str, options: list[str]) -> None:
+    """A name in use, an invalid name or an invalid id is rejected before any request."""
     settings = {"group_profiles": [{"name": name, "data_group_id": number} for name, number in groups]}
     with Emulator(PROJECT) as emulator:
         run = run_tap({**emulator.settings, **SETTINGS, **settings}, *options)
@@ -108,7 +111,8 @@ def test_a_group_that_cannot_be_a_stream_is_refused_by_name(
 
 @pytest.mark.parametrize("options", [[], ["--discover"]])
 @pytest.mark.parametrize("group", [{"name": "companies"}, {"name": "companies", "data_group_id": -5}, "companies"])
-def test_a_group_that_is_not_one_is_refused(group: object, options: list[str]) -> None:
+def test_a_malformed_group_setting_is_rejected(group: object, options: list[str]) -> None:
+    """A group without a valid id, or that is not an object, is rejected."""
     with Emulator(PROJECT) as emulator:
         run = run_tap({**emulator.settings, "group_profiles": [group]}, *options)
     assert run.exit_code == 1
@@ -116,7 +120,8 @@ def test_a_group_that_is_not_one_is_refused(group: object, options: list[str]) -
     assert "group_profiles" in run.errors[0]
 
 
-def test_a_catalog_that_selects_a_group_of_the_past_is_refused_by_name() -> None:
+def test_a_catalog_with_a_removed_group_is_rejected() -> None:
+    """A catalog that selects a removed group is rejected before any request."""
     with Emulator(PROJECT) as emulator:
         catalog = json.loads(run_tap(emulator.settings | SETTINGS, "--discover").well().stdout)
         run = run_tap(emulator.settings | SETTINGS | {"group_profiles": []}, catalog=catalog)

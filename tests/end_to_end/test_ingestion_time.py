@@ -1,4 +1,4 @@
-"""`incremental_by: ingestion_time`, from the emulator through the installed command."""
+"""`incremental_by: ingestion_time`, with the emulator and the installed command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def hours_ago(hours: float) -> dt.datetime:
     return dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours)
 
 
-def test_late_events_come_once_and_rows_that_do_not_tell_come_again(only_events: dict[str, Any]) -> None:
+def test_late_events_are_delivered_once(only_events: dict[str, Any]) -> None:
+    """Late events are delivered once, events without a processing time again each run."""
     project = FixedProject(
         {
             FIRST: [line("old", FIRST, hours_ago(50)), line("untold", FIRST, None)],
@@ -50,7 +51,7 @@ def test_late_events_come_once_and_rows_that_do_not_tell_come_again(only_events:
         settings = emulator.settings | BY_INGESTION
         first = run_tap(settings, catalog=only_events).well()
         assert ids(first) == ["new", "old", "untold"]
-        # A day later by the state: as if the first run had been then.
+        # Change the state as if the first run had been a day earlier.
         yesterday = hours_ago(24).isoformat(timespec="seconds")
         state = first.states[-1]
         [entry] = state["bookmarks"]["events"]["ingested"]
@@ -62,7 +63,8 @@ def test_late_events_come_once_and_rows_that_do_not_tell_come_again(only_events:
     assert first.bookmark == second.bookmark == "2024-01-05T00:00:00+00:00"
 
 
-def test_its_bookmark_is_no_later_than_what_has_settled(only_events: dict[str, Any]) -> None:
+def test_the_bookmark_is_the_settled_time(only_events: dict[str, Any]) -> None:
+    """By ingestion time the bookmark is an hour before the run."""
     today = {"start_date": hours_ago(30).date().isoformat(), "end_date": None}
     with Emulator(FixedProject()) as emulator:
         before = hours_ago(1).replace(microsecond=0)
@@ -72,7 +74,8 @@ def test_its_bookmark_is_no_later_than_what_has_settled(only_events: dict[str, A
     assert before <= dt.datetime.fromisoformat(run.bookmark) <= after
 
 
-def test_it_narrows_what_the_filters_leave(only_events: dict[str, Any]) -> None:
+def test_the_processing_filter_extends_events_where(only_events: dict[str, Any]) -> None:
+    """The processing-time filter applies in addition to `events_where`."""
     project = FixedProject(
         {
             FIRST: [
@@ -90,7 +93,8 @@ def test_it_narrows_what_the_filters_leave(only_events: dict[str, Any]) -> None:
     assert ids(run) == ["a", "b", "c"]
 
 
-def test_in_batches_it_gives_the_same_and_the_same_state(only_events: dict[str, Any], tmp_path: Path) -> None:
+def test_batches_by_ingestion_time(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Batch files by ingestion time have the events, and the state has their days."""
     project = FixedProject({FIRST: [line("a", FIRST, hours_ago(9)), line("b", FIRST, None)]})
     batches = {
         "batch_config": {
@@ -107,11 +111,12 @@ def test_in_batches_it_gives_the_same_and_the_same_state(only_events: dict[str, 
     assert (entry["from_date"], entry["to_date"]) == ("2024-01-01", "2024-01-04")
 
 
-@pytest.mark.parametrize(("minutes", "refused"), [(20, True), (5, False)])
-def test_a_clock_that_is_ahead_is_refused_since_rows_would_be_lost(minutes: int, refused: bool) -> None:
+@pytest.mark.parametrize(("minutes", "fails"), [(20, True), (5, False)])
+def test_a_clock_far_ahead_is_rejected(minutes: int, fails: bool) -> None:
+    """With a clock 20 minutes ahead events would be lost, so the run fails; 5 minutes are fine."""
     project = FixedProject({FIRST: [line("a", FIRST, hours_ago(9))]})
     clock = FakeClock(hours_ago(-minutes / 60))
     with Emulator(project) as emulator:
         result = run_here(emulator.settings | BY_INGESTION | {"raw": True}, clock, catalog=RAW_EVENTS)
-    assert result.lines.total() == (0 if refused else 1)
-    assert ("minutes ahead of Mixpanel's: correct it" in (result.error or "")) == refused
+    assert result.lines.total() == (0 if fails else 1)
+    assert ("minutes ahead of Mixpanel's: correct it" in (result.error or "")) == fails

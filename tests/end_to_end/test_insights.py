@@ -1,4 +1,4 @@
-"""Saved Insights reports, from the emulator through the installed command."""
+"""Saved Insights reports, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.harness import Run, catalog_of, run_tap
 
-# As Mixpanel's documentation shows it.
+# The report in Mixpanel's documentation.
 LOGINS = {
     "computed_at": "2020-09-21T16:35:41.252314+00:00",
     "date_range": {"from_date": "2020-08-31T00:00:00-07:00", "to_date": "2020-09-12T23:59:59.999000-07:00"},
@@ -32,7 +32,7 @@ def reports(*numbers: int) -> dict[str, Any]:
 
 
 def read(*answers: dict[str, Any], **more: Any) -> Run:
-    """A run over reports with these answers, numbered from 1."""
+    """Run with reports that have these responses, numbered from 1."""
     numbered = dict(enumerate(answers, 1))
     with Emulator(FixedProject(insights=numbered), faults=more.pop("faults", ())) as emulator:
         return run_tap(emulator.settings | reports(*numbered) | more, catalog=catalog())
@@ -43,8 +43,8 @@ def cells(run: Run) -> list[tuple[Any, ...]]:
     return [tuple(record[name] for name in names) for record in run.records("insights")]
 
 
-def test_each_number_of_a_report_is_a_record() -> None:
-    """The nested series become records with a date, the segments by header, and a key of their own."""
+def test_each_cell_of_a_report_is_a_record() -> None:
+    """The nested series become records with a date, the segments by header, and a key."""
     run = read(LOGINS).well()
     first = run.records("insights")[0]
     assert len(first.pop("cell_id")) == 32
@@ -75,10 +75,10 @@ def test_each_number_of_a_report_is_a_record() -> None:
         ),
         (["$metric"], {"Visits": {"all": 7}}, [(None, {"$metric": "Visits"}, 7)]),
         (["$metric"], {"Visits": 7}, [(None, {"$metric": "Visits"}, 7)]),
-        # A segment that looks like a date, or is called as what stands for none.
+        # A segment that looks like a date, or is named "all".
         (["day"], {"2024-01-01": 7}, [(None, {"day": "2024-01-01"}, 7)]),
         (["who"], {"all": 7}, [(None, {"who": "all"}, 7)]),
-        # Levels that no header tells apart.
+        # Levels without a header of their own.
         (["a"], {"x": {"y": {"2024-01-01": 7}}}, [("2024-01-01", {"a": "x", "level_2": "y"}, 7)]),
         (["a", "a"], {"x": {"y": {"all": 7}}}, [(None, {"a": "x", "level_2": "y"}, 7)]),
         (["a"], {"x": {"2024-01-01T05:00:00-08:00": None}}, [("2024-01-01T05:00:00-08:00", {"a": "x"}, None)]),
@@ -86,14 +86,14 @@ def test_each_number_of_a_report_is_a_record() -> None:
         (["a"], {"x": {}}, []),
     ],
 )
-def test_series_of_every_form_are_flattened(headers: list[str], series: Any, expected: list[Any]) -> None:
-    """Whatever the levels, each number has its date, if there is one, and all segments that lead to it."""
+def test_series_of_any_depth_are_flattened(headers: list[str], series: Any, expected: list[Any]) -> None:
+    """Each number has its date, if any, and all segments that lead to it."""
     run = read({"headers": headers, "series": series}).well()
     assert cells(run) == [(1, *cell) for cell in expected]
 
 
-def test_the_same_cell_has_the_same_key() -> None:
-    """The key depends on date and dimensions only: a new number updates the record."""
+def test_a_cell_keeps_its_key() -> None:
+    """The key depends only on date and dimensions, so a new number updates the record."""
     before = {record["cell_id"] for record in read(LOGINS).records("insights")}
     changed = {
         **LOGINS,
@@ -104,8 +104,8 @@ def test_the_same_cell_has_the_same_key() -> None:
     assert len(before) == 3
 
 
-def test_a_value_that_is_no_number_is_kept() -> None:
-    """The column takes numbers; anything else stands in `other`."""
+def test_a_value_that_is_not_a_number_goes_to_other() -> None:
+    """A value that is not a number is null in its column and kept under `other`."""
     run = read({"headers": ["a"], "series": {"x": {"all": [1, 2]}, "y": {"all": "n/a"}}}).well()
     assert [(record["value"], record["other"]) for record in run.records("insights")] == [
         (None, {"value": [1, 2]}),
@@ -114,8 +114,8 @@ def test_a_value_that_is_no_number_is_kept() -> None:
 
 
 @pytest.mark.parametrize("status", ["status:400", "status:403", "status:404"])
-def test_a_refused_report_is_named_and_left_out(status: str) -> None:
-    """A report that Mixpanel refuses while it gives others, as one deleted or private, does not end the stream."""
+def test_a_rejected_report_is_skipped(status: str) -> None:
+    """A report that Mixpanel rejects while it returns others is skipped with a warning."""
     for number, others in ((1, [2, 3]), (3, [1, 2])):
         run = read(LOGINS, LOGINS, LOGINS, faults=[Fault("insights", number, status)]).well()
         assert sorted({record["report_id"] for record in run.records("insights")}) == others
@@ -124,8 +124,8 @@ def test_a_refused_report_is_named_and_left_out(status: str) -> None:
         assert problem.endswith("Skipping this report")
 
 
-def test_an_unknown_report_alone_is_an_error() -> None:
-    """Where Mixpanel refuses all reports the stream fails, and names the setting."""
+def test_only_rejected_reports_fail_the_stream() -> None:
+    """If Mixpanel rejects every report, the stream fails and names the setting."""
     with Emulator(FixedProject()) as emulator:
         run = run_tap(emulator.settings | reports(77), catalog=catalog())
     assert run.exit_code == 1
@@ -135,8 +135,8 @@ def test_an_unknown_report_alone_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["cut-json", "empty-body", "empty-object", "gzip-cut", "page-html", "status:503"])
-def test_a_report_that_fails_is_never_taken(name: str) -> None:
-    """A report that does not come whole fails the stream, after the others are read."""
+def test_a_malformed_report_fails_the_stream(name: str) -> None:
+    """A malformed report fails the stream after the others are read."""
     run = read(LOGINS, LOGINS, LOGINS, faults=[Fault("insights", 2, name)], max_retries=0)
     assert run.exit_code == 1
     [error] = run.errors
@@ -145,7 +145,7 @@ def test_a_report_that_fails_is_never_taken(name: str) -> None:
 
 
 def test_no_reports_are_a_warning() -> None:
-    """A selection of all streams reads the others where no reports are set."""
+    """Without `insights_reports` the stream is empty with a warning, and nothing is requested."""
     with Emulator(FixedProject()) as emulator:
         run = run_tap(emulator.settings, catalog=catalog()).well()
         assert emulator.requests == []
@@ -162,8 +162,8 @@ def test_no_reports_are_a_warning() -> None:
         ({"insights_reports": [{"name": "x", "bookmark_id": 1, "title": ""}]}, "insights_reports"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(setting: dict[str, Any], words: str) -> None:
-    """Reports that cannot be read are refused before anything is asked."""
+def test_an_invalid_report_setting_is_rejected(setting: dict[str, Any], words: str) -> None:
+    """Invalid reports are rejected before any request."""
     with Emulator(FixedProject()) as emulator:
         run = run_tap(emulator.settings | setting, catalog=catalog())
         assert emulator.requests == []

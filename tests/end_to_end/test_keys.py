@@ -1,4 +1,4 @@
-"""Keys: insert ids that many users share, and keys that are too long for PostgreSQL."""
+"""Keys: insert ids that many users share, and keys too long for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITH_USER = [*KEY, "distinct_id"]
 
 
 def events(day: dt.date, count: int) -> list[bytes]:
-    """Events of one second, of a client that sends a constant insert id for all users."""
+    """Return events of one second from a client that sends one insert id for all users."""
     noon = int(dt.datetime.combine(day, dt.time(12), dt.UTC).timestamp())
     properties = [{"time": noon, "distinct_id": f"u{number}", "$insert_id": "constant"} for number in range(count)]
     return [json.dumps({"event": "A", "properties": each}).encode() for each in properties]
@@ -49,7 +49,7 @@ def warnings(result: Run) -> list[str]:
 
 @pytest.mark.parametrize("more", [{}, {"worker_processes": 2}, {"stream_maps": {"events": {"more": "'x'"}}}])
 def test_shared_insert_ids_are_reported_once(more: dict[str, Any]) -> None:
-    """One warning with the numbers, on every route, and all events are delivered."""
+    """One warning with the numbers on every route, and all events are delivered."""
     result = run(more)
     assert len(result.records()) == 16
     [warning] = warnings(result)
@@ -57,13 +57,13 @@ def test_shared_insert_ids_are_reported_once(more: dict[str, Any]) -> None:
     assert "up to 8 users with one id" in warning
 
 
-def test_raw_events_have_no_key_to_share() -> None:
+def test_raw_events_have_no_key_warning() -> None:
     """Raw records have no key, so there is no warning."""
     assert not warnings(run({"raw": True}, catalog=catalog_of("events", raw=True)))
 
 
 def test_distinct_id_joins_the_key_as_documented() -> None:
-    """The stream map of docs/streams.md adds `distinct_id` to the key, and ends the warning."""
+    """The stream map in docs/streams.md adds `distinct_id` to the key and ends the warning."""
     maps = shown("test_distinct_id_joins_the_key_as_documented")
     result = run(maps)
     assert result.schemas()["events"]["key_properties"] == WITH_USER
@@ -72,7 +72,7 @@ def test_distinct_id_joins_the_key_as_documented() -> None:
 
 
 def test_a_catalog_adds_distinct_id_to_the_key() -> None:
-    """The key in the catalog applies as well, without a stream map."""
+    """The key in the catalog applies without a stream map."""
     catalog = catalog_of("events")
     [entry] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
     entry["key_properties"] = WITH_USER
@@ -81,14 +81,14 @@ def test_a_catalog_adds_distinct_id_to_the_key() -> None:
     assert not warnings(result)
 
 
-def test_long_keys_are_cut_as_documented() -> None:
-    """The stream map of docs/streams.md keeps keys under PostgreSQL's limit, and short keys as they are."""
+def test_long_keys_are_shortened_as_documented() -> None:
+    """The stream map in docs/streams.md keeps keys under PostgreSQL's limit, and short keys unchanged."""
     noon = int(dt.datetime.combine(DAYS[0], dt.time(12), dt.UTC).timestamp())
     lines = [
         json.dumps({"event": name * size, "properties": {"time": noon, "$insert_id": f"{number}" * size}}).encode()
         for number, (name, size) in enumerate([("a", 1), ("b", 5000)])
     ]
-    maps = shown("test_long_keys_are_cut_as_documented")
+    maps = shown("test_long_keys_are_shortened_as_documented")
     result = run(maps, project=FixedProject({DAYS[0]: lines}))
     short, long = sorted(result.records(), key=lambda record: str(record["event_name"]))
     assert (short["event_name"], short["insert_id"]) == ("a", "0")

@@ -101,7 +101,7 @@ class Ready:
         layout: How an event's line is laid out.
     """
 
-    room = 1
+    capacity = 1
 
     def __init__(self, zone: str = "UTC", layout: str = USUAL) -> None:
         self._seconds, self._milliseconds = (History(in_ms=in_ms, zone=zone, layout=layout) for in_ms in (False, True))
@@ -116,7 +116,7 @@ class Ready:
         first, last = (date.fromisoformat(query[name]) for name in ("from_date", "to_date"))
         return _EncodedBody(history, first, last, gzip=key[0])
 
-    def keep(self, key: tuple[Any, ...], body: object) -> None:
+    def store(self, key: tuple[Any, ...], body: object) -> None:
         """Keep nothing more."""
 
 

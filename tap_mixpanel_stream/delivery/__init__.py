@@ -1,9 +1,10 @@
-"""From finished records to stdout or files: spooled, copied out in order, in whole lines.
+"""Deliver records to stdout or files, in order and in whole lines.
 
-    spool           records wait until their window or page is known to be whole
-    stdout          whole lines, written by the main thread
+    spool           storage for records until their window or page is complete
+    stdout          stdout, written by the main thread only
+    record_writer   single records and messages, as the SDK handles them
     batches         batch files
     rejected_lines  the file of malformed lines
 
-Knows neither HTTP nor records: blocks of whole lines come in, blocks of whole lines go out.
+This package handles blocks of whole lines. It does not depend on HTTP or on the format of records.
 """

@@ -1,4 +1,4 @@
-"""Batch files: record lines as JSON-lines files in a storage, for targets that load files."""
+"""Write records to batch files: JSON-lines files in a folder or bucket, for targets that load files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upath import UPath
 
 try:
     from isal.isal_zlib import compressobj
-except ImportError:  # a platform without wheels: the same files, more slowly
+except ImportError:  # No wheel for this platform. zlib writes equivalent files, but slower.
     from zlib import compressobj  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers._batch import BatchConfig
 
-# For isal, whose levels end at 3, the level of its gzip command; for zlib a fast one.
+# The default level of isal's gzip command; isal's levels are 0 to 3. A fast level for zlib.
 LEVEL = 2
 # zlib's `wbits` for a gzip header and trailer.
 GZIP = 31
-# What the names of settings that hold secrets contain.
+# Words in the names of settings that contain secrets.
 SECRET_WORDS = ("key", "pass", "secret", "token", "credential", "connection", "sas")
-# Seconds for the first response of a bucket.
+# Seconds to wait for the first response of a bucket.
 BUCKET_TIMEOUT = 10
 
 
 class BatchFileError(Exception):
-    """A batch file could not be written. The message says where, why and what to do."""
+    """A batch file could not be written. The message names the storage, the cause and the remedy."""
 
 
 def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> Iterator[str]:
-    """Write record lines into files of at most `batch_size` lines.
+    """Write record lines to files of at most `batch_size` lines.
 
     Args:
         blocks: Record lines, in blocks of whole lines.
-        config: The storage, the lines of a file and the compression.
-        prefix: What the file names begin with, after the storage's own prefix.
+        config: The storage, the number of lines of a file, and the compression.
+        prefix: The beginning of the file names, after the prefix of the storage.
 
     Yields:
-        The URL of each file, once it is complete.
+        The URL of each file, after it is complete.
 
     Raises:
         BatchFileError: The file could not be written.
@@ -63,10 +63,12 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
 
 
 def check_bucket(config: BatchConfig) -> None:
-    """Ask for the bucket of a storage, before a run reads anything. A folder is created with its first file.
+    """Check that the bucket exists and the credentials are valid, before a run reads anything.
+
+    A local folder is not checked, since it is created with its first file.
 
     Raises:
-        BatchFileError: The bucket is missing, or its storage does not respond or rejects the credentials.
+        BatchFileError: The bucket is missing, or the storage does not respond or rejects the credentials.
     """
     folder = _folder(config)
     bucket = folder.path.strip("/").split("/")[0]
@@ -90,7 +92,7 @@ def check_bucket(config: BatchConfig) -> None:
 
 
 def secrets_of(storage: Mapping[str, Any]) -> Iterator[str]:
-    """Find the texts in a storage's `params` that no log may show: settings named like a secret, passwords in URLs."""
+    """Yield the secrets in a storage's `params`: settings named like a secret, and passwords in URLs."""
     for name, value in storage.items():
         if isinstance(value, dict):
             yield from secrets_of(value)
@@ -107,17 +109,17 @@ def _folder(config: BatchConfig) -> UPath:
 
 
 def _is_not_allowed_to_list(error: OSError) -> bool:
-    """Whether the credentials are known, but may only write: enough for batch files."""
+    """Return whether the credentials are valid but may not list the bucket. Batch files need write access only."""
     response = getattr(error.__cause__, "response", {})  # botocore's
     return response.get("Error", {}).get("Code") == "AccessDenied" or str(error).startswith("Forbidden")
 
 
 @contextlib.contextmanager
 def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
-    """Open a file that gets its name when it is complete, and is deleted after an error.
+    """Open a file that gets its final name when it is complete, and is deleted after an error.
 
-    The SDK's own way leaves a temporary file behind after an error or a signal, and a truncated one on a full disk. It
-    creates a bucket that is missing.
+    The SDK's function leaves a temporary file behind after an error or a signal, and a truncated file on a full disk.
+    It also creates missing buckets.
     """
     if folder.protocol in {"", "file", "local"}:
         with _reporting_failures_of(folder, OSError), _renamed_when_complete(Path(folder.path), name) as file:
@@ -136,7 +138,7 @@ def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _reporting_failures_of(place: UPath | str, kind: type[Exception]) -> Iterator[None]:
-    """Report failures of a storage in a line. The packages for buckets raise exceptions of many kinds."""
+    """Translate exceptions into a `BatchFileError`. The packages for buckets raise many kinds of exception."""
     try:
         yield
     except BatchFileError:
@@ -168,14 +170,14 @@ def _compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def _by_lines(blocks: Iterable[bytes], most: int) -> Iterator[Iterator[bytes]]:
-    """Split blocks of lines into groups of at most `most` lines."""
+def _by_lines(blocks: Iterable[bytes], max_lines: int) -> Iterator[Iterator[bytes]]:
+    """Split blocks of lines into groups of at most `max_lines` lines."""
     source = iter(blocks)
     rest = next(source, b"")
 
     def group() -> Iterator[bytes]:
         nonlocal rest
-        room = most
+        room = max_lines
         while rest:
             lines = rest.count(b"\n")
             if lines > room:

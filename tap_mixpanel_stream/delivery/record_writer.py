@@ -1,7 +1,8 @@
-"""The SDK's own way, record by record: lines to records, messages to lines.
+"""Decode and write records one by one, for everything that the SDK does with single records.
 
-msgspec reads and writes JSON as the SDK does, at a fraction of the cost, and refuses what it cannot do exactly: half a
-surrogate pair, a number that no double can hold. Such a line goes the SDK's way in this, too.
+msgspec reads and writes the same JSON as the SDK, at a fraction of the cost. It raises for values that it cannot
+represent exactly, such as an unpaired surrogate or a number beyond the range of a double. Python's `json`, which the
+SDK uses, handles these lines.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ if TYPE_CHECKING:
 
     from ..delivery.stdout import Stdout
 
-# Bytes of records that wait to be written at once.
-WAITING = 64 * 1024
+# Bytes of records to buffer before writing.
+BUFFER_BYTES = 64 * 1024
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-# What is not JSON's own comes from stream maps.
+# Stream maps can produce values that JSON does not have, such as dates.
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
-class NoValueError(ValueError):
-    """A record holds an integer that Python has no value for: one of thousands of digits."""
+class IntegerTooLongError(ValueError):
+    """A record has an integer of thousands of digits, which Python does not convert."""
 
 
 def decode_records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the records of bare lines.
+    """Yield the records of lines without envelope.
 
     Raises:
-        NoValueError: There is no value for what stands in one.
+        IntegerTooLongError: A record has an integer that Python does not convert.
     """
     for line in lines:
         try:
@@ -49,13 +50,13 @@ def decode_records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _decode_slowly(line: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
-    except ValueError:  # It is JSON, as the conversion has checked; but Python reads no integer of any length.
-        raise NoValueError from None
+    except ValueError:  # The conversion has validated the JSON, so this is Python's limit on digits.
+        raise IntegerTooLongError from None
     return record
 
 
 def encode_record(value: object) -> bytes:
-    """Return a record or message as JSON, on one line without its end."""
+    """Return a record or message as JSON on one line, without a newline."""
     try:
         return _encode(value)
     except (UnicodeEncodeError, msgspec.MsgspecError):
@@ -63,7 +64,7 @@ def encode_record(value: object) -> bytes:
 
 
 class LineWriter(SimpleSingerWriter):
-    """Writes the SDK's messages by the same way as blocks of records, so that no signal cuts one."""
+    """Writes the SDK's messages through `Stdout`, so that no signal truncates a line."""
 
     def __init__(self, stdout: Stdout) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class LineWriter(SimpleSingerWriter):
         self._records = bytearray()
 
     def write_message(self, message: Message) -> None:
-        """Write one message as one whole line. Records wait for each other, until another message or `flush`."""
+        """Write one message as a whole line. Records are buffered until another message or `flush`."""
         if not isinstance(message, RecordMessage):
             self.flush()
             self._stdout.write(self.format_message(message).encode() + b"\n")
@@ -80,15 +81,15 @@ class LineWriter(SimpleSingerWriter):
         if message.time_extracted is not None:
             fields["time_extracted"] = message.time_extracted.isoformat()
         self._records += encode_record(fields) + b"\n"
-        if len(self._records) >= WAITING:
+        if len(self._records) >= BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write the records that wait."""
+        """Write the buffered records."""
         records, self._records = bytes(self._records), bytearray()
         if records:
             self._stdout.write(records)
 
     def discard(self) -> None:
-        """Forget the records that wait: they belong to a chunk that failed."""
+        """Discard the buffered records, because their chunk failed."""
         self._records = bytearray()

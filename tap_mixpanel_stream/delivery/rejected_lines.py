@@ -1,4 +1,4 @@
-"""The file of `bad_lines_path`, to which the malformed lines of each chunk are appended."""
+"""Append malformed lines to the file in `bad_lines_path`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class RejectedLinesError(Exception):
-    """The file could not be written."""
+    """The file cannot be written."""
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that cannot take rejected lines. Creates nothing.
+    """Check that rejected lines can be written to a path. Does not create the file.
 
     Raises:
-        RejectedLinesError: It cannot.
+        RejectedLinesError: The path cannot be written or is not suitable.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK)
@@ -34,30 +34,30 @@ def check_path(path: Path) -> None:
         raise RejectedLinesError(f"{path} cannot be written: {error.strerror}") from None
     else:
         try:
-            _refuse_unless_suitable(path, file)
+            _check_file(path, file)
         finally:
             os.close(file)
 
 
 def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
-    """Append a chunk's lines, all of them or none, and sync them to disk.
+    """Append the lines of a chunk as a whole, and sync them to disk.
 
-    Other taps can append to the same file: it is locked meanwhile. Whatever ends the call early, an exception of a
-    signal too, the file is as long as before. Only a process that is killed within it leaves some of the lines, the
-    last of them perhaps truncated; they come again with the chunk.
+    The file is locked, so that other taps can append to it, too. If an exception ends the call, also one from a signal
+    handler, the file is truncated to its previous size. Only a process killed during the call leaves part of the lines,
+    the last of which may be truncated. The next run writes them again, with their chunk.
 
     Args:
-        path: The file; created if missing, readable by its owner alone: it holds users' data.
-        blocks: Lines, each with its line end.
+        path: The file. If missing, it is created, readable only by its owner because it contains personal data.
+        blocks: Lines, each with its newline.
 
     Raises:
-        RejectedLinesError: The file system did not take them, or the path is not a regular file.
+        RejectedLinesError: The lines cannot be written, or the path is not a regular file.
     """
     try:
-        # Not blocking: a pipe without a reader would wait for one.
+        # Non-blocking, since opening a named pipe would wait for a reader.
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
-            _refuse_unless_suitable(path, file)
+            _check_file(path, file)
             fcntl.flock(file, fcntl.LOCK_EX)
             _append(file, blocks)
         finally:
@@ -66,12 +66,12 @@ def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
         raise RejectedLinesError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _refuse_unless_suitable(path: Path, file: int) -> None:
+def _check_file(path: Path, file: int) -> None:
     about = os.fstat(file)
     if not stat.S_ISREG(about.st_mode):
         raise RejectedLinesError(f"{path} is not a regular file")
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        with contextlib.suppress(OSError):  # it can be closed
+        with contextlib.suppress(OSError):  # stdout or stderr can be closed.
             if os.path.samestat(about, os.fstat(descriptor)):
                 raise RejectedLinesError(f"{path} is the file that {name} is redirected to")
 
@@ -85,6 +85,6 @@ def _append(file: int, blocks: Iterable[bytes]) -> None:
             write_all(file, block)
         os.fsync(file)
     except BaseException:
-        # The lock keeps other taps out, so all that came since is this call's.
+        # Because of the lock, everything after the previous end was written by this call.
         os.ftruncate(file, size)
         raise

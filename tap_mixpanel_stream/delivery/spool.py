@@ -1,4 +1,4 @@
-"""The spool: record lines wait in memory or in a temporary file until their window or page is known to be whole."""
+"""Keep record lines in memory or in a temporary file until their window or page is complete."""
 
 from __future__ import annotations
 
@@ -14,48 +14,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-# Bytes up to which a spool stays in memory. Many can wait at once (`concurrent_exports`), so it is kept small.
-IN_MEMORY = 1024 * 1024
-BLOCK = 256 * 1024
-# Bytes that a spool grows between two checks of the disk's free space.
+# Maximum size in bytes of a spool in memory. Small, because there can be many spools at once (`concurrent_exports`).
+MAX_IN_MEMORY = 1024 * 1024
+BLOCK_BYTES = 256 * 1024
+# Bytes written between two checks of the free disk space.
 CHECK_EVERY = 16 * 1024 * 1024
-# Bytes of a disk that stay free, or this share of a small disk.
+# Disk space to keep free: this many bytes, or one twentieth of a small disk.
 RESERVED_BYTES = 1024 * 1024 * 1024
-RESERVED_SHARE = 20
+RESERVED_DIVISOR = 20
 
 REMEDY = "free some space, point TMPDIR at a larger disk, or lower window_days or concurrent_exports"
 
 
 class SpoolError(Exception):
-    """The temporary file could not be written or read, or has no more room."""
+    """The temporary file cannot be written or read, or the disk is nearly full."""
 
 
 class Spool:
-    """Lines kept in memory while they are few, and in a temporary file once they are many.
+    """Stores lines in memory, and in a temporary file once they exceed `MAX_IN_MEMORY`.
 
-    The file has no name in the file system (or loses it at once), only this process can read it, and it is gone when
-    the process ends, however it ends. It leaves some of the disk free, however much Mixpanel sends.
+    The file has no name in the file system (or loses it right after its creation), so that only this process can read
+    it and it disappears when the process ends for any reason. Part of the disk stays free, regardless of how much
+    Mixpanel sends.
 
     Attributes:
-        size: Bytes written.
+        size: The number of bytes written.
     """
 
     def __init__(self, file: IO[bytes] | None = None) -> None:
         # Closed by `close`.
-        self._file = file or tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, mode="w+b")  # noqa: SIM115
+        self._file = file or tempfile.SpooledTemporaryFile(max_size=MAX_IN_MEMORY, mode="w+b")  # noqa: SIM115
         self.size = 0
         self._check_at = CHECK_EVERY
 
     @classmethod
     def in_file(cls, descriptor: int) -> Spool:
-        """Return a spool that writes into the file of another one, given by its `fileno`."""
+        """Return a spool that writes to the file of another spool.
+
+        Args:
+            descriptor: The file descriptor, from the other spool's `fileno`.
+        """
         return cls(os.fdopen(descriptor, "wb"))
 
     def fileno(self) -> int:
-        """Return the descriptor of the file; creates the file if the lines are still in memory.
+        """Return the descriptor of the file. Creates the file if the lines are still in memory.
 
         Raises:
-            SpoolError: The file could not be created.
+            SpoolError: The file cannot be created.
         """
         with _translate_errors():
             return self._file.fileno()
@@ -64,7 +69,7 @@ class Spool:
         """Append whole lines.
 
         Raises:
-            SpoolError: The lines could not be written, or the disk is nearly full. The message says what to do.
+            SpoolError: The lines cannot be written, or the disk is nearly full. The message names the remedy.
         """
         with _translate_errors():
             self._file.write(lines)
@@ -77,24 +82,24 @@ class Spool:
         """Write buffered lines to the file.
 
         Raises:
-            SpoolError: They could not be written. The message says what to do.
+            SpoolError: The lines cannot be written. The message names the remedy.
         """
         with _translate_errors():
             self._file.flush()
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield everything from the start, in blocks of whole lines.
+        """Yield all lines, in blocks of whole lines.
 
         Raises:
-            SpoolError: The file could not be read.
+            SpoolError: The file cannot be read.
         """
         with _translate_errors():
             self._file.seek(0)
-            while block := self._file.read(BLOCK):
+            while block := self._file.read(BLOCK_BYTES):
                 yield block if block.endswith(b"\n") else block + self._file.readline()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield everything from the start, line by line, each with its line end.
+        """Yield all lines one by one, each with its newline.
 
         Raises:
             SpoolError: As for `blocks`.
@@ -105,7 +110,7 @@ class Spool:
 
     def close(self) -> None:
         """Delete the lines."""
-        with suppress(OSError):  # A full disk does not take what is still in a buffer, and nobody wants it any more.
+        with suppress(OSError):  # Closing flushes the buffer, which fails on a full disk. The lines are not needed.
             self._file.close()
 
     def _check_free_space(self) -> None:
@@ -120,23 +125,24 @@ class Spool:
 
 @dataclass
 class SpooledChunk:
-    r"""The records of one window or page on their way to stdout.
+    r"""The spooled records of one window or page, with their counts.
 
     Attributes:
         lines: The record lines.
-        rejected_lines: Malformed lines, as they came, each ended by a line feed.
-        records: Number of record lines.
+        rejected_lines: The malformed lines as received, each terminated by a newline.
+        records: The number of record lines.
         what: What was requested, for messages.
-        rejected: Number of malformed lines.
-        first_rejected: The place in the response of the first of them, from 1 for a line and from 0 for a profile.
-        first_reason: Why it was rejected.
-        nuls: Number of `\u0000` removed from strings.
-        misfits: By chosen column, the number of values that became null because they did not fit its type.
-        extent: How much of its stream it covers: days of a window, profiles of a page.
-        received: Bytes of the response as sent.
-        decompressed_bytes: Bytes of the response, decompressed.
-        names: Names of events, if they are collected.
-        days: Events by day of the stored clock, in days since 1970, if they are counted.
+        rejected: The number of malformed lines.
+        first_rejected: The position of the first malformed line in the response: the line number from 1, or the index
+            of a profile from 0.
+        first_reason: Why the first malformed line was rejected.
+        nuls: The number of `\u0000` removed from strings.
+        misfits: By property column, the number of values that became null because they do not fit the column's type.
+        extent: The number of days of a window, or of profiles of a page.
+        received: The size of the response as sent, in bytes.
+        decompressed_bytes: The decompressed size of the response.
+        names: The names of the events, if they are collected.
+        days: The number of events by day of the stored `time`, in days since 1970, if they are counted.
     """
 
     lines: Spool = field(default_factory=Spool)
@@ -156,10 +162,10 @@ class SpooledChunk:
 
     @contextmanager
     def filling(self) -> Iterator[Self]:
-        """Complete the chunk at the end, or close it if it cannot be filled.
+        """Complete the chunk at the end of the block, or close it after an error.
 
         Raises:
-            SpoolError: The chunk could not be kept.
+            SpoolError: The chunk cannot be written.
         """
         try:
             yield self
@@ -168,25 +174,25 @@ class SpooledChunk:
             self.close()
             raise
 
-    def reject(self, line: bytes, place: int, reason: str) -> None:
+    def reject(self, line: bytes, position: int, reason: str) -> None:
         """Add a malformed line.
 
         Args:
-            line: The line with its line feed.
-            place: Its place in the response.
-            reason: What is wrong with it.
+            line: The line with its newline.
+            position: The position in the response, as for `first_rejected`.
+            reason: Why the line is malformed.
 
         Raises:
-            SpoolError: It could not be kept.
+            SpoolError: The line cannot be written.
         """
         self.rejected_lines.write(line)
         if not self.rejected:
-            self.first_rejected, self.first_reason = place, reason
+            self.first_rejected, self.first_reason = position, reason
         self.rejected += 1
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Return what a conversion counts, by the attributes' names."""
+        """The attributes that a conversion sets, by name."""
         names = (
             *("records", "rejected", "first_rejected", "first_reason", "nuls", "misfits", "decompressed_bytes"),
             *("names", "days"),
@@ -202,7 +208,7 @@ class SpooledChunk:
         """Write all buffered lines to the files.
 
         Raises:
-            SpoolError: They could not be written.
+            SpoolError: The lines cannot be written.
         """
         self.lines.flush()
         self.rejected_lines.flush()
@@ -222,15 +228,15 @@ class SpooledChunk:
 
 
 def reserved_bytes(total: int) -> int:
-    """Return how many bytes of a disk of `total` bytes stay free."""
-    return min(RESERVED_BYTES, total // RESERVED_SHARE)
+    """Return the number of bytes to keep free on a disk of `total` bytes."""
+    return min(RESERVED_BYTES, total // RESERVED_DIVISOR)
 
 
 def temporary_folder() -> str:
     """Return the folder for temporary files.
 
     Raises:
-        SpoolError: No folder can be used.
+        SpoolError: No folder is usable.
     """
     with _translate_errors():
         return tempfile.gettempdir()
@@ -249,5 +255,5 @@ def _translate_errors() -> Iterator[None]:
 def _folder() -> str:
     try:
         return f"the temporary folder {tempfile.gettempdir()}"
-    except OSError:  # No folder can be used.
+    except OSError:  # No folder is usable.
         return "a temporary folder"

@@ -1,4 +1,4 @@
-"""Writes to stdout: whole lines only, whatever interrupts the run."""
+"""Write to stdout in whole lines, even if a signal interrupts the run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import signal
 import sys
 import time
 
-# Seconds. A Ctrl-C ends the target as well, and may reach it first.
-GRACE = 0.2
+# Seconds to wait for a signal after the pipe broke. Ctrl-C ends the target as well, and may reach it first.
+SIGNAL_GRACE = 0.2
 
-# Conventional: a process ended by signal N is seen by its parent's shell as 128 + N.
+# Shells report a process that was ended by signal N with exit code 128 + N.
 SIGNAL_BASE = 128
 
 
@@ -25,14 +25,14 @@ class Interrupted(SystemExit):
 
 
 class TargetGoneError(Exception):
-    """The process that reads stdout has closed it."""
+    """The target has closed its end of the pipe."""
 
     def __init__(self) -> None:
         super().__init__("the target closed the pipe before the run ended; its log has the reason")
 
 
 class StdoutError(Exception):
-    """stdout cannot be written, as a file on a full disk."""
+    """stdout cannot be written, such as a file on a full disk."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(
@@ -42,82 +42,82 @@ class StdoutError(Exception):
 
 
 class Stdout:
-    """Writes blocks of whole lines, which no signal interrupts.
+    """Writes blocks of whole lines that no signal interrupts.
 
-    A signal within a block is held until the block is written, so that stdout always ends in a whole line. A second
-    signal ends the process at once: the target may never read on.
+    A signal that arrives while a block is written is deferred until the block is complete, so that stdout always ends
+    with a whole line. A second signal ends the process immediately, since the target may have stopped reading.
     """
 
     def __init__(self) -> None:
-        self._writing = False
-        self._held: int | None = None
+        self._is_writing = False
+        self._deferred_signal: int | None = None
 
     def interrupt(self, number: int) -> None:
-        """Handle a signal: raise at once between blocks, or after the current block.
+        """Handle a signal: raise immediately between blocks, or defer it to the end of the current block.
 
         Raises:
-            Interrupted: At once, if no block is being written.
+            Interrupted: No block is being written.
         """
-        if not self._writing:
+        if not self._is_writing:
             raise Interrupted(number)
-        if self._held is not None:
+        if self._deferred_signal is not None:
             os._exit(SIGNAL_BASE + number)
-        self._held = number
+        self._deferred_signal = number
 
     def write(self, lines: bytes) -> None:
-        """Write whole lines to the last byte.
+        """Write whole lines completely.
 
         Raises:
             TargetGoneError: The target has closed the pipe.
-            StdoutError: They could not be written.
-            Interrupted: A signal came while they were written.
+            StdoutError: The lines cannot be written.
+            Interrupted: A signal arrived while the lines were written.
         """
-        self._writing = True
+        self._is_writing = True
         try:
             _write_to_stdout(lines)
         except BrokenPipeError:
-            # The signal that ended the target may be on its way to this process, too.
-            time.sleep(GRACE)
-            if self._held is None:
+            # The signal that ended the target may reach this process, too.
+            time.sleep(SIGNAL_GRACE)
+            if self._deferred_signal is None:
                 raise TargetGoneError from None
         except OSError as error:
             raise StdoutError(error) from None
         finally:
-            self._writing = False
-        if self._held is not None:
-            raise Interrupted(self._held)
+            self._is_writing = False
+        if self._deferred_signal is not None:
+            raise Interrupted(self._deferred_signal)
 
     def check_reader(self) -> None:
-        """Check that the target still reads, while there is nothing to write.
+        """Check that the target has not closed the pipe, while there is nothing to write.
 
         Raises:
-            TargetGoneError: The other end of the pipe is closed.
+            TargetGoneError: The target has closed the pipe.
         """
-        with contextlib.suppress(OSError, ValueError):  # no file behind stdout: nothing to notice
+        with contextlib.suppress(OSError, ValueError):  # stdout can be an object in memory, without a descriptor.
             poll = select.poll()
             poll.register(sys.stdout.fileno(), select.POLLERR)
             if any(event & select.POLLERR for _, event in poll.poll(0)):
-                time.sleep(GRACE)
+                time.sleep(SIGNAL_GRACE)
                 raise TargetGoneError
 
 
 def write_all(descriptor: int, block: bytes) -> None:
-    """Write a block to a file descriptor to the last byte."""
+    """Write a block to a file descriptor completely."""
     rest = memoryview(block)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Another process that shares a pipe may have made it non-blocking.
+            # Another process that shares the pipe may have made it non-blocking.
             select.select([], [descriptor], [])
 
 
 def _write_to_stdout(lines: bytes) -> None:
     try:
         descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):  # stdout is an object in memory, as when the SDK's own tests capture it
+    except (OSError, ValueError):  # stdout is an object in memory, such as in the SDK's tests.
         sys.stdout.write(lines.decode())
         return
     sys.stdout.flush()
-    # Past Python's buffer: after a broken pipe nothing may be left in it, or the interpreter fails at exit.
+    # Bypass Python's buffer: if anything is left in it after a broken pipe, the interpreter fails at exit.
     write_all(descriptor, lines)

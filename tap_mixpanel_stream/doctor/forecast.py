@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ..delivery.spool import IN_MEMORY
+from ..delivery.spool import MAX_IN_MEMORY
 from ..replication.windows import Window, WindowPlanner, span
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
         done = under_way.popleft()
         plan.report(done, round(decompressed_bytes.of(done.window)))
     # While one window is written out, so many others are fetched. Small ones stay in memory.
-    on_disk = [size if (size := record_bytes.of(window)) > IN_MEMORY else 0.0 for window in windows]
+    on_disk = [size if (size := record_bytes.of(window)) > MAX_IN_MEMORY else 0.0 for window in windows]
     return Forecast(
         requests=len(windows),
         events=sum(map(events.of, windows)),

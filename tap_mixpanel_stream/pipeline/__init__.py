@@ -1,8 +1,8 @@
-"""From a request to a chunk that can be delivered, and the order in which chunks reach stdout. Knows no Singer.
+"""Fetch windows and pages into chunks that are ready to deliver, in order. Does not depend on Singer.
 
-window     one window of events: request, response, conversion, spool, retries, halves
-workers    where bodies are converted: in worker processes, or in one thread at a time
-prefetch   windows and pages are fetched ahead, and come out in order
-checks     what is checked across finished windows before they are delivered
-errors     why a stream cannot go on
+window     fetching one window of events: request, conversion, spool, retries, halves
+workers    conversion in worker processes, or in one thread at a time
+prefetch   fetching windows and pages ahead, with results in order
+checks     checks across finished windows before they are delivered
+errors     errors that end a stream
 """

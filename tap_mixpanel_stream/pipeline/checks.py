@@ -1,6 +1,7 @@
-"""Checks across finished windows, before they are delivered: odd empty windows, and a time zone that nobody set.
+"""Checks across finished windows before they are delivered: unexpectedly empty windows, and the time zone.
 
-Each check is a generator from results to results, in the same order. What it holds when it is left, it closes.
+Each check is a generator that receives results and yields them in the same order. It closes the results that it still
+holds back when it ends.
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ if TYPE_CHECKING:
     from ..replication.windows import DateRange, Window
     from .window import FetchResult
 
-# Events a day from which on an empty window next to a busy one is odd.
+# Events per day that make a window busy: an empty window between busy ones is unexpected.
 BUSY_ROWS = 100
 
-# What a first load holds back at most while its events do not show their time zone: lines checked, decompressed bytes,
-# and windows, since each can keep files open.
-HELD_LINES = 1000
-HELD_BYTES = 16 * MIB
-HELD_WINDOWS = 50
+# Limits on the windows that a first load holds back while their time zone is undecided: lines checked, decompressed
+# bytes, and windows, since each window can keep files open.
+MAX_HELD_LINES = 1000
+MAX_HELD_BYTES = 16 * MIB
+MAX_HELD_WINDOWS = 50
 
 THURSDAY = 4
 
 
-def refetch_odd_empty_windows(
+def refetch_empty_windows(
     results: Iterator[FetchResult],
     fetch: Callable[[DateRange], FetchResult],
     row_counts: RowCounts | None,
     log: logging.Logger,
 ) -> Generator[FetchResult]:
-    """Fetch an empty window once more if its neighbours are busy, or if the previous run saw events of its days.
+    """Fetch an empty window again if its neighbours are busy, or if the previous run saw events on its days.
 
-    A window that may have to be fetched again waits for the next one. If the next one fails, neither is delivered.
+    An empty window after a busy one waits for the next window. If the next window fails, neither is delivered.
 
     Args:
         results: The windows in order.
         fetch: Fetches a window.
-        row_counts: The rows that the previous run saw; None if they cannot be compared.
-        log: Receives a warning for each window that was fetched again.
+        row_counts: The row counts of the previous run; None if they are not comparable.
+        log: Receives a warning for each window that is fetched again.
     """
     before: tuple[Window, bool] | None = None
     waiting: deque[FetchResult] = deque()
@@ -66,10 +67,10 @@ def refetch_odd_empty_windows(
                         waiting[0] = _fetch_again(waiting[0], fetch, log)
                     before = empty, _is_busy(waiting[0])
                     yield waiting.popleft()
-            can_be_odd = not (result.rows or result.failure or result.date_range.is_update)
-            if can_be_odd and row_counts and row_counts.had_rows(window):
+            is_suspect = not (result.rows or result.failure or result.date_range.is_update)
+            if is_suspect and row_counts and row_counts.had_rows(window):
                 waiting[0] = _fetch_again(result, fetch, log)
-            elif can_be_odd and _has_workday(window) and before and before[1] and before[0].is_adjacent(window):
+            elif is_suspect and _has_workday(window) and before and before[1] and before[0].is_adjacent(window):
                 continue
             before = window, _is_busy(waiting[0])
             yield waiting.popleft()
@@ -81,10 +82,10 @@ def refetch_odd_empty_windows(
 
 
 def _fetch_again(empty: FetchResult, fetch: Callable[[DateRange], FetchResult], log: logging.Logger) -> FetchResult:
-    """Fetch a window once more in place of an empty response."""
+    """Fetch an empty window again, and return the new result."""
     empty.close()
     again = fetch(empty.date_range)
-    # A failure, spent quota too, is the window's own: the empty response must not be delivered in its place.
+    # If this fails, even for lack of quota, the window fails: the empty response must not be delivered instead.
     if not again.failure:
         log.warning(
             "events %s: the response was unexpectedly empty and was fetched once more: %d events",
@@ -99,7 +100,7 @@ def _is_busy(result: FetchResult) -> bool:
 
 
 def _has_workday(window: Window) -> bool:
-    """Return whether a window has a day from Monday to Thursday: weekends, Friday or Saturday first, have none."""
+    """Return whether a window has a day from Monday to Thursday. These are workdays whichever days the weekend is."""
     return any(day.isoweekday() <= THURSDAY for day in window.dates())
 
 
@@ -111,29 +112,30 @@ def check_timezone(
     *,
     is_first_load: bool,
 ) -> Generator[FetchResult]:
-    """Warn if the events do not fit `project_timezone`. Stop a first load without that setting before its first record.
+    """Warn if the events do not fit `project_timezone`, or stop a first load that does not set it.
 
-    Such a load holds windows back until their events show their time zone. If a window fails before that, none is
-    delivered, since the next run would not be a first load.
+    A first load without the setting holds windows back until their events show the time zone, and stops before its
+    first record if it is not UTC. If a window fails before that, no window is delivered: otherwise the next run would
+    not be a first load.
 
     Args:
         results: The windows in order.
-        timezone_check: Looks at the first lines of each window.
-        zone: The setting `project_timezone`; None if it is not set.
+        timezone_check: Receives the first lines of each window.
+        zone: The zone in `project_timezone`; None if it is not set.
         log: Receives the warning.
-        is_first_load: Whether earlier runs delivered nothing.
+        is_first_load: Whether no earlier run delivered events.
 
     Raises:
         StreamError: The time zone is not UTC, in a first load without the setting.
-        Exception: The failure of a window while windows are held back.
+        Exception: A window failed while windows were held back.
     """
 
     def is_undecided() -> bool:
         decompressed_bytes = sum(result.decompressed_bytes for result in held)
         return (
-            len(held) < HELD_WINDOWS
-            and decompressed_bytes < HELD_BYTES
-            and timezone_check.lines < HELD_LINES
+            len(held) < MAX_HELD_WINDOWS
+            and decompressed_bytes < MAX_HELD_BYTES
+            and timezone_check.lines < MAX_HELD_LINES
             and timezone_check.finding(None).fits is None
         )
 
@@ -163,9 +165,9 @@ def _release(
     *,
     must_fit: bool,
 ) -> Iterator[FetchResult]:
-    if misfit := timezone_check.report_mismatch(zone):
+    if mismatch := timezone_check.report_mismatch(zone):
         if must_fit:
-            raise StreamError(f"events: stopped before the first record: {misfit}")
-        log.warning("%s", misfit)
+            raise StreamError(f"events: stopped before the first record: {mismatch}")
+        log.warning("%s", mismatch)
     while held:
         yield held.popleft()

@@ -1,4 +1,4 @@
-"""Why a stream cannot go on, and the one place that translates the errors of other packages into it."""
+"""Errors that end a stream, and the translation of other packages' errors into them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class StreamError(Exception):
-    """A stream cannot go on. The message names stream, place, cause and remedy in one line."""
+    """A stream cannot continue. The message is one line: the stream and what was requested, the cause, the remedy."""
 
 
 class BadLineError(StreamError):
-    """A response has a malformed line, and the settings do not allow any."""
+    """A response has a malformed line, and the settings do not allow one."""
 
 
 class DiskError(StreamError):
-    """This machine's disk is full or cannot be written. No other stream can go on either."""
+    """The local disk is full or cannot be written, so no other stream can continue either."""
 
 
 class WorkerLostError(Exception):
-    """A worker process ended by itself. The message says how, and what to do."""
+    """A worker process ended unexpectedly. The message names the exit status and the remedy."""
 
 
 @contextlib.contextmanager
@@ -37,10 +37,10 @@ def translate_errors(what: str) -> Iterator[None]:
         what: What was requested, for the message.
 
     Raises:
-        BrokenBody: The response is not whole.
-        BadLineError: It has a malformed line.
-        StreamError: It has a malformed profile or entry, or its worker process ended.
-        DiskError: There is no room for it.
+        BrokenBody: The response is incomplete.
+        BadLineError: The response has a malformed line.
+        StreamError: The response has a malformed profile or entry, or a worker process ended.
+        DiskError: The spool cannot be written.
     """
     try:
         yield

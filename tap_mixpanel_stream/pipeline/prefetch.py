@@ -1,4 +1,4 @@
-"""Fetch ahead in threads, and hand out the results in order: windows side by side, pages one after another."""
+"""Fetch ahead in threads and yield the results in order: windows in parallel, pages one at a time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ..delivery.spool import SpooledChunk
 
-# Seconds between two polls of a waiting main thread.
+# Seconds between calls of `on_poll` while the main thread waits.
 POLL_SECONDS = 0.5
-# Seconds that all stopped threads together may take to end. Their sockets are shut down by then.
+# Seconds to wait for all stopped threads together. Their sockets are already shut down.
 JOIN_TIMEOUT = 3.0
 
 
@@ -26,7 +26,7 @@ class Closeable(Protocol):
     """A result that holds resources."""
 
     def close(self) -> None:
-        """Release them."""
+        """Release the resources."""
 
 
 J = TypeVar("J")
@@ -42,55 +42,55 @@ def prefetch(
     on_poll: Callable[[], None],
     stop: Callable[[], None],
 ) -> Iterator[Iterator[R]]:
-    """Do jobs in threads, and yield the results in the order of the jobs.
+    """Run jobs in threads, and yield the results in the order of the jobs.
 
-    At most `ahead` jobs are under way or finished and waiting. The next job is taken as late as possible, so that it
-    can depend on the results so far. An error in a job is raised in its place in the order. However the block is left,
-    no thread and no result outlives it.
+    At most `ahead` jobs are running, or finished and not yet yielded. The next job is taken as late as possible, so
+    that it can depend on the results so far. A job's error is raised when its result is due. When the block ends, all
+    threads are joined (up to `JOIN_TIMEOUT`) and the remaining results are closed.
 
     Args:
-        jobs: The jobs. Advanced by the calling thread only.
-        work: Does one job, in a thread of its own.
-        ahead: How many jobs at once, at least 1.
-        on_poll: Called by the waiting thread every half second; may raise to end the wait.
-        stop: Makes the jobs under way end soon; called when the block is left early.
+        jobs: The jobs. Only the calling thread advances the iterator.
+        work: Runs one job, in its own thread.
+        ahead: The maximum number of jobs at once, at least 1.
+        on_poll: Called every half second while the calling thread waits. May raise to end the wait.
+        stop: Makes the running jobs end soon. Called if the block ends early.
 
     Yields:
-        The results. The caller closes each.
+        The results. The caller must close each.
     """
-    under_way: deque[tuple[threading.Thread, Future[R]]] = deque()
+    pending: deque[tuple[threading.Thread, Future[R]]] = deque()
 
     def start_more() -> None:
-        while len(under_way) < ahead and (job := next(jobs, None)) is not None:
-            under_way.append(_start(work, job))
+        while len(pending) < ahead and (job := next(jobs, None)) is not None:
+            pending.append(_start(work, job))
 
     def results() -> Iterator[R]:
         start_more()
-        while under_way:
-            result = _wait(under_way[0][1], on_poll)
-            under_way.popleft()[0].join()
-            start_more()  # before the result is written out: a slow target is no reason to fetch nothing
+        while pending:
+            result = _wait(pending[0][1], on_poll)
+            pending.popleft()[0].join()
+            start_more()  # Before the result is written, so that a slow target does not delay fetching.
             yield result
 
     try:
         yield results()
     finally:
-        if under_way:
+        if pending:
             stop()
-        until = time.monotonic() + JOIN_TIMEOUT
-        for thread, future in under_way:
-            thread.join(max(0.0, until - time.monotonic()))
+        deadline = time.monotonic() + JOIN_TIMEOUT
+        for thread, future in pending:
+            thread.join(max(0.0, deadline - time.monotonic()))
             if future.done() and future.exception() is None:
                 future.result().close()
 
 
 @dataclass
 class Page:
-    """One page, or the end of the pages.
+    """A page of records, or the end of the pages.
 
     Attributes:
-        chunk: Its records; None at the end.
-        delivered: The argument of `move_bookmark` once the chunk is out; None if it moves no bookmark.
+        chunk: The records of the page; None at the end of the pages.
+        delivered: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
     """
 
     chunk: SpooledChunk | None = None
@@ -106,10 +106,12 @@ class Page:
 def prefetch_pages(
     pages: Iterator[Page], *, on_poll: Callable[[], None], stop: Callable[[], None]
 ) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
-    """Yield pages, of which each can be requested only after the one before it, and fetch the next one meanwhile.
+    """Yield pages one at a time, and fetch the next page in the meantime.
+
+    Each page can be requested only after the previous one.
 
     Args:
-        pages: Fetches a page each time that it is advanced, in a thread other than the caller's.
+        pages: Fetches one page on each step. Advanced in other threads, one at a time.
         on_poll: As for `prefetch`.
         stop: As for `prefetch`.
     """
@@ -137,10 +139,10 @@ def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]
     def run() -> None:
         try:
             future.set_result(work(job))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for the result
             future.set_exception(error)
 
-    # A daemon: the process can end even if the thread hangs in a system call for longer than `JOIN_TIMEOUT`.
+    # A daemon thread, so that the process can end even if the thread hangs in a system call.
     thread = threading.Thread(target=run, daemon=True, name=f"fetch {job}")
     thread.start()
     return thread, future
@@ -152,5 +154,5 @@ def _wait(future: Future[R], on_poll: Callable[[], None]) -> R:
             return future.result(timeout=POLL_SECONDS)
         except NotYetError:
             if future.done():
-                raise  # the job itself ran into a time-out
+                raise  # The job itself raised a time-out.
             on_poll()

@@ -1,10 +1,10 @@
-"""One window of events, from the request to the spool. It comes whole, or not at all.
+"""Fetch one window of events into the spool.
 
-A window is requested, its body decompressed, converted into records and spooled while it arrives. If the body is not
-whole, it is discarded and requested again, at last in two halves. Nothing of a window leaves this module before its
-last byte is known to be right.
+While the response arrives, it is decompressed, converted to records and spooled. If it turns out to be incomplete, the
+chunk is discarded and the window is requested again, after the last retry in two halves. Records become available only
+after the whole response has been checked.
 
-`Conversion` is the part that can run in a worker process: so this module imports neither an HTTP library nor the SDK.
+`Conversion` can run in a worker process, which should start fast. So this module imports no HTTP library and no SDK.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .workers import Workers
 
-# Retries of each half of a window that failed.
+# Retries of each half of a window that failed as a whole.
 HALF_RETRIES = 1
 
-# Compressed bytes of a body in which its first lines are looked for; decompressed, at most `MIB`.
+# Compressed bytes of a body to keep for the sample; at most `MIB` of them decompressed.
 SAMPLE_BYTES = 256 * 1024
 
-# Days by which `time` can differ from those requested: Mixpanel selects by the project's present zone, and `time` holds
-# the one it had when the event came. Zones are up to 26 hours apart.
+# The days by which `time` can differ from the requested days: Mixpanel selects by the project's current time zone, but
+# `time` is in the zone that the project had when the event arrived. Zones are up to 26 hours apart.
 ZONE_SHIFT = 2 * DAY
 
 EPOCH = dt.date(1970, 1, 1)
@@ -60,12 +60,12 @@ EPOCH = dt.date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class DeliveredWindow:
-    """What a window delivers.
+    """What is known after a window is delivered. Used to move the bookmark.
 
     Attributes:
         date_range: The window, and how it was requested.
-        until: The instant before which all events are delivered once the window is.
-        rows: Events by day, if they are counted.
+        until: The end of the delivered period: all earlier events are then delivered.
+        rows: The number of events by day, for the days that are counted.
     """
 
     date_range: DateRange
@@ -75,13 +75,15 @@ class DeliveredWindow:
 
 @dataclass
 class FetchResult:
-    """What fetching a window brought: one chunk, or those of its halves, or an error after some or none of them.
+    """The result of fetching a window: one chunk, or two if it was fetched in halves, or an error.
+
+    If the first half succeeds and the second fails, there is a chunk and an error.
 
     Attributes:
         date_range: The window.
-        chunks: The chunks in order, each with what it delivers.
+        chunks: The chunks in order of delivery.
         sample: The first lines of each response.
-        failure: The error, to be raised once the chunks are out.
+        failure: The error, to be raised after the chunks are delivered.
     """
 
     date_range: DateRange
@@ -91,12 +93,12 @@ class FetchResult:
 
     @property
     def rows(self) -> int:
-        """Return the number of lines, good and bad."""
+        """The number of lines, rejected ones included."""
         return sum(chunk.records + chunk.rejected for chunk, _ in self.chunks)
 
     @property
     def decompressed_bytes(self) -> int:
-        """Return the decompressed size of the responses."""
+        """The decompressed size of the responses."""
         return sum(chunk.decompressed_bytes for chunk, _ in self.chunks)
 
     def close(self) -> None:
@@ -107,12 +109,12 @@ class FetchResult:
 
 @dataclass
 class RetryAllowance:
-    """Why a window may still be requested again.
+    """The retries that a window still has.
 
     Attributes:
-        tries_left: Tries left, whatever the reason.
-        bad_line_retry_left: Whether a malformed line is a reason: it may be a truncated one. Once only.
-        other_days_retry_left: Whether events of neighbouring days only are a reason. Once only.
+        tries_left: The number of tries left in total.
+        bad_line_retry_left: Whether to retry once after a malformed line, which can be the result of truncation.
+        other_days_retry_left: Whether to retry once if all events are of adjacent days.
     """
 
     tries_left: int
@@ -139,14 +141,14 @@ class WindowFetcher:
         """Prepare to fetch windows.
 
         Args:
-            client: The connection to Mixpanel.
-            settings: Filters, format, retries and what to do with malformed lines.
+            client: The API client.
+            settings: The settings for filters, record format, retries and malformed lines.
             schema: The schema of the records.
-            envelope: What stands around each record.
+            envelope: The RECORD message around each record.
             columns: The columns to deliver; None for all.
-            log: Receives a line for each try that failed.
-            workers: Worker processes; None to convert in the thread that fetches.
-            row_counts: Says of which windows the events are counted by day; None for none.
+            log: Receives a warning for each failed try.
+            workers: The worker processes; None to convert in the fetching thread.
+            row_counts: Selects the windows whose events are counted by day; None to count no events.
             collects_names: Whether to collect the names of the events.
         """
         self._client = client
@@ -161,10 +163,10 @@ class WindowFetcher:
         self._conversion_lock = ConversionLock()
 
     def fetch(self, planner: WindowPlanner, date_range: DateRange) -> FetchResult:
-        """Fetch a window, with retries, finally in halves.
+        """Fetch a window, with retries. If all of them fail, fetch the window in two halves.
 
         Args:
-            planner: Receives the size of the window.
+            planner: Receives the size of the response.
             date_range: The window.
         """
         result = FetchResult(date_range)
@@ -181,12 +183,12 @@ class WindowFetcher:
                 planner.report_halves(result.decompressed_bytes)
             else:
                 planner.report(date_range, result.decompressed_bytes)
-        except Exception as error:  # noqa: BLE001 - raised in the window's place in the order
+        except Exception as error:  # noqa: BLE001 - raised when this window is due for delivery
             result.failure = error
         return result
 
     def fetch_sample(self, date_range: DateRange, count: int) -> SpooledChunk:
-        """Fetch at most `count` events of some days, with retries.
+        """Fetch up to `count` events, with retries.
 
         Raises:
             MixpanelError: The request failed.
@@ -203,13 +205,13 @@ class WindowFetcher:
         is_enough: Callable[[SpooledChunk], bool],
         sample_lines: int,
     ) -> list[bytes]:
-        """Fill a chunk with a window, or with its beginning, which must not be delivered. Does not retry.
+        """Read a window, or only its beginning, into a chunk that must not be delivered. Does not retry.
 
         Args:
             date_range: The window.
             chunk: An empty chunk.
-            is_enough: Called for each block of the body; true ends the reading.
-            sample_lines: How many lines to return.
+            is_enough: Called for each block of the body. Returns true to stop reading.
+            sample_lines: The number of lines to return.
 
         Returns:
             The first lines of the response.
@@ -226,7 +228,7 @@ class WindowFetcher:
                 chunk.received = response.received
 
     def check_access(self, date_range: DateRange) -> None:
-        """Request one event, and drop it. Does not retry.
+        """Request one event and discard it. Does not retry.
 
         Raises:
             MixpanelError: The request failed.
@@ -241,13 +243,13 @@ class WindowFetcher:
     def _fetch_into(
         self, result: FetchResult, date_range: DateRange, max_retries: int, limit: int | None = None
     ) -> None:
-        """Fetch a window or a half of it with retries, and add it to a result."""
+        """Fetch a window, or half of one, with retries, and add it to a result."""
         allowance = RetryAllowance(1 + max_retries)
         retrying = Retrying(self._client.clock, max_retries, self._logger(date_range))
         retrying(functools.partial(self._try, result, date_range, allowance, limit))
 
     def _try(self, result: FetchResult, date_range: DateRange, allowance: RetryAllowance, limit: int | None) -> None:
-        """Request a window once, and add it to a result if its body is whole."""
+        """Request a window once, and add it to a result if the response is complete."""
         allowance.tries_left -= 1
         request = self._request(date_range, limit)
         window = date_range.window
@@ -255,9 +257,9 @@ class WindowFetcher:
             with translate_errors(request.what), SpooledChunk(what=request.what).filling() as chunk:
                 with self._open(request) as response:
                     if date_range.processed:
-                        refuse_clock_ahead(self._client, request.what, "incremental_by: ingestion_time")
+                        check_clock_lead(self._client, request.what, "incremental_by: ingestion_time")
                     sample = self._fill(chunk, response, date_range, self._check_stopped).lines(LINES_PER_WINDOW)
-                _refuse_other_days(request.what, window, sample, allowance)
+                _check_days(request.what, window, sample, allowance)
         except BadLineError as error:
             if not allowance.bad_line_retry_left:
                 raise
@@ -276,7 +278,7 @@ class WindowFetcher:
         options = ExportOptions(
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, date_range.processed
         )
-        # A back-fill that the next run can continue leaves an hour's wait to the requests after it.
+        # The next run can continue a back-fill. So leave the last hour of `max_quota_wait` to the requests after it.
         reserve_seconds = HOUR if date_range.is_history else 0.0
         return export_request(date_range.window.first, date_range.window.last, options, reserve_seconds=reserve_seconds)
 
@@ -295,7 +297,7 @@ class WindowFetcher:
         date_range: DateRange,
         is_enough: Callable[[SpooledChunk], bool],
     ) -> Sample:
-        """Convert a response into a chunk, and return its beginning."""
+        """Convert a response into a chunk, and return a sample of the response."""
         settings = self._settings
         conversion = Conversion(
             schema=self._schema,
@@ -323,16 +325,16 @@ class WindowFetcher:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    r"""How the body of an export becomes record lines. Can be pickled, to run in a worker process.
+    r"""Converts the body of an export to record lines. Can be pickled, to run in a worker process.
 
     Attributes:
         schema: The schema of the records.
-        envelope: What stands around each record.
+        envelope: The RECORD message around each record.
         columns: The columns to deliver; None for all.
-        zone: The zone whose wall clock the project stores.
+        zone: The time zone in which the project stores `time`.
         strip_nul: Whether to remove `\u0000` from strings.
-        skip_bad_lines: Whether malformed lines are rejected; otherwise the first one raises.
-        content_encoding: How the body is compressed.
+        skip_bad_lines: Whether to skip malformed lines. If not, the first one is raised as an error.
+        content_encoding: The compression of the body.
         collects_names: Whether to collect the names of the events.
         counts_days: Whether to count the events by day.
     """
@@ -353,20 +355,20 @@ class Conversion:
         chunk: SpooledChunk,
         is_enough: Callable[[SpooledChunk], bool] | None = None,
     ) -> None:
-        """Fill a chunk with a whole body.
+        """Convert a body into a chunk.
 
         Args:
-            blocks: The body as sent. Ends without an error only if the HTTP framing did.
+            blocks: The compressed body. Must raise if the HTTP framing is incomplete.
             chunk: An empty chunk.
-            is_enough: Called for each decompressed block; may raise, and true ends the reading early, with a chunk that
-                is not whole. A block as sent can decompress to 64 MiB.
+            is_enough: Called for each decompressed block, since one compressed block can expand to 64 MiB. Returns true
+                to stop reading, which leaves the chunk incomplete. May raise.
 
         Raises:
-            BrokenBody: The body is not whole.
-            TruncatedBody: Mixpanel truncated it.
-            BadLine: A line is malformed, and such lines are not rejected.
-            LineTooLong: A line does not end.
-            SpoolError: The chunk could not be kept.
+            BrokenBody: The compressed data is incomplete or corrupt.
+            TruncatedBody: Mixpanel truncated the body.
+            BadLine: A line is malformed, and malformed lines are not skipped.
+            LineTooLong: A line is longer than any event can be.
+            SpoolError: The chunk could not be written.
         """
 
         def reject_line(bad: BadLine) -> None:
@@ -402,7 +404,7 @@ class Conversion:
 
 
 class Sample:
-    """The blocks of a body as sent, the first of which are kept."""
+    """Passes the blocks of a compressed body through and keeps the first ones."""
 
     def __init__(self, blocks: Iterator[bytes], content_encoding: ContentEncoding) -> None:
         self._blocks = blocks
@@ -421,9 +423,9 @@ class Sample:
         return block
 
     def lines(self, count: int) -> list[bytes]:
-        """Return the first `count` lines, or as many as were kept."""
+        """Return the first `count` lines, or fewer if the kept blocks contain fewer."""
         text = bytearray()
-        # The blocks that were kept are mostly not a whole body, which the conversion has judged.
+        # The kept blocks are usually not a whole body. The conversion has already checked that the body is complete.
         with contextlib.suppress(BrokenBody):
             for block in decompress(self._kept, self._content_encoding):
                 text += block
@@ -432,16 +434,16 @@ class Sample:
         return bytes(text).split(b"\n", count)[:-1]
 
 
-def refuse_clock_ahead(client: Client, what: str, setting: str) -> None:
-    """Refuse to go by this machine's clock if it is ahead of Mixpanel's: events in between would be missed.
+def check_clock_lead(client: Client, what: str, setting: str) -> None:
+    """Check that this machine's clock is not ahead of Mixpanel's. Otherwise the bookmark would skip records.
 
     Args:
-        client: The connection, which has just received a response.
+        client: The API client, which has just received a response.
         what: What was requested.
-        setting: The setting by which the stream goes by the clock.
+        setting: The setting that makes the stream depend on the clock.
 
     Raises:
-        StreamError: The clock is too far ahead.
+        StreamError: The clock is more than `MAX_CLOCK_LEAD` ahead.
     """
     lead = client.clock_lead
     if lead is not None and lead > MAX_CLOCK_LEAD:
@@ -451,11 +453,13 @@ def refuse_clock_ahead(client: Client, what: str, setting: str) -> None:
         )
 
 
-def _refuse_other_days(what: str, window: Window, sample: list[bytes], allowance: RetryAllowance) -> None:
-    """Refuse a response whose first events all lie outside the days requested: it may belong to another request.
+def _check_days(what: str, window: Window, sample: list[bytes], allowance: RetryAllowance) -> None:
+    """Check that a response has events of the requested days. If not, it may belong to another request.
+
+    A response with events of adjacent days only is rejected once, and not in the last try.
 
     Raises:
-        BrokenBody: All of them do. Events of neighbouring days are refused once only, and not in the last try.
+        BrokenBody: No event in the sample is of the requested days.
     """
     days = stored_days(sample)
     is_strict = allowance.other_days_retry_left and allowance.tries_left

@@ -1,11 +1,11 @@
-"""Where bodies are converted: in worker processes, or in the threads that fetch, one thread at a time.
+"""Convert response bodies in worker processes, or in the fetching threads one at a time.
 
-With worker processes, this process reads the network and writes to stdout, and a worker decompresses and converts. A
-body goes to it in blocks, as sent, over a socket; its records go straight into the chunk's unnamed files, whose
-descriptors it was handed.
+With worker processes, the main process reads from the network and writes to stdout, and the workers decompress and
+convert. A worker receives the compressed body in blocks over a socket, and writes the records directly to the chunk's
+unnamed files, whose descriptors it receives with the body.
 
-A worker that meets an error, or is left in the middle of a body, is not used again. Workers end when their socket does,
-so none outlives this process, however that ends.
+A worker is not used again after an error or an interrupted body. Workers end when their socket is closed, so they never
+outlive the main process.
 """
 
 from __future__ import annotations
@@ -35,65 +35,65 @@ _BEGIN = (
     "from tap_mixpanel_stream.pipeline.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
 _ENVIRONMENT = {"LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH"}
-"""Variables that a worker needs to start and to know the time zones. All others stay out: some hold credentials."""
+"""The variables that a worker needs to start and to find time zones. Others are withheld: some contain credentials."""
 
 _END = b""
-"""Marks the end of a whole body; no block of one is empty."""
+"""Marks the end of a complete body. The blocks of a body are never empty."""
 
 BLOCKS_PER_HOLD = 8
-"""Blocks that are fetched before the conversion lock is taken: at 64 KiB each, some ten milliseconds' work."""
+"""Blocks to convert each time the conversion lock is held: about ten milliseconds of work at 64 KiB each."""
 
 
 class ConversionLock:
-    """Lets one thread at a time convert what it has fetched.
+    """Lets one thread at a time convert the blocks that it has fetched.
 
-    The GIL lets one thread compute at a time. Two threads that both could would pass it to each other at every read and
-    write, some thousand times a second. Measured with two windows on two cores: the lock saves a sixth of the CPU and a
-    tenth of the time.
+    Only one thread can hold the GIL. Without this lock, two converting threads would switch at every read and write,
+    about a thousand times a second. Measured with two windows on two cores, the lock saves a sixth of the CPU time and
+    a tenth of the elapsed time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
     def blocks(self, blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """Fetch some blocks without the lock, and yield them with it, until the last one.
+        """Fetch a few blocks without the lock, then yield them while holding it, and so on.
 
-        Close the generator if it may be left early.
+        Close the generator unless it is exhausted: it may hold the lock.
         """
-        while some := list(islice(blocks, BLOCKS_PER_HOLD)):
+        while fetched := list(islice(blocks, BLOCKS_PER_HOLD)):
             with self._lock:
-                yield from some
+                yield from fetched
 
 
 class BodyConversion(Protocol):
-    """Converts a body into a chunk. Can be pickled, and so can the errors it raises."""
+    """Converts a body into a chunk. It can be pickled, and so can the errors that it raises."""
 
     def __call__(self, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
-        """Read the blocks to their end, which comes only if the body is whole."""
+        """Convert all blocks. The iterator raises unless the body is complete."""
 
 
 class Workers:
-    """Worker processes, each started when it is first needed.
+    """A pool of worker processes, each started when it is first needed.
 
     Args:
-        most: How many, at most.
+        size: The maximum number of processes.
     """
 
-    def __init__(self, most: int) -> None:
-        self._places = threading.Semaphore(most)
+    def __init__(self, size: int) -> None:
+        self._free_slots = threading.Semaphore(size)
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
 
     def fill(self, conversion: BodyConversion, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
-        """Run `conversion(blocks, chunk)` in a worker process; waits while all are busy.
+        """Run `conversion(blocks, chunk)` in a worker process. Waits while all workers are busy.
 
         Raises:
-            WorkerLostError: The worker ended.
-            SpoolError: No file could be created for the chunk.
-            Exception: Whatever `conversion` or `blocks` raises.
+            WorkerLostError: The worker ended unexpectedly.
+            SpoolError: The chunk's files could not be created.
+            Exception: Any exception that `conversion` or `blocks` raises.
         """
         files = [chunk.lines.fileno(), chunk.rejected_lines.fileno()]
-        with self._places:
+        with self._free_slots:
             worker = self._idle.pop() if self._idle else _Worker()
             self._busy.add(worker)
             try:
@@ -106,7 +106,7 @@ class Workers:
             self._idle.append(worker)
 
     def stop(self) -> None:
-        """End the workers that are busy: their threads get `WorkerLostError`."""
+        """Kill the busy workers. Their threads get `WorkerLostError`."""
         for worker in list(self._busy):
             worker.kill()
 
@@ -121,17 +121,17 @@ class Workers:
 
 
 class _Worker:
-    """One worker process, seen from this one."""
+    """The main process's handle of one worker process."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                # -P: without it, modules in the working directory would come before Python's own.
+                # -P: do not import modules from the working directory.
                 [sys.executable, "-P", "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
                 stdin=subprocess.DEVNULL,
                 env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
-                # The target must see the end of our output when we end, and not wait for a worker's.
+                # Not inherited: otherwise the target would wait for the workers to close stdout, too.
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -139,13 +139,13 @@ class _Worker:
         self._connection = Connection(os.dup(ours.fileno()))
 
     def fill(self, conversion: BodyConversion, blocks: Iterable[bytes], files: list[int]) -> dict[str, Any]:
-        """Fill a chunk's files, and return what was counted."""
+        """Fill a chunk's files, and return the counts of the conversion (`SpooledChunk.counts`)."""
         with self._translate_lost_connection():
             self._connection.send(conversion)
             socket.send_fds(self._socket, [b"f"], files)
         for block in blocks:
             with self._translate_lost_connection():
-                # An early reply is an error: the rest of the body is not needed.
+                # An early reply is an error, so the rest of the body is not needed.
                 if self._connection.poll():
                     break
                 self._connection.send_bytes(block)
@@ -160,7 +160,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def _translate_lost_connection(self) -> Iterator[None]:
-        """Raise `WorkerLostError` if the worker has closed its side of the socket."""
+        """Raise `WorkerLostError` if the worker has closed its end of the socket."""
         try:
             yield
         except (EOFError, ConnectionError):
@@ -171,11 +171,11 @@ class _Worker:
             ) from None
 
     def kill(self) -> None:
-        """Kill the process; the thread that uses it gets `WorkerLostError`."""
+        """Kill the process. The thread that uses it gets `WorkerLostError`."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, and close its socket."""
+        """Kill the process and close its socket."""
         self._connection.close()
         self._socket.close()
         self._process.kill()
@@ -183,14 +183,14 @@ class _Worker:
 
 
 def serve(descriptor: int, folder: str) -> None:
-    """Run as a worker process: convert bodies until the other side closes the socket.
+    """Run a worker process: convert bodies until the main process closes the socket.
 
     Args:
-        descriptor: The socket to the process that sends the bodies.
-        folder: The folder of its temporary files. A new search for one would fail on a full disk.
+        descriptor: The socket to the main process.
+        folder: The folder for temporary files. Passed because `tempfile`'s own search for one fails on a full disk.
     """
     tempfile.tempdir = folder
-    # A terminal sends its signals to all of a job's processes: the parent decides when its workers end.
+    # A terminal sends signals to all processes of a job. The main process decides when its workers end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(descriptor)
@@ -202,7 +202,7 @@ def serve(descriptor: int, folder: str) -> None:
 
 
 def _serve_one(connection: Connection, descriptor: int) -> bool:
-    """Convert one body; return whether the worker can be used again."""
+    """Convert one body. Return whether the worker can convert another."""
     conversion: BodyConversion = connection.recv()
     with socket.socket(fileno=os.dup(descriptor)) as other_side:
         _, (lines, rejected_lines), _, _ = socket.recv_fds(other_side, 1, 2)
@@ -213,7 +213,7 @@ def _serve_one(connection: Connection, descriptor: int) -> bool:
             chunk.complete()
         except EOFError:
             raise
-        except Exception as error:  # noqa: BLE001 - raised in the process that waits
+        except Exception as error:  # noqa: BLE001 - raised in the main process
             connection.send(error)
             _drain(blocks)
             return False
@@ -222,6 +222,6 @@ def _serve_one(connection: Connection, descriptor: int) -> bool:
 
 
 def _drain(blocks: Iterator[bytes]) -> None:
-    # The other side may be in the middle of sending, and must not wait for a reader that has gone.
+    # The main process may still be sending. Without a reader it would block.
     for _ in blocks:
         pass

@@ -16,7 +16,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from ..delivery.batches import batch_files
-from ..delivery.record_writer import NoValueError, decode_records, encode_record
+from ..delivery.record_writer import IntegerTooLongError, decode_records, encode_record
 from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
 from ..pipeline.errors import DiskError, StreamError
 from ..records.converter import BARE, Envelope, record_envelope
@@ -196,7 +196,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Fetch what this run is to deliver.
 
         Args:
-            envelope: What goes around each record.
+            envelope: The RECORD message around each record.
 
         Returns:
             The chunks in order, each with the argument of `move_bookmark` once it is out (None: no bookmark moves).
@@ -378,7 +378,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Write chunk after chunk, and move the bookmark over each once it is out.
 
         Args:
-            envelope: What goes around each record.
+            envelope: The RECORD message around each record.
             write: Writes a chunk, and yields what the SDK expects of it: records, or manifests of batch files.
         """
         with self.get_record_counter() as counter, self.get_sync_timer(), self._summarizing():
@@ -452,7 +452,7 @@ class MixpanelStream(Stream, abc.ABC):
                 f"{self.name}: a record is nested too deeply for stream maps and flattening: "
                 "run without them, or exclude the record with a filter"
             ) from None
-        except NoValueError:
+        except IntegerTooLongError:
             raise StreamError(
                 f"{self.name}: a record has an integer with too many digits for stream maps and flattening: "
                 "run without them, or exclude the record with a filter"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..delivery.spool import SpooledChunk
 from ..mixpanel.errors import QuotaSpent
-from ..pipeline.checks import check_timezone, refetch_odd_empty_windows
+from ..pipeline.checks import check_timezone, refetch_empty_windows
 from ..pipeline.prefetch import prefetch
 from ..pipeline.window import DeliveredWindow, FetchResult, WindowFetcher
 from ..pipeline.workers import Workers
@@ -204,7 +204,7 @@ class EventsStream(MixpanelStream):
         is_first_load = self.delivered() == DeliveredDays()
         with contextlib.ExitStack() as stack:
             if not self._is_filtered:
-                confirmed = refetch_odd_empty_windows(results, fetch_while_polling, self._row_counts, self.logger)
+                confirmed = refetch_empty_windows(results, fetch_while_polling, self._row_counts, self.logger)
                 results = stack.enter_context(contextlib.closing(confirmed))
             checked = check_timezone(
                 results, TimezoneCheck(), self.settings.project_timezone, self.logger, is_first_load=is_first_load

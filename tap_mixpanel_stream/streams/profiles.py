@@ -13,7 +13,7 @@ from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
 from ..pipeline.errors import translate_errors
 from ..pipeline.prefetch import Page, prefetch_pages
-from ..pipeline.window import refuse_clock_ahead
+from ..pipeline.window import check_clock_lead
 from ..records.converter import BARE
 from ..replication.state import SETTLING, bookmark_text
 from .base import MixpanelStream
@@ -153,7 +153,7 @@ class ProfilesStream(MixpanelStream):
         def converted() -> Iterator[Page]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
                 if self.is_incremental:
-                    refuse_clock_ahead(self.client, self.name, "profiles_incremental")
+                    check_clock_lead(self.client, self.name, "profiles_incremental")
                 self.progress.total = page.total
                 self._missing = page.missing
                 yield Page(self._convert(page, envelope))

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from singer_sdk.singerlib import RecordMessage, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 
-from tap_mixpanel_stream.delivery.record_writer import WAITING, LineWriter, decode_records, encode_record
+from tap_mixpanel_stream.delivery.record_writer import BUFFER_BYTES, LineWriter, decode_records, encode_record
 from tap_mixpanel_stream.delivery.stdout import Stdout
 
 leaves = st.one_of(
@@ -64,7 +64,7 @@ def test_records_are_buffered_until_another_message() -> None:
     assert stdout.writes == []
     writer.write_message(StateMessage({"bookmarks": {}}))
     assert [write.count(b"\n") for write in stdout.writes] == [3, 1]
-    writer.write_message(record("x" * WAITING))
+    writer.write_message(record("x" * BUFFER_BYTES))
     assert len(stdout.writes) == 3
     writer.write_message(record("b"))
     writer.flush()

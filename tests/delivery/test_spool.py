@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery import spool as spool_module
-from tap_mixpanel_stream.delivery.spool import IN_MEMORY, Spool, SpooledChunk, SpoolError
+from tap_mixpanel_stream.delivery.spool import MAX_IN_MEMORY, Spool, SpooledChunk, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_spool_returns_its_lines_in_blocks(lines: list[bytes]) -> None:
 def test_blocks_end_with_a_complete_line() -> None:
     """Blocks end with a complete line, also if a line is longer than a block."""
     spool = Spool()
-    lines = [b"x" * length + b"\n" for length in (10, spool_module.BLOCK - 11, spool_module.BLOCK * 3, 5)]
+    lines = [b"x" * length + b"\n" for length in (10, spool_module.BLOCK_BYTES - 11, spool_module.BLOCK_BYTES * 3, 5)]
     for line in lines:
         spool.write(line)
     blocks = list(spool.blocks())
@@ -52,7 +52,7 @@ def test_a_large_spool_is_an_unnamed_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = open_files()
     spool = Spool()
-    spool.write(b"x" * spool_module.IN_MEMORY + b"\n")
+    spool.write(b"x" * spool_module.MAX_IN_MEMORY + b"\n")
     assert len(open_files() - before) == 1
     assert list(tmp_path.iterdir()) == []
     spool.close()
@@ -114,7 +114,7 @@ def test_a_missing_temporary_folder_is_reported(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tempfile, "_get_default_tempdir", none_is_usable)
     spool = Spool()
     with pytest.raises(SpoolError, match=r"a temporary folder cannot be used \(No usable .*TMPDIR"):
-        spool.write(b"x" * spool_module.IN_MEMORY + b"\n")
+        spool.write(b"x" * spool_module.MAX_IN_MEMORY + b"\n")
     spool.close()
 
 
@@ -148,7 +148,7 @@ def test_a_spool_leaves_free_space_on_the_disk(
 def test_completing_a_chunk_flushes_its_buffer() -> None:
     """A chunk is complete only once its last buffered byte is written."""
     lines = b"x" * 1023 + b"\n"
-    block = lines * (IN_MEMORY // len(lines) + 1)
+    block = lines * (MAX_IN_MEMORY // len(lines) + 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Room for the large block, but not for the line that is then in the buffer.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(block), before[1]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.delivery.spool import IN_MEMORY
+from tap_mixpanel_stream.delivery.spool import MAX_IN_MEMORY
 from tap_mixpanel_stream.doctor.forecast import Day, forecast, sample_days
 from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, DateRange, Window
 
@@ -89,7 +89,7 @@ def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
 
 
 def test_windows_that_stay_in_memory_need_no_disk() -> None:
-    assert forecast(days_to(YEAR), [day(0, IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
+    assert forecast(days_to(YEAR), [day(0, MAX_IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
 
 
 def test_a_day_not_read_to_its_end_makes_it_a_least() -> None:

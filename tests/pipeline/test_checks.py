@@ -13,7 +13,7 @@ import pytest
 
 from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent
-from tap_mixpanel_stream.pipeline.checks import HELD_WINDOWS, check_timezone, refetch_odd_empty_windows
+from tap_mixpanel_stream.pipeline.checks import MAX_HELD_WINDOWS, check_timezone, refetch_empty_windows
 from tap_mixpanel_stream.pipeline.errors import StreamError
 from tap_mixpanel_stream.pipeline.window import DeliveredWindow, FetchResult
 from tap_mixpanel_stream.records.timezone_check import TimezoneCheck
@@ -49,7 +49,7 @@ def seen(results: Iterable[FetchResult]) -> Iterator[tuple[int, int, Exception |
 def test_a_suspicious_empty_window_is_fetched_again() -> None:
     """An empty window between full ones is fetched again, and the new result is delivered."""
     results = iter([window(0, 100), window(1), window(2, 100)])
-    checked = refetch_odd_empty_windows(results, lambda _: window(1, 90), None, LOG)
+    checked = refetch_empty_windows(results, lambda _: window(1, 90), None, LOG)
     assert list(seen(checked)) == [(0, 100, None), (1, 90, None), (2, 100, None)]
 
 
@@ -57,7 +57,7 @@ def test_no_quota_to_refetch_an_empty_window_fails() -> None:
     """Without quota to fetch it again, a suspicious empty window fails instead of being delivered."""
     spent = QuotaSpent("no quota left")
     results = iter([window(0, 100), window(1), window(2, 100)])
-    checked = refetch_odd_empty_windows(results, lambda _: window(1, failure=spent), None, LOG)
+    checked = refetch_empty_windows(results, lambda _: window(1, failure=spent), None, LOG)
     assert list(seen(checked))[:2] == [(0, 100, None), (1, 0, spent)]
 
 
@@ -109,9 +109,9 @@ def test_the_check_holds_back_a_limited_number() -> None:
     taken = []
 
     def windows() -> Iterator[FetchResult]:
-        for day in range(2 * HELD_WINDOWS):
+        for day in range(2 * MAX_HELD_WINDOWS):
             taken.append(day)
             yield window(day)
 
     assert next(checked(windows()))[0] == 0
-    assert len(taken) == HELD_WINDOWS
+    assert len(taken) == MAX_HELD_WINDOWS

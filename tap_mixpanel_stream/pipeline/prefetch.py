@@ -85,7 +85,7 @@ def prefetch(
 
 
 @dataclass
-class Page:
+class SpooledPage:
     """A page of records, or the end of the pages.
 
     Attributes:
@@ -104,7 +104,7 @@ class Page:
 
 @contextlib.contextmanager
 def prefetch_pages(
-    pages: Iterator[Page], *, on_poll: Callable[[], None], stop: Callable[[], None]
+    pages: Iterator[SpooledPage], *, on_poll: Callable[[], None], stop: Callable[[], None]
 ) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
     """Yield pages one at a time, and fetch the next page in the meantime.
 
@@ -117,11 +117,11 @@ def prefetch_pages(
     """
     ended = False
 
-    def fetch_next(_number: int) -> Page:
+    def fetch_next(_number: int) -> SpooledPage:
         nonlocal ended
         page = next(pages, None)
         ended = page is None
-        return page or Page()
+        return page or SpooledPage()
 
     with prefetch(
         itertools.takewhile(lambda _number: not ended, itertools.count()),

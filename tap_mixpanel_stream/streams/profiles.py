@@ -12,7 +12,7 @@ from ..delivery.spool import SpooledChunk
 from ..mixpanel.engage import EngageOptions, pages, seen_since
 from ..mixpanel.retry import Retrying
 from ..pipeline.errors import translate_errors
-from ..pipeline.prefetch import Page, prefetch_pages
+from ..pipeline.prefetch import SpooledPage, prefetch_pages
 from ..pipeline.window import check_clock_lead
 from ..records.converter import BARE
 from ..replication.state import SETTLING, bookmark_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.singerlib import Catalog
 
-    from ..mixpanel.engage import Page as ProfilePage
+    from ..mixpanel.engage import Page
     from ..records.converter import Envelope
     from ..records.errors import BadProfile
     from ..records.profiles import ProfileSchema
@@ -150,13 +150,13 @@ class ProfilesStream(MixpanelStream):
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch the pages of one session, the next one while one is written."""
 
-        def converted() -> Iterator[Page]:
+        def converted() -> Iterator[SpooledPage]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
                 if self.is_incremental:
                     check_clock_lead(self.client, self.name, "profiles_incremental")
                 self.progress.total = page.total
                 self._missing = page.missing
-                yield Page(self._convert(page, envelope))
+                yield SpooledPage(self._convert(page, envelope))
 
         if self.is_incremental:
             self.log("asking for %s", f"those seen since {bookmark_text(self.since)}" if self.since else "all of them")
@@ -167,11 +167,11 @@ class ProfilesStream(MixpanelStream):
         """Request one page of `count` profiles."""
         return self._convert(self.first_page(count), BARE)
 
-    def first_page(self, size: int) -> ProfilePage:
+    def first_page(self, size: int) -> Page:
         """Request one page of `size` profiles, which has the total of all profiles."""
         return next(self._pages(size))
 
-    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[ProfilePage]:
+    def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
         narrowed_by = tuple(name for name in self.narrowed_by if self.config.get(name))
         options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=narrowed_by)
         if since:
@@ -179,7 +179,7 @@ class ProfilesStream(MixpanelStream):
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
         return pages(self.client, options, retrying, what=self.name, log=self.logger)
 
-    def _convert(self, page: ProfilePage, envelope: Envelope) -> SpooledChunk:
+    def _convert(self, page: Page, envelope: Envelope) -> SpooledChunk:
         what = f"{self.name} page {page.number}"
 
         def reject_profile(bad: BadProfile) -> None:

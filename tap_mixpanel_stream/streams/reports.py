@@ -12,7 +12,7 @@ from ..delivery.spool import SpooledChunk
 from ..mixpanel.errors import MixpanelError, Refused, Transient
 from ..mixpanel.retry import Retrying
 from ..pipeline.errors import StreamError, translate_errors
-from ..pipeline.prefetch import Page, prefetch_pages
+from ..pipeline.prefetch import SpooledPage, prefetch_pages
 from ..records.converter import BARE
 from .base import MixpanelStream
 
@@ -95,7 +95,7 @@ class ReportStream(MixpanelStream):
 
     def sample(self, count: int) -> SpooledChunk:
         """Fetch a few records."""
-        return next(self._pages(BARE, few=count), Page()).chunk or SpooledChunk()
+        return next(self._pages(BARE, few=count), SpooledPage()).chunk or SpooledChunk()
 
     @property
     def gap(self) -> str | None:
@@ -150,11 +150,11 @@ class ReportStream(MixpanelStream):
             failures = "; ".join(map(str, self._failures))
             raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {failures}")
 
-    def _pages(self, envelope: Envelope, few: int | None = None) -> Iterator[Page]:
+    def _pages(self, envelope: Envelope, few: int | None = None) -> Iterator[SpooledPage]:
         begun = False
         try:
             for rows in self.fetch(few):
-                yield Page(self._convert(rows, envelope), rows.delivered)
+                yield SpooledPage(self._convert(rows, envelope), rows.delivered)
                 begun = True
             self._raise_failures()
             # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from tap_mixpanel_stream.delivery.spool import SpooledChunk
-from tap_mixpanel_stream.mixpanel.response_body import Counts, as_sent, decompress
+from tap_mixpanel_stream.mixpanel.response_body import Counts, decompress, raw_blocks
 from tap_mixpanel_stream.pipeline.window import Conversion
 from tap_mixpanel_stream.records import EventSchema, LineCutter, record_envelope
 from tap_mixpanel_stream.records.json_lines import is_utf8
@@ -146,7 +146,7 @@ class _Bench:
 
     def _read(self) -> None:
         with self._answer() as answer:
-            for _ in as_sent(answer, Counts()):
+            for _ in raw_blocks(answer, Counts()):
                 pass
 
     def _unpack(self) -> None:
@@ -194,7 +194,7 @@ class _Bench:
             content_encoding="gzip",
         )
         with self._answer() as answer, SpooledChunk().filling() as chunk:
-            conversion(as_sent(answer, Counts()), chunk)
+            conversion(raw_blocks(answer, Counts()), chunk)
         return chunk
 
 

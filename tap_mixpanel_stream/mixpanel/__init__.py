@@ -1,1 +1,1 @@
-"""What Mixpanel is: hosts, credentials, quota, windows, export, profile pages, lists. No Singer in here."""
+"""Client for Mixpanel's APIs: credentials, quota, export, profile pages, reports. Does not depend on Singer."""

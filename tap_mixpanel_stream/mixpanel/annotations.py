@@ -1,7 +1,7 @@
-"""Annotations: the remarks that people put on their charts.
+"""Annotations: notes that users add to charts.
 
-Mixpanel's docs: they come from the app API, and all of them in one response where no dates are asked for. The docs name
-service accounts only; another connector sends OAuth tokens as well.
+Mixpanel's docs: the app API returns annotations, and all of them in one response if the request has no dates. The docs
+mention service accounts only, but another connector sends OAuth tokens as well.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class _Annotations(msgspec.Struct):
 
 
 def list_annotations(client: Client, retrying: Retrying, first: date | None = None) -> JsonResponse[list[bytes]]:
-    """Fetch all annotations of the project.
+    """Fetch the JSON texts of the project's annotations.
 
     Args:
-        client: The client.
+        client: The API client.
         retrying: The retry loop.
-        first: The first day to ask for; None for all annotations.
+        first: The first day to request; None for all annotations.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no list of annotations.
+        BrokenBody: The response is incomplete, or is not a list of annotations.
         MixpanelError: As `Client.open`.
     """
     params = {"fromDate": first.isoformat()} if first else {}
-    narrowed_by = ("start_date",) if first else ()
-    request = Request(what="annotations", api="app", path="annotations", params=params, narrowed_by=narrowed_by)
+    source_settings = ("start_date",) if first else ()
+    request = Request(what="annotations", api="app", path="annotations", params=params, source_settings=source_settings)
     return fetch(client, request, retrying, _annotations)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client: one attempt at a request, within the quota."""
+"""HTTP client that sends requests within the quota. Retries are the caller's, except after a 429."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .errors import (
     TooManyRequests,
     Transient,
     failure,
-    hide,
+    mask_in_messages,
     printable,
 )
 from .framing import FramingError
 from .rate_limit import read_rate_limit
-from .response_body import Counts, as_sent, content_encoding_of, decompress, read_all
+from .response_body import Counts, content_encoding_of, decompress, raw_blocks, read_all
 from .sockets import Adapter, Sockets
 
 if TYPE_CHECKING:
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
     from .request import Hosts, Request
 
 _CONNECT_TIMEOUT = 10.0
-"""Seconds. A reachable host accepts a connection at once; only the response can take minutes."""
+"""In seconds. A reachable host accepts a connection at once; only the response can take minutes."""
 
-_ERROR_BODY = 64 * 1024
-"""Bytes of an error's body that are read."""
+_MAX_ERROR_BODY = 64 * 1024
+"""Maximum number of bytes to read of an error's body."""
 
 _NOT_COUNTED = frozenset({401, 402, 429})
-"""Statuses of requests that Mixpanel does not count."""
+"""Statuses of requests that Mixpanel does not count toward the quota."""
 
 _log = logging.getLogger(__name__)
 
 
 class Client:
-    """Mixpanel's APIs for one project. Safe to use from many threads at a time.
+    """A client of Mixpanel's APIs for one project. Thread-safe.
 
     Attributes:
         clock: The run's clock.
@@ -74,20 +74,20 @@ class Client:
         workspace_id: str | None = None,
         zone: tzinfo = UTC,
     ) -> None:
-        """Open no connection yet.
+        """Create a client without opening a connection.
 
         Args:
             hosts: The hosts of the project's region.
             auth: The credentials.
             quota: The run's quota.
             clock: The run's clock, which also stops the client.
-            request_timeout: Read timeout in seconds. An export can be silent for minutes before its first byte (seen on
-                the live API by others).
+            request_timeout: Read timeout in seconds. An export can be silent for minutes before its first byte, as seen
+                by others on the live API.
             user_agent: The `User-Agent` header.
             workspace_id: A data view, for the query API (Mixpanel's docs).
             zone: The project's time zone, which determines today's date.
         """
-        hide(auth.secrets)
+        mask_in_messages(auth.secrets)
         self._hosts = hosts
         self._auth = auth
         self.quota = quota
@@ -103,31 +103,34 @@ class Client:
             self._session.mount(scheme, Adapter(self._sockets))
 
     def open(self, request: Request) -> Response:
-        """Send a request as soon as the quota allows it; send it again after a 429.
+        """Send a request as soon as the quota allows it, and again after each 429.
 
         Args:
             request: The request.
 
         Returns:
-            A response with status 200 whose body is not read yet. Use it in a `with` statement.
+            A response with status 200 whose body has not been read. Use it in a `with` statement.
 
         Raises:
-            Transient: The caller should retry.
-            Refused: A retry would not help.
+            Transient: The request failed, and a retry can help.
+            Refused: The request failed, and a retry would not help.
             SessionExpired: The profile query must start again from its first page.
-            QuotaSpent: Waiting for quota would take too long.
+            QuotaSpent: Waiting for quota would exceed `max_quota_wait`.
             Stopped: `stop` was called.
         """
         while True:
             booked = self.quota.acquire(
-                request.what, request.api, counts=request.counts_toward_quota, reserve_seconds=request.reserve_seconds
+                request.what,
+                request.api,
+                is_counted=request.counts_toward_quota,
+                reserve_seconds=request.reserve_seconds,
             )
             requested_at = self.clock.now()
             response = self._send(request)
             self.clock_lead = clock_lead(response.headers.get("Date"), requested_at, self.clock.now())
             if response.status_code == requests.codes.ok:
-                self.quota.answered(request.api)
-                self.quota.learn(request.api, read_rate_limit(response.headers, self.clock.now()))
+                self.quota.reset_backoff(request.api)
+                self.quota.update_limits(request.api, read_rate_limit(response.headers, self.clock.now()))
                 return Response(response, request.what, requested_at, self.clock)
             with response:
                 error = self._failure(request, response)
@@ -136,13 +139,13 @@ class Client:
             if not isinstance(error, TooManyRequests):
                 raise error
             _log.debug("%s", error)
-            self.quota.learn(request.api, error.limit)
-            self.quota.told_to_wait(request.api, error.limit)
+            self.quota.update_limits(request.api, error.limit)
+            self.quota.block_after_429(request.api, error.limit)
 
     def stop(self) -> None:
-        """End all waits and connections: their users get `Stopped`. Callable from any thread."""
+        """End all waits and connections: their users get `Stopped`. Thread-safe."""
         self.clock.stop()
-        self._sockets.shut()
+        self._sockets.shut_down()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -175,16 +178,16 @@ class Client:
                 url,
                 params=self._params(request),
                 data=request.form,
-                # Given with each request, so that ~/.netrc cannot put others in their place.
+                # Passed with each request, so that credentials from ~/.netrc cannot replace them.
                 auth=self._auth,
                 timeout=(_CONNECT_TIMEOUT, self._timeout),
-                # Plain http is for loopback alone: no HTTP_PROXY shall carry its credentials elsewhere.
+                # Plain http is allowed for loopback only: HTTP_PROXY must not send its credentials elsewhere.
                 proxies={"http": ""},
                 stream=True,
                 allow_redirects=False,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            # `from None`: these errors carry the request, with its headers.
+            # `from None`, because these errors contain the request with its headers.
             if self.clock.stopped:
                 raise Stopped from None
             raise self._no_response(error, f"{request.what}: ", str(host)) from None
@@ -200,7 +203,7 @@ class Client:
                 f"{what}the TLS certificate of {host} is not trusted ({certificate.verify_message}): if a proxy "
                 "inspects TLS, set REQUESTS_CA_BUNDLE to its CA certificate"
             )
-        if isinstance(error, ValueError):  # What `requests` says of an address that cannot be one.
+        if isinstance(error, ValueError):  # `requests` raises it for an invalid URL.
             return Refused(
                 f"{what}the URL of {host} or of its proxy is invalid: check data_api_url, api_url and HTTPS_PROXY"
             )
@@ -223,8 +226,8 @@ class Client:
             response.status_code,
             body,
             what=request.what,
-            settings=self._auth.settings,
-            narrowed_by=request.narrowed_by,
+            settings_hint=self._auth.settings_hint,
+            source_settings=request.source_settings,
             location=response.headers.get("Location"),
             limit=read_rate_limit(response.headers, now, body),
             today=now.astimezone(self._zone).date(),
@@ -235,7 +238,7 @@ class Response:
     """A response with status 200, open until its `with` statement ends.
 
     Attributes:
-        requested_at: The instant of the request, UTC.
+        requested_at: The time of the request, in UTC.
     """
 
     def __init__(self, response: requests.Response, what: str, requested_at: datetime, clock: Clock) -> None:
@@ -259,7 +262,7 @@ class Response:
 
     @property
     def received(self) -> int:
-        """Bytes of the body received so far, as sent."""
+        """The number of bytes of the body received so far, as sent."""
         return self._counts.received
 
     @property
@@ -278,10 +281,10 @@ class Response:
         """Yield the body as sent, in blocks of at most 64 KiB.
 
         Raises:
-            BrokenBody: The HTTP framing did not end; `with_context` adds the request to the message.
+            BrokenBody: The HTTP framing is incomplete. `with_context` adds the request to the message.
             Stopped: The client was stopped.
         """
-        for block in as_sent(self._response, self._counts):
+        for block in raw_blocks(self._response, self._counts):
             self._clock.check()
             yield block
 
@@ -289,12 +292,12 @@ class Response:
         """Return the whole body, decompressed.
 
         Args:
-            limit: The largest body allowed, in decompressed bytes.
-            remedy: What the user can do about a response over the limit.
+            limit: The maximum size of the decompressed body, in bytes.
+            remedy: What the user can do about a larger response, for the message.
 
         Raises:
-            BrokenBody: The body did not arrive whole.
-            Refused: The body is over the limit, or in a content encoding that the request does not accept.
+            BrokenBody: The body is incomplete.
+            Refused: The body exceeds the limit, or its content encoding is not one that the request accepts.
             Stopped: The client was stopped.
         """
         try:
@@ -303,7 +306,7 @@ class Response:
             raise self.with_context(error) from None
 
     def with_context(self, error: BrokenBody | Refused) -> MixpanelError:
-        """Return a body error with the request in its message; `Stopped` where the client was stopped."""
+        """Return the error with the request added to its message; `Stopped` if the client was stopped."""
         if self._clock.stopped:
             return Stopped()
         error.args = (f"{self._what}: {error}",)
@@ -313,17 +316,17 @@ class Response:
 class _Session(requests.Session):
     """A session that does not follow redirects.
 
-    No response sets a cookie (see `framing`), so it never changes and can be shared by threads.
+    Responses cannot set cookies (see `framing`), so the session never changes and threads can share it.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """Return None: the parent reads the body, of any size, to prepare a request that is never sent."""
+        """Return None. The parent would read a body of any size to prepare a request that is never sent."""
         return None
 
 
 def _unusable_authorities() -> str | None:
-    """Return what is wrong with the CA bundle that the environment names; None if nothing is."""
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # in the order in which `requests` looks
+    """Return the problem with the CA bundle in the environment; None if it can be used or is not set."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # In the order that `requests` uses.
     name = next((name for name in names if os.environ.get(name)), None)
     if name is None:
         return None
@@ -331,7 +334,7 @@ def _unusable_authorities() -> str | None:
     try:
         if not Path(path).is_dir():
             ssl.create_default_context(cafile=path)
-    except OSError as error:  # an ssl.SSLError is one
+    except OSError as error:  # Includes `ssl.SSLError`.
         return (
             f"{name} names {path}, which cannot be read as PEM certificates ({error.strerror}): "
             "correct the path or unset the variable"
@@ -340,12 +343,12 @@ def _unusable_authorities() -> str | None:
 
 
 def _beginning(response: requests.Response) -> str:
-    """Return the beginning of an error's body. It need not be whole: the status says enough."""
+    """Return the beginning of an error's body, which may be incomplete."""
     body = bytearray()
     try:
         for block in decompress(response):
             body += block
-            if len(body) >= _ERROR_BODY:
+            if len(body) >= _MAX_ERROR_BODY:
                 break
     except MixpanelError:
         pass
@@ -353,26 +356,26 @@ def _beginning(response: requests.Response) -> str:
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """Return the innermost reason that a person can read."""
+    """Return the innermost readable reason."""
     for cause in reversed(causes):
         if isinstance(cause, FramingError):
             return f"the response is not valid HTTP: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
             return printable(str(cause.strerror))
-        if str(cause).startswith("Tunnel connection failed"):  # A proxy's status and text follow.
+        if str(cause).startswith("Tunnel connection failed"):  # Followed by the proxy's status and text.
             return printable(str(cause))
     return type(causes[-1]).__name__
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error and all the errors inside it, the outermost first."""
+    """Return an error and all errors nested in it, the outermost first."""
     causes: list[BaseException] = []
-    waiting: list[BaseException] = [error]
-    while waiting:
-        cause = waiting.pop(0)
+    queue: list[BaseException] = [error]
+    while queue:
+        cause = queue.pop(0)
         if cause in causes:
             continue
         causes.append(cause)
-        inner = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
-        waiting += [one for one in inner if isinstance(one, BaseException)]
+        nested = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        queue += [each for each in nested if isinstance(each, BaseException)]
     return causes

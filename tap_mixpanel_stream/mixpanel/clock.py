@@ -1,4 +1,4 @@
-"""The clock of a run, whose `stop` ends all waiting."""
+"""The clock of a run. Its `stop` ends all waits."""
 
 from __future__ import annotations
 
@@ -11,82 +11,79 @@ from typing import Self
 
 from .errors import Stopped
 
-_SLICE = 1.0
-"""Seconds a sleep lasts before it looks at the switch by itself, should a call have come too early to wake it."""
+_POLL_SECONDS = 1.0
+"""Seconds after which a sleeping thread checks for `stop` itself, in case it missed the notification."""
 
 
 class Clock:
-    """Time as the client sees it. A sleep ends early, with `Stopped`, when any thread calls `stop()`."""
+    """The client's source of time. Its sleeps end early, with `Stopped`, when any thread calls `stop`."""
 
     def __init__(self) -> None:
-        # The lock can be taken again by its holder, so that `stop()` may come from a signal handler at any moment.
+        # A reentrant lock, because a signal handler can call `stop` while the lock is held.
         self._woken = threading.Condition(threading.RLock())
         self._stopped = False
 
     def now(self) -> datetime:
-        """Return the current time, UTC."""
+        """Return the current time in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return the seconds of a clock that is never moved back."""
+        """Return the seconds of a clock that never goes backwards."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait.
-
-        Args:
-            seconds: How long.
+        """Sleep for a number of seconds.
 
         Raises:
-            Stopped: `stop()` was called, before or while waiting.
+            Stopped: `stop` was called before or during the sleep.
         """
         until = self.monotonic() + seconds
         with self._woken:
             self.check()
             while (left := until - self.monotonic()) > 0:
-                self._woken.wait(min(left, _SLICE))
+                self._woken.wait(min(left, _POLL_SECONDS))
                 self.check()
 
     def check(self) -> None:
-        """Raise `Stopped` if `stop()` was called.
+        """Raise `Stopped` if `stop` was called.
 
         Raises:
-            Stopped: `stop()` was called.
+            Stopped: `stop` was called.
         """
         if self._stopped:
             raise Stopped
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop()` was called."""
+        """Whether `stop` was called."""
         return self._stopped
 
-    def renewed(self) -> Self:
-        """Return a clock of the same time that is not stopped."""
+    def unstopped_copy(self) -> Self:
+        """Return a copy that is not stopped."""
         clock = copy.copy(self)
-        clock._stopped = False  # noqa: SLF001 - a clock's own
+        clock._stopped = False  # noqa: SLF001 - an attribute of the same class
         return clock
 
     def stop(self) -> None:
-        """End all waiting, now and later. Callable from any thread, and more than once."""
+        """End all current and later sleeps. Thread-safe; can be called more than once."""
         self._stopped = True
         with self._woken:
             self._woken.notify_all()
 
 
-def clock_lead(date: str | None, asked: datetime, answered: datetime) -> timedelta | None:
-    """Return how far this machine's clock is ahead of a server's, by the `Date` of a response; negative if behind.
+def clock_lead(date: str | None, sent: datetime, received: datetime) -> timedelta | None:
+    """Return how far this machine's clock is ahead of a server's; negative if it is behind.
 
     Args:
-        date: The header, which knows whole seconds only.
-        asked: This machine's time of the request, UTC.
-        answered: This machine's time when the response began, UTC.
+        date: The `Date` header of a response, in whole seconds.
+        sent: When the request was sent, by this machine's clock in UTC.
+        received: When the response began, by this machine's clock in UTC.
 
     Returns:
-        Zero where the date lies between the two, None where there is no date.
+        The lead; zero if the date is between the two times, None if the header is missing or invalid.
     """
     try:
         served = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return max(asked - served - timedelta(seconds=1), min(answered - served, timedelta()))
+    return max(sent - served - timedelta(seconds=1), min(received - served, timedelta()))

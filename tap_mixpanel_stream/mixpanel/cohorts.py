@@ -1,7 +1,7 @@
 """Cohorts and their members.
 
-Mixpanel's docs: the list has every cohort of the project with its size; its members are a profile query that is
-narrowed to it. Both need a paid plan.
+Mixpanel's docs: the list has every cohort of the project with its size. The members of a cohort are requested by a
+profile query with the cohort as its filter. Both require a paid plan.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .engage import EngageOptions, pages
+from .engage import EngageOptions, fetch_pages
 from .json_response import Id, decode, fetch
 from .request import Request
 
@@ -30,10 +30,10 @@ class Cohort:
     """A saved cohort.
 
     Attributes:
-        id: Its number.
-        data_group_id: The group of its members, as text; None for users.
-        is_empty: Whether it had no members when Mixpanel last counted them.
-        text: The JSON text of its entry in the list.
+        id: The cohort's id.
+        data_group_id: The group that the members belong to, as text; None for users.
+        is_empty: Whether the cohort had no members when Mixpanel last counted them.
+        text: The JSON text of the cohort's entry in the list.
     """
 
     id: int
@@ -42,8 +42,8 @@ class Cohort:
     text: bytes
 
 
-class _Listed(msgspec.Struct):
-    """The fields that a request for the members needs."""
+class _ListEntry(msgspec.Struct):
+    """The fields of a list entry that a request for members needs."""
 
     id: Id
     data_group_id: int | str | None = None
@@ -58,12 +58,12 @@ def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> J
     """Fetch the list of cohorts, including those that are not visible in reports.
 
     Args:
-        client: The client.
+        client: The API client.
         retrying: The retry loop.
-        what: The name of the request, for messages.
+        what: What is requested, for messages.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no list of cohorts.
+        BrokenBody: The response is incomplete, or is not a list of cohorts.
         MixpanelError: As `Client.open`.
     """
     return fetch(
@@ -73,48 +73,48 @@ def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> J
 
 def _cohorts(body: bytearray) -> list[Cohort]:
     listed, text = decode(body, list[msgspec.Raw])
-    known, _ = decode(body, list[_Listed])
+    entries, _ = decode(body, list[_ListEntry])
     return [
         Cohort(
-            each.id,
-            None if each.data_group_id is None else str(each.data_group_id),
-            is_empty=bytes(each.count) == b"0",
+            entry.id,
+            None if entry.data_group_id is None else str(entry.data_group_id),
+            is_empty=bytes(entry.count) == b"0",
             text=text(raw),
         )
-        for each, raw in zip(known, listed, strict=True)
+        for entry, raw in zip(entries, listed, strict=True)
     ]
 
 
-def members(
+def fetch_members(
     client: Client, cohort: Cohort, retrying: Retrying, *, page_size: int, log: logging.Logger | None = None
 ) -> Iterator[Page]:
-    """Yield all members of a cohort, with or without a profile, in the pages of one session.
+    """Fetch all members of a cohort, page by page, including members without a profile.
 
-    Nothing but the cohort narrows them: a member without `$last_seen`, or without any profile, is a member.
+    The cohort is the only filter, so members without `$last_seen` are included.
 
     Args:
-        client: The client.
-        cohort: Whose members.
-        retrying: The retry loop of one page.
-        page_size: Members a page, asked for.
-        log: Logs a session that starts again.
+        client: The API client.
+        cohort: The cohort.
+        retrying: The retry loop for one page.
+        page_size: The number of members to request per page.
+        log: Receives a warning when a session starts again.
 
     Raises:
-        MixpanelError: As `engage.pages`.
+        MixpanelError: As `engage.fetch_pages`.
     """
     options = EngageOptions(
-        # One property, since none at all would ask for all of them.
+        # Request one property, because an empty list requests all.
         output_properties=("$last_seen",),
         page_size=page_size,
         cohort_id=cohort.id,
         include_all_users=True,
         data_group_id=cohort.data_group_id,
     )
-    return pages(client, options, retrying, what=f"cohort_members of cohort {cohort.id}", log=log)
+    return fetch_pages(client, options, retrying, what=f"cohort_members of cohort {cohort.id}", log=log)
 
 
-def distinct_id(profile: msgspec.Raw) -> bytes:
-    """Return the JSON text of a member's id; `null` where it has none."""
+def read_distinct_id(profile: msgspec.Raw) -> bytes:
+    """Return the JSON text of a member's `$distinct_id`; `null` if it is missing."""
     try:
         member, text = decode(bytearray(profile), _Member)
     except msgspec.MsgspecError:

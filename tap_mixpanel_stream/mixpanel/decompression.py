@@ -1,6 +1,6 @@
-"""Decompresses a body while it arrives, and accepts it only with a correct gzip trailer.
+"""Decompress a body while it arrives, and accept it only if its gzip trailer is correct.
 
-This module knows no HTTP: worker processes, which receive a body block by block, import it alone.
+This module does not import an HTTP library, so that worker processes start fast.
 """
 
 from __future__ import annotations
@@ -17,26 +17,29 @@ if TYPE_CHECKING:
 
 ContentEncoding = Literal["gzip", "identity"]
 
-_BLOCK = 64 * 1024
-"""Decompressed bytes yielded at a time, so that a body which expands a thousand times needs no more memory.
+_BLOCK_BYTES = 64 * 1024
+"""Maximum size of a decompressed block, so that a body which expands a thousand times needs no more memory.
 
-The records of a block are then small enough, too, for the C library to keep the memory from one block to the next. From
-128 KiB on it may return the memory to the system each time, and the page faults cost more than the decompression.
+The records of a block of this size also fit into memory that the C library reuses for the next block. From 128 KiB on
+it may return the memory to the system each time, and the page faults cost more than the decompression.
 """
 
 _GZIP = 31
-"""zlib's `wbits` for a gzip header and trailer, both checked."""
+"""zlib's `wbits` for data with gzip header and trailer, both of which zlib checks."""
 
 MAX_EXPANSION_RATIO = 500
-"""How many times its size a body may expand to. Gzip reaches 1032 for one repeated character. Measured: events that
-differ in little but their ids expand 10 to 90 times, the same line repeated about 200 times."""
+"""Maximum ratio of decompressed to compressed size.
+
+Gzip reaches 1032 for one repeated character. Measured: events that differ in little except their ids expand 10 to 90
+times, and one line repeated many times about 200 times.
+"""
 
 _UNCHECKED_BYTES = 96 * 1024 * 1024
-"""Decompressed bytes up to which the ratio is not checked."""
+"""Decompressed size up to which the ratio is not checked."""
 
 
 class _Decompressor(Protocol):
-    """What the decompression objects of both libraries have."""
+    """The common interface of both libraries' decompression objects."""
 
     eof: bool
     unconsumed_tail: bytes
@@ -46,7 +49,7 @@ class _Decompressor(Protocol):
 
 
 def _deflate_library() -> ModuleType:
-    """Return ISA-L, or zlib, a third as fast, where a platform has no wheel for ISA-L."""
+    """Return ISA-L if the platform has a wheel for it; otherwise zlib, which is a third as fast."""
     try:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
@@ -60,15 +63,15 @@ def decompress(blocks: Iterable[bytes], content_encoding: ContentEncoding) -> It
     """Yield a decompressed body.
 
     Args:
-        blocks: The body as sent. It ends only where the HTTP framing ended.
+        blocks: The body as sent. Must raise if the HTTP framing is incomplete.
         content_encoding: The content encoding of the body.
 
     Yields:
         Blocks of 1 byte to 64 KiB.
 
     Raises:
-        BrokenBody: The body is not complete gzip, or something follows it, or it expands to far more than events or
-            profiles can, perhaps to fill memory or disk.
+        BrokenBody: The gzip data is incomplete or corrupt, or is followed by other data. Or it expands far more than
+            events or profiles do, and could fill memory or disk.
     """
     return _gunzip(blocks) if content_encoding == "gzip" else iter(blocks)
 
@@ -76,23 +79,23 @@ def decompress(blocks: Iterable[bytes], content_encoding: ContentEncoding) -> It
 def _gunzip(compressed: Iterable[bytes]) -> Iterator[bytes]:
     """Decompress gzip members one after another, at most 64 KiB at a time."""
     member: _Decompressor | None = None
-    members = came = made = 0
+    members = compressed_bytes = decompressed_bytes = 0
     for received in compressed:
         data = received
-        came += len(received)
+        compressed_bytes += len(received)
         while data:
             if member is None:
                 member = _deflate.decompressobj(wbits=_GZIP)
             try:
-                block = member.decompress(data, _BLOCK)
+                block = member.decompress(data, _BLOCK_BYTES)
             except _deflate.error as error:
                 follows = " after a complete gzip member" if members else ""
                 raise BrokenBody(f"the response's gzip body is corrupt ({error}){follows}") from None
-            made += len(block)
-            if made > max(_UNCHECKED_BYTES, MAX_EXPANSION_RATIO * came):
+            decompressed_bytes += len(block)
+            if decompressed_bytes > max(_UNCHECKED_BYTES, MAX_EXPANSION_RATIO * compressed_bytes):
                 raise BrokenBody(
-                    f"the response expands to more than {MAX_EXPANSION_RATIO} times its size ({came} bytes to "
-                    f"{made}), far more than events or profiles do: it may be a decompression bomb"
+                    f"the response expands to more than {MAX_EXPANSION_RATIO} times its size ({compressed_bytes} bytes "
+                    f"to {decompressed_bytes}), far more than events or profiles do: it may be a decompression bomb"
                 )
             if block:
                 yield block

@@ -1,8 +1,8 @@
-"""Profiles, page by page.
+"""Fetch profiles page by page from the Engage endpoint.
 
-The first request opens a session and has neither `page` nor `session_id`. Later pages belong to the session, and may
-leave out what the first page said: `page_size`, `total` and `session_id` are remembered. The last page has fewer
-profiles than the page size. The session's `total` then shows whether all pages came.
+The first request has neither `page` nor `session_id` and opens a session. Later pages can lack `page_size`, `total` and
+`session_id`, so the values of the first page are kept. The last page has fewer profiles than the page size. `total`
+then shows whether any profiles are missing.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from .client import Client
     from .retry import Retrying
 
-_PAGE_LIMIT = 256 * 1024 * 1024
-"""The largest page, in decompressed bytes. It is held in memory, three times if it has unpaired surrogates."""
+_MAX_PAGE_BYTES = 256 * 1024 * 1024
+"""Maximum size of a decompressed page. It is in memory once, or three times if it has unpaired surrogates."""
 
-_SESSIONS = 4
-"""Sessions read at the most, the first one included."""
+_MAX_SESSIONS = 4
+"""Maximum number of sessions for one query, the first one included."""
 
-_PAGES = 100_000
-"""Pages of a session at the most, so that an endless one ends: 500 million profiles, unless the pages are small."""
+_MAX_PAGES = 100_000
+"""Maximum number of pages of a session, in case it never ends: 500 million profiles at 5000 a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,17 @@ class EngageOptions:
 
     Attributes:
         where: A Mixpanel expression.
-        output_properties: Only these properties; all of them if empty.
-        page_size: Profiles a page, asked for. Not documented; connectors use up to 50000.
-        distinct_ids: Only these profiles; all of them if empty.
-        cohort_id: Only this cohort's members.
-        include_all_users: Include members without a profile. Mixpanel's docs: only with a cohort, and true by default.
+        output_properties: The properties to return; empty for all.
+        page_size: The number of profiles to request per page. Undocumented; connectors use up to 50000.
+        distinct_ids: The profiles to return; empty for all.
+        cohort_id: The cohort whose members to return.
+        include_all_users: Whether to include members without a profile. Mixpanel's docs: only with a cohort, and true
+            by default.
         behaviors: Mixpanel's list of behaviors, as a list or as JSON text.
-        as_of_timestamp: Profiles as they were then, in unix seconds.
-        data_group_id: Profiles of this group instead of users. A 64-bit number, as text so that no digit is lost.
-        narrowed_by: The settings that these options come from, for messages.
+        as_of_timestamp: The time of the profiles' state to return, in Unix seconds.
+        data_group_id: The group whose profiles to return instead of users'. A 64-bit number, as text to keep its
+            digits.
+        source_settings: The settings that these options come from, for messages.
     """
 
     where: str | None = None
@@ -65,14 +67,14 @@ class EngageOptions:
     behaviors: str | Sequence[object] | None = None
     as_of_timestamp: int | None = None
     data_group_id: str | None = None
-    narrowed_by: tuple[str, ...] = ()
+    source_settings: tuple[str, ...] = ()
 
     def form(self, page: int = 0, session_id: str | None = None) -> dict[str, str]:
-        """Return the fields of a request's form.
+        """Return the form fields of a request.
 
         Args:
-            page: The page's number, from 0.
-            session_id: The session, for any page but the first.
+            page: The page number, from 0.
+            session_id: The session; None for the first page.
         """
         fields = {"page_size": str(self.page_size)}
         if session_id is not None:
@@ -84,7 +86,7 @@ class EngageOptions:
         if self.distinct_ids:
             fields["distinct_ids"] = json.dumps(self.distinct_ids)
         if self.cohort_id is not None:
-            # A bare id is refused (seen on the live API by others).
+            # An id without the object is rejected, as seen by others on the live API.
             fields["filter_by_cohort"] = json.dumps({"id": self.cohort_id})
             fields["include_all_users"] = "true" if self.include_all_users else "false"
         if self.behaviors:
@@ -97,13 +99,13 @@ class EngageOptions:
 
 
 def seen_since(instant: datetime, where: str | None = None) -> str:
-    """Return the `where` for profiles that were seen since an instant.
+    """Return a `where` expression for profiles that were seen at or after an instant.
 
-    `$last_seen` is text, UTC without an offset (Mixpanel's docs), and such texts are in the order of their instants. A
-    profile without it does not match: to Mixpanel a comparison with what is not there is false.
+    `$last_seen` is text in UTC without an offset (Mixpanel's docs), so its alphabetical order is its order in time. A
+    profile without it does not match, because a comparison with a missing property is false.
 
     Args:
-        instant: With its zone.
+        instant: The instant, with a time zone.
         where: Another expression that the profiles must match.
     """
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
@@ -116,14 +118,14 @@ class Page:
     """One page of profiles.
 
     Attributes:
-        number: From 0.
-        page_size: Profiles in a full page; None if the response does not say.
-        total: Profiles in all pages; None if the response does not say.
-        session_id: The session that later pages belong to; None if the response does not say.
+        number: The page number, from 0.
+        page_size: The number of profiles on a full page; None if the response does not have it.
+        total: The number of profiles on all pages; None if the response does not have it.
+        session_id: The session that later pages belong to; None if the response does not have it.
         results: The JSON text of each profile.
-        received: Bytes of the response, as sent.
-        decompressed_bytes: Bytes of the response, decompressed.
-        missing: Profiles by which the session, which ends with this page, is short of its total.
+        received: The size of the response as sent, in bytes.
+        decompressed_bytes: The decompressed size of the response.
+        missing: On the last page of a session, `total` minus the number of profiles received.
     """
 
     number: int
@@ -136,7 +138,7 @@ class Page:
     missing: int = 0
 
     def digest(self) -> bytes:
-        """Hash the profiles, to compare pages without keeping them."""
+        """Return a hash of the profiles, to compare pages without keeping them in memory."""
         digest = hashlib.blake2b(digest_size=16)
         for result in self.results:
             digest.update(result)
@@ -144,7 +146,7 @@ class Page:
 
 
 class _Engage(msgspec.Struct):
-    """The fields of a response that are read."""
+    """The fields of a response that the client reads."""
 
     results: list[msgspec.Raw]
     page: int | None = None
@@ -153,7 +155,7 @@ class _Engage(msgspec.Struct):
     total: int | None = None
 
 
-def pages(
+def fetch_pages(
     client: Client,
     options: EngageOptions,
     retrying: Retrying,
@@ -161,72 +163,72 @@ def pages(
     what: str = "profiles",
     log: logging.Logger | None = None,
 ) -> Iterator[Page]:
-    """Yield all pages in order, each of them whole.
+    """Yield all pages in order.
 
-    If the session expires, or ends before its total, the pages are read again from the first. Those at the beginning
-    that came before, and are still the same, are not yielded again. The page by which a session ends before its total
-    is yielded only if a second session ends after the same number of profiles.
+    If the session expires or ends before its total, a new session starts from the first page. Its first pages are not
+    yielded again as long as they are the same as before. The last page of a session that ends before its total is
+    yielded only if a second session ends after the same number of profiles.
 
     Args:
-        client: The client.
+        client: The API client.
         options: The filters.
-        retrying: The retry loop of one page.
+        retrying: The retry loop for one page.
         what: The stream's name, for messages.
-        log: Logs a session that starts again.
+        log: Receives a warning when a session starts again.
 
     Raises:
-        BrokenBody: A page did not arrive whole, the session ended before its total, or it continues far beyond it.
+        BrokenBody: A page is incomplete, or the session ended before its total or continues far beyond it.
         MixpanelError: As `Client.open`.
     """
     log = log or logging.getLogger(__name__)
     yielded: list[bytes] = []
     short_count: int | None = None
-    for attempt in range(1, _SESSIONS + 1):
+    for attempt in range(1, _MAX_SESSIONS + 1):
         session = _Session(client, options, retrying, what, short_count)
         try:
             for page in session:
-                if not session.is_credible:
+                if not session.is_acceptable:
                     break
                 digest = page.digest()
                 if page.missing or yielded[page.number : page.number + 1] != [digest]:
-                    # With those behind it forgotten, all pages from here on are yielded.
+                    # Also removes the digests of later pages, so that all pages from here on are yielded.
                     yielded[page.number :] = [digest]
                     yield page
         except SessionExpired as expired:
-            if attempt == _SESSIONS:
-                expired.add(f"in {_SESSIONS} sessions; read fewer profiles with profiles_where")
+            if attempt == _MAX_SESSIONS:
+                expired.add(f"in {_MAX_SESSIONS} sessions; read fewer profiles with profiles_where")
                 raise
             log.warning("%s; restarting from page 0", expired)
             continue
         if not session.is_short:
             return
-        if session.is_credible:
-            log.warning("%s, twice; accepted, since its total can be slightly off", session.ending)
+        if session.is_acceptable:
+            log.warning("%s, twice; accepted, since its total can be slightly off", session.end_text)
             return
-        if short_count is not None or attempt == _SESSIONS:
-            raise BrokenBody(f"{session.ending}, in {attempt} sessions: run again")
+        if short_count is not None or attempt == _MAX_SESSIONS:
+            raise BrokenBody(f"{session.end_text}, in {attempt} sessions: run again")
         short_count = session.count
-        log.warning("%s; restarting from page 0", session.ending)
+        log.warning("%s; restarting from page 0", session.end_text)
 
 
 class _Session:
     """Iterates over the pages of one session.
 
     Attributes:
-        count: Profiles on the pages read so far.
+        count: The number of profiles on the pages read so far.
     """
 
     def __init__(
         self, client: Client, options: EngageOptions, retrying: Retrying, what: str, short_count: int | None
     ) -> None:
-        """Send nothing yet.
+        """Create a session without sending a request.
 
         Args:
-            client: The client.
+            client: The API client.
             options: The filters.
-            retrying: The retry loop of one page.
+            retrying: The retry loop for one page.
             what: The stream's name, for messages.
-            short_count: The `count` at which a session before this one ended before its total.
+            short_count: The final `count` of an earlier session that ended before its total; None if there was none.
         """
         self.count = 0
         self._total: int | None = None
@@ -243,11 +245,11 @@ class _Session:
     def __iter__(self) -> Iterator[Page]:
         yield self._read(0)
         while not self._has_ended:
-            self._refuse_endless()
+            self._check_length()
             try:
                 page = self._read(self._number + 1)
             except (SessionExpired, Refused) as error:
-                # Behind a last page that is full there may be a 400 instead of an empty page.
+                # If the last page is full, a 400 can follow instead of an empty page.
                 is_no_page = isinstance(error, SessionExpired) or error.status == HTTPStatus.BAD_REQUEST
                 if is_no_page and self._has_reached_total:
                     return
@@ -256,18 +258,18 @@ class _Session:
 
     @property
     def is_short(self) -> bool:
-        """Whether the session has ended, and profiles seem to be missing."""
+        """Whether the session has ended and profiles seem to be missing."""
         is_complete = self._has_last_page if self._total is None else self._has_reached_total
         return self._has_ended and not is_complete
 
     @property
-    def is_credible(self) -> bool:
-        """Whether the session is not short, or so little and so steadily that the total must be off."""
+    def is_acceptable(self) -> bool:
+        """Whether the session is complete, or is slightly short as an earlier one was, so that `total` must be off."""
         is_near = self._total is not None and self._total - self.count <= _tolerance(self._total)
         return not self.is_short or (is_near and 0 < self.count == self._short_count)
 
     @property
-    def ending(self) -> str:
+    def end_text(self) -> str:
         """Where the session ended, for messages."""
         total = "an unknown number of" if self._total is None else str(self._total)
         return f"{self._what} page {self._number}: Mixpanel ended the session after {self.count} of {total} profiles"
@@ -287,8 +289,8 @@ class _Session:
             path="engage",
             method="POST",
             form=self._options.form(number, self._session_id),
-            narrowed_by=self._options.narrowed_by,
-            # Whether the pages of one session count is disputed: expect that they do not, and obey 429 where they do.
+            source_settings=self._options.source_settings,
+            # Sources disagree on whether later pages count. If they do, Mixpanel responds with 429, which is handled.
             counts_toward_quota=number == 0,
         )
         response = fetch(
@@ -297,7 +299,7 @@ class _Session:
             self._retrying,
             lambda body: read_page(body, number),
             mismatch="the response is not a page of profiles",
-            limit=_PAGE_LIMIT,
+            limit=_MAX_PAGE_BYTES,
             remedy="lower profiles_page_size, or list the profile_properties you need",
         )
         content = response.content
@@ -324,33 +326,33 @@ class _Session:
         found = len(page.results)
         if self._page_size is not None:
             return found < self._page_size
-        # Pages may be smaller than what was asked for: a short one is the last only if the total confirms it.
+        # Pages can be smaller than requested, so a short page is the last one only if `total` is reached.
         return not found or (found < self._options.page_size and self._has_reached_total)
 
-    def _refuse_endless(self) -> None:
-        """Reject a session that continues far beyond its total, or without an end.
+    def _check_length(self) -> None:
+        """Check that the session does not continue far beyond its total, or endlessly.
 
         Raises:
-            BrokenBody: It does.
+            BrokenBody: The session has too many profiles or pages.
         """
         where = f"{self._what} page {self._number}: the session continues after {self.count}"
         if self._total is not None and self.count > self._total + max(10, self._total // 100):
             raise BrokenBody(f"{where} of {self._total} profiles: run again")
-        if self._number + 1 >= _PAGES:
-            raise BrokenBody(f"{where} profiles on {_PAGES} pages: raise profiles_page_size")
+        if self._number + 1 >= _MAX_PAGES:
+            raise BrokenBody(f"{where} profiles on {_MAX_PAGES} pages: raise profiles_page_size")
 
 
 def _tolerance(total: int) -> int:
-    """Return how many profiles may be missing: a total can be a little off (seen on the live API by others)."""
+    """Return how many profiles may be missing. `total` can be slightly off, as seen by others on the live API."""
     return max(total // 100, min(10, total // 10))
 
 
 def read_page(body: bytearray, number: int) -> _Engage:
-    """Decode a page, but not the profiles in it.
+    """Decode a page without decoding its profiles.
 
     Raises:
-        WrongShapeError: It is another page.
-        msgspec.MsgspecError: It is not a page.
+        WrongShapeError: The response is another page, or has an invalid page size.
+        msgspec.MsgspecError: The response is not a page.
     """
     page, restore = decode_masked(msgspec.json.Decoder(_Engage).decode, body)
     if page.page not in {None, number} or (page.page_size is not None and page.page_size < 1):

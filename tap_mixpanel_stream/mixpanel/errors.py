@@ -1,19 +1,19 @@
-"""The errors of this package, and the one table of what a response means.
+"""Errors of the client, and the table that maps error responses to them.
 
-    MixpanelError              one line: what happened, and what to do about it
-    ├── Refused                a permanent failure: a retry would not help
-    │   └── TooLarge           the response is too large to hold in memory
-    ├── Transient              worth a retry: no connection, silence, 5xx, a malformed response
-    │   └── BrokenBody         the response did not arrive whole
-    ├── TooManyRequests        429: Mixpanel wants us to wait
+    MixpanelError              base class; the message is one line with cause and remedy
+    ├── Refused                permanent failure: a retry would not help
+    │   └── TooLarge           the response is too large for memory
+    ├── Transient              temporary failure, such as no connection, a time-out or a 5xx
+    │   └── BrokenBody         the response is incomplete or malformed
+    ├── TooManyRequests        429: wait and send the request again
     ├── SessionExpired         a profile query must start again from its first page
-    ├── QuotaSpent             waiting for quota would take longer than max_quota_wait
+    ├── QuotaSpent             waiting for quota would exceed max_quota_wait
     └── Stopped                the client was stopped
 
-All of them can be pickled, as worker processes need.
+The errors can be pickled, which worker processes need.
 """
 
-# ruff: noqa: N818 -- they are named by what happened, and all of them end in MixpanelError.
+# ruff: noqa: N818 -- named after what happened; the base class ends in "Error".
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ Kind = Literal[
     "credentials", "plan", "history", "access", "time_zone", "parameter", "missing_group", "not_found", "other"
 ]
 
-_SHOWN = 200
-"""Characters of a server's text that a message repeats."""
+_MAX_QUOTED = 200
+"""Maximum number of characters of a server's text that a message quotes."""
 
-_READ_FOR_IT = 4096
-"""Characters of a page that are searched for text. The time to remove tags grows with the square of the length."""
+_MAX_HTML = 4096
+"""Number of characters of an HTML page that are read. The time to remove tags grows with the square of the length."""
 
 
 class MixpanelError(Exception):
-    """The base of all errors here. The message is one line and names the remedy."""
+    """The base class of the errors. The message is one line and names the remedy."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -59,8 +59,8 @@ class Refused(MixpanelError):
     """A permanent failure: a retry would not help.
 
     Attributes:
-        kind: What to look at.
-        status: The HTTP status, None where the request was refused before it was sent.
+        kind: The area of the problem.
+        status: The HTTP status; None if the request was not sent.
     """
 
     def __init__(self, message: str = "", *, kind: Kind = "other", status: int | None = None) -> None:
@@ -70,14 +70,14 @@ class Refused(MixpanelError):
 
 
 class TooLarge(Refused):
-    """The response is too large to hold in memory."""
+    """The response is too large for memory."""
 
 
 class Transient(MixpanelError):
-    """A failure worth a retry.
+    """A temporary failure: a retry can help.
 
     Attributes:
-        status: The HTTP status, None where there was no response.
+        status: The HTTP status; None if there was no response.
     """
 
     def __init__(self, message: str = "", *, status: int | None = None) -> None:
@@ -86,14 +86,14 @@ class Transient(MixpanelError):
 
 
 class BrokenBody(Transient):
-    """The response did not arrive whole: none of it may be delivered."""
+    """The response is incomplete or malformed: none of it may be delivered."""
 
 
 class TooManyRequests(MixpanelError):
-    """Mixpanel answered 429.
+    """Mixpanel responded with 429.
 
     Attributes:
-        limit: What the response says about the rate limit.
+        limit: The rate limit that the response states.
     """
 
     def __init__(self, message: str = "", *, limit: RateLimit | None = None) -> None:
@@ -106,10 +106,10 @@ class SessionExpired(MixpanelError):
 
 
 class QuotaSpent(MixpanelError):
-    """The next request could go out only after more waiting than `max_quota_wait` allows.
+    """Waiting for quota would exceed `max_quota_wait`.
 
     Attributes:
-        until: When the next request could go out, UTC.
+        until: When the quota allows the next request, in UTC.
     """
 
     def __init__(self, message: str = "", *, until: datetime | None = None) -> None:
@@ -118,7 +118,7 @@ class QuotaSpent(MixpanelError):
 
 
 class Stopped(MixpanelError):
-    """`stop()` was called."""
+    """The client was stopped."""
 
     def __init__(self, message: str = "stopped") -> None:
         super().__init__(message)
@@ -135,16 +135,16 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table: a response, and what it means.
+    """One row of the table: a kind of response and how to handle it.
 
     Attributes:
-        status: The statuses it is about.
-        text: What the body must hold, in any case of letters; empty for any body.
-        kind: What to look at.
+        status: The HTTP statuses that the rule applies to.
+        text: Text that the body must contain, in lower case; compared without regard to case. Empty for any body.
+        kind: The area of the problem.
         action: What to do.
-        remedy: The second half of the message, with placeholders: `{settings}`, the credentials' settings; `{host}`,
-            the one a redirect leads to; `{narrowed_by}`, the settings that the request was made of; `{first_day}`, the
-            first day of the plan's history.
+        remedy: The second half of the message, with placeholders: `{settings}` for the settings of the credentials,
+            `{host}` for the target of a redirect, `{source_settings}` for the settings that the request was made from,
+            and `{first_day}` for the first day of the plan's history.
     """
 
     status: range
@@ -161,7 +161,7 @@ def _only(status: int) -> range:
 _CREDENTIALS = "the credentials were rejected: check {settings} and region"
 _NO_SETTING = "for a newer version of the tap, since no setting affects this request; or deselect the stream"
 
-#: The first row that fits is taken. Texts were seen on the live API by others, statuses are in Mixpanel's docs.
+#: The first matching row applies. Others have seen the texts on the live API; the statuses are in Mixpanel's docs.
 TABLE: tuple[Rule, ...] = (
     Rule(
         range(300, 400),
@@ -181,7 +181,7 @@ TABLE: tuple[Rule, ...] = (
     ),
     Rule(_only(400), "request for page in uncached query", "other", Action.RESTART, "the paging session has expired"),
     Rule(_only(400), "timeout error", "other", Action.RETRY, "the query timed out at Mixpanel"),
-    Rule(_only(400), "", "parameter", Action.REFUSE, "Mixpanel rejected a parameter: check {narrowed_by}"),
+    Rule(_only(400), "", "parameter", Action.REFUSE, "Mixpanel rejected a parameter: check {source_settings}"),
     Rule(_only(401), "", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
         _only(402),
@@ -225,12 +225,12 @@ TABLE: tuple[Rule, ...] = (
         "",
         "parameter",
         Action.REFUSE,
-        "the request is too long: check {narrowed_by}",
+        "the request is too long: check {source_settings}",
     ),
     Rule(_only(429), "", "other", Action.WAIT, "too many requests"),
     Rule(range(400, 500), "", "other", Action.REFUSE, "the request was rejected"),
     Rule(range(500, 600), "", "other", Action.RETRY, "server error at Mixpanel or a proxy"),
-    # A 204 or 206 is not a complete response.
+    # Includes 204 and 206, which are not complete responses.
     Rule(range(1000), "", "other", Action.RETRY, "an unexpected status"),
 )
 
@@ -238,21 +238,22 @@ _TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", r
 _HISTORY = re.compile(r"exceeds (\d{1,5}) days into the past", re.IGNORECASE)
 
 
-_hidden: list[re.Pattern[str]] = []
+_masked: list[re.Pattern[str]] = []
 
 
-def hide(secrets: Iterable[str]) -> None:
-    """Have `printable` write `***` in place of these secrets, and of the passwords of proxies, in any form."""
-    _hidden[:] = [pattern_of(secrets)]
+def mask_in_messages(secrets: Iterable[str]) -> None:
+    """Make `printable` replace these secrets, in any encoding, and proxy passwords by `***`."""
+    _masked[:] = [pattern_of(secrets)]
 
 
 def printable(text: str) -> str:
-    """Return text from a server or proxy as a message may repeat it. No such text is shown or logged in another way.
+    """Return text from a server or proxy in a form that is safe to quote in messages and logs.
 
-    It is on one line, without control characters and secrets, and at most 200 characters long.
+    The result is one line of at most 200 characters, without control characters and secrets. Text from a server must
+    not be shown or logged in any other way.
 
     Args:
-        text: A body, a header or a value in one.
+        text: A body, a header, or a value in one.
     """
     try:
         parsed = json.loads(text)
@@ -261,17 +262,17 @@ def printable(text: str) -> str:
     if isinstance(parsed, dict) and isinstance(parsed.get("error"), str):
         text = parsed["error"]
     elif text.lstrip().startswith("<"):
-        text = _TAG.sub(" ", text[:_READ_FOR_IT])
-    for pattern in _hidden:
+        text = _TAG.sub(" ", text[:_MAX_HTML])
+    for pattern in _masked:
         text = pattern.sub("***", text)
-    # Categories C*: control and format characters, which a terminal may obey; lone surrogates, which no log can hold.
+    # Categories C*: control and format characters can control a terminal, and surrogates cannot be encoded.
     text = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in text)
     text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 1] + "…"
 
 
 def redirect_host(location: str | None) -> str | None:
-    """Return the host that a `Location` header leads to, as a message may show it; None if it names none."""
+    """Return the host in a `Location` header, safe to quote; None if there is no host."""
     try:
         host = urlsplit(location or "").hostname
     except ValueError:
@@ -280,7 +281,7 @@ def redirect_host(location: str | None) -> str | None:
 
 
 def rule_for(status: int, body: str) -> Rule:
-    """Return the first row of the table for a response other than 200."""
+    """Return the first matching row of the table for a response other than 200."""
     text = body.lower()
     return next(rule for rule in TABLE if status in rule.status and rule.text in text)
 
@@ -290,8 +291,8 @@ def failure(
     body: str,
     *,
     what: str,
-    settings: str,
-    narrowed_by: tuple[str, ...] = (),
+    settings_hint: str,
+    source_settings: tuple[str, ...] = (),
     location: str | None = None,
     limit: RateLimit | None = None,
     today: date | None = None,
@@ -300,23 +301,23 @@ def failure(
 
     Args:
         status: The HTTP status.
-        body: The body's text, as much of it as could be read.
-        what: The name of the request, such as `events 2024-01-01..2024-01-07`.
-        settings: The names of the settings that hold the credentials.
-        narrowed_by: The names of the settings that the request was made of.
+        body: The text of the body, or its beginning.
+        what: What was requested, such as `events 2024-01-01..2024-01-07`.
+        settings_hint: The settings of the credentials, as in `Auth.settings_hint`.
+        source_settings: The settings that the request was made from.
         location: The `Location` header.
-        limit: What the response says about the rate limit.
-        today: The project's today, from which the plan's history is counted.
+        limit: The rate limit that the response states.
+        today: Today's date in the project's time zone, to calculate the first day of the plan's history.
     """
     rule = rule_for(status, body)
     remedy = rule.remedy.format(
-        settings=settings,
+        settings=settings_hint,
         host=redirect_host(location) or "another address",
-        narrowed_by=_either(narrowed_by) or _NO_SETTING,
+        source_settings=_join_with_or(source_settings) or _NO_SETTING,
         first_day=_first_day(body, today),
     )
-    said = printable(body)
-    message = f"{what}: HTTP {status}, {remedy}" + (f". Response: {said}" if said else "")
+    text = printable(body)
+    message = f"{what}: HTTP {status}, {remedy}" + (f". Response: {text}" if text else "")
     if rule.action is Action.WAIT:
         return TooManyRequests(message, limit=limit)
     if rule.action is Action.RESTART:
@@ -326,12 +327,12 @@ def failure(
     return Refused(message, kind=rule.kind, status=status)
 
 
-def _either(names: tuple[str, ...]) -> str:
+def _join_with_or(names: tuple[str, ...]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _first_day(body: str, today: date | None) -> str:
-    """Return the first day of the plan's history, by the number of days that Mixpanel names."""
+    """Return the first day of the plan's history, from the number of days in Mixpanel's message."""
     days = _HISTORY.search(body)
     if days is None or today is None:
         return "the first day of it"

@@ -1,8 +1,8 @@
-"""Mixpanel's own numbers of events, by name and day.
+"""Mixpanel's own counts of events, by name and day.
 
-Mixpanel's docs: `events` counts the events that it is given by name, day by day; `events/names` lists the most common
-names of the last 31 days, 255 at most. Both need a paid plan. A day is one of the project's. What is equal in name,
-`distinct_id`, `time` and `$insert_id` counts once.
+Mixpanel's docs: `events` returns the number of events on each day for the given names. `events/names` lists up to 255
+of the most common names of the last 31 days. Both require a paid plan. Days are in the project's time zone. Events with
+the same name, `distinct_id`, `time` and `$insert_id` count once.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from .json_response import JsonResponse
     from .retry import Retrying
 
-MOST_NAMES = 255
-"""Names that `events/names` lists at most."""
+MAX_NAMES = 255
+"""Maximum number of names that `events/names` lists."""
 
-LONGEST_NAMES = 6000
-"""Bytes that the names may take in a URL. Servers commonly take URLs of up to 8 KiB."""
+MAX_NAMES_BYTES = 6000
+"""Maximum length of the names in a URL, in bytes. Servers commonly accept URLs of up to 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventCount:
-    """How many events of one name a day has.
+    """The number of events with one name on one day.
 
     Attributes:
         day: The day, in the project's time zone.
-        name: The JSON text of the events' name.
-        count: How many there are.
+        name: The JSON text of the event name.
+        count: The number of events.
     """
 
     day: date
@@ -58,28 +58,28 @@ class _Counts(msgspec.Struct):
 
 
 def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[str]]:
-    """Fetch the most common names of the last 31 days, without those that no text can hold.
+    """Fetch the most common event names of the last 31 days, without names that have an unpaired surrogate.
 
     Args:
-        client: The client.
+        client: The API client.
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no list of names.
+        BrokenBody: The response is incomplete, or is not a list of names.
         MixpanelError: As `Client.open`.
     """
     request = Request(
         what="event_counts, the names of events",
         api="query",
         path="events/names",
-        params={"type": "general", "limit": str(MOST_NAMES)},
+        params={"type": "general", "limit": str(MAX_NAMES)},
     )
     return fetch(client, request, retrying, _names)
 
 
 def _names(body: bytearray) -> list[str]:
     names, text = decode(body, list[msgspec.Raw])
-    # The text differs where half a surrogate pair was masked.
+    # The texts differ if an unpaired surrogate was masked.
     return [msgspec.json.decode(name, type=str) for name in names if text(name) == bytes(name)]
 
 
@@ -88,12 +88,12 @@ def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for name in names:
-        own = len(quote_plus(json.dumps(name) + ", "))
-        if batch and size + own > LONGEST_NAMES:
+        name_size = len(quote_plus(json.dumps(name) + ", "))
+        if batch and size + name_size > MAX_NAMES_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(name)
-        size += own
+        size += name_size
     if batch:
         yield batch
 
@@ -101,17 +101,17 @@ def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
 def count_events(
     client: Client, names: Sequence[str], first: date, last: date, retrying: Retrying
 ) -> JsonResponse[list[EventCount]]:
-    """Fetch the numbers of events with these names on each day. A day without any has none.
+    """Fetch the number of events for each name and day. Days without events can be missing from the result.
 
     Args:
-        client: The client.
-        names: One of `name_batches`.
+        client: The API client.
+        names: A batch from `name_batches`.
         first: The first day.
         last: The last day.
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, lacks days or names, or has days that were not requested.
+        BrokenBody: The response is incomplete, lacks days or names, or has days that were not requested.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -125,7 +125,7 @@ def count_events(
             "from_date": first.isoformat(),
             "to_date": last.isoformat(),
         },
-        narrowed_by=("event_names", "start_date", "end_date"),
+        source_settings=("event_names", "start_date", "end_date"),
     )
     return fetch(client, request, retrying, lambda body: _counts(body, first, last))
 
@@ -133,17 +133,17 @@ def count_events(
 def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
     response, text = decode(body, _Counts)
     days = {str(day): day for day in (first + timedelta(number) for number in range((last - first).days + 1))}
-    # A response seen in public lists its day in `series` although no event has any: days without events are listed.
+    # `series` includes days without events: a published response lists such a day.
     if missing := days.keys() - set(response.data.series):
         raise WrongShapeError(f"{len(missing)} of {len(days)} days are missing, the first is {min(missing)}")
     if response.legend_size not in {None, len(response.data.values)}:
         raise WrongShapeError(f"it has {len(response.data.values)} of {response.legend_size} names")
     counts = []
     for name, count_by_day in response.data.values.items():
-        # A name with half a surrogate pair was masked.
-        known = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
+        # `text` restores an unpaired surrogate that was masked.
+        json_name = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
         for day, count in count_by_day.items():
             if day not in days:
                 raise WrongShapeError(f"it has a number for {day!r}, which is not among the days requested")
-            counts.append(EventCount(days[day], known, count))
+            counts.append(EventCount(days[day], json_name, count))
     return counts

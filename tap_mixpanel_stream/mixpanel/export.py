@@ -1,4 +1,4 @@
-"""Asking for a window of events."""
+"""Requests to the raw export, for the events of a date range."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProcessingTimeFilter:
-    """Rows by the instant at which Mixpanel processed them, and all rows that do not tell it.
+    """Selects rows by the time at which Mixpanel processed them. Also selects rows without that time.
 
-    Mixpanel's docs: `mp_processing_time_ms`, UTC in milliseconds, is what finds late events, whatever their own time.
+    Mixpanel's docs: filter by `mp_processing_time_ms` (UTC in milliseconds) to find late events, whatever their `time`.
 
     Attributes:
-        since: Rows processed at this instant or later; None for no such bound.
-        before: Rows processed earlier than this.
+        since: The start of the period, inclusive; None for no start.
+        before: The end of the period, exclusive.
     """
 
     since: datetime | None
@@ -28,7 +28,7 @@ class ProcessingTimeFilter:
 
     @property
     def where(self) -> str:
-        """The same as a Mixpanel expression. A row without the property compares as undefined, thus false (docs)."""
+        """The filter as a Mixpanel expression. Without the property, a comparison is undefined, thus false (docs)."""
         name = 'properties["mp_processing_time_ms"]'
         bounds = f"{name} < {_in_ms(self.before)}"
         if self.since is not None:
@@ -38,14 +38,14 @@ class ProcessingTimeFilter:
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What narrows an export; Mixpanel does the narrowing.
+    """The filters and the format of an export, which Mixpanel applies.
 
     Attributes:
-        event_names: Only these events; all of them if empty.
+        event_names: The events to export; empty for all.
         events_where: A Mixpanel expression.
-        time_in_ms: Ask for `time` in milliseconds instead of seconds.
-        limit: Events at the most, 1 to 100000. There is no way to ask for the rest.
-        processed: Only rows that Mixpanel processed then.
+        time_in_ms: Whether to request `time` in milliseconds instead of seconds.
+        limit: The maximum number of events, 1 to 100000. The rest cannot be requested.
+        processed: The processing times to export; None for all.
     """
 
     event_names: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class ExportOptions:
 
     @property
     def where(self) -> str | None:
-        """All that is asked of a row, as one expression."""
+        """All filters as one Mixpanel expression; None if there are no filters."""
         if self.processed is None:
             return self.events_where
         if not self.events_where:
@@ -67,13 +67,15 @@ class ExportOptions:
 def export_request(
     first: date, last: date, options: ExportOptions | None = None, *, reserve_seconds: float = 0.0
 ) -> Request:
-    """Build the request for the events of some days: one JSON object a line, in no documented order.
+    """Return the request for the events of a date range.
+
+    The response has one JSON object per line, in no documented order.
 
     Args:
         first: The first day.
         last: The last day.
-        options: Filters and format.
-        reserve_seconds: Seconds of waiting for quota that it leaves to the requests after it.
+        options: The filters and the format.
+        reserve_seconds: As in `Request`.
     """
     options = options or ExportOptions()
     params = {"from_date": first.isoformat(), "to_date": last.isoformat()}
@@ -90,7 +92,7 @@ def export_request(
         api="data",
         path="export",
         params=params,
-        narrowed_by=tuple(name for name in ("event_names", "events_where") if getattr(options, name)),
+        source_settings=tuple(name for name in ("event_names", "events_where") if getattr(options, name)),
         reserve_seconds=reserve_seconds,
     )
 

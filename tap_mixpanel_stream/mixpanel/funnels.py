@@ -1,7 +1,7 @@
 """Saved funnels, day by day.
 
-Mixpanel's docs: a day's numbers are about the users who took the first step on that day, and how far they got within
-the funnel's conversion window, which can be 90 days. So they still grow after the day. Needs a paid plan.
+Mixpanel's docs: the numbers of a day count the users who entered the funnel on that day, and the steps they completed
+within the funnel's conversion window of up to 90 days. So the numbers still grow after the day. Requires a paid plan.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Funnel:
     """A saved funnel.
 
     Attributes:
-        id: Its number.
-        name: The JSON text of its name.
+        id: The funnel's id.
+        name: The JSON text of the funnel's name.
     """
 
     id: int
     name: bytes
 
 
-class _Listed(msgspec.Struct):
+class _ListEntry(msgspec.Struct):
     funnel_id: Id
     name: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -45,7 +45,7 @@ class _Meta(msgspec.Struct):
     dates: list[str] | None = None
 
 
-class _Days(msgspec.Struct):
+class _FunnelResponse(msgspec.Struct):
     data: dict[str, msgspec.Raw]
     meta: _Meta | None = None
 
@@ -54,36 +54,39 @@ def list_funnels(client: Client, retrying: Retrying) -> JsonResponse[list[Funnel
     """Fetch the list of saved funnels.
 
     Args:
-        client: The client.
+        client: The API client.
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no list of funnels.
+        BrokenBody: The response is incomplete, or is not a list of funnels.
         MixpanelError: As `Client.open`.
     """
     return fetch(client, Request(what="funnels", api="query", path="funnels/list"), retrying, _funnels)
 
 
 def _funnels(body: bytearray) -> list[Funnel]:
-    listed, text = decode(body, list[_Listed])
-    return [Funnel(each.funnel_id, text(each.name)) for each in listed]
+    entries, text = decode(body, list[_ListEntry])
+    return [Funnel(entry.funnel_id, text(entry.name)) for entry in entries]
 
 
-def funnel_days(
+def fetch_funnel_days(
     client: Client, funnel: Funnel, first: date, last: date, retrying: Retrying
 ) -> JsonResponse[dict[date, bytes]]:
-    """Fetch the numbers of a funnel for each day; the sum over all days is dropped.
+    """Fetch the numbers of a funnel for each day, without the total over all days.
 
     Args:
-        client: The client.
+        client: The API client.
         funnel: The funnel.
         first: The first day.
         last: The last day.
         retrying: The retry loop.
 
+    Returns:
+        The JSON text of each day's numbers.
+
     Raises:
-        BrokenBody: The response did not arrive whole, is not by day, has no days, lacks days that it announces, or
-            has days that were not requested.
+        BrokenBody: The response is incomplete, is not by day, has no days, lacks days that its `meta` lists, or has
+            days that were not requested.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -96,18 +99,18 @@ def funnel_days(
             "to_date": last.isoformat(),
             "unit": "day",
         },
-        narrowed_by=("start_date", "end_date"),
+        source_settings=("start_date", "end_date"),
     )
     return fetch(client, request, retrying, lambda body: _days(body, first, last))
 
 
 def _days(body: bytearray, first: date, last: date) -> dict[date, bytes]:
-    response, text = decode(body, _Days)
+    response, text = decode(body, _FunnelResponse)
     days = {_day(name): text(value) for name, value in response.data.items() if name != _OVERALL}
     announced = response.meta.dates if response.meta else None
     if not days and announced is None:
         raise WrongShapeError("it has no days")
-    missing = [name for name in announced or () if _day(name) not in days]
+    missing = [day for day in announced or () if _day(day) not in days]
     if missing:
         raise WrongShapeError(f"{len(missing)} announced days are missing, the first is {missing[0]}")
     if others := [day for day in days if not first <= day <= last]:
@@ -119,4 +122,4 @@ def _day(name: str) -> date:
     try:
         return date.fromisoformat(name)
     except ValueError:
-        raise WrongShapeError(f"{name!r} is no day") from None
+        raise WrongShapeError(f"{name!r} is not a day") from None

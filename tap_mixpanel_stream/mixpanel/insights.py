@@ -1,7 +1,8 @@
 """Saved Insights reports.
 
-Mixpanel's docs: `series` nests the report's segments, one level for each of `headers`, and below them dates with a
-number each. A report without a time axis has a number, or one named `all`, in place of the dates. Needs a paid plan.
+Mixpanel's docs: `series` nests the report's segments, with one level for each of `headers`. The innermost level has a
+number for each date. A report without a time axis has a number, or a number with the key `all`, instead of dates.
+Requires a paid plan.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .retry import Retrying
 
 _WITHOUT_DATE = "all"
-"""Key of a report's number where there is no time axis."""
+"""The key of a number in a report without a time axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,10 @@ class Cell:
     """One number of a report.
 
     Attributes:
-        id: The same for the same date and dimensions.
-        date: The date as it came, such as `2024-01-15T00:00:00-08:00`; None in a report without a time axis.
-        dimensions: The JSON text of an object: the names of the segments that it is about, by header.
-        value: The JSON text of its value.
+        id: A hash of date and dimensions.
+        date: The date as received, such as `2024-01-15T00:00:00-08:00`; None in a report without a time axis.
+        dimensions: The JSON text of an object with the segment for each header.
+        value: The JSON text of the value.
     """
 
     id: str
@@ -50,16 +51,16 @@ class _Report(msgspec.Struct):
     series: dict[str, msgspec.Raw]
 
 
-def insights_report(client: Client, report: int, retrying: Retrying) -> JsonResponse[list[Cell]]:
+def fetch_insights_report(client: Client, report: int, retrying: Retrying) -> JsonResponse[list[Cell]]:
     """Fetch all numbers of a saved report.
 
     Args:
-        client: The client.
+        client: The API client.
         report: The report's `bookmark_id`.
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no report.
+        BrokenBody: The response is incomplete, or is not a report.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -67,7 +68,7 @@ def insights_report(client: Client, report: int, retrying: Retrying) -> JsonResp
         api="query",
         path="insights",
         params={"bookmark_id": str(report)},
-        narrowed_by=("insights_reports",),
+        source_settings=("insights_reports",),
     )
     return fetch(client, request, retrying, _cells)
 
@@ -76,7 +77,7 @@ def _cells(body: bytearray) -> list[Cell]:
     response, text = decode(body, _Report)
 
     def json_text(value: object) -> bytes:
-        # A name with half a surrogate pair was masked.
+        # `text` restores an unpaired surrogate that was masked.
         return text(msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()))
 
     return [
@@ -87,7 +88,7 @@ def _cells(body: bytearray) -> list[Cell]:
 
 
 def _leaves(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], msgspec.Raw]]:
-    """Yield all values below an object that are not objects, each with the keys that lead to it."""
+    """Yield all values in nested objects that are not objects, each with the path of its keys."""
     for key, value in members.items():
         if bytes(value).startswith(b"{"):
             yield from _leaves(msgspec.json.decode(value, type=dict[str, msgspec.Raw]), (*path, key))
@@ -104,7 +105,7 @@ def _date_and_dimensions(headers: Sequence[str], path: Sequence[str]) -> tuple[s
         segments.append(last)
     dimensions: dict[str, str] = {}
     for number, segment in enumerate(segments):
-        # A level that no header names, or whose header names another one, too, still distinguishes cells.
+        # A level without a header, or with a header that another level has, too, still distinguishes cells.
         header = headers[number] if number < len(headers) else ""
         dimensions[f"level_{number + 1}" if not header or header in dimensions else header] = segment
     return date, dimensions

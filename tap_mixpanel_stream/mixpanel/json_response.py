@@ -1,7 +1,7 @@
-"""A response that is one JSON text: read whole, and used only if it is what was requested.
+"""Fetch a response that is one JSON text, and check it before any of it is used.
 
-A truncated list of cohorts is as wrong as a truncated export. So a response is decoded to its end and checked before
-any of it is used; one that does not fit is requested again, as any other broken response.
+A truncated list of cohorts would lose data just as a truncated export would. So the whole response is decoded and
+checked first. A response that is not as expected is requested again, like any other broken response.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LIMIT = 64 * 1024 * 1024
-"""The largest response that is held in memory, in decompressed bytes."""
+_MAX_BYTES = 64 * 1024 * 1024
+"""Default for the maximum size of a decompressed response, which is kept in memory."""
 
-_BEGINNING = 4096
-"""Bytes of a response that a message may repeat."""
+_MAX_QUOTED = 4096
+"""Number of bytes of a response to read for a message."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""The number of something in Mixpanel, which messages repeat. JSON allows thousands of digits."""
+"""An id in Mixpanel. Limited because messages contain ids, and JSON allows thousands of digits."""
 
 
 class WrongShapeError(ValueError):
-    """The response is JSON, but not what was requested; the message says why."""
+    """The response is JSON, but not what was requested. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class JsonResponse(Generic[T]):
 
     Attributes:
         content: The result of `read`.
-        requested_at: The instant of the request, UTC.
-        received: Bytes of the response, as sent.
-        decompressed_bytes: Bytes of the response, decompressed.
+        requested_at: The time of the request, in UTC.
+        received: The size of the response as sent, in bytes.
+        decompressed_bytes: The decompressed size of the response.
     """
 
     content: T
@@ -62,22 +62,22 @@ def fetch(
     read: Callable[[bytearray], T],
     *,
     mismatch: str = "the response is not what was requested",
-    limit: int = _LIMIT,
+    limit: int = _MAX_BYTES,
     remedy: str = "",
 ) -> JsonResponse[T]:
-    """Send a request until the response is whole and fits, and return it decoded.
+    """Fetch and decode a response, with retries.
 
     Args:
-        client: The client.
+        client: The API client.
         request: The request.
         retrying: The retry loop.
-        read: Decodes the body; raises `WrongShapeError` or an error of msgspec where the body does not fit.
-        mismatch: What a message says where the response does not fit.
-        limit: The largest body allowed, in decompressed bytes.
-        remedy: What the user can do about a response over the limit.
+        read: Decodes the body. Raises `WrongShapeError` or an error of msgspec if the body is not as expected.
+        mismatch: The beginning of the message for such a body.
+        limit: The maximum size of the decompressed body, in bytes.
+        remedy: What the user can do about a larger response, for the message.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or did not fit.
+        BrokenBody: The response is incomplete or not as expected.
         MixpanelError: As `Client.open`.
     """
 
@@ -94,18 +94,18 @@ def fetch(
 
 
 def decode(body: bytearray, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], bytes]]:
-    r"""Decode a response, which may have unpaired surrogates (`\ud83d` alone) in undecoded values.
+    r"""Decode a response, which can have unpaired surrogates (`\ud83d` alone) in undecoded values.
 
     Args:
         body: The response.
-        shape: The type to decode into, with `msgspec.Raw` for values to leave undecoded.
+        shape: The type to decode into. Values of type `msgspec.Raw` are left undecoded.
 
     Returns:
         The content, and a function that returns the JSON text of an undecoded value in it.
 
     Raises:
         msgspec.MsgspecError: The response has another shape.
-        UnicodeDecodeError: It is not UTF-8, which the decoder does not check in undecoded values.
+        UnicodeDecodeError: The response is not UTF-8. The decoder does not check this in undecoded values.
     """
     body.decode()
     content, restore = decode_masked(msgspec.json.Decoder(shape).decode, body)
@@ -113,12 +113,12 @@ def decode(body: bytearray, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], 
 
 
 def _problem(body: bytearray, error: Exception) -> str:
-    """Return what is wrong with a response, without personal data that it may hold."""
+    """Return the problem with a response, without personal data from the response."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, WrongShapeError):
         return printable(str(error))
-    beginning = body[:_BEGINNING].decode("utf-8", "replace")
+    beginning = body[:_MAX_QUOTED].decode("utf-8", "replace")
     if beginning.lstrip().startswith("<") or not {"{", "["} & set(beginning):
         return printable(beginning) or "it is empty"
     try:

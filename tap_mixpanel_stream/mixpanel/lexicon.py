@@ -1,7 +1,7 @@
 """Lexicon schemas: the project's data dictionary.
 
-Mixpanel's docs: one response of the app API has the schemas of all events and profiles. It takes service accounts only,
-and 5 requests a minute from an organization.
+Mixpanel's docs: one response of the app API has the schemas of all events and profiles. The endpoint accepts only
+service accounts, and 5 requests a minute from an organization.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class _Schemas(msgspec.Struct):
 
 
 def list_schemas(client: Client, retrying: Retrying) -> JsonResponse[list[bytes]]:
-    """Fetch all schemas of the project, each as it came.
+    """Fetch the JSON texts of all schemas of the project.
 
     Args:
-        client: The client.
+        client: The API client.
         retrying: The retry loop.
 
     Raises:
-        BrokenBody: The response did not arrive whole, or is no list of schemas.
+        BrokenBody: The response is incomplete, or is not a list of schemas.
         MixpanelError: As `Client.open`.
     """
     return fetch(client, Request(what="lexicon_schemas", api="app", path="schemas"), retrying, _schemas)

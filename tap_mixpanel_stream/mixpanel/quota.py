@@ -1,7 +1,8 @@
-"""The quota: keeps to Mixpanel's rate limits so that requests are not refused.
+"""Client-side rate limiting, so that requests stay within Mixpanel's limits.
 
-Mixpanel's docs: 60 requests in a rolling hour for the raw export, and 60 for the query API, for a project. The export
-takes 3 a second. What others use of the same project's quota is not visible to us, so a 429 can come all the same.
+Mixpanel's docs: a project may send 60 requests in a rolling hour to the raw export, at most 3 a second, and another 60
+in an hour to the query API. Other programs use the same project's quota, which the tap cannot see, so a 429 is still
+possible.
 """
 
 from __future__ import annotations
@@ -20,132 +21,136 @@ if TYPE_CHECKING:
     from .request import Api
 
 HOURLY = 60
-"""Requests that Mixpanel takes from a project in a rolling hour, unless it says otherwise."""
+"""The number of requests in a rolling hour that Mixpanel allows a project, unless it states another limit."""
 
 HOUR = 3601.0
-"""Seconds. One more than an hour has: Mixpanel counts a request when it arrives, which can be later than we sent it."""
+"""In seconds. One second longer than an hour, since Mixpanel counts a request when it arrives, after it is sent."""
 
 
-class Pace(NamedTuple):
-    """So many requests in so many seconds."""
+class RateCap(NamedTuple):
+    """A maximum number of requests within a number of seconds."""
 
     requests: int
     seconds: float
 
 
-ALONE = Pace(3, 1.2)
-"""What the export takes in a second, and a little longer: connecting may delay one request and not the next."""
+FULL_RATE = RateCap(3, 1.2)
+"""The export's limit per second, plus a margin because connecting can delay one request and not the next."""
 
-SHARED = Pace(1, 2.0)
-"""Three runs that keep to it stay within what the export takes in a second, even where a request is a second late."""
+SHARED_RATE = RateCap(1, 2.0)
+"""A cap with which three runs stay within the export's limit per second, even if a request arrives a second late."""
 
-_FIRST_STEP = 60.0
-"""Seconds to wait after a 429 that gives no hint. Each further one in a row doubles it."""
+_INITIAL_BACKOFF = 60.0
+"""Seconds to wait after a 429 that does not state a time. Doubles with each further 429 in a row."""
 
-_FIRST_STEP_CONCURRENT = 10.0
-"""The same, after a 429 for too many requests at once."""
+_INITIAL_CONCURRENCY_BACKOFF = 10.0
+"""Seconds to wait instead after a 429 for too many concurrent requests."""
 
-_LEAST_WAIT = 1.0
-"""Seconds to wait after a 429 at the least, also where it says `Retry-After: 0`."""
+_MIN_WAIT = 1.0
+"""Minimum number of seconds to wait after a 429, even with `Retry-After: 0`."""
 
-_WORTH_A_LINE = 5.0
-"""Seconds of waiting from which on the log says so."""
+_MIN_LOGGED_WAIT = 5.0
+"""Seconds from which on a wait is logged."""
 
-_NO_TIME = 1e-6
-"""Seconds too short to sleep: what sums of floating-point numbers leave over."""
+_EPSILON = 1e-6
+"""Seconds too short to sleep, such as rounding errors of floating-point sums."""
 
 
 class _Account:
-    """What one API has been asked for lately. Whoever uses it holds the quota's lock."""
+    """The recent requests to one API. Callers must hold the quota's lock."""
 
-    def __init__(self, name: str, setting: int | None, *, is_limited: bool = True, pace: Pace | None = None) -> None:
+    def __init__(
+        self, name: str, setting: int | None, *, is_limited: bool = True, rate_cap: RateCap | None = None
+    ) -> None:
         self.name = name
         self.setting = setting
         self.is_limited = is_limited
-        self.pace = pace
+        self.rate_cap = rate_cap
         self.reported: int | None = None
+        # The times of the requests of the last hour, and of those that the rate cap looks back to.
         self.in_hour: deque[float] = deque()
-        self.in_pace: deque[float] = deque()
+        self.recent: deque[float] = deque()
         self.counted = 0
         self.blocked_until = 0.0
         self.blocked_why = ""
         self.hour_full_until = 0.0
-        self.in_a_row = 0
+        self.consecutive_429s = 0
 
     @property
     def hourly(self) -> int:
-        """Requests that we may make in an hour."""
+        """The number of requests that the run may send in an hour."""
         limits = [limit for limit in (self.setting, self.reported) if limit is not None]
         return min(limits, default=HOURLY)
 
     @property
-    def spent(self) -> str:
-        """What to say when the hour is full."""
+    def exhausted_text(self) -> str:
+        """The message for an exhausted hourly quota."""
         if self.setting is not None and self.setting == self.hourly:
             return f"hourly_quota, {self.hourly} requests an hour, is used up"
         return f"the {self.name}'s quota of {self.hourly} requests an hour is used up"
 
-    def forget(self, now: float) -> None:
-        while self.in_hour and now - self.in_hour[0] > HOUR - _NO_TIME:
+    def remove_expired(self, now: float) -> None:
+        while self.in_hour and now - self.in_hour[0] > HOUR - _EPSILON:
             self.in_hour.popleft()
-        while self.pace and self.in_pace and now - self.in_pace[0] > self.pace.seconds - _NO_TIME:
-            self.in_pace.popleft()
+        while self.rate_cap and self.recent and now - self.recent[0] > self.rate_cap.seconds - _EPSILON:
+            self.recent.popleft()
 
-    def left(self, now: float) -> int:
-        """Return the number of requests that may still go out now."""
-        self.forget(now)
+    def remaining(self, now: float) -> int:
+        """Return the number of requests that the hourly quota still allows now."""
+        self.remove_expired(now)
         return 0 if now < self.hour_full_until else max(0, self.hourly - len(self.in_hour))
 
     def hour_wait(self, now: float, requests: int = 1) -> float:
-        """Return the seconds until so many further requests can have gone out; 0 or less for none."""
-        self.forget(now)
+        """Return the seconds until the hourly quota allows this many more requests; 0 or less if it does now."""
+        self.remove_expired(now)
         if not self.is_limited or requests < 1:
             return 0.0
         wait, hourly = self.hour_full_until - now, self.hourly
-        # Each request takes the place that was taken longest ago, an hour after that.
-        further = requests - max(0, hourly - len(self.in_hour))
-        if further > 0:
-            rounds, place = divmod(further - 1, hourly)
-            taken = [*list(self.in_hour)[-hourly:], *[now] * hourly][place]
-            wait = max(wait, taken + HOUR * (1 + rounds) - now)
+        # Each request uses the slot of the oldest one, an hour after that.
+        without_slot = requests - max(0, hourly - len(self.in_hour))
+        if without_slot > 0:
+            rounds, slot = divmod(without_slot - 1, hourly)
+            used_at = [*list(self.in_hour)[-hourly:], *[now] * hourly][slot]
+            wait = max(wait, used_at + HOUR * (1 + rounds) - now)
         return wait
 
-    def pace_wait(self, now: float) -> float:
-        """Return the seconds to wait for the limit of a second; 0 or less for none."""
-        if self.pace is None or len(self.in_pace) < self.pace.requests:
+    def rate_wait(self, now: float) -> float:
+        """Return the seconds until the rate cap allows a request; 0 or less if it does now."""
+        if self.rate_cap is None or len(self.recent) < self.rate_cap.requests:
             return 0.0
-        return self.in_pace[-self.pace.requests] + self.pace.seconds - now
+        return self.recent[-self.rate_cap.requests] + self.rate_cap.seconds - now
 
 
 class Quota:
-    """The accounts of a run's requests, one for each API, shared by all streams and threads."""
+    """Limits the rate of a run's requests. Has an account for each API. Shared by all streams and threads."""
 
     def __init__(
         self,
         clock: Clock,
         *,
         hourly: int | None = None,
-        pace: Pace | None = None,
+        rate_cap: RateCap | None = None,
         max_wait: float = 7200,
         log: logging.Logger | None = None,
     ) -> None:
-        """Start with nothing spent.
+        """Create a quota of which nothing is used.
 
         Args:
-            clock: What to wait with.
-            hourly: Requests that each API may be asked in a rolling hour; None for what Mixpanel takes from a project.
-                A lower limit that Mixpanel reports wins.
-            pace: How close together exports may be. By default as close as Mixpanel allows, unless the hour is shared.
-            max_wait: Seconds that the run may spend waiting for the hour or for the end of a 429. Threads that
-                wait at the same time count once; the pauses that the pace makes do not count.
-            log: Where waiting is announced.
+            clock: The clock for times and sleeps.
+            hourly: The maximum number of requests to each API in a rolling hour; None for Mixpanel's limit. If Mixpanel
+                states a lower limit, that one applies.
+            rate_cap: The cap on the rate of exports; None for `SHARED_RATE` if `hourly` is below Mixpanel's limit, and
+                otherwise `FULL_RATE`.
+            max_wait: The total seconds that the run may wait for the hourly quota and after 429s. Threads that wait at
+                the same time count once. Waits for the rate cap do not count.
+            log: Receives a line for each wait.
         """
         is_shared = hourly is not None and hourly < HOURLY
         self._clock = clock
         self._accounts: dict[Api, _Account] = {
-            "data": _Account("export", hourly, pace=pace or (SHARED if is_shared else ALONE)),
+            "data": _Account("export", hourly, rate_cap=rate_cap or (SHARED_RATE if is_shared else FULL_RATE)),
             "query": _Account("query API", hourly),
-            # Its limits are its own, and nobody was seen to meet them.
+            # It has separate limits, which nobody is known to have reached.
             "app": _Account("app API", None, is_limited=False),
         }
         self._max_wait = max_wait
@@ -157,62 +162,62 @@ class Quota:
 
     @property
     def requests(self) -> int:
-        """Requests let through so far, of all kinds."""
+        """The number of requests sent so far, including those that do not count toward the quota."""
         return self._requests
 
     @property
     def waited(self) -> float:
-        """Seconds this run has waited for quota so far, a wait that is still going on included."""
+        """The seconds that this run has waited for quota, including all of the current wait."""
         return self._waited
 
     @property
     def waiting(self) -> float:
-        """Seconds until a wait that is going on ends; 0 without one."""
+        """The seconds until the current wait ends; 0 if there is none."""
         return max(0.0, self._waiting_until - self._clock.monotonic())
 
-    def wait_with(self, clock: Clock) -> None:
-        """Wait with another clock of the same time from now on."""
+    def replace_clock(self, clock: Clock) -> None:
+        """Use another clock from now on. It must have the same `monotonic` time."""
         self._waited -= self.waiting
         self._waiting_until = 0.0
         self._clock = clock
 
     def hourly(self, api: Api) -> int:
-        """Return an API's requests an hour, as far as known."""
+        """Return the known limit of an API in requests per hour."""
         return self._accounts[api].hourly
 
-    def left(self, api: Api) -> int | None:
-        """Return the number of requests that may still go out now; None for an API without an hourly limit."""
+    def remaining(self, api: Api) -> int | None:
+        """Return the number of requests that the hourly quota still allows now; None for an API without one."""
         account = self._accounts[api]
         with self._lock:
-            return account.left(self._clock.monotonic()) if account.is_limited else None
+            return account.remaining(self._clock.monotonic()) if account.is_limited else None
 
     def counted(self, api: Api) -> int:
         """Return the number of requests so far that count toward the quota."""
         return self._accounts[api].counted
 
-    def wait_ahead(self, api: Api, requests: int) -> float:
-        """Return the seconds until so many further requests can have gone out, including a wait that is going on."""
+    def estimate_wait(self, api: Api, requests: int) -> float:
+        """Return the seconds until the quota allows this many more requests, including the current wait."""
         account = self._accounts[api]
         with self._lock:
             now = self._clock.monotonic()
             return max(0.0, account.blocked_until - now, account.hour_wait(now, requests))
 
     def acquire(
-        self, what: str, api: Api = "data", *, counts: bool = True, reserve_seconds: float = 0.0
+        self, what: str, api: Api = "data", *, is_counted: bool = True, reserve_seconds: float = 0.0
     ) -> float | None:
-        """Wait until a request may go out, and put it on its account.
+        """Wait until a request may be sent, and book it.
 
         Args:
-            what: What the request is for, for the log and the error.
-            api: The API that is asked.
-            counts: Whether it counts toward the hour. Later pages of a profile query do not.
-            reserve_seconds: Seconds of the waiting allowed that are to be left for others.
+            what: What is requested, for the log and the error.
+            api: The API.
+            is_counted: Whether the request counts toward the hourly quota. Later pages of a profile query do not.
+            reserve_seconds: Seconds of `max_wait` to leave to other requests.
 
         Returns:
-            What `refund` takes; None if it does not count.
+            The booking, for `refund`; None if the request does not count.
 
         Raises:
-            QuotaSpent: Waiting would take longer, in all, than allowed.
+            QuotaSpent: Waiting would exceed `max_wait`.
             Stopped: The clock was stopped.
         """
         self._clock.check()
@@ -220,22 +225,22 @@ class Quota:
         while True:
             with self._lock:
                 now = self._clock.monotonic()
-                pause, why = _quota_wait(account, now, counts=counts)
+                pause, why = _quota_wait(account, now, is_counted=is_counted)
                 if pause > 0:
-                    self._plan_to_wait(now, pause, why, what, reserve_seconds)
+                    self._plan_wait(now, pause, why, what, reserve_seconds)
                 else:
-                    pause = account.pace_wait(now)
+                    pause = account.rate_wait(now)
                 if pause <= 0:
-                    return self._book(account, now, counts=counts and account.is_limited)
-            # Outside the lock: other threads must be able to find out that they wait as well.
+                    return self._book(account, now, is_counted=is_counted and account.is_limited)
+            # Without the lock, so that other threads can start to wait as well.
             self._clock.sleep(pause)
 
     def refund(self, api: Api, booked: float | None) -> None:
-        """Give back the quota of a request that Mixpanel does not count: one that it answered 401, 402 or 429.
+        """Refund a request that Mixpanel does not count because of its status: 401, 402 or 429.
 
         Args:
-            api: The API that was asked.
-            booked: What `acquire` returned.
+            api: The API.
+            booked: The booking, from `acquire`.
         """
         account = self._accounts[api]
         with self._lock:
@@ -243,66 +248,71 @@ class Quota:
                 account.in_hour.remove(booked)
                 account.counted -= 1
 
-    def learn(self, api: Api, limit: RateLimit) -> None:
-        """Take over what a response says about the rate limit."""
+    def update_limits(self, api: Api, limit: RateLimit) -> None:
+        """Apply the rate limit that a response states."""
         account = self._accounts[api]
         with self._lock:
             account.reported = limit.hourly or account.reported
-            if limit.left == 0 and limit.resets_in is not None:
+            if limit.remaining == 0 and limit.resets_in is not None:
                 account.hour_full_until = self._clock.monotonic() + limit.resets_in
-            elif limit.left:
+            elif limit.remaining:
                 account.hour_full_until = 0.0
 
-    def answered(self, api: Api) -> None:
-        """Note that a request was let in: the next 429 is the first in a row."""
+    def reset_backoff(self, api: Api) -> None:
+        """Start the back-off again from its initial value, after a request succeeded."""
         with self._lock:
-            self._accounts[api].in_a_row = 0
+            self._accounts[api].consecutive_429s = 0
 
-    def told_to_wait(self, api: Api, limit: RateLimit) -> None:
-        """Note a 429. All threads that ask the same API wait then.
+    def block_after_429(self, api: Api, limit: RateLimit) -> None:
+        """Make all requests to an API wait after a 429.
 
-        They wait as long as Mixpanel says. Where it says nothing of time, but that the hour is full, they wait until
-        the oldest of our requests leaves the hour. Otherwise, or where none of ours is in the hour, they wait a minute
-        (10 s for too many requests at once), and twice as long after each further 429 in a row, an hour at most.
+        They wait as long as Mixpanel states. If Mixpanel states no time but an exhausted hour, they wait until the
+        oldest request of this run is an hour old. Otherwise, or if this run sent no request in the last hour, they wait
+        a minute (10 s after too many concurrent requests). This time doubles with each further 429 in a row, up to an
+        hour.
 
         Args:
-            api: The API that was asked.
-            limit: What the response says.
+            api: The API.
+            limit: The rate limit that the response states.
         """
         account = self._accounts[api]
         with self._lock:
             now = self._clock.monotonic()
-            account.forget(now)
+            account.remove_expired(now)
             seconds = limit.retry_after
             if seconds is None and limit.cause == "hour":
                 seconds = limit.resets_in
             if seconds is not None:
-                pause, why = max(seconds, _LEAST_WAIT), "requested by Mixpanel"
+                pause, why = max(seconds, _MIN_WAIT), "requested by Mixpanel"
             elif now < account.blocked_until:
-                # Sent before the others heard of the limit: one and the same refusal.
+                # The request was sent before the API was blocked, so this is not another 429 in a row.
                 return
             else:
-                account.in_a_row += 1
-                first = _FIRST_STEP_CONCURRENT if limit.cause == "concurrency" else _FIRST_STEP
-                pause, why = first * 2 ** (account.in_a_row - 1), "too many requests from this project"
+                account.consecutive_429s += 1
+                first = _INITIAL_CONCURRENCY_BACKOFF if limit.cause == "concurrency" else _INITIAL_BACKOFF
+                pause, why = first * 2 ** (account.consecutive_429s - 1), "too many requests from this project"
                 if limit.cause == "hour" and account.in_hour:
-                    pause, why = account.in_hour[0] + HOUR - now, account.spent
+                    pause, why = account.in_hour[0] + HOUR - now, account.exhausted_text
                 pause = min(pause, HOUR)
             if now + pause > account.blocked_until:
                 account.blocked_until, account.blocked_why = now + pause, why
 
-    def _book(self, account: _Account, now: float, *, counts: bool) -> float | None:
+    def _book(self, account: _Account, now: float, *, is_counted: bool) -> float | None:
         self._requests += 1
-        if account.pace:
-            account.in_pace.append(now)
-        if not counts:
+        if account.rate_cap:
+            account.recent.append(now)
+        if not is_counted:
             return None
         account.in_hour.append(now)
         account.counted += 1
         return now
 
-    def _plan_to_wait(self, now: float, pause: float, why: str, what: str, reserve_seconds: float) -> None:
-        """Put a wait on the account, as far as it is not on it already for another thread, and announce it."""
+    def _plan_wait(self, now: float, pause: float, why: str, what: str, reserve_seconds: float) -> None:
+        """Add a wait to the total, except for the part that another thread already waits, and log it.
+
+        Raises:
+            QuotaSpent: The total would exceed `max_wait`.
+        """
         until = now + pause
         more = until - max(now, self._waiting_until)
         if more <= 0:
@@ -318,21 +328,21 @@ class Quota:
             )
         self._waited += more
         self._waiting_until = until
-        if more >= _WORTH_A_LINE:
+        if more >= _MIN_LOGGED_WAIT:
             fields = {"request": what, "seconds": round(pause)}
             self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, time_text(end), why, extra=fields)
 
 
-def _quota_wait(account: _Account, now: float, *, counts: bool) -> tuple[float, str]:
-    """Return the seconds to wait for quota, and why; 0 or less for none."""
+def _quota_wait(account: _Account, now: float, *, is_counted: bool) -> tuple[float, str]:
+    """Return the seconds to wait for quota, and why; 0 if a request may be sent now."""
     blocked = account.blocked_until - now
-    hour = account.hour_wait(now) if counts else 0.0
-    if max(blocked, hour) <= _NO_TIME:
-        account.forget(now)
+    hour = account.hour_wait(now) if is_counted else 0.0
+    if max(blocked, hour) <= _EPSILON:
+        account.remove_expired(now)
         return 0.0, ""
-    return (blocked, account.blocked_why) if blocked > hour else (hour, account.spent)
+    return (blocked, account.blocked_why) if blocked > hour else (hour, account.exhausted_text)
 
 
 def time_text(instant: datetime) -> str:
-    """Spell the instant at which to ask again, UTC. It is never early: part of a second counts as a whole one."""
+    """Return an instant in UTC as text, rounded up to whole seconds so that a retry at that time is not too early."""
     return f"{instant + timedelta(microseconds=999_999):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,10 +1,10 @@
-"""The rate limit that a response states, in its headers and in the text of a 429.
+"""Read the rate limit from the headers of a response and from the text of a 429.
 
     RateLimit-Policy: "project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests"
     RateLimit: "project";r=0;t=3600, "project-concurrency";r=3
 
-`q` is the limit, `w` its window in seconds, `r` what is left, `t` the seconds until there is room. The headers can come
-with a 200, too (seen on the live API by others).
+`q` is the limit, `w` its window in seconds, `r` the remaining requests, `t` the seconds until more are allowed. A 200
+can have these headers, too, as seen by others on the live API.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _PARAMETER = re.compile(r";\s*([a-z]+)=(\d{1,9})(?=\s*(?:;|$))")
 _HOURLY = re.compile(r"(\d{1,9})/(\d{1,9}) queries running in the last hour")
 _CONCURRENT = re.compile(r"(\d{1,9})/(\d{1,9}) queries running concurrently")
 _AN_HOUR = 3600
-_LONGEST_WAIT = 1e9
-"""Seconds that `Retry-After` can ask for. With more, the end of the wait would be past the end of the calendar."""
+_MAX_RETRY_AFTER = 1e9
+"""Limit on the seconds of `Retry-After`. With much more, the end of the wait would exceed the range of `datetime`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """The rate limit that a response states; None for what it does not state.
+    """The rate limit that a response states. Values that it does not state are None.
 
     Attributes:
-        hourly: Requests that the project may make in an hour.
-        left: Requests left in the hour.
-        resets_in: Seconds until the hour has room again.
-        retry_after: Seconds to wait by `Retry-After`.
-        cause: The limit that was exceeded: the hour's, or that of requests running at once.
+        hourly: The number of requests that the project may send in an hour.
+        remaining: The remaining number of requests in the hour.
+        resets_in: The seconds until the hourly limit allows requests again.
+        retry_after: The seconds to wait, from `Retry-After`.
+        cause: The limit that was exceeded: requests per hour, or concurrent requests.
     """
 
     hourly: int | None = None
-    left: int | None = None
+    remaining: int | None = None
     resets_in: float | None = None
     retry_after: float | None = None
     cause: Cause | None = None
@@ -52,29 +52,29 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
     """Read the rate limit from the headers of a response, and from the text of a 429.
 
     Args:
-        headers: The headers of the response, which ignore case.
+        headers: The headers of the response, with case-insensitive names.
         now: The current time, for a `Retry-After` that is a date.
         body: The text of a 429.
     """
     policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
-    # If no policy names its window, the remaining count is that of the hour.
-    unnamed = {"w": _AN_HOUR}
-    hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, unnamed))), "")
-    hourly, left = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
-    cause: Cause | None = "hour" if left == 0 else None
+    # Without a policy that states the window, the remaining number is that of the hour.
+    default_policy = {"w": _AN_HOUR}
+    hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, default_policy))), "")
+    hourly, remaining = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
+    cause: Cause | None = "hour" if remaining == 0 else None
     if cause is None and any("concurrency" in name and rate.get("r") == 0 for name, rate in rates.items()):
         cause = "concurrency"
     if stated := _HOURLY.search(body):
         hourly = int(stated[2])
     if "in progress" in body.lower() or _is_exceeded(_CONCURRENT, body):
         cause = "concurrency"
-    # The refused request is among those that the text counts.
+    # The numbers in the text include the rejected request.
     if _is_exceeded(_HOURLY, body):
         cause = "hour"
     return RateLimit(
-        # A limit of 0 would be waited for without end.
+        # Ignore a limit of 0, which would mean an endless wait.
         hourly=hourly or None,
-        left=left,
+        remaining=remaining,
         resets_in=rates.get(hour, {}).get("t"),
         retry_after=retry_after_seconds(headers.get("Retry-After"), now),
         cause=cause,
@@ -82,7 +82,7 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Return the seconds of a `Retry-After` header, which holds seconds or an HTTP date; None if it holds neither."""
+    """Return the seconds of a `Retry-After` header, from seconds or an HTTP date; None if it is neither."""
     if header is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header.strip(), re.ASCII):
@@ -91,8 +91,8 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         until = parsedate_to_datetime(header)
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)
-        return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT)
-    except (TypeError, ValueError, OverflowError):  # the last one: a year that a time zone leads out of the calendar
+        return min(max(0.0, (until - now).total_seconds()), _MAX_RETRY_AFTER)
+    except (TypeError, ValueError, OverflowError):  # OverflowError: the time zone moves the date out of range.
         return None
 
 

@@ -1,4 +1,4 @@
-"""A request to Mixpanel, and the hosts that it can go to."""
+"""Requests to Mixpanel, and the hosts of its regions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Request:
     """One request, without host and credentials, which the client adds.
 
     Attributes:
-        what: Its name in messages, such as `events 2024-01-01..2024-01-07`.
-        api: `data` is the raw export, `query` profiles and reports, `app` what belongs to a project.
-        path: The path under the API's root, such as `export`.
+        what: What is requested, for messages, such as `events 2024-01-01..2024-01-07`.
+        api: The API: `data` for the raw export, `query` for profiles and reports, `app` for annotations and Lexicon.
+        path: The path below the API's root URL, such as `export`.
         method: The HTTP method.
-        params: The query string's parameters, besides those that come with the credentials.
-        form: The body's fields, for POST.
-        narrowed_by: The settings that it was made from, which a message names if Mixpanel rejects a parameter.
-        counts_toward_quota: Whether it counts toward the hourly quota.
-        reserve_seconds: Seconds of the allowed wait for quota that it leaves to later requests.
+        params: The query parameters, without those of the credentials.
+        form: The form fields of a POST.
+        source_settings: The settings that the request was made from, to name if Mixpanel rejects a parameter.
+        counts_toward_quota: Whether the request counts toward the hourly quota.
+        reserve_seconds: Seconds of `max_quota_wait` that the request leaves to later requests.
     """
 
     what: str
@@ -36,23 +36,23 @@ class Request:
     method: Literal["GET", "POST"] = "GET"
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
-    narrowed_by: tuple[str, ...] = ()
+    source_settings: tuple[str, ...] = ()
     counts_toward_quota: bool = True
     reserve_seconds: float = 0.0
 
 
 def days_text(first: date, last: date) -> str:
-    """Return a range of days as messages write it: `2024-01-01..2024-01-07`, or one day alone."""
+    """Return a date range for messages: `2024-01-01..2024-01-07`, or `2024-01-01` for a single day."""
     return f"{first}" if first == last else f"{first}..{last}"
 
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The root URLs of the APIs, without a slash at the end.
+    """The root URLs of the APIs. A trailing slash is removed.
 
     Attributes:
-        data_api_url: The raw export's root, such as `https://data.mixpanel.com/api/2.0`.
-        api_url: The other APIs' root, such as `https://mixpanel.com/api`.
+        data_api_url: The root of the raw export, such as `https://data.mixpanel.com/api/2.0`.
+        api_url: The root of the other APIs, such as `https://mixpanel.com/api`.
     """
 
     data_api_url: str
@@ -68,7 +68,7 @@ class Hosts:
         return f"{self.api_url}/query"
 
     def app_url(self, project_id: str) -> str:
-        """Return the root of the app API for one project (annotations)."""
+        """Return the root of the app API for one project (annotations, Lexicon)."""
         return f"{self.api_url}/app/projects/{project_id}"
 
 

@@ -1,11 +1,12 @@
-"""The body of a response, which is accepted only if it arrived whole.
+"""Read the body of a response, and accept it only if it is complete.
 
-Truncated exports come with HTTP 200 (seen on the live API by others), and urllib3 accepts a gzip body that ends early
-inside well-formed chunks. So the body is read as it was sent, decompressed by `decompression`, and is whole only if
+Truncated exports arrive with HTTP 200, as seen by others on the live API, and urllib3 accepts a truncated gzip body in
+complete HTTP framing. So this module reads the body as sent and decompresses it with `decompression`. The body is
+complete if
 
-* the HTTP framing ended: the last chunk was seen, or `Content-Length` was reached,
-* each gzip member had its trailer, with the right checksum and length, and
-* nothing but another gzip member followed.
+* the HTTP framing is complete: the last chunk arrived, or `Content-Length` was reached,
+* each gzip member has a trailer with the right checksum and length, and
+* only gzip members follow a gzip member.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ import urllib3
 
 from . import decompression
 from .errors import BrokenBody, Refused, TooLarge, printable
-from .framing import PACE, FramingError, SlowError
+from .framing import MIN_BYTES_PER_SECOND, FramingError, SlowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import requests
 
-_READ = 64 * 1024
-"""Bytes read from the connection at a time."""
+_READ_BYTES = 64 * 1024
+"""Maximum number of bytes to read from the connection at once."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """How much of a body has been read.
+    """The progress of reading a body.
 
     Attributes:
-        received: Bytes as sent.
+        received: The number of bytes read, as sent.
     """
 
     received: int = 0
@@ -44,21 +45,21 @@ def decompress(response: requests.Response, counts: Counts | None = None) -> Ite
     """Yield a decompressed body, in blocks of 1 byte to 64 KiB.
 
     Args:
-        response: A response of a request with `stream=True`, not read yet.
+        response: A response to a request with `stream=True`, whose body has not been read.
         counts: Updated while the body is read.
 
     Raises:
-        BrokenBody: The body did not arrive whole, or does not show whether it did.
-        Refused: The content encoding is not one that the request accepts.
+        BrokenBody: The body is incomplete, or it is unknown whether it is complete.
+        Refused: The request does not accept the content encoding.
     """
-    yield from decompression.decompress(as_sent(response, counts or Counts()), content_encoding_of(response))
+    yield from decompression.decompress(raw_blocks(response, counts or Counts()), content_encoding_of(response))
 
 
 def content_encoding_of(response: requests.Response) -> decompression.ContentEncoding:
     """Return the content encoding of a body.
 
     Raises:
-        Refused: It is not one that the request accepts.
+        Refused: The request does not accept the content encoding.
     """
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     if coding in {"gzip", "x-gzip"}:
@@ -80,19 +81,19 @@ def read_all(
     remedy: str = "",
     check: Callable[[], None] | None = None,
 ) -> bytearray:
-    """Return a whole body, of a response that is held in memory.
+    """Return a whole body, decompressed, in memory.
 
     Args:
         response: As for `decompress`.
-        limit: The largest body allowed, in decompressed bytes.
+        limit: The maximum size of the decompressed body, in bytes.
         counts: As for `decompress`.
-        remedy: What the user can do about a response over the limit.
-        check: Called for each block; may raise to end it.
+        remedy: What the user can do about a larger response, for the message.
+        check: Called for each block. May raise to stop reading.
 
     Raises:
         BrokenBody: As for `decompress`.
         Refused: As for `decompress`.
-        TooLarge: The body is over the limit.
+        TooLarge: The body exceeds the limit.
     """
     body = bytearray()
     for block in decompress(response, counts):
@@ -104,26 +105,26 @@ def read_all(
                 f"the response is larger than {limit} bytes" + (f": {remedy}" if remedy else ""),
                 status=response.status_code,
             )
-    return body  # Not a copy, which would double the memory.
+    return body  # Not converted to bytes, since the copy would double the memory.
 
 
-def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
-    """Yield a body as it was sent, until the HTTP framing ends.
+def raw_blocks(response: requests.Response, counts: Counts) -> Iterator[bytes]:
+    """Yield a body as sent, without decompressing it.
 
     Args:
-        response: A response of a request with `stream=True`, not read yet.
+        response: A response to a request with `stream=True`, whose body has not been read.
         counts: Updated while the body is read.
 
     Yields:
         Blocks of 1 byte to 64 KiB.
 
     Raises:
-        BrokenBody: The framing did not end.
+        BrokenBody: The HTTP framing is incomplete or invalid.
     """
     raw = response.raw
     coding = response.headers.get("Transfer-Encoding")
     if coding is not None and coding.strip().lower() != "chunked":
-        # requests, urllib3 and http.client read such a body differently.
+        # requests, urllib3 and http.client disagree on how to read such a body.
         raise BrokenBody(f"the response has an unsupported Transfer-Encoding: {printable(coding)!r}")
     if coding is None and raw.length_remaining is None:
         raise BrokenBody(
@@ -132,7 +133,7 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
         )
     while True:
         try:
-            block: bytes = raw.read(_READ, decode_content=False)
+            block: bytes = raw.read(_READ_BYTES, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BrokenBody(_reason(error, counts.received)) from None
         if not block:
@@ -144,11 +145,12 @@ def as_sent(response: requests.Response, counts: Counts) -> Iterator[bytes]:
 
 
 def _reason(error: Exception, received: int) -> str:
-    """Return the reason why a body did not arrive whole."""
+    """Return the reason why a body is incomplete."""
     after = f"after {received} bytes of the response"
     causes = [error, error.__cause__, error.__context__, *error.args]
     if any(isinstance(cause, SlowError) for cause in causes):
-        return f"the response was slower than {PACE} bytes a second for longer than request_timeout, {after}"
+        rate = f"{MIN_BYTES_PER_SECOND} bytes a second"
+        return f"the response was slower than {rate} for longer than request_timeout, {after}"
     if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
         return f"the read timed out {after}: no data for longer than request_timeout"
     framing = next((cause for cause in causes if isinstance(cause, FramingError)), None)
@@ -156,7 +158,7 @@ def _reason(error: Exception, received: int) -> str:
         return f"the response's HTTP framing is invalid {after}: {framing}"
     if any(isinstance(cause, IncompleteRead) for cause in causes):
         return f"the connection closed {after}, before its end"
-    broke = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
-    if broke is not None:
-        return f"the connection failed {after}: {printable(str(broke.strerror))}"
+    os_error = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+    if os_error is not None:
+        return f"the connection failed {after}: {printable(str(os_error.strerror))}"
     return f"the connection failed {after}: {type(error).__name__}"

@@ -1,6 +1,7 @@
-"""The retry loop, the only one of this package.
+"""The retry loop for temporary failures.
 
-A 429 is a wait, not a failure: `Client.open` waits. An expired profile session is read again by `engage.pages`.
+Two other cases are handled elsewhere: `Client.open` waits after a 429, and `engage.fetch_pages` starts an expired
+profile session again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each retry; the last one repeats."""
+"""Seconds before each retry. The last value repeats."""
 
 _JITTER = 0.2
-"""Pauses vary by this share either way, so that threads which failed together do not come back together."""
+"""Share by which pauses vary in both directions, so that threads that failed together do not retry together."""
 
 
 def pause(retry: int, vary: Callable[[], float] = random.random) -> float:
@@ -31,19 +32,19 @@ def pause(retry: int, vary: Callable[[], float] = random.random) -> float:
 
     Args:
         retry: The number of the retry, from 1.
-        vary: Returns a random number from 0 to 1.
+        vary: Returns a random number between 0 and 1.
     """
     return _PAUSES[min(retry, len(_PAUSES)) - 1] * (1 + _JITTER * (2 * vary() - 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Retries an attempt.
+    """Calls a function again after temporary failures.
 
     Attributes:
-        clock: The clock to wait with.
-        max_retries: Retries after the first try.
-        log: Logs each failed try.
+        clock: The clock for the pauses.
+        max_retries: The maximum number of retries after the first try.
+        log: Receives a warning for each failed try.
     """
 
     clock: Clock
@@ -56,11 +57,11 @@ class Retrying:
         """Call `attempt` until it succeeds, and return its result.
 
         Args:
-            attempt: Called again after each `Transient`.
+            attempt: The function to call. Called again after each `Transient`.
 
         Raises:
-            Transient: The error of the last try, with the number of tries.
-            MixpanelError: Any other error, at once.
+            Transient: The last try failed. The message includes the number of tries.
+            MixpanelError: A try failed with another error.
         """
         for retry in range(1, self.max_retries + 1):
             try:

@@ -1,6 +1,7 @@
-"""Connections that another thread can close.
+"""Connections that another thread can interrupt.
 
-A thread that waits for Mixpanel's first byte, perhaps for minutes, checks no flag. Shutting its socket down wakes it.
+A thread can wait for minutes for the first byte of a response and cannot check a flag meanwhile. Shutting down its
+socket wakes it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from .framing import Response
 if TYPE_CHECKING:
     from urllib3 import PoolManager
 
-_POOLED = 100
-"""Ended connections that urllib3 may hold on to. With fewer than there are threads it logs a warning for each more."""
+_POOL_SIZE = 100
+"""Maximum size of urllib3's connection pool. If there are more threads, it logs a warning for each of them."""
 
 
-def _kept_alive() -> list[tuple[int, int, int]]:
-    """Return the socket options of TCP keep-alive: a probe after a minute of silence, then every 15 s.
+def _keep_alive_options() -> list[tuple[int, int, int]]:
+    """Return the socket options for TCP keep-alive: a probe after a minute of silence, then every 15 s.
 
-    An export may be silent for minutes. Routers on the way forget connections without traffic, after about six minutes
-    in some clouds, and without a word: what was asked for would never come.
+    An export can be silent for minutes. Routers drop connections without traffic silently, in some clouds after about
+    six minutes, and the response would never arrive.
     """
     options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    # Under other names, or missing, on other systems than Linux, whose own patience has to do there.
+    # These options are missing on some systems other than Linux, where the system's defaults apply.
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 8)):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
@@ -41,74 +42,73 @@ def _kept_alive() -> list[tuple[int, int, int]]:
 
 
 class Sockets:
-    """The sockets in use, by weak references."""
+    """A registry of open sockets, by weak references."""
 
     def __init__(self) -> None:
-        # The lock can be taken again by its holder, so that `shut` may come from a signal handler at any moment.
+        # A reentrant lock, because a signal handler can call `shut_down` while the lock is held.
         self._lock = threading.RLock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._shut = False
+        self._is_shut_down = False
 
-    def add(self, used: socket.socket) -> None:
-        """Register a socket; shut it down at once after `shut`."""
+    def add(self, sock: socket.socket) -> None:
+        """Register a socket. After `shut_down`, the socket is shut down immediately."""
         with self._lock:
-            self._open.add(used)
-            if self._shut:
-                _shut_down(used)
+            self._open.add(sock)
+            if self._is_shut_down:
+                _shut_down(sock)
 
-    def discard(self, used: socket.socket) -> None:
-        """Forget a socket."""
+    def discard(self, sock: socket.socket) -> None:
+        """Remove a socket from the registry."""
         with self._lock:
-            self._open.discard(used)
+            self._open.discard(sock)
 
-    def shut(self) -> None:
-        """Shut down all sockets, now and later: their readers and writers find the connection closed."""
+    def shut_down(self) -> None:
+        """Shut down all sockets, including those registered later. Reads and writes then find a closed connection."""
         with self._lock:
-            self._shut = True
-            for used in list(self._open):
-                _shut_down(used)
+            self._is_shut_down = True
+            for sock in list(self._open):
+                _shut_down(sock)
 
 
-def _shut_down(used: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # Already closed, by either side.
-        # Not an SSL socket's own method, which forgets the keys first: its reader would take cipher text for data.
-        socket.socket.shutdown(used, socket.SHUT_RDWR)
+        # Not `SSLSocket.shutdown`, which drops the TLS state first: a reader would then get encrypted data.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, which registers every socket with `Sockets`."""
+    """An adapter for `requests` that registers every socket.
+
+    Args:
+        sockets: The registry.
+    """
 
     def __init__(self, sockets: Sockets) -> None:
-        """Make an adapter.
-
-        Args:
-            sockets: Registers the sockets.
-        """
         self._pools = _pools(sockets)
-        super().__init__(pool_maxsize=_POOLED)
+        super().__init__(pool_maxsize=_POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
-        super().init_poolmanager(*args, **kwargs, socket_options=_kept_alive())
+        super().init_poolmanager(*args, **kwargs, socket_options=_keep_alive_options())
         self._use_pools(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        manager = super().proxy_manager_for(*args, **kwargs, socket_options=_kept_alive())
+        manager = super().proxy_manager_for(*args, **kwargs, socket_options=_keep_alive_options())
         self._use_pools(manager)
         return manager
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Return the credentials of a proxy, encoded as UTF-8; the parent's ISO-8859-1 lacks most characters."""
+        """Return the header with a proxy's credentials, encoded as UTF-8 instead of the parent's ISO-8859-1."""
         username, password = get_auth_from_url(proxy)
         return {"Proxy-Authorization": basic(username, password)} if username else {}
 
     def _use_pools(self, manager: PoolManager) -> None:
-        # A SOCKS proxy brings pools of its own; its sockets are not taken in, and end with their time-out.
+        # A SOCKS proxy has its own pools. Its sockets are not registered, so they end only with their time-out.
         if manager.pool_classes_by_scheme.get("http") is HTTPConnectionPool:
             manager.pool_classes_by_scheme = self._pools
 
 
 def _pools(sockets: Sockets) -> dict[str, Any]:
-    """Return urllib3's pools by scheme, of connections whose sockets are registered."""
+    """Return urllib3's pool classes by scheme, with connections that register their sockets."""
 
     class Plain(HTTPConnection):
         response_class = Response
@@ -123,8 +123,8 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
 
         def _new_conn(self) -> socket.socket:
             new = super()._new_conn()
-            # The handshake, and a proxy's tunnel before it, happen in an object of which nobody else hears. A second
-            # handle on the same connection stands in until they are over.
+            # During the TLS handshake, and a proxy's tunnel before it, the socket object is not accessible. So register
+            # a duplicate of it until the handshake is done.
             self._handshaking = new.dup()
             sockets.add(self._handshaking)
             return new
@@ -148,7 +148,7 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
     return {"http": PlainPool, "https": TlsPool}
 
 
-def _plain_socket(used: Any) -> socket.socket:
-    """Return the socket of a connection; TLS through a TLS proxy wraps it twice."""
-    inner: socket.socket = used if isinstance(used, socket.socket) else used.socket
+def _plain_socket(sock: Any) -> socket.socket:
+    """Return the underlying socket of a connection. TLS through a TLS proxy wraps it."""
+    inner: socket.socket = sock if isinstance(sock, socket.socket) else sock.socket
     return inner

@@ -7,7 +7,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.cohorts import distinct_id, list_cohorts, members
+from ..mixpanel.cohorts import fetch_members, list_cohorts, read_distinct_id
 from ..records.reports import ID_TEXT, INTEGER, TEXT, ReportSchema, Row
 from ..replication.state import typed
 from .base import EPOCH
@@ -142,13 +142,13 @@ class CohortMembersStream(ReportStream):
     def _members(self, cohort: Cohort, few: int | None) -> Iterator[Rows]:
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
         page_size = few or self.settings.profiles_page_size
-        pages = members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
+        pages = fetch_members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
         failed_before, is_short = self.failed_items, False
         for page, is_last in _mark_last(self.skipping_failures("cohort", islice(pages, 1 if few else None))):
             is_short = is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
-                [Row(known={**known, "distinct_id": distinct_id(profile)}) for profile in page.results],
+                [Row(known={**known, "distinct_id": read_distinct_id(profile)}) for profile in page.results],
                 page.received,
                 page.decompressed_bytes,
                 len(page.results),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ..mixpanel.funnels import funnel_days, list_funnels
+from ..mixpanel.funnels import fetch_funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
 from ..replication.state import bookmark_text, parse_bookmark, shown, typed
 from ..replication.windows import Window, end_instant, first_day, last_day
@@ -150,7 +150,7 @@ class FunnelsStream(DayReportStream):
         return self.in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
 
     def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
-        days = funnel_days(self.client, funnel, window.first, window.last, retrying)
+        days = fetch_funnel_days(self.client, funnel, window.first, window.last, retrying)
         rows = [
             Row(text, {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name})
             for day, text in days.content.items()

@@ -7,7 +7,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..mixpanel.insights import insights_report
+from ..mixpanel.insights import fetch_insights_report
 from ..records.reports import INTEGER, NUMBER, OBJECT, TEXT, ReportSchema, Row
 from .reports import LEFT_OUT, ReportStream, Rows
 
@@ -47,7 +47,7 @@ class InsightsStream(ReportStream):
             yield from self.skipping_failures("report", self._report(report))
 
     def _report(self, report: InsightsReport) -> Iterator[Rows]:
-        fetched = insights_report(self.client, report.bookmark_id, self.retrying)
+        fetched = fetch_insights_report(self.client, report.bookmark_id, self.retrying)
         known = {"report_id": b"%d" % report.bookmark_id, "report_name": json.dumps(report.name).encode()}
         rows = [
             Row(

@@ -38,7 +38,7 @@ class LexiconSchemasStream(ReportStream):
         if not isinstance(self.settings.auth, ServiceAccount):
             problem = (
                 "lexicon_schemas: the Lexicon requires a service account: set service_account_username, "
-                f"service_account_secret and project_id in place of {self.settings.auth.settings}, or deselect it"
+                f"service_account_secret and project_id in place of {self.settings.auth.settings_hint}, or deselect it"
             )
             raise SettingsError([problem])
 

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..delivery.spool import SpooledChunk
-from ..mixpanel.engage import EngageOptions, pages, seen_since
+from ..mixpanel.engage import EngageOptions, fetch_pages, seen_since
 from ..mixpanel.retry import Retrying
 from ..pipeline.errors import translate_errors
 from ..pipeline.prefetch import SpooledPage, prefetch_pages
@@ -48,7 +48,7 @@ class ProfilesStream(MixpanelStream):
     rank = 1
     chunk_name = "page"
     unit = "profiles"
-    narrowed_by: tuple[str, ...] = (
+    source_settings: tuple[str, ...] = (
         *("profiles_where", "profile_properties", "distinct_ids", "cohort_id", "behaviors", "as_of_timestamp"),
         *("workspace_id", "profiles_page_size"),
     )
@@ -172,12 +172,12 @@ class ProfilesStream(MixpanelStream):
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
-        narrowed_by = tuple(name for name in self.narrowed_by if self.config.get(name))
-        options = dataclasses.replace(self.which(), page_size=page_size, narrowed_by=narrowed_by)
+        source_settings = tuple(name for name in self.source_settings if self.config.get(name))
+        options = dataclasses.replace(self.which(), page_size=page_size, source_settings=source_settings)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))
         retrying = Retrying(self.clock, self.settings.max_retries, self.logger)
-        return pages(self.client, options, retrying, what=self.name, log=self.logger)
+        return fetch_pages(self.client, options, retrying, what=self.name, log=self.logger)
 
     def _convert(self, page: Page, envelope: Envelope) -> SpooledChunk:
         what = f"{self.name} page {page.number}"
@@ -204,7 +204,7 @@ class GroupProfilesStream(ProfilesStream):
     """All profiles of one group, such as companies, with the columns of user profiles."""
 
     rank = 2
-    narrowed_by = ("group_profiles", "workspace_id", "profiles_page_size")
+    source_settings = ("group_profiles", "workspace_id", "profiles_page_size")
 
     def __init__(self, tap: Tap, run: Run, schema: ProfileSchema, group: Group) -> None:
         super().__init__(tap, run, schema, group.name)

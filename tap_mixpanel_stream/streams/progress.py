@@ -202,7 +202,7 @@ class Progress:
         return f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")
 
     def _requests_left(self) -> Iterator[str]:
-        left = self.quota.left(self.api)
+        left = self.quota.remaining(self.api)
         if left is not None:
             yield f"{left} requests left this hour"
 
@@ -216,7 +216,7 @@ class Progress:
         waited = self.quota.waited - self._waited_before - waiting
         worked = max(0.0, self.clock.monotonic() - self._began - waited)
         requests = math.ceil((self.quota.counted(self.api) - self._counted_before) * rest / self.extent)
-        wait = self.quota.wait_ahead(self.api, requests)
+        wait = self.quota.estimate_wait(self.api, requests)
         text = f"about {in_words(worked * rest / self.extent + wait)} to go"
         yield text + (f", {in_words(wait)} of it waiting for quota" if wait >= 1 else "")
 
@@ -231,7 +231,7 @@ class Progress:
             "bytes_received": self.received,
             "bytes_unpacked": self.decompressed_bytes,
             "bad_lines": self.rejected,
-            "requests_left": self.quota.left(self.api),
+            "requests_left": self.quota.remaining(self.api),
             "seconds_waiting": round(self.quota.waiting),
         }
 

@@ -12,7 +12,7 @@ import pytest
 
 from tap_mixpanel_stream.delivery.spool import SpooledChunk
 from tap_mixpanel_stream.emulator import PLANS, Emulator, Fault, FixedProject, Plan, Quota
-from tap_mixpanel_stream.mixpanel.quota import Pace, Quota as OurQuota
+from tap_mixpanel_stream.mixpanel.quota import Quota as OurQuota, RateCap
 from tap_mixpanel_stream.streams.progress import Progress
 from tests.harness import catalog_of, run_tap
 from tests.mixpanel.fake_clock import FakeClock
@@ -209,7 +209,7 @@ def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixtur
     """60 of 120 windows took 600 s and the hour's requests: the rest takes as long, and the hour's remainder."""
     caplog.set_level(logging.INFO)
     clock = FakeClock(NOW)
-    quota = OurQuota(clock, pace=Pace(1000, 1))
+    quota = OurQuota(clock, rate_cap=RateCap(1000, 1))
     with progress_of(clock, quota, total=120) as progress:
         for _ in range(60):
             quota.acquire("events")

@@ -333,7 +333,7 @@ def test_a_stop_before_the_connection_ends_it(connect: Connect) -> None:
     """A connection opened after the sockets were shut down fails at once."""
     with Server(silent) as server:
         client = connect(server, clock=Clock(), timeout=60)
-        client._sockets.shut()
+        client._sockets.shut_down()
         begin = time.monotonic()
         assert isinstance(error_of(client), Transient)
         assert time.monotonic() - begin < 3

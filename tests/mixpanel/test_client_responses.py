@@ -130,7 +130,7 @@ def test_401_and_402_use_no_quota(status: int, left: int, mixpanel: Mixpanel) ->
     mixpanel.script(response(status, "no"))
     with contextlib.suppress(MixpanelError):
         mixpanel.open()
-    assert mixpanel.client.quota.left("data") == left
+    assert mixpanel.client.quota.remaining("data") == left
 
 
 def test_history_limit_uses_the_project_time_zone(mixpanel: Mixpanel, clock: FakeClock) -> None:
@@ -176,7 +176,7 @@ def test_a_429_uses_no_quota(mixpanel: Mixpanel) -> None:
     busy = response(429, Retry_After="1")
     mixpanel.script(busy, busy, response())
     mixpanel.open()
-    assert (mixpanel.client.quota.left("data"), mixpanel.client.quota.requests) == (59, 3)
+    assert (mixpanel.client.quota.remaining("data"), mixpanel.client.quota.requests) == (59, 3)
 
 
 def test_a_429_past_max_quota_wait_fails(mixpanel: Mixpanel) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tap_mixpanel_stream.mixpanel import engage
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
-from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, pages, read_page
+from tap_mixpanel_stream.mixpanel.engage import EngageOptions, Page, fetch_pages, read_page
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, SessionExpired, Transient
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
@@ -57,7 +57,7 @@ def fetch(clock: FakeClock) -> Iterator[Fetch]:
     def fetch(server: Server, options: EngageOptions | None = None, retries: int = 2) -> list[Page]:
         client = Client(server.hosts, ServiceAccount("name", "hunter2", "1"), Quota(clock, max_wait=0, hourly=9), clock)
         clients.append(client)
-        return list(pages(client, options or EngageOptions(), Retrying(clock, retries)))
+        return list(fetch_pages(client, options or EngageOptions(), Retrying(clock, retries)))
 
     yield fetch
     for client in clients:
@@ -243,7 +243,7 @@ def test_a_session_far_beyond_its_total_fails(fetch: Fetch) -> None:
 
 def test_a_session_without_a_total_has_a_page_limit(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the page limit ends an endless session without a total."""
-    monkeypatch.setattr(engage, "_PAGES", 4)
+    monkeypatch.setattr(engage, "_MAX_PAGES", 4)
     with (
         Server(*(page(number, 3, None) for number in range(9))) as server,
         pytest.raises(BrokenBody, match="continues after 12 profiles on 4 pages: raise profiles_page_size"),
@@ -328,7 +328,7 @@ def test_no_profile_reaches_the_log(fetch: Fetch, caplog: pytest.LogCaptureFixtu
 
 def test_a_page_over_the_memory_limit_is_rejected(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page over the memory limit is rejected, and the error suggests a lower profiles_page_size."""
-    monkeypatch.setattr(engage, "_PAGE_LIMIT", 100)
+    monkeypatch.setattr(engage, "_MAX_PAGE_BYTES", 100)
     with (
         Server(page(0, 3, 3)) as server,
         pytest.raises(Refused, match="larger than 100 bytes: lower profiles_page_size"),

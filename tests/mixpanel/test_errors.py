@@ -17,7 +17,7 @@ from tap_mixpanel_stream.mixpanel.errors import (
     TooManyRequests,
     Transient,
     failure,
-    hide,
+    mask_in_messages,
     printable,
 )
 from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
@@ -26,7 +26,7 @@ NOW = datetime(2024, 1, 16, 9, 30, tzinfo=UTC)
 
 
 def error_for(status: int, body: str = "", **more: object) -> MixpanelError:
-    return failure(status, body, what="events 2024-01-01", settings="THE SETTINGS", **more)  # type: ignore[arg-type]
+    return failure(status, body, what="events 2024-01-01", settings_hint="THE SETTINGS", **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_lasting_error_names_the_setting(status: int, body: str, kind: str, na
         status,
         body,
         location="https://elsewhere.example/path?token=1",
-        narrowed_by=("SETTING", "ANOTHER"),
+        source_settings=("SETTING", "ANOTHER"),
         today=NOW.date(),
     )
     assert isinstance(error, Refused)
@@ -101,7 +101,7 @@ def test_a_429_carries_its_rate_limit() -> None:
 def test_a_message_is_one_short_safe_line() -> None:
     """A message is one short line without control characters and secrets."""
     body = json.dumps({"error": "a\nb\x1b[31m\u202e \ud800 hunter2 " + "x" * 1000})
-    hide(["hunter2"])
+    mask_in_messages(["hunter2"])
     message = str(error_for(400, body))
     assert message.isprintable()
     assert "hunter2" not in message

@@ -119,7 +119,7 @@ def test_an_error_body_is_read_for_a_limited_time(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, headers: str
 ) -> None:
     """The status is enough: after a few seconds the rest of an error body is dropped."""
-    monkeypatch.setattr(framing, "_ERROR_SECONDS", 1.0)
+    monkeypatch.setattr(framing, "_ERROR_TIMEOUT", 1.0)
     with Server(endless(b"HTTP/1.1 403 No\r\n" + headers.encode(), b"x", 0.3)) as server:
         begin = time.monotonic()
         error = error_of(connect(server, timeout=60))

@@ -13,11 +13,11 @@ import pytest
 from tap_mixpanel_stream.mixpanel.annotations import list_annotations
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
-from tap_mixpanel_stream.mixpanel.cohorts import Cohort, list_cohorts, members
+from tap_mixpanel_stream.mixpanel.cohorts import Cohort, fetch_members, list_cohorts
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tap_mixpanel_stream.mixpanel.event_counts import EventCount, count_events, list_event_names, name_batches
-from tap_mixpanel_stream.mixpanel.funnels import Funnel, funnel_days, list_funnels
-from tap_mixpanel_stream.mixpanel.insights import insights_report
+from tap_mixpanel_stream.mixpanel.funnels import Funnel, fetch_funnel_days, list_funnels
+from tap_mixpanel_stream.mixpanel.insights import fetch_insights_report
 from tap_mixpanel_stream.mixpanel.lexicon import list_schemas
 from tap_mixpanel_stream.mixpanel.quota import Quota
 from tap_mixpanel_stream.mixpanel.retry import Retrying
@@ -62,7 +62,7 @@ def funnels(client: Client, retrying: Retrying) -> object:
 
 
 def days(client: Client, retrying: Retrying) -> object:
-    return funnel_days(client, Funnel(7, b'"Signup"'), FIRST, LAST, retrying).content
+    return fetch_funnel_days(client, Funnel(7, b'"Signup"'), FIRST, LAST, retrying).content
 
 
 def event_names(client: Client, retrying: Retrying) -> object:
@@ -78,7 +78,7 @@ def schemas(client: Client, retrying: Retrying) -> object:
 
 
 def report(client: Client, retrying: Retrying) -> object:
-    cells = insights_report(client, 7, retrying).content
+    cells = fetch_insights_report(client, 7, retrying).content
     return [(cell.date, cell.dimensions, cell.value) for cell in cells]
 
 
@@ -272,7 +272,7 @@ def test_cohort_members_have_no_other_filter(ask: Asking[object]) -> None:
     with Server(answer(json.dumps(page).encode())) as server:
         for group in (None, "-7"):
             cohort = Cohort(1000, group, is_empty=False, text=b"")
-            found = ask(server, lambda client, retrying: list(members(client, cohort, retrying, page_size=9)))  # noqa: B023
+            found = ask(server, lambda client, retrying: list(fetch_members(client, cohort, retrying, page_size=9)))  # noqa: B023
             assert len(found) == 1  # type: ignore[arg-type]
         users, groups = (request.split("\r\n\r\n")[1] for request in server.requests)
     assert "include_all_users=true" in users

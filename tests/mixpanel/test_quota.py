@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.mixpanel.clock import Clock
 from tap_mixpanel_stream.mixpanel.errors import QuotaSpent, Stopped
-from tap_mixpanel_stream.mixpanel.quota import ALONE, HOUR, Pace, Quota, time_text
+from tap_mixpanel_stream.mixpanel.quota import FULL_RATE, HOUR, Quota, RateCap, time_text
 from tap_mixpanel_stream.mixpanel.rate_limit import RateLimit
 from tests.mixpanel.fake_clock import START, FakeClock
 
@@ -40,7 +40,7 @@ def test_the_61st_request_waits_for_the_hour(clock: FakeClock) -> None:
 def test_hourly_and_per_second_limits_are_never_exceeded(pauses: list[float], hourly: int, per_second: int) -> None:
     """No hour and no second has more requests than allowed, whatever the pauses between them."""
     clock = FakeClock()
-    quota = Quota(clock, hourly=hourly, pace=Pace(per_second, ALONE.seconds), max_wait=LONG)
+    quota = Quota(clock, hourly=hourly, rate_cap=RateCap(per_second, FULL_RATE.seconds), max_wait=LONG)
     times = []
     for pause in pauses:
         clock.advance(pause)
@@ -71,11 +71,11 @@ def test_later_pages_do_not_wait(clock: FakeClock) -> None:
     quota = Quota(clock, hourly=1)
     quota.acquire("profiles page 0", "query")
     for number in range(1, 300):
-        quota.acquire(f"profiles page {number}", "query", counts=False)
+        quota.acquire(f"profiles page {number}", "query", is_counted=False)
     assert clock.sleeps == []
     assert quota.waited == 0
     # Times are stored only for the pace: a run can read a million pages.
-    assert not quota._accounts["query"].in_pace
+    assert not quota._accounts["query"].recent
 
 
 def test_export_and_query_api_have_separate_quotas(clock: FakeClock) -> None:
@@ -88,14 +88,14 @@ def test_export_and_query_api_have_separate_quotas(clock: FakeClock) -> None:
         quota.acquire("profiles", "query")
         quota.acquire("annotations", "app")
     assert clock.sleeps == []
-    assert [quota.left(api) for api in ("data", "query", "app")] == [0, 0, None]
+    assert [quota.remaining(api) for api in ("data", "query", "app")] == [0, 0, None]
     quota.acquire("funnels", "query")
     assert 3500 < sum(clock.sleeps) < 3602
 
 
 def test_hourly_quota_may_exceed_60(clock: FakeClock) -> None:
     """`hourly_quota` may be larger than 60."""
-    quota = Quota(clock, hourly=400, pace=Pace(1000, 1))
+    quota = Quota(clock, hourly=400, rate_cap=RateCap(1000, 1))
     for _ in range(400):
         quota.acquire("events")
     assert clock.sleeps == []
@@ -121,8 +121,8 @@ def test_the_lower_of_setting_and_response_applies(
 ) -> None:
     """A limit in a response applies to its API; a lower setting stays, a higher one is capped."""
     quota = Quota(clock, hourly=setting)
-    quota.learn("query", RateLimit(hourly=told))
-    quota.learn("query", RateLimit())
+    quota.update_limits("query", RateLimit(hourly=told))
+    quota.update_limits("query", RateLimit())
     assert quota.hourly("query") == hourly
     assert quota.hourly("data") == (setting or 60)
 
@@ -131,11 +131,11 @@ def test_a_full_hour_in_a_response_is_waited_for(clock: FakeClock) -> None:
     """`r=0;t=90` in a 200 delays the next request that counts, but no later page."""
     quota = Quota(clock)
     quota.acquire("profiles page 0", "query")
-    quota.learn("query", RateLimit(hourly=60, left=0, resets_in=90))
-    quota.acquire("profiles page 1", "query", counts=False)
+    quota.update_limits("query", RateLimit(hourly=60, remaining=0, resets_in=90))
+    quota.acquire("profiles page 1", "query", is_counted=False)
     quota.acquire("events", "data")
     assert clock.sleeps == []
-    assert quota.left("query") == 0
+    assert quota.remaining("query") == 0
     quota.acquire("funnels", "query")
     assert clock.sleeps == [90]
 
@@ -143,10 +143,10 @@ def test_a_full_hour_in_a_response_is_waited_for(clock: FakeClock) -> None:
 def test_a_later_response_can_end_a_full_hour(clock: FakeClock) -> None:
     """`r=1` after `r=0;t=3000` allows the next request; a response without `r` does not."""
     quota = Quota(clock)
-    quota.learn("query", RateLimit(hourly=60, left=0, resets_in=3000))
-    quota.learn("query", RateLimit(hourly=60))
-    assert quota.left("query") == 0
-    quota.learn("query", RateLimit(hourly=60, left=1, resets_in=3000))
+    quota.update_limits("query", RateLimit(hourly=60, remaining=0, resets_in=3000))
+    quota.update_limits("query", RateLimit(hourly=60))
+    assert quota.remaining("query") == 0
+    quota.update_limits("query", RateLimit(hourly=60, remaining=1, resets_in=3000))
     quota.acquire("funnels", "query")
     assert clock.sleeps == []
 
@@ -156,7 +156,7 @@ def test_a_refunded_request_is_not_counted(clock: FakeClock) -> None:
     quota = Quota(clock, hourly=1)
     quota.refund("data", quota.acquire("events"))
     quota.refund("data", None)
-    assert (quota.left("data"), quota.counted("data")) == (1, 0)
+    assert (quota.remaining("data"), quota.counted("data")) == (1, 0)
     clock.advance(10)
     quota.acquire("events")
     assert clock.sleeps == []
@@ -165,23 +165,23 @@ def test_a_refunded_request_is_not_counted(clock: FakeClock) -> None:
 def refused(quota: Quota, limit: RateLimit | None = None) -> None:
     """Send a request that gets a 429."""
     quota.refund("data", quota.acquire("events"))
-    quota.told_to_wait("data", limit or RateLimit())
+    quota.block_after_429("data", limit or RateLimit())
 
 
 def test_retry_after_delays_only_its_api(clock: FakeClock) -> None:
     """Every request to the same API waits; other APIs do not."""
     quota = Quota(clock)
-    quota.told_to_wait("query", RateLimit(retry_after=30))
+    quota.block_after_429("query", RateLimit(retry_after=30))
     quota.acquire("events", "data")
     assert clock.sleeps == []
-    quota.acquire("profiles page 1", "query", counts=False)
+    quota.acquire("profiles page 1", "query", is_counted=False)
     assert clock.sleeps == [30]
 
 
 def test_the_reset_time_of_a_full_hour_is_used(clock: FakeClock) -> None:
     """Without `Retry-After`, `t` is the time to wait."""
     quota = Quota(clock)
-    refused(quota, RateLimit(cause="hour", left=0, resets_in=1200))
+    refused(quota, RateLimit(cause="hour", remaining=0, resets_in=1200))
     quota.acquire("events")
     assert clock.sleeps == [1200]
 
@@ -238,7 +238,7 @@ def test_a_response_resets_the_429_wait(clock: FakeClock) -> None:
     for _ in range(3):
         refused(quota)
         quota.acquire("events")
-        quota.answered("data")
+        quota.reset_backoff("data")
         clock.advance(2)
     assert clock.sleeps == [60, 60, 60]
 
@@ -247,7 +247,7 @@ def test_simultaneous_429s_count_once(clock: FakeClock) -> None:
     """Threads that get a 429 at the same moment do not double the wait."""
     quota = Quota(clock)
     for _ in range(3):
-        quota.told_to_wait("data", RateLimit())
+        quota.block_after_429("data", RateLimit())
     quota.acquire("events")
     assert clock.sleeps == [60]
 
@@ -266,19 +266,19 @@ def test_a_one_second_wait_is_recorded(clock: FakeClock) -> None:
 )
 def test_wait_ahead_forecasts_the_wait(spent: int, requests: int, wait: int, clock: FakeClock) -> None:
     """`wait_ahead` returns the seconds until that many further requests are allowed."""
-    quota = Quota(clock, pace=Pace(1000, 1))
+    quota = Quota(clock, rate_cap=RateCap(1000, 1))
     for _ in range(spent):
         quota.acquire("events")
     clock.advance(600)
-    assert quota.wait_ahead("data", requests) == pytest.approx(wait)
+    assert quota.estimate_wait("data", requests) == pytest.approx(wait)
 
 
 def test_wait_ahead_includes_a_429(clock: FakeClock) -> None:
     """`wait_ahead` includes a wait that Mixpanel asked for, for its API only."""
     quota = Quota(clock)
-    quota.told_to_wait("data", RateLimit(retry_after=90))
-    assert quota.wait_ahead("data", 1) == 90
-    assert quota.wait_ahead("query", 1) == 0
+    quota.block_after_429("data", RateLimit(retry_after=90))
+    assert quota.estimate_wait("data", 1) == 90
+    assert quota.estimate_wait("query", 1) == 0
 
 
 def test_the_time_to_run_again_is_rounded_up() -> None:
@@ -364,13 +364,13 @@ def test_overlapping_waits_count_once() -> None:
 
     def wait(*, counts: bool) -> None:
         with contextlib.suppress(Stopped):
-            quota.acquire("events", counts=counts)
+            quota.acquire("events", is_counted=counts)
 
     long = threading.Thread(target=wait, kwargs={"counts": True})
     long.start()
     while quota.waited == 0:
         time.sleep(0.001)
-    quota.told_to_wait("data", RateLimit(retry_after=30))
+    quota.block_after_429("data", RateLimit(retry_after=30))
     short = threading.Thread(target=wait, kwargs={"counts": False})
     short.start()
     time.sleep(0.05)
@@ -384,7 +384,7 @@ def test_a_short_wait_is_not_logged(clock: FakeClock, caplog: pytest.LogCaptureF
     """A wait of 4 s is not logged."""
     quota = Quota(clock)
     quota.acquire("events")
-    quota.told_to_wait("data", RateLimit(retry_after=4))
+    quota.block_after_429("data", RateLimit(retry_after=4))
     with caplog.at_level(logging.INFO):
         quota.acquire("events")
     assert caplog.records == []
@@ -394,7 +394,7 @@ def test_a_long_wait_is_logged_once(clock: FakeClock, caplog: pytest.LogCaptureF
     """A long wait logs one line with its length, end and reason."""
     quota = Quota(clock)
     quota.acquire("events")
-    quota.told_to_wait("data", RateLimit(retry_after=90))
+    quota.block_after_429("data", RateLimit(retry_after=90))
     with caplog.at_level(logging.INFO):
         for _ in range(6):
             quota.acquire("events 2024-01-01")

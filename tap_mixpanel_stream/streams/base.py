@@ -290,15 +290,20 @@ class MixpanelStream(Stream, abc.ABC):
     # --- SCHEMA and catalog ----------------------------------------------------------------------------------------
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take selection and replication method from a catalog with the same columns.
+        """Apply selection, replication method and key of a catalog; what it leaves out stays as discovered.
 
         Raises:
-            SettingsError: The catalog was discovered with other columns.
+            SettingsError: The catalog was discovered with other columns or types.
         """
+        key, replication_key = self.primary_keys, self.replication_key
         super().apply_catalog(catalog)
+        self.primary_keys = self.primary_keys or key
+        self.replication_key = replication_key
         entry = catalog.get_stream(self.name)
-        columns = set(entry.schema.to_dict().get("properties", {})) if entry else None
-        if self.selected and columns is not None and not self._chosen_columns <= columns <= set(self._columns):
+        if not self.selected or entry is None:
+            return
+        types = _column_types(entry.schema.to_dict())
+        if not self._chosen_columns <= types.keys() or not types.items() <= _column_types(self._schema or {}).items():
             problem = (
                 f"the catalog's columns of {self.name} differ from those of the settings (raw, event_columns, "
                 "profile_columns): run discovery again"
@@ -498,3 +503,12 @@ class MixpanelStream(Stream, abc.ABC):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         """Not used: records come in chunks."""
         raise NotImplementedError
+
+
+def _column_types(schema: Mapping[str, Any]) -> dict[str, tuple[frozenset[str], str | None]]:
+    """Return the JSON types and the format of each column."""
+    columns: dict[str, dict[str, Any]] = schema.get("properties", {})
+    return {
+        name: (frozenset([kind] if isinstance(kind := column.get("type", []), str) else kind), column.get("format"))
+        for name, column in columns.items()
+    }

@@ -29,6 +29,8 @@ class DayReportStream(ReportStream):
     chunk_name = "window"
     unit = "days"
     replication_key = "date"
+    refreshes = False
+    """A run delivers a range of days, so the rows of other days are not deleted, even with FULL_TABLE."""
 
     _days_at_once = MOST_DAYS
     """Days of the next request. Once halved, it stays so for the rest of the run."""

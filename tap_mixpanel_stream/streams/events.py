@@ -42,6 +42,8 @@ class EventsStream(MixpanelStream):
     chunk_name = "window"
     unit = "days"
     api = "data"
+    refreshes = False
+    """A run delivers a range of days, so the rows of other days are not deleted, even with FULL_TABLE."""
 
     def __init__(self, tap: Tap, run: Run, schema: EventSchema) -> None:
         super().__init__(tap, run, schema, self.name)

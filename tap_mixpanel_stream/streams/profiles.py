@@ -108,9 +108,8 @@ class ProfilesStream(MixpanelStream):
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Take the selection from a catalog; the replication method follows the present settings."""
-        key = self.replication_key
         super().apply_catalog(catalog)
-        self.replication_key, self.forced_replication_method = key, None
+        self.forced_replication_method = None
 
     def complete(self) -> None:
         """Move the bookmark to the beginning of this run, if no profile is missing."""

@@ -296,18 +296,16 @@ def test_incremental_streams_have_no_version() -> None:
         assert list(table.rows.values()) == [None]
 
 
-def test_full_table_events_are_activated_if_read() -> None:
-    """With FULL_TABLE in the catalog, events are activated only if a window was read."""
-    catalog = catalog_of("events")
-    [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
-    events["replication_method"] = "FULL_TABLE"
+def test_events_are_never_activated() -> None:
+    """A run delivers a range of days, so the target keeps the others, even if the catalog says FULL_TABLE."""
+    catalog = catalog_of("events", "funnels", "event_counts")
+    for stream in catalog["streams"]:
+        stream["replication_method"] = "FULL_TABLE"
     with Emulator(project("a")) as emulator:
-        config = {**emulator.settings, **ON}
-        asked = run_here({**config, **DAYS}, FakeClock(START), catalog=catalog)
-        not_asked = run_here({**config, "start_date": "2030-01-01"}, FakeClock(START), catalog=catalog)
-    assert asked.stdout.count(b"ACTIVATE_VERSION") == 1
-    assert not_asked.error is None
-    assert b"ACTIVATE_VERSION" not in not_asked.stdout
+        result = run_here({**emulator.settings, **ON, **DAYS}, FakeClock(START), catalog=catalog)
+    assert result.error is None
+    assert b'"RECORD"' in result.stdout
+    assert b"ersion" not in result.stdout
 
 
 def test_stream_maps_keep_versions() -> None:

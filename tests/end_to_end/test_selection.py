@@ -101,6 +101,26 @@ def test_keys_can_come_from_the_metadata() -> None:
     assert len(run.records()) == 1
 
 
+def test_a_catalog_may_omit_key_and_method() -> None:
+    """A stream keeps its own key and bookmark if a catalog written by hand has neither."""
+    catalog = changed("events", key_properties=None, replication_key=None, replication_method=None)
+    [entry] = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "events"]
+    entry["metadata"] = [{"breadcrumb": [], "metadata": {"selected": True}}]
+    with Emulator(PROJECT) as emulator:
+        run = run_tap(emulator.settings | {"start_date": str(DAY), "end_date": str(DAY)}, catalog=catalog).well()
+    assert run.schemas()["events"]["key_properties"] == ["event_name", "event_time", "insert_id"]
+    assert run.states[-1]["bookmarks"]["events"]["replication_key_value"] == "2024-01-16T00:00:00+00:00"
+
+
+def test_a_catalog_with_other_types_is_rejected() -> None:
+    """A SCHEMA with another type than the records have would mislead the target."""
+    [entry] = [entry for entry in catalog_of("events")["streams"] if entry["tap_stream_id"] == "events"]
+    entry["schema"]["properties"]["event_time"] = {"type": "integer"}
+    run = run_tap(SETTINGS, catalog=changed("events", schema=entry["schema"]))
+    assert run.exit_code == 1
+    assert "the catalog's columns of events differ" in run.errors[0]
+
+
 @pytest.mark.parametrize(
     ("catalog", "says"),
     [

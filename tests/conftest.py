@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Without a limit of time for an example, which a busy machine would exceed. What holds in CI otherwise stays.
+# No deadline for an example, which a busy machine would exceed. The other settings are those of CI.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# `nohup` has it ignored, which every program that a test starts would inherit.
+# Under `nohup` SIGHUP is ignored, which every program started by a test would inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--renew", action="store_true", help="write the snapshots anew")
+    parser.addoption("--renew", action="store_true", help="rewrite the snapshots")
     parser.addoption("--seeds", type=_seeds, metavar="FIRST-LAST", help="seeds for the tests that take any")
 
 
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def seeds_of(item: pytest.Item, config: pytest.Config) -> range:
-    """The seeds that a marked test is to take."""
+    """Return the seeds of a marked test."""
     marker = item.get_closest_marker("seeds")
     assert marker is not None
     chosen: range | None = config.getoption("seeds")
@@ -48,7 +48,7 @@ def _seeds(text: str) -> range:
 
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest) -> range:
-    """All of the seeds at once, for a test about what they come to together."""
+    """Return all seeds, for a test that needs them together."""
     return seeds_of(request.node, request.config)
 
 
@@ -68,7 +68,7 @@ def _one_server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture
 def postgres(_one_server: postgresql.Server) -> postgresql.Server:
-    """A running PostgreSQL with an empty database."""
+    """Return a running PostgreSQL with an empty database."""
     for sql in (f"DROP DATABASE IF EXISTS {postgresql.DATABASE}", f"CREATE DATABASE {postgresql.DATABASE}"):
         _one_server.run(sql, "postgres")
     return _one_server
@@ -76,27 +76,27 @@ def postgres(_one_server: postgresql.Server) -> postgresql.Server:
 
 @pytest.fixture
 def bigquery(tmp_path: Path) -> Iterator[BigQuery]:
-    """A running BigQuery with an empty project."""
+    """Yield a running BigQuery emulator with an empty project."""
     with bigquery_server(tmp_path / "bigquery") as server:
         yield server
 
 
 @pytest.fixture
 def clickhouse(tmp_path: Path) -> Iterator[ClickHouse]:
-    """A running ClickHouse with an empty database."""
+    """Yield a running ClickHouse with an empty database."""
     with clickhouse_server(tmp_path / "clickhouse") as server:
         yield server
 
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Iterator[object_storage.ObjectStorage]:
-    """A running S3 with an empty bucket."""
+    """Yield a running S3 server with an empty bucket."""
     with object_storage.s3(tmp_path / "s3") as storage:
         yield storage
 
 
 @pytest.fixture
 def gcs(tmp_path: Path) -> Iterator[object_storage.ObjectStorage]:
-    """A running GCS with an empty bucket."""
+    """Yield a running GCS server with an empty bucket."""
     with object_storage.gcs(tmp_path / "gcs") as storage:
         yield storage

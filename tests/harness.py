@@ -1,4 +1,4 @@
-"""Runs the installed command as a pipeline does, and reads what it says."""
+"""Run the installed command as in a pipeline, and parse its output."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 TAP = Path(sys.executable).parent / "tap-mixpanel-stream"
 
-# Nothing of the surroundings must reach the tap: neither settings nor proxies. Coverage is left out, since a test may
-# send a signal: a handler that raises inside coverage leaves its lock taken, and the process hangs.
+# The tap gets no settings and proxies from the environment, and no coverage: a test may send a signal, and a handler
+# that raises inside coverage leaves its lock locked, so that the process hangs.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -31,9 +31,9 @@ class Run:
     """A finished run of the command.
 
     Attributes:
-        exit_code: As a shell sees it: 128 + N after signal N.
-        stdout: All of it.
-        stderr: Its lines.
+        exit_code: The exit code in a shell: 128 + N after signal N.
+        stdout: The output.
+        stderr: The lines of the log.
     """
 
     exit_code: int
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """All Singer messages; fails where a line is none."""
+        """All Singer messages; raises an error if a line is not JSON."""
         assert self.stdout.endswith(b"\n") or not self.stdout
         return [json.loads(line) for line in self.stdout.split(b"\n")[:-1]]
 
     def records(self, stream: str = "events") -> list[dict[str, Any]]:
-        """The records of a stream, in their order."""
+        """Return the records of a stream in order."""
         return [
             message["record"]
             for message in self.messages
@@ -55,17 +55,17 @@ class Run:
         ]
 
     def schemas(self) -> dict[str, dict[str, Any]]:
-        """The SCHEMA messages by stream."""
+        """Return the SCHEMA messages by stream."""
         return {message["stream"]: message for message in self.messages if message["type"] == "SCHEMA"}
 
     @property
     def states(self) -> list[dict[str, Any]]:
-        """The values of all STATE messages, in their order."""
+        """The values of all STATE messages in order."""
         return [message["value"] for message in self.messages if message["type"] == "STATE"]
 
     @property
     def bookmark(self) -> str | None:
-        """The last bookmark of the events."""
+        """The last bookmark of events."""
         values = [state["bookmarks"].get("events", {}).get("replication_key_value") for state in self.states]
         return values[-1] if values else None
 
@@ -76,18 +76,18 @@ class Run:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of stderr that are errors, without what every line begins with."""
+        """The lines of stderr that are errors, without the prefix of each line."""
         return [line.split("|", 3)[-1].strip() for line in self.stderr if "| ERROR " in line]
 
     def well(self) -> Run:
-        """The same run, which must have gone well."""
+        """Check that the run succeeded, and return it."""
         assert self.exit_code == 0, "\n".join(self.stderr)
         assert not self.errors
         return self
 
 
 def catalog_of(*streams: str, raw: bool = False, deselected: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
-    """A discovered catalog in which only these streams are selected, less some of their properties."""
+    """Return a discovered catalog that selects only these streams, without the deselected columns."""
     discovered = run_tap({"raw": raw}, "--discover")
     catalog: dict[str, Any] = json.loads(discovered.stdout)
     for stream in catalog["streams"]:
@@ -106,7 +106,7 @@ def command(
     state: Mapping[str, Any] | None = None,
     catalog: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """The command line for a run, with its files in a folder."""
+    """Write the files of a run to a folder and return the command line."""
     arguments = [str(TAP)]
     for name, content in (("config", config), ("state", state), ("catalog", catalog)):
         if content is not None:
@@ -125,7 +125,7 @@ def run_tap(
     within: Sequence[str] = (),
     stdout: int | IO[bytes] = subprocess.PIPE,
 ) -> Run:
-    """Run the installed command to its end, perhaps within another command, or with its stdout elsewhere."""
+    """Run the installed command, optionally within another command or with another stdout."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*within, *command(Path(folder), config, *options, state=state, catalog=catalog)],

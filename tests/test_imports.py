@@ -1,4 +1,4 @@
-"""Imports point one way, also those for types alone."""
+"""Imports between packages go in one direction, including those for type checking."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tap_mixpanel_stream
 
 ROOT = Path(tap_mixpanel_stream.__file__).parent
 
-# From what uses to what is used. A package imports itself and those of the rows below, and none beside it.
+# A package imports only itself and packages of the rows below it.
 LAYERS = (
     ("tap",),
     ("doctor",),
@@ -23,18 +23,18 @@ LAYERS = (
     ("logging_filters", "surrogates"),
 )
 
-# What the tap's module leaves to modules of its own.
+# Modules at the top that belong to the tap.
 PARTS_OF_THE_TAP = {"__main__", "selection", "stream_maps", "sync", "tap"}
 
 
 def package_of(module: str) -> str:
-    """The package of a module, or the module itself where it stands at the top."""
+    """Return the package of a module, or the module if it is at the top."""
     top = module.partition(".")[0]
     return "tap" if top in PARTS_OF_THE_TAP else top
 
 
 def imports_of(path: Path) -> set[str]:
-    """The package's own modules that one imports, wherever the import stands in it."""
+    """Return the package's modules that a module imports, anywhere in its code."""
     here = path.relative_to(ROOT).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -57,14 +57,14 @@ IMPORTS = {
 }
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_imports_have_no_cycle() -> None:
     """A cycle means that two modules are one, or that a third is missing."""
     graphlib.TopologicalSorter(IMPORTS).prepare()
 
 
 @pytest.mark.parametrize("module", sorted(module for module in IMPORTS if package_of(module) != "emulator"))
-def test_a_module_imports_only_what_is_below_it(module: str) -> None:
-    """So each package can be read and tested with the ones below it alone."""
+def test_a_module_imports_only_lower_layers(module: str) -> None:
+    """Each package can be read and tested with only the packages below it."""
     package = package_of(module)
     if package == "__init__":
         assert not IMPORTS[module]
@@ -74,7 +74,7 @@ def test_a_module_imports_only_what_is_below_it(module: str) -> None:
     assert {used for used in IMPORTS[module] if package_of(used) not in allowed} == set()
 
 
-def test_the_emulator_imports_nothing_of_the_tap() -> None:
-    """It must not repeat the tap's mistakes about Mixpanel, and the tap does not need it."""
+def test_the_emulator_does_not_import_the_tap() -> None:
+    """The emulator must not repeat the tap's mistakes about Mixpanel."""
     emulator = {module for module in IMPORTS if package_of(module) == "emulator"}
     assert {used for module in emulator for used in IMPORTS[module] if package_of(used) != "emulator"} == set()

@@ -1,4 +1,4 @@
-"""The start of a run costs little, and loads what a run needs."""
+"""Start-up is fast and imports only what a run needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sys
 from tests.harness import TAP
 
 CPU_SECONDS = 0.5
-"""What the start up to the SCHEMA messages may cost. It is measured several times, for the machine may be busy."""
+"""Maximum CPU time of discovery. It is measured several times, because the machine may be busy."""
 
 
-def test_discovery_costs_less_than_half_a_second_of_cpu() -> None:
-    """Most of it is the SDK's imports: garbage collection meanwhile, which finds none, would come on top."""
+def test_discovery_takes_less_than_half_a_cpu_second() -> None:
+    """Most of it is the SDK's imports; garbage collection during them would add to it."""
 
     def cost() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -26,8 +26,8 @@ def test_discovery_costs_less_than_half_a_second_of_cpu() -> None:
     assert any(seconds < CPU_SECONDS for seconds in costs)
 
 
-def test_what_few_runs_need_is_loaded_by_them_only() -> None:
-    """The doctor, the progress bar and the local Mixpanel are no burden to a run that writes a log."""
+def test_optional_modules_are_not_imported() -> None:
+    """The doctor, the progress bar and the emulator are not imported by the tap."""
     program = "import json, sys, tap_mixpanel_stream.tap; print(json.dumps([*sys.modules]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
     few = ("tap_mixpanel_stream.doctor", "tap_mixpanel_stream.emulator", "tqdm", "matplotlib", "hypothesis", "pytest")

@@ -10,12 +10,13 @@ PIECES = ["a", "\x7f", r"\ud83d", r"\ude00", r"\\", r"\"", r"\n", "ud83d", r"\u0
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_what_was_masked_comes_back_as_it_was_and_what_is_masked_has_no_half_pair(inner: str) -> None:
+def test_masked_text_is_valid_and_can_be_unmasked(inner: str) -> None:
+    """Masking removes all unpaired surrogates, and unmasking restores the text."""
     text = f'"{inner}"'.encode()
     has_half = any(0xD800 <= ord(character) < 0xE000 for character in json.loads(text))
     result = masked(text)
     assert (result is not None) == has_half
     if result is not None:
         marked, mark = result
-        json.loads(marked).encode()  # fails where half a pair is left
+        json.loads(marked).encode()  # raises an error if an unpaired surrogate is left
         assert unmasked(marked, mark) == text

@@ -12,10 +12,10 @@ COMMANDS: dict[str, str] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))[
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_windows_is_refused_in_one_line(command: str) -> None:
+def test_windows_is_rejected_in_one_line(command: str) -> None:
     """Each command says where it runs instead of ending with a traceback."""
     module, main = COMMANDS[command].split(":")
-    # The modules that Windows lacks are missing, too, so that nothing has imported them before.
+    # Modules that Windows lacks are missing too, to check that nothing imports them before.
     code = (
         "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; "
         f"from {module} import {main}; sys.exit({main}())"

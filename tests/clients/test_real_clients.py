@@ -1,13 +1,13 @@
-"""Other clients of Mixpanel, unchanged but for the host, read the same from the emulator as the tap does.
+"""Other Mixpanel clients, unchanged except for the host, read the same from the emulator as the tap.
 
-Each client runs in its environment of the benchmarks, by its driver in `benchmarks/peers`. The tests compare everything
-that a client keeps:
+Each client runs in its environment of the benchmarks, with its driver in `benchmarks/peers`. The tests compare
+everything that a client keeps:
 
-* mixpanel-utils writes events and profiles as they came: all of both.
-* mixpanel-headless writes the columns of the tap's normalized records: all of them, except insert ids that it makes up.
-* tap-mixpanel turns values into text and drops the fraction of a time: which events and profiles came, and the time of
-  each event in whole seconds. Its discovery asks for the names and types of properties, which the emulator does not
-  serve, since one of those endpoints is not documented; the driver brings them.
+* mixpanel-utils writes events and profiles unchanged: all of both.
+* mixpanel-headless writes the columns of the tap's normalized records: all of them, except made insert ids.
+* tap-mixpanel turns values into text and drops the fraction of a time: the events and profiles, and the time of each
+  event in whole seconds. Its discovery requests the names and types of properties, which the emulator does not serve,
+  since one of those endpoints is not documented; the driver provides them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIRST, LAST = date(2024, 1, 1), date(2024, 1, 3)
-# More profiles than a page of any client holds, and days enough for every kind of odd event.
+# More profiles than a page of any client has, and enough days for every kind of unusual event.
 PROJECT = SyntheticProject(first_day=FIRST, last_day=LAST, events_per_day=700, profiles=1200)
 TYPES = {bool: "boolean", int: "number", float: "number", list: "list", dict: "object", str: "string"}
 
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Read:
-    """What the tap reads, raw and normalized."""
+    """The tap's records, raw and normalized."""
 
     emulator: Emulator
     raw_events: list[Row]
@@ -70,7 +70,7 @@ def read() -> Iterator[Read]:
 
 
 def run_client(read: Read, folder: Path, name: str, *stream: str) -> bytes:
-    """What a client writes; without its package the test is skipped, but not where nothing may be left out."""
+    """Return a client's output; without its package the test is skipped, except in CI."""
     try:
         python = python_with(name)
     except NotInstalledError as error:
@@ -96,15 +96,15 @@ def lines(output: bytes) -> list[Row]:
     return [json.loads(line) for line in output.split(b"\n")[:-1]]
 
 
-def test_mixpanel_utils_gets_the_same(read: Read, tmp_path: Path) -> None:
+def test_mixpanel_utils_reads_the_same(read: Read, tmp_path: Path) -> None:
     """mixpanel-utils reads the same events and profiles, value for value."""
     assert multiset(json.loads(run_client(read, tmp_path, "mixpanel-utils"))) == multiset(read.raw_events)
     profiles = json.loads(run_client(read, tmp_path, "mixpanel-utils", "profiles"))
     assert multiset(profiles) == multiset(read.raw_profiles)
 
 
-def test_mixpanel_headless_gets_the_same(read: Read, tmp_path: Path) -> None:
-    """mixpanel-headless reads the same events and profiles, value for value, in the same columns."""
+def test_mixpanel_headless_reads_the_same(read: Read, tmp_path: Path) -> None:
+    """mixpanel-headless reads the same events and profiles in the same columns."""
     given = {row["properties"].get("$insert_id") for row in read.raw_events}
 
     def event(row: Row) -> Row:
@@ -117,17 +117,17 @@ def test_mixpanel_headless_gets_the_same(read: Read, tmp_path: Path) -> None:
 
     def profile(row: Row) -> Row:
         last_seen = row["last_seen"]
-        # Here as text in ISO format with a zone, there as it came.
+        # Here as text in ISO format with a zone, there as it received.
         moment = last_seen and datetime.fromisoformat(last_seen).replace(tzinfo=UTC).isoformat()
         return {**row, "distinct_id": str(row["distinct_id"]), "last_seen": moment}
 
-    came = lines(run_client(read, tmp_path, "mixpanel-headless"))
-    assert multiset(map(event, came)) == multiset(map(event, read.events))
-    came = lines(run_client(read, tmp_path, "mixpanel-headless", "profiles"))
-    assert multiset(map(profile, came)) == multiset(map(profile, read.profiles))
+    received = lines(run_client(read, tmp_path, "mixpanel-headless"))
+    assert multiset(map(event, received)) == multiset(map(event, read.events))
+    received = lines(run_client(read, tmp_path, "mixpanel-headless", "profiles"))
+    assert multiset(map(profile, received)) == multiset(map(profile, read.profiles))
 
 
-def test_tap_mixpanel_gets_the_same(read: Read, tmp_path: Path) -> None:
+def test_tap_mixpanel_reads_the_same(read: Read, tmp_path: Path) -> None:
     """tap-mixpanel reads the same events and profiles."""
 
     def records(*stream: str) -> list[Row]:
@@ -144,7 +144,7 @@ def test_tap_mixpanel_gets_the_same(read: Read, tmp_path: Path) -> None:
         return [row["event"], str(row.get("distinct_id")), row["trace_id"], moment.isoformat()]
 
     assert multiset(map(event_there, records())) == multiset(map(event, read.raw_events))
-    came = [[str(row["distinct_id"]), row["mp_reserved_email"]] for row in records("profiles")]
-    assert multiset(came) == multiset(
+    received = [[str(row["distinct_id"]), row["mp_reserved_email"]] for row in records("profiles")]
+    assert multiset(received) == multiset(
         [str(row["$distinct_id"]), row["$properties"]["$email"]] for row in read.raw_profiles
     )

@@ -1,4 +1,4 @@
-"""Mixpanel's OpenAPI files as a contract: corrected where they are known to be wrong, and checked by openapi-core."""
+"""Mixpanel's OpenAPI files as a contract, with known mistakes corrected and checked by openapi-core."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import requests
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "openapi"
-"""Where the files are: beside the checkout."""
+"""The folder of the files, beside the checkout."""
 
 _ENGAGE = "query", "paths", "/engage", "post"
 _ENGAGE_FORM = *_ENGAGE, "requestBody", "content", "application/x-www-form-urlencoded", "schema"
-_ENGAGE_ANSWER = *_ENGAGE, "responses", "200", "content", "application/json", "schema", "properties"
+_ENGAGE_RESPONSE = *_ENGAGE, "responses", "200", "content", "application/json", "schema", "properties"
 _FUNNEL = "query", "paths", "/funnels", "get", "responses", "200", "content", "application/json", "schema", "properties"
 _STEP = *_FUNNEL, "data", "additionalProperties", "properties", "steps", "items", "properties"
 
@@ -31,8 +31,8 @@ class Correction:
 
     Attributes:
         place: The file's name and the keys that lead to the mistake.
-        right: What should stand there.
-        reason: How it is known.
+        right: The correct value.
+        reason: Why it is a mistake.
     """
 
     place: tuple[str, ...]
@@ -57,7 +57,7 @@ CORRECTIONS = [
         "It is a JSON list as text, as its own example says, not a repeated parameter.",
     ),
     Correction(
-        (*_ENGAGE_ANSWER, "results", "items", "properties", "$distinct_id"),
+        (*_ENGAGE_RESPONSE, "results", "items", "properties", "$distinct_id"),
         {"oneOf": [{"type": "string"}, {"type": "integer"}]},
         "Most ids are text; integers are rare.",
     ),
@@ -67,7 +67,7 @@ CORRECTIONS = [
     Correction(
         (*_STEP, "avg_time_from_start"),
         {"type": "integer", "nullable": True},
-        "Null for the first step, seen in live answers.",
+        "Null for the first step, seen in live responses.",
     ),
     Correction((*_STEP, "step_label"), {"type": "string", "nullable": True}, "Null where there is no label."),
     Correction(
@@ -76,10 +76,10 @@ CORRECTIONS = [
     Correction(
         ("annotations", "components", "schemas", "AnnotationsEntry", "properties", "project_id"),
         {"type": "number"},
-        "It is missing while further keys are forbidden; live answers have it.",
+        "It is missing while further keys are forbidden; live responses have it.",
     ),
 ]
-"""What is known to be wrong in the files."""
+"""Known mistakes in the files."""
 
 
 def read(file: str) -> dict[str, Any]:
@@ -114,16 +114,16 @@ class Contract:
         self._apis = {name: OpenAPI.from_dict(content) for name, content in self._content.items()}
 
     def problems(self, request: requests.PreparedRequest, response: requests.Response | None = None) -> list[str]:
-        """Return what is wrong with a request to Mixpanel's hosts, and with its answer if there is one."""
+        """Return the problems of a request to Mixpanel's hosts, and of its response if given."""
         url = urlsplit(str(request.url))
         file, path = _file_and_path(str(url.hostname), url.path)
         api = self._apis[file]
-        asked = RequestsOpenAPIRequest(request)
+        wrapped = RequestsOpenAPIRequest(request)
         problems = [f"{url.path}: unknown parameter {name}" for name in self._unknown(file, path, request)]
         try:
-            api.validate_request(asked)
+            api.validate_request(wrapped)
             if response is not None:
-                api.validate_response(asked, RequestsOpenAPIResponse(response))
+                api.validate_response(wrapped, RequestsOpenAPIResponse(response))
         except OpenAPIError as error:
             errors = getattr(error.__cause__, "schema_errors", ())
             details = "; ".join(f"{each.json_path}: {each.message}" for each in errors)
@@ -131,7 +131,7 @@ class Contract:
         return problems
 
     def _unknown(self, file: str, path: str, request: requests.PreparedRequest) -> list[str]:
-        """Return the parameters that the file does not have, which openapi-core passes over."""
+        """Return the parameters that are not in the file, which openapi-core ignores."""
         content = self._content[file]
         operation = content["paths"].get(path, {}).get(str(request.method).lower(), {})
         known = set()
@@ -149,7 +149,7 @@ class Contract:
 
 
 def _file_and_path(host: str, path: str) -> tuple[str, str]:
-    """Return the file that describes an address, and the path as it stands there."""
+    """Return the file that describes a URL, and the path in that file."""
     if host.startswith("data"):
         return "export", path.removeprefix("/api/2.0")
     if path.startswith("/api/query/"):

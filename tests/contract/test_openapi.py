@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 NOW = datetime(2024, 2, 15, 12, tzinfo=UTC)
 GROUP = "-1234567890123456789"
-# Settings that have the run send every parameter that it can.
+# Settings with which a run sends every parameter.
 SETTINGS: dict[str, Any] = {
     "start_date": "2024-02-10",
     "end_date": "2024-02-14",
@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "insights_reports": [{"name": "By day", "bookmark_id": 4001}, {"name": "By city", "bookmark_id": 4002}],
     "workspace_id": "42",
 }
-# Those that do not go together with others, for runs with profiles alone.
+# Settings that cannot be combined with others, for runs with only profiles.
 PROFILES: list[dict[str, Any]] = [
     {"cohort_id": 1000, "include_all_users": True, "distinct_ids": ["user-000000", "gone-1000-1"]},
     {
@@ -46,14 +46,14 @@ Exchange = tuple[requests.PreparedRequest, requests.Response]
 
 
 def _mixpanels(emulator: Emulator, url: str) -> str:
-    """The address that the request would have at Mixpanel."""
+    """Return the URL that the request would have at Mixpanel."""
     return url.replace(emulator.data_api_url + "/export", "https://data.mixpanel.com/api/2.0/export").replace(
         emulator.api_url, "https://mixpanel.com/api"
     )
 
 
 def _exchanges(emulator: Emulator) -> list[Exchange]:
-    """All requests seen, and what the emulator answers them."""
+    """Return all requests of the run, with the emulator's responses."""
     exchanges = []
     with requests.Session() as session:
         session.trust_env = False
@@ -74,7 +74,7 @@ def _exchanges(emulator: Emulator) -> list[Exchange]:
 
 @pytest.fixture(scope="module")
 def recorded() -> list[Exchange]:
-    """The requests and answers of a run with all streams."""
+    """Return the requests and responses of a run with all streams."""
     project = SyntheticProject(first_day=date(2024, 2, 1), events_per_day=50, profiles=250)
     with Emulator(project, now=lambda: NOW) as emulator:
         config = {**emulator.settings, **SETTINGS}
@@ -92,15 +92,15 @@ def recorded() -> list[Exchange]:
         return _exchanges(emulator)
 
 
-def test_every_request_and_answer_keeps_the_contract(recorded: list[Exchange]) -> None:
-    """A run with all streams sends only what Mixpanel documents, and the emulator answers as Mixpanel does."""
+def test_requests_and_responses_follow_the_contract(recorded: list[Exchange]) -> None:
+    """A run of all streams sends only documented requests, and the emulator responds like Mixpanel."""
     contract = Contract()
     assert [problem for exchange in recorded for problem in contract.problems(*exchange)] == []
     assert {response.status_code for _, response in recorded} == {200}
 
 
 def _sent(recorded: list[Exchange], path: str, **form: str) -> requests.PreparedRequest:
-    """A copy of the first request to a path, with other fields in its form."""
+    """Return a copy of the first request to a path, with other form fields."""
     request = next(request for request, _ in recorded if path in str(request.url)).copy()
     if form:
         request.prepare_body({**dict(parse_qsl(str(request.body))), **form}, None)
@@ -124,16 +124,16 @@ def _sent(recorded: list[Exchange], path: str, **form: str) -> requests.Prepared
         ("/schemas", "/projects/2526451/", "/projects/mine/"),
     ],
 )
-def test_a_wrong_request_is_noticed(recorded: list[Exchange], path: str, old: str, new: str) -> None:
-    """A parameter that is renamed, or of a wrong type, breaks the contract."""
+def test_an_invalid_request_breaks_the_contract(recorded: list[Exchange], path: str, old: str, new: str) -> None:
+    """A parameter that is renamed, or has another type, breaks the contract."""
     request = _sent(recorded, path)
     request.url = str(request.url).replace(old, new) + ("&limit=all" if old == "limit=" else "")
     assert Contract().problems(request)
 
 
 @pytest.mark.parametrize("form", [{"page": "first"}, {"pagesize": "5"}, {"as_of_timestamp": "today"}])
-def test_a_wrong_form_is_noticed(recorded: list[Exchange], form: dict[str, str]) -> None:
-    """A field that is unknown, or of a wrong type, breaks the contract."""
+def test_an_invalid_form_breaks_the_contract(recorded: list[Exchange], form: dict[str, str]) -> None:
+    """A form field that is unknown, or has another type, breaks the contract."""
     assert not Contract().problems(_sent(recorded, "/engage"))
     assert Contract().problems(_sent(recorded, "/engage", **form))
 
@@ -152,8 +152,8 @@ def test_a_wrong_form_is_noticed(recorded: list[Exchange], form: dict[str, str])
         ("/schemas", lambda answer: answer | {"results": [{"name": "A"}]}),
     ],
 )
-def test_a_wrong_answer_is_noticed(recorded: list[Exchange], path: str, change: Any) -> None:
-    """An answer of another shape breaks the contract."""
+def test_an_invalid_response_breaks_the_contract(recorded: list[Exchange], path: str, change: Any) -> None:
+    """A response of another shape breaks the contract."""
     request, response = next((request, response) for request, response in recorded if path in str(request.url))
     wrong = requests.Response()
     wrong.status_code = 200
@@ -162,8 +162,8 @@ def test_a_wrong_answer_is_noticed(recorded: list[Exchange], path: str, change: 
     assert Contract().problems(request, wrong)
 
 
-def test_a_wrong_content_type_is_noticed(recorded: list[Exchange]) -> None:
-    """An answer of another content type breaks the contract."""
+def test_a_wrong_content_type_breaks_the_contract(recorded: list[Exchange]) -> None:
+    """A response with another content type breaks the contract."""
     request, response = recorded[0]
     wrong = requests.Response()
     wrong.status_code = 200
@@ -173,8 +173,8 @@ def test_a_wrong_content_type_is_noticed(recorded: list[Exchange]) -> None:
     assert Contract().problems(request, wrong)
 
 
-def test_each_correction_still_corrects_something() -> None:
-    """A mistake that the files no longer have must leave the list."""
+def test_every_correction_is_needed() -> None:
+    """A mistake that the files no longer have must be removed from the list."""
     for correction in CORRECTIONS:
         place: Any = read(correction.place[0])
         *parents, last = correction.place[1:]

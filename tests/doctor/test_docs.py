@@ -1,4 +1,4 @@
-"""What docs/errors.md and docs/time-zones.md show is what the tap says. `pytest --renew` writes it anew."""
+"""The output shown in docs/errors.md and docs/time-zones.md is the tap's. `pytest --renew` rewrites it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tap_mixpanel_stream.emulator import Credentials, Emulator, FixedProject, Sy
 from tap_mixpanel_stream.mixpanel.request import Hosts
 from tap_mixpanel_stream.records.timezone_check import MAJORITY, MIN_EVENTS
 from tap_mixpanel_stream.settings import validation as settings_module
-from tests.doctor.examined import examined
+from tests.doctor.run_doctor import run_doctor
 from tests.harness import catalog_of, run_tap
 
 if TYPE_CHECKING:
@@ -27,20 +27,21 @@ LOGIN = {
 }
 
 
-def shown(name: str, mark: str, told: str, *, renew: bool) -> str:
-    """The block of a page below a mark."""
+def shown(name: str, mark: str, text: str, *, renew: bool) -> str:
+    """Return the block of a page below a mark; with `renew` replace it first."""
     page = DOCS / name
     before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n```text\n")
     block, end, after = rest.partition("```\n")
     assert begin
     assert end
     if renew:
-        page.write_text(before + begin + told + end + after, encoding="utf-8")
-        return told
+        page.write_text(before + begin + text + end + after, encoding="utf-8")
+        return text
     return block
 
 
-def test_the_doctors_page_shows_what_the_doctor_says(monkeypatch: pytest.MonkeyPatch, renew: bool) -> None:
+def test_the_page_shows_the_doctors_reports(monkeypatch: pytest.MonkeyPatch, renew: bool) -> None:
+    """The reports in docs/errors.md are those of the doctor."""
     with Emulator(FixedProject(), credentials=Credentials(username="x")) as us, Emulator(BERLIN) as eu:
         hosts = {name: Hosts(each.data_api_url, each.api_url) for name, each in (("us", us), ("eu", eu))}
         monkeypatch.setattr(settings_module, "REGIONS", hosts)
@@ -50,27 +51,29 @@ def test_the_doctors_page_shows_what_the_doctor_says(monkeypatch: pytest.MonkeyP
             ("second", {"region": "eu"}),
             ("third", {"region": "eu", "project_timezone": "Europe/Berlin"}),
         ):
-            told = examined(config | more).text
-            page = shown("errors.md", mark, told, renew=renew)
-            assert unpacked_only(told) == unpacked_only(page), "run pytest with --renew"
+            text = run_doctor(config | more).text
+            page = shown("errors.md", mark, text, renew=renew)
+            assert without_compressed_size(text) == without_compressed_size(page), "run pytest with --renew"
 
 
-def unpacked_only(text: str) -> str:
-    """Without what depends on the library that packs."""
+def without_compressed_size(text: str) -> str:
+    """Remove the compressed size, which depends on the compression library."""
     return re.sub(r"\(.*? over the network\)", "", text)
 
 
-def test_the_page_on_time_zones_shows_the_error_itself(renew: bool) -> None:
+def test_the_page_shows_the_time_zone_error(renew: bool) -> None:
+    """The error in docs/time-zones.md is the tap's."""
     project = SyntheticProject(first_day=dt.date(2022, 1, 10), events_per_day=100, zone="Europe/Berlin")
     with Emulator(project) as emulator:
         days = {"start_date": "2022-01-10", "end_date": "2022-01-10"}
         run = run_tap(emulator.settings | days, catalog=catalog_of("events"))
     [error] = run.errors
-    told = error + "\n"
-    assert told == shown("time-zones.md", "error", told, renew=renew), "run pytest with --renew"
+    text = error + "\n"
+    assert text == shown("time-zones.md", "error", text, renew=renew), "run pytest with --renew"
 
 
-def test_the_event_shown_becomes_the_instant_shown() -> None:
+def test_the_example_event_has_the_time_shown() -> None:
+    """The example events in docs/time-zones.md get the time shown."""
     text = (DOCS / "time-zones.md").read_text(encoding="utf-8")
     old, new = re.findall(r"`\"time\": (\d+)`", text)
     [zone] = set(re.findall(r"`\"project_timezone\": \"(.*?)\"`", text))
@@ -83,15 +86,9 @@ def test_the_event_shown_becomes_the_instant_shown() -> None:
         assert record["event_time"] == instant
 
 
-def test_the_numbers_on_the_pages_are_the_programs() -> None:
+def test_numbers_on_the_page_match_the_code() -> None:
+    """The thresholds in docs/time-zones.md are those of the code."""
     zones = (DOCS / "time-zones.md").read_text(encoding="utf-8")
     assert f"at least {MIN_EVENTS} events" in zones
     assert MAJORITY == 2 / 3
     assert "two thirds of all events" in zones
-
-
-def test_links_between_the_pages_lead_somewhere() -> None:
-    root = DOCS.parent
-    for page in (root / "README.md", *DOCS.glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"

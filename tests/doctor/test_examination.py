@@ -1,4 +1,4 @@
-"""Each check finds what it is there to find, and says what to do."""
+"""Each check of the doctor finds its problem and says what to do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tap_mixpanel_stream.emulator import (
 )
 from tap_mixpanel_stream.mixpanel.request import Hosts
 from tap_mixpanel_stream.settings import validation as settings_module
-from tests.doctor.examined import examined
+from tests.doctor.run_doctor import run_doctor
 from tests.harness import ENVIRONMENT, catalog_of, command, run_tap
 from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
@@ -51,9 +51,10 @@ def kinds(emulator: Emulator) -> list[str]:
     return [seen.kind for seen in emulator.requests]
 
 
-def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_queries() -> None:
+def test_a_working_configuration_is_ok() -> None:
+    """Every check is ok, with few requests."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR)
+        found = run_doctor(emulator.settings | YEAR)
         asked = kinds(emulator)
     assert found.code == 0
     assert found.problems == {}
@@ -69,12 +70,13 @@ def test_a_configuration_that_works_is_told_so_line_by_line_with_a_handful_of_qu
     assert found.text.endswith(f"No problem found. {took}")
 
 
-def test_the_forecast_is_what_a_run_then_takes() -> None:
+def test_the_forecast_matches_a_run() -> None:
+    """The forecast has the requests and about the events of the run."""
     catalog = catalog_of("events")
     with Emulator(project(events_per_day=60)) as emulator:
-        # One at a time: the order in which several end is not the same each time.
+        # One at a time: the order in which several requests end varies.
         config = emulator.settings | YEAR | {"concurrent_exports": 1}
-        found = examined(config, catalog=catalog)
+        found = run_doctor(config, catalog=catalog)
         begin = len(emulator.requests)
         run = run_tap(config, catalog=catalog).well()
         requests = len(emulator.requests) - begin
@@ -88,19 +90,19 @@ def test_the_forecast_is_what_a_run_then_takes() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
-def test_the_days_looked_at_are_compared_with_mixpanels_counts(zone: str, raw: bool) -> None:
-    """Duplicates count once, as Mixpanel counts them, and days are the project's own."""
+def test_sampled_days_are_compared_with_event_counts(zone: str, raw: bool) -> None:
+    """Duplicates count once, as in Mixpanel, and days are in the project's time zone."""
     with Emulator(project(zone, events_per_day=300)) as emulator:
         config = emulator.settings | YEAR | {"raw": raw, "project_timezone": zone}
-        found = examined(config, catalog=catalog_of("events", raw=raw))
+        found = run_doctor(config, catalog=catalog_of("events", raw=raw))
     told = found.lines("ok")
     events, counted = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", told["completeness"]))
     assert events == counted < int(told["events"].split(" ")[0].replace(",", ""))
     assert found.lines("warning") == {}
 
 
-def test_raw_events_without_properties_or_with_an_odd_name_are_counted() -> None:
-    """They are told apart by what they have; a name that no text can hold is not asked for."""
+def test_unusual_raw_events_are_counted() -> None:
+    """Raw events without properties are counted; a name with an unpaired surrogate is not requested."""
     lines = [b'{"event":"A"}', b'{"event":"B","properties":null}', rb'{"event":"\ud83d","properties":{}}']
     with closing(DistinctEvents(raw=True)) as spool:
         for line in lines:
@@ -108,45 +110,45 @@ def test_raw_events_without_properties_or_with_an_odd_name_are_counted() -> None
         assert (spool.count, spool.names) == (3, {"A", "B"})
 
 
-def test_a_day_cut_short_without_a_trace_is_named() -> None:
-    """An export that nothing shows to be cut has fewer events than Mixpanel counts."""
+def test_a_silently_truncated_day_is_reported() -> None:
+    """A day with fewer events than Mixpanel counts is a warning."""
     with Emulator(project(), faults=[Fault("export", 4, "short-body", 0.6)]) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("events"))
     assert found.code == 0
     warning = found.lines("warning")["completeness"]
     assert re.search(r"counts on 2022-\d\d-\d\d \(\d\d of \d+\): see docs/is-everything-there.md", warning)
 
 
-def test_counts_that_the_plan_does_not_include_are_not_missed() -> None:
-    """On the Free plan there is nothing to compare with, and no line about it."""
+def test_counts_not_in_the_plan_are_skipped() -> None:
+    """On the Free plan there is no comparison and no line about it."""
     with Emulator(project(), plan=PLANS["free"]) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("events"))
     assert not {"completeness", "plan"} & found.lines("warning").keys()
     assert "completeness" not in found.lines("ok")
     assert found.code == 0
 
 
-def test_counts_that_fail_are_a_warning() -> None:
-    """A run of events needs no counts, so their failure is none of the run."""
+def test_failed_event_counts_are_a_warning() -> None:
+    """A run of events needs no counts, so their failure is only a warning."""
     with Emulator(project(), faults=[Fault("event_counts", range(3, 99), "status:503")]) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("events"))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("events"))
     assert found.code == 0
     assert found.lines("warning")["completeness"].startswith(
         "the sampled days could not be compared: event_counts 2022"
     )
 
 
-def test_narrowed_events_are_not_compared() -> None:
-    """Mixpanel's counts know no `events_where`; by name they are narrowed alike."""
+def test_events_with_a_filter_are_not_compared() -> None:
+    """Counts do not support `events_where`; `event_names` applies to both."""
     with Emulator(project()) as emulator:
         config = emulator.settings | YEAR | {"event_names": ["Page View"]}
-        by_name = examined(config, catalog=catalog_of("events"))
-        narrowed = examined(config | {"events_where": 'properties["plan"] == "pro"'}, catalog=catalog_of("events"))
+        by_name = run_doctor(config, catalog=catalog_of("events"))
+        narrowed = run_doctor(config | {"events_where": 'properties["plan"] == "pro"'}, catalog=catalog_of("events"))
     assert "completeness" in by_name.lines("ok")
     assert "completeness" not in narrowed.lines("ok") | narrowed.lines("warning")
 
 
-# --- Who asks, and where ----------------------------------------------------------------------------------------------
+# --- Credentials and regions ------------------------------------------------------------------------------------------
 
 
 class Regions(NamedTuple):
@@ -159,7 +161,7 @@ class Regions(NamedTuple):
 def regions(
     monkeypatch: pytest.MonkeyPatch, us: Credentials | None, eu: Credentials | None, india: Credentials | None
 ) -> Iterator[Regions]:
-    """Three Mixpanels, each with a project of its own; None is one whose credentials nobody here has."""
+    """Yield an emulator for each region; None is a region with other credentials."""
     stranger = Credentials(project_id="99", username="x", secret="x", project_secret="x", oauth_token="x")
     with ExitStack() as ends:
         emulators = Regions(
@@ -181,15 +183,16 @@ LOGIN = {
 
 @pytest.mark.parametrize(("place", "home"), [(1, "eu"), (2, "in")])
 @pytest.mark.parametrize("refusal", ["400", "401", "403", "404"])
-def test_a_project_in_another_region_is_found_there(
+def test_a_project_in_another_region_is_found(
     place: int, home: str, refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The problem names the project's region."""
     homes: list[Credentials | None] = [None, None, None]
     homes[place] = OURS
     with regions(monkeypatch, *homes) as emulators:
         if refusal != "400":
             emulators.us.faults.append(Fault("export", None, f"status:{refusal}"))
-        found = examined(LOGIN)
+        found = run_doctor(LOGIN)
         asked = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
     assert found.problems == {"region": f"the project's region is {home}, not us: set region to {home}"}
@@ -197,17 +200,19 @@ def test_a_project_in_another_region_is_found_there(
     assert found.queries == sum(asked)
 
 
-def test_with_the_region_it_names_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suggested_region_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the region that the doctor suggests, the configuration works."""
     with regions(monkeypatch, None, OURS, None) as emulators:
-        found = examined(LOGIN | {"region": "eu"})
+        found = run_doctor(LOGIN | {"region": "eu"})
         assert (len(emulators.us.requests), len(emulators.india.requests)) == (0, 0)
     assert found.code == 0
     assert found.lines("ok")["region"] == "eu"
 
 
-def test_credentials_that_no_region_takes_are_told_and_tried_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_rejected_in_all_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials are tried once in each region, and the problem says that all reject them."""
     with regions(monkeypatch, None, None, None) as emulators:
-        found = examined(LOGIN)
+        found = run_doctor(LOGIN)
         asked = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
     assert list(found.problems) == ["credentials"]
@@ -216,9 +221,10 @@ def test_credentials_that_no_region_takes_are_told_and_tried_once_each(monkeypat
     assert asked == [1, 1, 1]
 
 
-def test_credentials_go_to_no_region_where_the_addresses_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_stay_with_configured_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `api_url` set, credentials are sent to no other region."""
     with regions(monkeypatch, OURS, OURS, OURS) as elsewhere, Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR | {"service_account_secret": "wrong"})
+        found = run_doctor(emulator.settings | YEAR | {"service_account_secret": "wrong"})
         assert [emulator.requests for emulator in elsewhere] == [[], [], []]
     assert list(found.problems) == ["credentials"]
     assert "other regions" not in found.text
@@ -228,19 +234,20 @@ def test_credentials_go_to_no_region_where_the_addresses_are_set(monkeypatch: py
     ("streams", "check", "says"),
     [(["events"], "credentials", "were rejected: check"), (["profiles"], "project", "no access: check project_id")],
 )
-def test_a_project_without_access_names_project_id(streams: list[str], check: str, says: str) -> None:
-    """The export answers as to wrong credentials, the query API says what it is."""
+def test_a_project_without_access_is_reported(streams: list[str], check: str, says: str) -> None:
+    """The export reports rejected credentials, the query API no access; both name project_id."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR | {"project_id": "17"}, catalog=catalog_of(*streams))
+        found = run_doctor(emulator.settings | YEAR | {"project_id": "17"}, catalog=catalog_of(*streams))
     assert list(found.problems) == [check]
     assert says in found.problems[check]
     assert "project_id" in found.problems[check]
 
 
-def test_no_connection_is_told_with_its_reason() -> None:
+def test_no_connection_is_reported_with_its_cause() -> None:
+    """A failed connection is a problem with its cause."""
     with Emulator(project()) as emulator:
         config = emulator.settings
-    found = examined(config | YEAR)
+    found = run_doctor(config | YEAR)
     assert found.code == 1
     assert list(found.problems) == ["connection"]
     assert "Connection refused" in found.problems["connection"]
@@ -248,18 +255,20 @@ def test_no_connection_is_told_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(10, "10 minutes ahead of"), (-10, "10 minutes behind")])
-def test_a_clock_that_is_wrong_is_told_by_how_much(minutes: int, words: str) -> None:
+def test_a_wrong_clock_is_a_warning(minutes: int, words: str) -> None:
+    """A wrong clock is a warning with the difference."""
     clock = FakeClock(NOW + dt.timedelta(minutes=minutes))
     with Emulator(project(), now=lambda: NOW) as emulator:
-        found = examined(emulator.settings | YEAR, clock=clock)
+        found = run_doctor(emulator.settings | YEAR, clock=clock)
     assert found.code == 0
     assert words in found.lines("warning")["clock"]
 
 
-def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> None:
+def test_spent_quota_is_reported_without_waiting() -> None:
+    """Spent quota is a problem with the time to try again, and is not waited for."""
     clock = FakeClock(NOW)
     with Emulator(project(), quota=Quota(hourly=2, clock=clock.monotonic), now=clock.now) as emulator:
-        found = examined(emulator.settings | YEAR, clock=clock)
+        found = run_doctor(emulator.settings | YEAR, clock=clock)
     assert found.code == 1
     assert list(found.problems) == ["quota"]
     assert "try again after 2024-01-16 13:00:" in found.problems["quota"]
@@ -267,17 +276,17 @@ def test_spent_quota_is_told_with_the_time_to_come_back_and_not_waited_for() -> 
     assert sum(clock.sleeps) <= examination.PATIENCE
 
 
-# --- What can be read -------------------------------------------------------------------------------------------------
+# --- Streams ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("kind", "missing", "other"), [("export", "events", "profiles"), ("engage", "profiles", "events")]
 )
-def test_what_the_plan_lacks_is_told_with_how_to_deselect_it(kind: str, missing: str, other: str) -> None:
-    """A 402 is a problem with its remedy, and the rest is checked all the same."""
+def test_a_stream_not_in_the_plan_is_a_problem(kind: str, missing: str, other: str) -> None:
+    """A 402 is a problem that says how to deselect the stream, and other checks run."""
     with Emulator(project(), faults=[Fault(kind, None, "status:402")]) as emulator:
-        found = examined(emulator.settings | YEAR)
-        with_catalog = examined(emulator.settings | YEAR, catalog=catalog_of("events", "profiles"))
+        found = run_doctor(emulator.settings | YEAR)
+        with_catalog = run_doctor(emulator.settings | YEAR, catalog=catalog_of("events", "profiles"))
     assert found.code == 1
     assert list(found.problems) == ["plan"]
     assert "plan does not include this" in found.problems["plan"]
@@ -286,32 +295,32 @@ def test_what_the_plan_lacks_is_told_with_how_to_deselect_it(kind: str, missing:
     assert other in found.lines("ok")
 
 
-def test_on_the_free_plan_all_that_is_missing_stands_in_one_line() -> None:
-    """Profiles and groups are left out together."""
+def test_the_free_plan_is_one_problem() -> None:
+    """Profiles and groups are in one line."""
     group = {"group_profiles": [{"name": "companies", "data_group_id": "1"}]}
     with Emulator(project(), plan=PLANS["free"]) as emulator:
-        found = examined(emulator.settings | YEAR | group)
+        found = run_doctor(emulator.settings | YEAR | group)
     assert list(found.problems) == ["plan"]
     assert found.problems["plan"].endswith('A run without profiles and companies succeeds: set streams to ["events"]')
 
 
-def test_days_before_the_plans_history_are_told_with_its_first_day() -> None:
-    """A 403 for the history is no problem of access."""
+def test_days_before_the_history_are_a_problem() -> None:
+    """A 403 for the history is not reported as missing access."""
     clock = FakeClock(NOW)
     with Emulator(project(), plan=Plan(history_days=90), now=clock.now) as emulator:
-        found = examined(emulator.settings | {"start_date": "2022-01-01"}, clock=clock)
+        found = run_doctor(emulator.settings | {"start_date": "2022-01-01"}, clock=clock)
     assert list(found.problems) == ["events"]
     assert "set start_date to 2023-10-18 or later" in found.problems["events"]
 
 
 @pytest.mark.parametrize("max_wait", [0, 7200])
-def test_the_doctor_and_a_run_name_the_same_time(max_wait: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The time to ask again is the one until which a run waits, or after which it can be started again."""
+def test_the_doctor_and_a_run_have_the_same_wait(max_wait: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The time to try again is the time until which a run waits."""
     faults = [Fault("export", (1, 2), "status:429-load")]
     caplog.set_level("INFO")
     with Emulator(project(), faults=faults) as emulator:
         config = emulator.settings | YEAR | {"max_quota_wait": max_wait}
-        found = examined(config, clock=FakeClock(NOW + dt.timedelta(seconds=0.5)))
+        found = run_doctor(config, clock=FakeClock(NOW + dt.timedelta(seconds=0.5)))
     with Emulator(project(), faults=faults) as emulator:
         run = run_here(config | emulator.settings, FakeClock(NOW + dt.timedelta(seconds=0.5)))
     told = "2024-01-16 12:01:01 UTC"
@@ -322,94 +331,104 @@ def test_the_doctor_and_a_run_name_the_same_time(max_wait: int, caplog: pytest.L
 OTHERS = {"cohorts": "cohorts", "cohort_members": "cohorts", "annotations": "annotations", "funnels": "funnels"}
 
 
-def test_streams_that_have_to_be_asked_for_are_tried_too() -> None:
+def test_optional_streams_are_checked() -> None:
+    """Selected optional streams are checked."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", *OTHERS))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("profiles", *OTHERS))
     assert found.code == 0
     assert set(OTHERS) <= set(found.lines("ok"))
 
 
 @pytest.mark.parametrize("status", ["status:402", "status:403"])
 @pytest.mark.parametrize("stream", OTHERS)
-def test_a_stream_that_a_run_would_leave_empty_is_warned_about(stream: str, status: str) -> None:
+def test_a_stream_that_stays_empty_is_a_warning(stream: str, status: str) -> None:
+    """An optional stream without access is a warning."""
     with Emulator(project(), faults=[Fault(OTHERS[stream], None, status)]) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
     assert found.code == 0
     assert "A run leaves the stream empty" in found.lines("warning")[stream]
     assert "profiles" in found.lines("ok")
 
 
 @pytest.mark.parametrize("stream", OTHERS)
-def test_a_stream_that_would_end_a_run_is_a_problem(stream: str) -> None:
+def test_a_stream_that_fails_is_a_problem(stream: str) -> None:
+    """A stream that would fail a run is a problem."""
     with Emulator(project(), faults=[Fault(OTHERS[stream], None, "cut-json")]) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("profiles", stream))
     assert found.code == 1
     assert stream in found.problems
 
 
 @pytest.mark.parametrize(("only", "never"), [("events", "engage"), ("profiles", "export")])
-def test_only_what_the_catalog_selects_is_asked_for(only: str, never: str) -> None:
+def test_only_selected_streams_are_requested(only: str, never: str) -> None:
+    """Only the streams that the catalog selects are requested."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR, catalog=catalog_of(only))
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of(only))
         assert never not in kinds(emulator)
     assert found.code == 0
     assert found.lines("ok")["plan"] == f"includes {only}"
 
 
-def test_a_filter_that_mixpanel_refuses_is_told_for_its_stream() -> None:
+def test_a_rejected_filter_is_a_problem_of_its_stream() -> None:
+    """A filter that Mixpanel rejects is a problem of its stream."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR | {"events_where": "properties[", "profiles_where": "user["})
+        found = run_doctor(emulator.settings | YEAR | {"events_where": "properties[", "profiles_where": "user["})
     assert list(found.problems) == ["events", "profiles"]
     assert "plan" not in found.lines("ok")
     assert "events_where" in found.problems["events"]
 
 
 def test_days_without_events_are_a_warning() -> None:
+    """A range without events is a warning that names the settings to check."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR | {"event_names": ["No such event"]})
+        found = run_doctor(emulator.settings | YEAR | {"event_names": ["No such event"]})
     assert found.code == 0
     assert "check start_date, event_names" in found.lines("warning")["events"]
     assert "too few events" in found.lines("warning")["time zone"]
 
 
-def test_a_range_that_has_not_begun_is_a_warning() -> None:
+def test_a_range_in_the_future_is_a_warning() -> None:
+    """A start date in the future is a warning."""
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | {"start_date": "2099-01-01"})
+        found = run_doctor(emulator.settings | {"start_date": "2099-01-01"})
     assert "nothing to read" in found.lines("warning")["events"]
 
 
 SECRETIVE = b'{"event":"Told","properties":{"time":"never","distinct_id":"ann@example.com"}}'
 
 
-def test_a_bad_line_is_told_by_its_place_and_not_by_what_it_holds(tmp_path: Path) -> None:
+def test_a_malformed_line_is_reported_without_content(tmp_path: Path) -> None:
+    """The report has the line's position and reason, not its content."""
     with Emulator(FixedProject({FIRST: [SECRETIVE]})) as emulator:
         config = emulator.settings | {"start_date": "2022-01-01", "end_date": "2022-01-01"}
-        failing = examined(config)
-        skipping = examined(config | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")})
+        failing = run_doctor(config)
+        skipping = run_doctor(config | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected")})
     assert failing.code == 1
     assert "events 2022-01-01: malformed line 1: `time` is not a number" in failing.problems["events"]
     assert "set bad_lines" in failing.problems["events"]
     assert skipping.code == 0
     assert "1 lines would be skipped" in skipping.lines("warning")["events"]
     assert "ann@" not in failing.text + skipping.text
-    assert not (tmp_path / "aside").exists(), "the doctor creates nothing"
+    assert not (tmp_path / "rejected").exists(), "the doctor creates nothing"
 
 
 @pytest.mark.parametrize("fault", ["half-line", "gzip-cut", "sentinel:terminated early"])
-def test_an_answer_that_breaks_off_twice_is_told_and_once_is_nothing(fault: str) -> None:
+def test_a_twice_truncated_response_is_a_problem(fault: str) -> None:
+    """A response truncated twice is a problem; truncated once it is retried."""
     with Emulator(project(), faults=[Fault("export", (3, 4), fault)]) as emulator:
-        twice = examined(emulator.settings | YEAR)
+        twice = run_doctor(emulator.settings | YEAR)
     with Emulator(project(), faults=[Fault("export", 3, fault)]) as emulator:
-        once = examined(emulator.settings | YEAR)
+        once = run_doctor(emulator.settings | YEAR)
     assert list(twice.problems) == ["events"]
     assert "events 2022-04-02" in twice.problems["events"]
     assert once.code == 0
 
 
-def test_no_word_about_people_is_shown() -> None:
+def test_the_report_contains_no_user_data() -> None:
+    """The report contains no property value of an event."""
     source = project()
     with Emulator(source) as emulator:
-        text = examined(emulator.settings | YEAR).text
+        text = run_doctor(emulator.settings | YEAR).text
     for line in source.lines(FIRST, FIRST, now=NOW):
         properties = json.loads(line)["properties"]
         for name in ("distinct_id", "$insert_id", "$city", "$browser", "trace_id"):
@@ -422,9 +441,10 @@ def test_no_word_about_people_is_shown() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("in_ms", [False, True])
-def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
+def test_both_offsets_of_a_zone_are_reported(raw: bool, in_ms: bool) -> None:
+    """A wrong zone is a problem with the offsets of winter and summer."""
     with Emulator(project("America/New_York")) as emulator:
-        found = examined(emulator.settings | YEAR | {"raw": raw, "time_in_ms": in_ms})
+        found = run_doctor(emulator.settings | YEAR | {"raw": raw, "time_in_ms": in_ms})
     assert found.code == 1
     assert list(found.problems) == ["time zone"]
     for words in (
@@ -444,19 +464,18 @@ def test_both_offsets_of_a_zone_are_named(raw: bool, in_ms: bool) -> None:
         ({}, {"bookmarks": {"events": {"replication_key_value": "2022-12-29T00:00:00+00:00"}}}),
     ],
 )
-def test_a_zone_that_does_not_fit_is_a_warning_where_a_run_would_warn(
-    settings: dict[str, str], state: dict[str, Any] | None
-) -> None:
-    """A given zone is the user's word, and with a bookmark it is no first load."""
+def test_a_wrong_zone_is_a_warning_like_in_a_run(settings: dict[str, str], state: dict[str, Any] | None) -> None:
+    """With `project_timezone` set, or with a bookmark, a wrong zone is a warning."""
     with Emulator(project("America/New_York")) as emulator:
-        found = examined(emulator.settings | YEAR | settings, state=state)
+        found = run_doctor(emulator.settings | YEAR | settings, state=state)
     assert found.code == 0
     assert "America/New_York" in found.lines("warning")["time zone"]
 
 
-def test_the_zone_that_is_the_project_s_fits() -> None:
+def test_the_right_zone_is_ok() -> None:
+    """The project's time zone is ok."""
     with Emulator(project("America/New_York")) as emulator:
-        found = examined(emulator.settings | YEAR | {"project_timezone": "America/New_York"})
+        found = run_doctor(emulator.settings | YEAR | {"project_timezone": "America/New_York"})
     assert found.code == 0
     assert "project_timezone America/New_York fits 48" in found.lines("ok")["time zone"]
 
@@ -465,30 +484,30 @@ def test_the_zone_that_is_the_project_s_fits() -> None:
     ("zone", "now", "says"),
     [
         ("UTC", NOW, "at UTC in 2024-01"),
-        # Where it is still the day before yesterday.
+        # Where it is still two days earlier.
         ("Pacific/Pago_Pago", dt.datetime(2024, 1, 16, 10, 30, tzinfo=dt.UTC), "at UTC-11:00 in 2024-01"),
     ],
 )
-def test_where_today_has_not_begun_in_the_project_the_zone_is_found_all_the_same(
-    zone: str, now: dt.datetime, says: str
-) -> None:
+def test_the_zone_is_found_before_today_begins(zone: str, now: dt.datetime, says: str) -> None:
+    """The zone is found even if today has not begun in the project."""
     clock = FakeClock(now)
     with Emulator(project(zone), now=clock.now) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "project_timezone": "Pacific/Kiritimati"}
-        found = examined(config, clock=clock)
+        found = run_doctor(config, clock=clock)
     assert list(found.problems) == ["last day"]
     assert "the last day has not begun in the project" in found.problems["last day"]
     assert says in found.lines("warning")["time zone"]
 
 
-# --- What a run takes -------------------------------------------------------------------------------------------------
+# --- The forecast -----------------------------------------------------------------------------------------------------
 
 
-def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
+def test_more_waiting_than_allowed_is_a_problem() -> None:
+    """The problem has two remedies: several runs or a higher max_quota_wait."""
     with Emulator(project(events_per_day=5)) as emulator:
         config = emulator.settings | YEAR | {"window_days": 1}
-        stops = examined(config)
-        waits = examined(config | {"max_quota_wait": 6 * 3600})
+        stops = run_doctor(config)
+        waits = run_doctor(config | {"max_quota_wait": 6 * 3600})
     assert list(stops.problems) == ["quota"]
     for words in (
         "about 360 exports",
@@ -501,19 +520,21 @@ def test_more_waiting_than_allowed_is_a_problem_with_two_remedies() -> None:
     assert waits.code == 0
 
 
-def test_newest_first_more_waiting_than_allowed_means_more_runs() -> None:
+def test_newest_first_waits_take_several_runs() -> None:
+    """Newest first, more waiting than allowed is ok and takes several runs."""
     with Emulator(project(events_per_day=5)) as emulator:
-        found = examined(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
+        found = run_doctor(emulator.settings | YEAR | {"window_days": 1, "backfill": "newest_first"})
     assert found.code == 0
     assert "about 360 exports at 60 an hour: 6 hours of waiting" in found.lines("ok")["quota"]
     assert "the back-fill takes at least 3 runs" in found.lines("ok")["quota"]
 
 
-def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
+def test_the_forecast_uses_hourly_quota() -> None:
+    """The forecast uses `hourly_quota`."""
     with Emulator(project(events_per_day=5)) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-15", "window_days": 1}
-        waits = examined(config | {"hourly_quota": 10})
-        fits = examined(config | {"hourly_quota": 20})
+        waits = run_doctor(config | {"hourly_quota": 10})
+        fits = run_doctor(config | {"hourly_quota": 20})
     assert "about 15 exports at 10 an hour: 1 hour of waiting" in waits.lines("ok")["quota"]
     assert "hourly_quota allows 20 an hour: no waiting" in fits.lines("ok")["quota"]
 
@@ -522,30 +543,31 @@ def test_a_share_of_the_quota_is_what_the_run_is_planned_with() -> None:
     ("total", "free", "says"),
     [(1, 1_000_000, "1.0 MB left, 0.0 MB of it"), (2 * 10**9, 101_000_000, "101 MB left, 100 MB of it")],
 )
-def test_less_disk_than_needed_and_left_to_others_is_a_problem(
-    total: int, free: int, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_disk_space_is_a_problem(total: int, free: int, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less disk space than the run needs plus the reserve is a problem."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(total, 1, free))
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR)
+        found = run_doctor(emulator.settings | YEAR)
     assert list(found.problems) == ["disk"]
     assert "TMPDIR" in found.problems["disk"]
     assert f"{says} reserved" in found.problems["disk"]
 
 
-def test_a_very_long_day_is_read_in_part_and_told_as_a_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_large_day_is_read_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A very large day is read in part, and the forecast is a minimum."""
     monkeypatch.setattr(examination, "LARGE", 300_000)
     with Emulator(project(events_per_day=3000)) as emulator:
-        found = examined(emulator.settings | YEAR)
+        found = run_doctor(emulator.settings | YEAR)
     assert found.code == 0
     assert "at least about" in found.lines("ok")["run"]
     assert "more than" in found.lines("ok")["disk"]
 
 
-def test_a_day_that_is_not_over_is_not_taken_for_a_small_one() -> None:
+def test_today_is_not_sampled() -> None:
+    """Today is not sampled, because it is not over."""
     clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now) as emulator:
-        found = examined(emulator.settings | {"start_date": "2024-01-01"}, clock=clock)
+        found = run_doctor(emulator.settings | {"start_date": "2024-01-01"}, clock=clock)
         days = [
             seen.query["to_date"] for seen in emulator.requests if seen.kind == "export" and "limit" not in seen.query
         ]
@@ -553,12 +575,13 @@ def test_a_day_that_is_not_over_is_not_taken_for_a_small_one() -> None:
     assert max(days) == "2024-01-15"
 
 
-def test_with_a_state_the_next_run_is_told() -> None:
+def test_with_a_state_the_next_run_is_forecast() -> None:
+    """With a state the forecast is that of the next run."""
     state = {
         "bookmarks": {"events": {"replication_key": "event_time", "replication_key_value": "2022-12-29T00:00:00+00:00"}}
     }
     with Emulator(project()) as emulator:
-        found = examined(emulator.settings | YEAR, state=state)
+        found = run_doctor(emulator.settings | YEAR, state=state)
         days = {seen.query["from_date"] for seen in emulator.requests if seen.kind == "export"}
     assert found.lines("ok")["run"].startswith("2022-12-24 to 2022-12-31: about 800 events")
     assert min(days) == "2022-12-24"
@@ -572,7 +595,8 @@ def settings_of(emulator: Emulator, **more: object) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-def test_the_command_writes_the_report_and_nothing_else(level: str) -> None:
+def test_the_command_writes_only_the_report(level: str) -> None:
+    """stdout has only the report, and stderr is empty."""
     with Emulator(project()) as emulator:
         run = run_tap(settings_of(emulator), "--doctor", environment={"LOGLEVEL": level})
     assert run.exit_code == 0
@@ -582,21 +606,24 @@ def test_the_command_writes_the_report_and_nothing_else(level: str) -> None:
         assert run.stderr == []
 
 
-def test_the_command_fails_where_a_run_would() -> None:
+def test_the_command_fails_with_a_problem() -> None:
+    """A problem gives exit code 1 without an error line."""
     with Emulator(project(), faults=[Fault("engage", None, "status:402")]) as emulator:
         run = run_tap(settings_of(emulator), "--doctor")
     assert run.exit_code == 1
     assert run.errors == []
 
 
-def test_warnings_of_the_settings_are_told_in_the_report_alone() -> None:
+def test_setting_warnings_are_only_in_the_report() -> None:
+    """Warnings about settings are in the report, not on stderr."""
     with Emulator(project()) as emulator:
         run = run_tap(settings_of(emulator, lookback_days=0), "--doctor")
     assert b"warning  settings      lookback_days is 0" in run.stdout
     assert run.stderr == []
 
 
-def test_settings_that_cannot_work_are_refused_as_for_a_run() -> None:
+def test_the_doctor_rejects_invalid_settings() -> None:
+    """Invalid settings are rejected as in a run."""
     run = run_tap({"start_date": "2022-01-01"}, "--doctor")
     assert run.exit_code == 1
     assert run.stdout == b""
@@ -604,7 +631,8 @@ def test_settings_that_cannot_work_are_refused_as_for_a_run() -> None:
     assert "no credentials" in error
 
 
-def test_catalog_and_state_reach_the_doctor() -> None:
+def test_the_doctor_uses_catalog_and_state() -> None:
+    """The doctor uses --catalog and --state."""
     state = {"bookmarks": {"events": {"replication_key_value": "2022-12-29T00:00:00+00:00"}}}
     with Emulator(project()) as emulator:
         run = run_tap(settings_of(emulator), "--doctor", catalog=catalog_of("events"), state=state)
@@ -612,7 +640,8 @@ def test_catalog_and_state_reach_the_doctor() -> None:
     assert b"profiles" not in run.stdout
 
 
-def test_settings_from_the_environment_reach_the_doctor() -> None:
+def test_the_doctor_uses_the_environment() -> None:
+    """The doctor uses settings from environment variables."""
     with Emulator(project()) as emulator:
         environment = {f"TAP_MIXPANEL_STREAM_{name.upper()}": value for name, value in settings_of(emulator).items()}
         run = run_tap({}, "--config=ENV", "--doctor", environment=environment)
@@ -620,7 +649,8 @@ def test_settings_from_the_environment_reach_the_doctor() -> None:
     assert b"2022-01-01 to 2022-12-31" in run.stdout
 
 
-def test_help_names_the_doctor() -> None:
+def test_help_lists_the_doctor() -> None:
+    """`--help` lists `--doctor`."""
     assert b"--doctor" in run_tap({}, "--help").stdout
 
 
@@ -633,7 +663,8 @@ WAYS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", [None, "status:500", "redirect", "status:404"])
-def test_no_secret_is_shown(way: dict[str, str], fault: str | None) -> None:
+def test_the_doctor_shows_no_secret(way: dict[str, str], fault: str | None) -> None:
+    """Report and debug log contain no secret, whatever the credentials and the fault."""
     faults = [Fault("export", None, fault, value="http://127.0.0.1:9/")] if fault else []
     with Emulator(project(), faults=faults) as emulator:
         urls = {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
@@ -645,11 +676,13 @@ def test_no_secret_is_shown(way: dict[str, str], fault: str | None) -> None:
 
 
 def test_a_run_does_not_load_the_doctor() -> None:
+    """The tap does not import the doctor."""
     code = "import sys, tap_mixpanel_stream.tap; sys.exit('tap_mixpanel_stream.doctor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_signal_ends_the_doctor_with_its_number(tmp_path: Path) -> None:
+def test_a_signal_ends_the_doctor(tmp_path: Path) -> None:
+    """SIGTERM ends the doctor with exit code 143 and a complete line."""
     with Emulator(project(), faults=[Fault("export", 3, "silence", value=60)]) as emulator:
         process = subprocess.Popen(
             command(tmp_path, settings_of(emulator), "--doctor"),

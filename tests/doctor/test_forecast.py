@@ -1,4 +1,4 @@
-"""What a run takes, told from some of its days."""
+"""The forecast of a run from some of its days."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def day(place: int, size: int, *, is_whole: bool = True) -> Day:
 
 
 @given(st.dates(date(2011, 1, 1), date(2030, 1, 1)), st.integers(0, 4000), st.integers(2, 9))
-def test_the_days_looked_at_lie_evenly_between_the_ends_of_the_range(first: date, days: int, most: int) -> None:
+def test_sample_days_are_evenly_spaced(first: date, days: int, most: int) -> None:
+    """Sample days include both ends of the range and are evenly spaced."""
     last = first + timedelta(days=days)
     chosen = sample_days(first, last, most)
     assert chosen[0] == first
@@ -46,9 +47,8 @@ def test_the_days_looked_at_lie_evenly_between_the_ends_of_the_range(first: date
     st.integers(1, 100) | st.none(),
     st.integers(1, 8),
 )
-def test_requests_stay_within_what_windows_can_be(
-    days: int, sizes: list[int], window_days: int | None, ahead: int
-) -> None:
+def test_forecast_requests_are_within_limits(days: int, sizes: list[int], window_days: int | None, ahead: int) -> None:
+    """Requests and spooled bytes are within the limits that window lengths set."""
     last = FIRST + timedelta(days=days - 1)
     seen = [day(place, size) for place, size in zip(range(0, days, max(1, days // 5)), sizes, strict=False)]
     run = forecast(days_to(last), seen, window_days=window_days, ahead=ahead)
@@ -63,7 +63,8 @@ def straight(place: int) -> int:
 
 
 @pytest.mark.parametrize("sizes", [straight, lambda place: straight(364 - place), lambda _place: 5_000_000])
-def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Callable[[int], int]) -> None:
+def test_linear_growth_is_forecast_exactly(sizes: Callable[[int], int]) -> None:
+    """Five days suffice to forecast a project that grows linearly."""
     places = [(chosen - FIRST).days for chosen in sample_days(FIRST, YEAR, 5)]
     few = forecast(days_to(YEAR), [day(place, sizes(place)) for place in places], window_days=None, ahead=2)
     every = forecast(days_to(YEAR), [day(place, sizes(place)) for place in range(365)], window_days=None, ahead=2)
@@ -72,7 +73,8 @@ def test_a_project_that_grows_evenly_is_told_exactly_from_five_days(sizes: Calla
     assert few.spooled == pytest.approx(every.spooled)
 
 
-def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> None:
+def test_days_outside_the_samples_use_the_nearest() -> None:
+    """Days before the first and after the last sample are like the nearest sample."""
     seen = [day(10, 1_000_000), day(20, 3_000_000)]
     run = forecast(days_to(FIRST + timedelta(days=30)), seen, window_days=None, ahead=1)
     assert run.decompressed_bytes == pytest.approx(10 * 1_000_000 + 11 * 2_000_000 + 10 * 3_000_000)
@@ -80,7 +82,8 @@ def test_before_the_first_and_after_the_last_day_seen_the_nearest_counts() -> No
     assert run.received == pytest.approx(run.decompressed_bytes / 5)
 
 
-def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
+def test_prefetched_windows_count_as_disk_space() -> None:
+    """Disk space includes the prefetched windows."""
     seen = [day(0, 10 * MIB)]
     for ahead in (1, 2, 4):
         run = forecast(days_to(YEAR), seen, window_days=1, ahead=ahead)
@@ -88,17 +91,19 @@ def test_a_window_is_on_disk_while_others_are_fetched_ahead_of_it() -> None:
     assert forecast(days_to(FIRST), seen, window_days=1, ahead=4).spooled == pytest.approx(11 * MIB, rel=1e-6)
 
 
-def test_windows_that_stay_in_memory_need_no_disk() -> None:
+def test_windows_in_memory_need_no_disk_space() -> None:
+    """Windows that stay in memory need no disk space."""
     assert forecast(days_to(YEAR), [day(0, MAX_IN_MEMORY // 2)], window_days=1, ahead=8).spooled == 0
 
 
-def test_a_day_not_read_to_its_end_makes_it_a_least() -> None:
+def test_a_partial_day_makes_the_forecast_a_minimum() -> None:
+    """A sample that was not read to its end makes the forecast a minimum."""
     assert forecast(days_to(YEAR), [day(0, 5)], window_days=None, ahead=2).is_whole
     assert not forecast(days_to(YEAR), [day(0, 5), day(9, LARGE, is_whole=False)], window_days=None, ahead=2).is_whole
 
 
-def test_only_what_the_run_reads_is_counted() -> None:
-    """A back-fill half-way: days that are delivered already lie between the front and the history."""
+def test_the_forecast_excludes_delivered_days() -> None:
+    """In a half-finished back-fill, delivered days are not counted."""
     date_ranges = [
         DateRange(Window(date(2022, 12, 27), YEAR)),
         DateRange(Window(FIRST, date(2022, 1, 31)), backwards=True, is_history=True),

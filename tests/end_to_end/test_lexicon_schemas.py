@@ -1,4 +1,4 @@
-"""The Lexicon's schemas, from the emulator through the installed command."""
+"""Lexicon schemas, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def catalog() -> dict[str, Any]:
     return catalog_of("lexicon_schemas")
 
 
-def test_a_schema_has_a_column_for_each_documented_field() -> None:
-    """All that the Lexicon says comes, and what has no column is kept in `other`."""
+def test_lexicon_columns() -> None:
+    """A schema has a column for each documented field, and `other` for the rest."""
     with Emulator(FixedProject(schemas=SCHEMAS)) as emulator:
         run = run_tap(emulator.settings, catalog=catalog()).well()
         assert [seen.path for seen in emulator.requests] == ["/api/app/projects/2526451/schemas"]
@@ -66,8 +66,8 @@ def with_credentials(emulator: Emulator, **credentials: str) -> Run:
 
 
 @pytest.mark.parametrize("setting", ["api_secret", "oauth_token"])
-def test_other_credentials_are_refused_by_name(setting: str) -> None:
-    """The Lexicon takes service accounts only, so nothing is asked with others."""
+def test_the_lexicon_rejects_other_credentials(setting: str) -> None:
+    """The Lexicon accepts only service accounts, so nothing is requested with others."""
     with Emulator(FixedProject(schemas=SCHEMAS)) as emulator:
         run = with_credentials(emulator, **{setting: "emulated"})
         assert emulator.requests == []
@@ -78,8 +78,8 @@ def test_other_credentials_are_refused_by_name(setting: str) -> None:
         assert name in error
 
 
-def test_the_limit_of_a_minute_is_waited_out() -> None:
-    """Six runs within a minute, of which Mixpanel refuses the last one at first, all bring the schemas."""
+def test_the_lexicon_rate_limit_is_waited_for() -> None:
+    """The sixth run within a minute waits after a 429 and reads all schemas."""
     clock = FakeClock()
     quota = Quota(clock=clock.monotonic)
     with Emulator(SyntheticProject(), quota=quota, now=clock.now) as emulator:
@@ -91,8 +91,8 @@ def test_the_limit_of_a_minute_is_waited_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["cut-json", "empty-body", "empty-object", "gzip-trailer", "status:500", "chunk-cut"])
-def test_a_broken_answer_costs_a_try_or_fails(name: str) -> None:
-    """No part of the dictionary is taken for all of it."""
+def test_a_malformed_lexicon_response_is_retried(name: str) -> None:
+    """A malformed response is retried, then fails; no part of the schemas is delivered."""
     for number in (1, None):
         with Emulator(FixedProject(schemas=SCHEMAS), faults=[Fault("schemas", number, name)]) as emulator:
             result = run_here(emulator.settings | {"max_retries": 1}, FakeClock(), catalog=catalog())

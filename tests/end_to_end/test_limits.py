@@ -1,4 +1,4 @@
-"""Memory and disk: whatever Mixpanel sends, a run needs little of them, and ends in a clear line."""
+"""Memory and disk: a run needs little of both, whatever Mixpanel sends, and fails with a clear error."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CONFIG: dict[str, Any] = {
 NOW = dt.datetime.now(dt.UTC)
 MIB = 1 << 20
 
-# Runs a command with files held to so many bytes, and says at the end how much memory it took at the most. It stands in
-# between because a process begins with what its parent has, and this one is smaller than pytest.
+# Runs a command with a limit on file sizes, and prints its peak memory at the end. A process starts with its parent's
+# peak memory, so the command is started by this small program instead of pytest.
 LIMITED = """
 import resource, subprocess, sys
 limit = int(sys.argv[1])
@@ -47,7 +47,7 @@ def limited(size_of_files: int = 0) -> list[str]:
 
 
 def measured(faults: list[Fault], extra: dict[str, Any], catalog: dict[str, Any]) -> tuple[Run, int]:
-    """A run, and how many MiB of memory it took at the most."""
+    """Return a run and its peak memory in MiB."""
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | CONFIG | extra, catalog=catalog, within=limited())
     return run, int(run.stderr.pop().removeprefix("peak ")) // 1024
@@ -68,23 +68,24 @@ def assert_stopped(run: Run, *says: str) -> None:
 
 
 @pytest.mark.parametrize("more", [{"concurrent_exports": 3}, {"concurrent_exports": 1, "worker_processes": 1}])
-def test_decompression_bombs_among_the_events_end_in_a_line_and_take_little_memory(
-    more: dict[str, Any], only_raw_events: dict[str, Any]
-) -> None:
+def test_a_bomb_in_events_takes_little_memory(more: dict[str, Any], only_raw_events: dict[str, Any]) -> None:
+    """A decompression bomb in the export is one error line and takes less than 128 MiB."""
     bombs = [Fault("export", None, "bomb", value=1 << 40)]
     run, peak = measured(bombs, more, only_raw_events)
     assert_stopped(run, "events 2024-01-01", "expands to more than 500 times its size")
     assert peak < 128
 
 
-def test_a_line_without_an_end_ends_in_a_line_and_takes_little_memory(only_raw_events: dict[str, Any]) -> None:
+def test_an_endless_line_takes_little_memory(only_raw_events: dict[str, Any]) -> None:
+    """An endless line in the export is one error line and takes less than 160 MiB."""
     endless = [Fault("export", None, "endless-line", value=1 << 40)]
     run, peak = measured(endless, {"concurrent_exports": 1}, only_raw_events)
     assert_stopped(run, "events 2024-01-01", "a line exceeds")
     assert peak < 160
 
 
-def test_a_page_without_an_end_ends_in_a_line_and_takes_what_a_page_may(only_profiles: dict[str, Any]) -> None:
+def test_a_bomb_in_a_page_takes_limited_memory(only_profiles: dict[str, Any]) -> None:
+    """A decompression bomb in a page of profiles is one error line and takes less than 400 MiB."""
     run, peak = measured([Fault("engage", None, "bomb", value=1 << 40)], {"raw": False}, only_profiles)
     assert_stopped(run, "profiles page 0", "expands to more than 500 times its size")
     assert peak < 400
@@ -94,7 +95,7 @@ def test_a_page_without_an_end_ends_in_a_line_and_takes_what_a_page_may(only_pro
 
 
 class OneBigDay(SyntheticProject):
-    """Its second day is about 3 MB: more than stays in memory."""
+    """A project whose second day has about 3 MB, more than a spool keeps in memory."""
 
     EVENTS = 3000
 
@@ -107,9 +108,8 @@ class OneBigDay(SyntheticProject):
 
 
 @pytest.mark.parametrize("more", [{}, {"worker_processes": 1}])
-def test_a_full_disk_stops_the_run_and_the_state_holds(
-    more: dict[str, Any], only_raw_events: dict[str, Any], small_disk: Path
-) -> None:
+def test_a_full_disk_fails_the_run(more: dict[str, Any], only_raw_events: dict[str, Any], small_disk: Path) -> None:
+    """A full disk fails the run with one line; the next run continues from the state."""
     with Emulator(OneBigDay(first_day=FIRST, last_day=LAST, events_per_day=50)) as emulator:
         config = emulator.settings | CONFIG | more
         run = run_tap(config, catalog=only_raw_events, environment={"TMPDIR": str(small_disk)})
@@ -121,7 +121,8 @@ def test_a_full_disk_stops_the_run_and_the_state_holds(
     assert len(rest.records()) == OneBigDay.EVENTS + 50
 
 
-def test_a_file_that_may_not_grow_stops_the_run(only_raw_events: dict[str, Any]) -> None:
+def test_a_file_size_limit_fails_the_run(only_raw_events: dict[str, Any]) -> None:
+    """A file size limit fails the run with one line that names TMPDIR."""
     with Emulator(OneBigDay(first_day=FIRST, last_day=LAST, events_per_day=50)) as emulator:
         run = run_tap(emulator.settings | CONFIG, catalog=only_raw_events, within=limited(2 * MIB))
     run.stderr.pop()
@@ -129,7 +130,8 @@ def test_a_file_that_may_not_grow_stops_the_run(only_raw_events: dict[str, Any])
     assert len(run.records()) == 50
 
 
-def test_profiles_need_room_too(only_profiles: dict[str, Any], small_disk: Path) -> None:
+def test_a_full_disk_fails_profiles(only_profiles: dict[str, Any], small_disk: Path) -> None:
+    """A full disk fails the profiles before any of the page is delivered."""
     many = [{"$distinct_id": f"u{number}", "$properties": {"text": "x" * 2000}} for number in range(1500)]
     with Emulator(FixedProject(profiles=many)) as emulator:
         run = run_tap(emulator.settings, catalog=only_profiles, environment={"TMPDIR": str(small_disk)})
@@ -137,21 +139,24 @@ def test_profiles_need_room_too(only_profiles: dict[str, Any], small_disk: Path)
     assert run.records("profiles") == []
 
 
-def test_a_temporary_folder_that_is_not_there_is_no_reason_to_stop(only_raw_events: dict[str, Any]) -> None:
+def test_a_missing_tmpdir_is_not_used(only_raw_events: dict[str, Any]) -> None:
+    """If TMPDIR does not exist, another temporary folder is used."""
     with Emulator(OneBigDay(first_day=FIRST, last_day=LAST, events_per_day=50)) as emulator:
         run_tap(emulator.settings | CONFIG, catalog=only_raw_events, environment={"TMPDIR": "/nowhere"}).well()
 
 
-def test_a_stdout_that_takes_no_more_stops_the_run(only_raw_events: dict[str, Any]) -> None:
+def test_a_full_stdout_fails_the_run(only_raw_events: dict[str, Any]) -> None:
+    """A full disk behind stdout fails the run with one line."""
     with Emulator(project()) as emulator, Path("/dev/full").open("wb") as full:
         run = run_tap(emulator.settings | CONFIG, catalog=only_raw_events, stdout=full)
     assert_stopped(run, "stdout cannot be written: No space left on device")
 
 
 @pytest.mark.parametrize("batches", [False, True])
-def test_lines_that_cannot_be_set_aside_stop_the_run_before_the_state_moves_over_them(
+def test_unwritable_rejected_lines_fail_the_run(
     only_raw_events: dict[str, Any], tmp_path: Path, small_disk: Path, *, batches: bool
 ) -> None:
+    """If rejected lines cannot be written, the run fails before the state covers them."""
     bad = [b"no event of %d" % number for number in range(3)]
     days = [FIRST + dt.timedelta(days=number) for number in range(3)]
     source = FixedProject(
@@ -159,36 +164,34 @@ def test_lines_that_cannot_be_set_aside_stop_the_run_before_the_state_moves_over
     )
     storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
     extra = {"bad_lines": "skip", "lookback_days": 0} | ({"batch_config": storage} if batches else {})
-    aside = tmp_path / "aside"
+    rejected = tmp_path / "rejected"
     with Emulator(source) as emulator:
         config = emulator.settings | CONFIG | extra
         with contextlib.suppress(OSError):
-            (small_disk / "all of it").write_bytes(b"x" * 3 * MIB)
-        run = run_tap(config | {"bad_lines_path": str(small_disk / "aside")}, catalog=only_raw_events)
-        assert_stopped(run, f"events: bad_lines_path {small_disk}/aside cannot be written: No space left on device")
+            (small_disk / "filler").write_bytes(b"x" * 3 * MIB)
+        run = run_tap(config | {"bad_lines_path": str(small_disk / "rejected")}, catalog=only_raw_events)
+        assert_stopped(run, f"events: bad_lines_path {small_disk}/rejected cannot be written: No space left on device")
         assert run.bookmark is None
-        run_tap(config | {"bad_lines_path": str(aside)}, catalog=only_raw_events).well()
-    assert aside.read_bytes() == b"".join(line + b"\n[]\n" for line in bad)
+        run_tap(config | {"bad_lines_path": str(rejected)}, catalog=only_raw_events).well()
+    assert rejected.read_bytes() == b"".join(line + b"\n[]\n" for line in bad)
 
 
-def test_lines_set_aside_are_not_doubled_by_a_window_that_is_tried_again(
-    only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    aside = tmp_path / "aside"
-    extra = {"bad_lines": "skip", "bad_lines_path": str(aside), "max_retries": 1, "concurrent_exports": 1}
+def test_a_retried_window_writes_rejected_lines_once(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """The rejected lines of a retried window are written once."""
+    rejected = tmp_path / "rejected"
+    extra = {"bad_lines": "skip", "bad_lines_path": str(rejected), "max_retries": 1, "concurrent_exports": 1}
     faults = [Fault("export", (1, 2), "bad-line"), Fault("export", 1, "gzip-no-trailer")]
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events).well()
-    assert aside.read_bytes() == b"this line is no JSON\n"
-    assert any(line.endswith(f"1 malformed lines written to {aside}") for line in run.problems)
+    assert rejected.read_bytes() == b"this line is no JSON\n"
+    assert any(line.endswith(f"1 malformed lines written to {rejected}") for line in run.problems)
     found = re.compile(r"events \d{4}-.*: 1 malformed, the first at position \d+ of the response")
     assert any(found.search(line) for line in run.stderr)
 
 
-def test_what_was_set_aside_is_told_after_a_run_that_failed_too(
-    only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    extra = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside"), "concurrent_exports": 1}
+def test_a_failed_run_reports_rejected_lines(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """A failed run also reports the rejected lines."""
+    extra = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected"), "concurrent_exports": 1}
     faults = [Fault("export", 1, "bad-line"), Fault("export", 2, "status:403")]
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | CONFIG | extra, catalog=only_raw_events)

@@ -1,4 +1,4 @@
-"""`backfill: newest_first`, from the emulator through the installed command."""
+"""`backfill: newest_first`, with the emulator and the installed command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, LAST = dt.date(2023, 11, 1), dt.date(2024, 1, 15)
 NOW = dt.datetime(2024, 1, 16, 9, 30, tzinfo=dt.UTC)
 DAYS = [FIRST + dt.timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
 NEWEST_FIRST = {"project_timezone": "UTC", "backfill": "newest_first", "start_date": str(FIRST), "end_date": str(LAST)}
-# A window is a day, and one at a time: a turned clock jumps for a request on its way, too.
+# Windows of a day, one at a time: a fake clock also advances during a request.
 ONE_BY_ONE = NEWEST_FIRST | {"raw": True, "window_days": 1, "concurrent_exports": 1}
 
 
@@ -37,12 +37,12 @@ def line(day: dt.date) -> bytes:
 
 
 def project(days: list[dt.date] = DAYS) -> FixedProject:
-    """One event a day, named by it."""
+    """Return a project with one event a day, named by the day."""
     return FixedProject({day: [line(day)] for day in days}, profiles=[{"$distinct_id": "u", "$properties": {}}])
 
 
 def days_of(result: Result) -> list[str]:
-    """The days of the raw events, in the order in which they were delivered."""
+    """Return the days of the raw events in the order of delivery."""
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     return [
         message["record"]["properties"]["$insert_id"]
@@ -52,14 +52,15 @@ def days_of(result: Result) -> list[str]:
 
 
 def bookmark(state: dict[str, Any] | None) -> dict[str, Any]:
-    """What is delivered, without how many rows it had."""
+    """Return the bookmark without the row counts."""
     assert state
     own: dict[str, Any] = state["bookmarks"]["events"]
     return {name: value for name, value in own.items() if name != "rows"}
 
 
 @pytest.mark.parametrize("by", ["event_time", "ingestion_time"])
-def test_the_last_days_arrive_first_and_in_the_end_the_state_is_as_ever(by: str, only_events: dict[str, Any]) -> None:
+def test_the_last_days_arrive_first(by: str, only_events: dict[str, Any]) -> None:
+    """The last days arrive first, and the final state is like that of an oldest-first back-fill."""
     with Emulator(project()) as emulator:
         settings = emulator.settings | NEWEST_FIRST | {"incremental_by": by}
         run = run_tap(settings, catalog=only_events).well()
@@ -75,9 +76,10 @@ def test_the_last_days_arrive_first_and_in_the_end_the_state_is_as_ever(by: str,
     assert [entry["from_date"] for entry in before.get("ingested", [])] == ["2024-01-11"] * (by == "ingestion_time")
 
 
-def test_all_ways_out_give_the_same(
+def test_newest_first_is_the_same_on_every_route(
     only_events: dict[str, Any], only_raw_events: dict[str, Any], tmp_path: Path
 ) -> None:
+    """Blocks, stream maps, batch files and raw records have the same order and states."""
     unchanged = {"stream_maps": {"events": {"event_name": "event_name"}}}
     batches = {
         "batch_config": {
@@ -86,7 +88,7 @@ def test_all_ways_out_give_the_same(
         }
     }
     with Emulator(project()) as emulator:
-        # Of one length: with adaptive windows the order of the records depends on which answer is the quicker.
+        # Of one length: with adaptive windows the order of the records depends on which response is faster.
         settings = emulator.settings | NEWEST_FIRST | {"window_days": 7}
         plain = run_tap(settings, catalog=only_events).well()
         one_by_one = run_tap(settings | unchanged, catalog=only_events).well()
@@ -99,8 +101,8 @@ def test_all_ways_out_give_the_same(
     assert raw_days == [record["insert_id"] for record in plain.records()]
 
 
-def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> None:
-    """In windows of a day, 76 of them: 60 requests an hour, and no waiting."""
+def test_the_history_continues_in_the_next_run() -> None:
+    """When the quota is used up, the next run reads new days first and then continues the history."""
     clock, settings = FakeClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0}
     with Emulator(project(), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
@@ -125,10 +127,11 @@ def test_the_history_goes_on_with_the_next_run_where_the_quota_is_spent() -> Non
     }
 
 
-def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
+def test_only_history_may_be_left_to_the_next_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # With the time zone, so that no window is held back until the events show it.
+    """Spent quota fails the recent days; in the history it is a warning."""
+    # With the time zone set, no window is held back for the time zone check.
     settings = ONE_BY_ONE | {"max_quota_wait": 0, "project_timezone": "UTC"}
     clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (10,), "status:429")]) as emulator:
@@ -148,15 +151,16 @@ def test_a_spent_quota_is_told_and_only_the_history_may_wait_for_the_next_run(
 
 
 class PassingClock(FakeClock):
-    """Two minutes pass each time that it is asked how late it is."""
+    """A clock that advances by two minutes each time it is read."""
 
     def monotonic(self) -> float:
         self.advance(120)
         return super().monotonic()
 
 
-def test_what_is_left_to_the_next_run_is_not_asked_for_when_there_is_quota_again() -> None:
-    # With the time zone, so that no window is held back until the events show it.
+def test_history_left_to_the_next_run_is_not_requested() -> None:
+    """After the history was left to the next run, nothing of it is requested, even with new quota."""
+    # With the time zone set, no window is held back for the time zone check.
     clock, settings = PassingClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0, "project_timezone": "UTC"}
     with Emulator(project(), now=clock.now, faults=[Fault("export", (40,), "status:429")]) as emulator:
         result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
@@ -166,8 +170,8 @@ def test_what_is_left_to_the_next_run_is_not_asked_for_when_there_is_quota_again
     assert asked == 40
 
 
-def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None:
-    """200 days in windows of a day, and then a page of profiles."""
+def test_the_history_reserves_waiting_time() -> None:
+    """The history reserves an hour of waiting time for the streams after it."""
     days = [LAST - dt.timedelta(days=number) for number in range(200)]
     settings = ONE_BY_ONE | {"start_date": str(days[-1]), "max_quota_wait": 7200}
     clock = FakeClock(NOW)
@@ -175,7 +179,7 @@ def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None
         result = run_here(emulator.settings | settings, clock)
         assert {seen.status for seen in emulator.requests} == {200}
     assert result.error is None
-    # An hour was waited for, another one would leave nothing.
+    # It waited for an hour; another one would leave no time.
     delivered = days_of(result)
     assert delivered == [str(day) for day in days[: len(delivered)]]
     assert 60 < len(delivered) <= 120
@@ -183,14 +187,15 @@ def test_the_history_leaves_an_hour_of_waiting_to_the_streams_after_it() -> None
     assert 3500 < result.waited < 7200
 
 
-def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_first() -> None:
+def test_a_truncated_history_window_is_halved() -> None:
+    """A truncated window of the history is fetched in halves, the newer one first."""
     settings = NEWEST_FIRST | {"raw": True, "window_days": 30, "max_retries": 0, "concurrent_exports": 1}
     cut = [Fault("export", (2, 4), "sentinel:terminated early"), Fault("export", (5,), "status:402")]
     clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=cut) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
         asked = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
-    # The window, cut; its newer half; its older half, cut, and again, refused.
+    # The truncated window, its newer half, its older half truncated, and again, rejected.
     assert asked[1:5] == [
         ("2023-11-17", "2023-12-16"),
         ("2023-12-02", "2023-12-16"),
@@ -207,7 +212,8 @@ def test_a_window_of_the_history_that_breaks_off_comes_by_halves_the_newer_one_f
     assert bookmark(second.state)["replication_key_value"] == "2024-01-16T00:00:00+00:00"
 
 
-def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
+def test_a_backfill_can_switch_to_oldest_first() -> None:
+    """A newest-first back-fill can be continued oldest first, and each day is delivered once."""
     settings = NEWEST_FIRST | {"raw": True, "window_days": 10, "concurrent_exports": 1, "lookback_days": 0}
     clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=[Fault("export", (5,), "status:402")]) as emulator:
@@ -228,8 +234,8 @@ def test_a_back_fill_that_has_begun_can_go_on_oldest_first() -> None:
     }
 
 
-def test_read_in_full_there_is_no_next_run_to_leave_anything_to() -> None:
-    """With the catalog's replication method FULL_TABLE no state is kept: so all of it comes, or the run fails."""
+def test_a_full_table_is_not_left_to_the_next_run() -> None:
+    """With FULL_TABLE in the catalog no state is kept, so spent quota fails the run."""
     catalog = json.loads(json.dumps(RAW_EVENTS))
     [events] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == "events"]
     events["replication_method"] = "FULL_TABLE"

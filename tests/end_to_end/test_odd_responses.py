@@ -1,4 +1,4 @@
-"""Responses that are whole and yet odd: empty between busy days, fewer rows than before, events of other days."""
+"""Complete but suspicious responses: empty between busy days, fewer rows than before, events of other days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lines(number: int, count: int, name: str = "A") -> list[bytes]:
 
 
 def project(*counts: int) -> FixedProject:
-    """So many events on each day from a Monday on."""
+    """Return a project with these numbers of events on consecutive days from a Monday on."""
     return FixedProject({day(number): lines(number, count) for number, count in enumerate(counts)})
 
 
@@ -39,7 +39,7 @@ def run(
     state: dict[str, Any] | None = None,
     **settings: Any,
 ) -> tuple[Run, list[str]]:
-    """A run over the project's days, and the days it asked for."""
+    """Run over the project's days; return the run and the days requested."""
     with Emulator(source, faults=faults) as emulator:
         config = emulator.settings | BY_DAY | {"end_date": str(max(source.events))} | settings
         done = run_tap(config, catalog=catalog, state=state)
@@ -53,13 +53,14 @@ WAYS: list[dict[str, Any]] = [{}, {"concurrent_exports": 3}, {"worker_processes"
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_empty_day_between_busy_ones_is_fetched_once_more(
+def test_an_empty_day_between_busy_ones_is_refetched(
     way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """An empty day between busy ones is fetched again, with a warning."""
     catalog = only_raw_events if way.get("raw") else only_events
     done, asked = run(project(100, 100, 100), catalog, Fault("export", 2, "empty-body"), **way)
     assert done.exit_code == 0
-    # With several requests at a time, the second one need not be that of the second day.
+    # With several requests at a time, the second request may be for another day.
     if "concurrent_exports" not in way:
         assert len(done.records()) == 300
         assert asked.count("2024-01-02") == 2
@@ -68,7 +69,8 @@ def test_an_empty_day_between_busy_ones_is_fetched_once_more(
         assert "100 events" in warning
 
 
-def test_a_day_that_stays_empty_is_taken(only_events: dict[str, Any]) -> None:
+def test_a_day_that_stays_empty_is_accepted(only_events: dict[str, Any]) -> None:
+    """A day that is empty twice is accepted, and the bookmark moves past it."""
     done, asked = run(project(100, 0, 100), only_events)
     assert len(done.well().records()) == 200
     assert asked == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-02"]
@@ -76,10 +78,10 @@ def test_a_day_that_stays_empty_is_taken(only_events: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_empty_day_before_one_that_fails_is_left_to_the_next_run(
+def test_an_empty_day_before_a_failure_is_not_accepted(
     way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
-    """It cannot be confirmed, so the bookmark does not move over it."""
+    """It cannot be confirmed, so the bookmark stays before it."""
     catalog = only_raw_events if way.get("raw") else only_events
     settings = {"project_timezone": "UTC"} | way | {"concurrent_exports": 1}
     done, asked = run(
@@ -95,8 +97,8 @@ def test_an_empty_day_before_one_that_fails_is_left_to_the_next_run(
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
 
-def test_an_odd_empty_day_that_the_quota_leaves_is_left(only_events: dict[str, Any]) -> None:
-    """If the quota does not allow a second request, the day is the next run's."""
+def test_an_empty_day_without_quota_is_not_accepted(only_events: dict[str, Any]) -> None:
+    """If the quota does not allow a second request, the day is left to the next run."""
     settings: dict[str, Any] = {"project_timezone": "UTC", "hourly_quota": 3, "max_quota_wait": 0}
     done, asked = run(project(100, 100, 100), only_events, Fault("export", 2, "empty-body"), **settings)
     assert done.exit_code == 1
@@ -105,8 +107,8 @@ def test_an_odd_empty_day_that_the_quota_leaves_is_left(only_events: dict[str, A
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
 
-def test_what_came_of_the_failing_window_after_an_empty_one_is_left_too(only_events: dict[str, Any]) -> None:
-    """Its first half, delivered, would move the bookmark over the empty days."""
+def test_half_a_window_after_an_empty_day_is_dropped(only_events: dict[str, Any]) -> None:
+    """Delivering the first half of the failed window would move the bookmark over the empty days."""
     faults = [Fault("export", 2, "empty-body"), Fault("export", 3, "reset"), Fault("export", 5, "status:401")]
     settings: dict[str, Any] = {"project_timezone": "UTC", "window_days": 2, "max_retries": 0}
     done, asked = run(project(*[100] * 6), only_events, *faults, **settings)
@@ -122,7 +124,7 @@ def test_what_came_of_the_failing_window_after_an_empty_one_is_left_too(only_eve
         ((0, 100, 0, 0, 100, 0), {}),
         ((99, 0, 100, 0, 99), {}),
         ((3, 0, 2, 0, 3), {}),
-        # A week with a closed Sunday, one with a free Saturday and Sunday, one with a free Friday and Saturday.
+        # Weeks without events on Sunday, on Saturday and Sunday, on Friday and Saturday.
         ((500, 500, 500, 500, 500, 500, 0, 500), {}),
         ((500, 500, 500, 500, 500, 0, 0, 500), {}),
         ((500, 500, 500, 500, 0, 0, 500, 500), {}),
@@ -131,16 +133,17 @@ def test_what_came_of_the_failing_window_after_an_empty_one_is_left_too(only_eve
         ((200, 0, 200), {"events_where": 'properties["distinct_id"] == "u"'}),
     ],
 )
-def test_weekends_quiet_projects_and_filters_cost_no_request(
+def test_plausible_empty_days_are_not_refetched(
     counts: tuple[int, ...], settings: dict[str, Any], only_events: dict[str, Any]
 ) -> None:
+    """Weekends, small projects and filters explain empty days, so no day is requested twice."""
     done, asked = run(project(*counts), only_events, **settings)
     assert done.exit_code == 0
     assert len(asked) == len(set(asked))
 
 
-def test_a_day_in_which_the_run_before_saw_events_is_fetched_once_more(only_events: dict[str, Any]) -> None:
-    """However few they were, and whatever the days around have."""
+def test_a_day_that_had_events_before_is_refetched(only_events: dict[str, Any]) -> None:
+    """An empty day that had events in the previous run is fetched again."""
     first, _ = run(project(3, 0, 2), only_events)
     assert first.states[-1]["bookmarks"]["events"]["rows"] == {"2024-01-01": 3, "2024-01-03": 2}
     again, asked = run(project(3, 0, 2), only_events, Fault("export", 3, "empty-body"), state=first.states[-1])
@@ -153,9 +156,10 @@ def test_a_day_in_which_the_run_before_saw_events_is_fetched_once_more(only_even
 
 
 @pytest.mark.parametrize("way", [*WAYS, {"window_days": 3}, {"time_in_ms": True}])
-def test_fewer_rows_than_the_run_before_saw_are_a_warning(
+def test_fewer_events_than_before_are_a_warning(
     way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """Fewer events than in the previous run are one warning with both numbers."""
     catalog = only_raw_events if way.get("raw") else only_events
     first, _ = run(project(10, 20, 30), catalog, **way)
     assert first.well().problems == []
@@ -166,7 +170,8 @@ def test_fewer_rows_than_the_run_before_saw_are_a_warning(
     assert third.well().problems == []
 
 
-def test_rows_that_mixpanel_merged_are_no_warning(only_events: dict[str, Any]) -> None:
+def test_a_small_loss_of_events_is_no_warning(only_events: dict[str, Any]) -> None:
+    """A loss of 1 %, as after deduplication, is no warning; a larger one is."""
     first, _ = run(project(400), only_events)
     again, _ = run(project(396), only_events, state=first.states[-1])
     assert again.well().problems == []
@@ -174,7 +179,8 @@ def test_rows_that_mixpanel_merged_are_no_warning(only_events: dict[str, Any]) -
     assert len(third.well().problems) == 1
 
 
-def test_the_state_keeps_the_days_that_are_read_again(only_events: dict[str, Any]) -> None:
+def test_the_state_has_row_counts_of_the_lookback(only_events: dict[str, Any]) -> None:
+    """The state has the row counts of the days read again, and none with a filter."""
     done, _ = run(project(*[5] * 10), only_events, lookback_days=2)
     assert done.states[-1]["bookmarks"]["events"]["rows"] == {"2024-01-08": 5, "2024-01-09": 5, "2024-01-10": 5}
     narrowed, _ = run(project(*[5] * 10), only_events, state=done.states[-1], event_names=["A"])
@@ -183,7 +189,8 @@ def test_the_state_keeps_the_days_that_are_read_again(only_events: dict[str, Any
 
 
 @pytest.mark.parametrize("rows", [[1], {"2024": 1}, {"2024-01-01": "x"}])
-def test_rows_that_are_broken_are_refused(rows: Any, only_events: dict[str, Any]) -> None:
+def test_invalid_row_counts_in_the_state_are_rejected(rows: Any, only_events: dict[str, Any]) -> None:
+    """Invalid row counts in the state are rejected."""
     state = {"bookmarks": {"events": {"replication_key_value": "2024-01-02T00:00:00+00:00", "rows": rows}}}
     done, _ = run(project(5), only_events, state=state)
     assert done.exit_code == 1
@@ -195,9 +202,10 @@ def test_rows_that_are_broken_are_refused(rows: Any, only_events: dict[str, Any]
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [1, 30])
-def test_a_response_to_another_request_is_asked_for_again(
+def test_a_response_with_other_days_is_retried(
     value: int, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """A response with events of other days is requested again, with a warning."""
     catalog = only_raw_events if way.get("raw") else only_events
     fault = Fault("export", 2, "other-days", value=value)
     done, _ = run(project(5, 5, 5), catalog, fault, **way)
@@ -209,7 +217,8 @@ def test_a_response_to_another_request_is_asked_for_again(
         assert sorted({record["event_time"][:10] for record in done.records()}) == [str(day(n)) for n in range(3)]
 
 
-def test_responses_to_other_requests_without_end_stop_the_run(only_events: dict[str, Any]) -> None:
+def test_responses_with_other_days_fail_the_run(only_events: dict[str, Any]) -> None:
+    """After the last retry, events of other days fail the run."""
     fault = Fault("export", range(2, 99), "other-days")
     done, _ = run(project(5, 5, 5), only_events, fault, max_retries=1)
     assert done.exit_code == 1
@@ -217,22 +226,23 @@ def test_responses_to_other_requests_without_end_stop_the_run(only_events: dict[
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
 
-def test_a_zone_that_was_changed_costs_one_request_more(only_events: dict[str, Any]) -> None:
-    """`time` keeps the old zone, so that early events can show the neighbouring day."""
+def test_neighboring_days_are_accepted_on_a_retry(only_events: dict[str, Any]) -> None:
+    """After a change of the project's zone, events can have the neighboring day: a retry accepts them."""
     done, asked = run(project(5, 5), only_events, Fault("export", range(2, 99), "other-days", value=1))
     assert asked.count("2024-01-02") == 2
     assert len(done.well().records()) == 10
 
 
 @pytest.mark.parametrize(("retries", "faults"), [(0, []), (1, [Fault("export", 2, "status:500")])])
-def test_the_last_try_takes_neighbouring_days(retries: int, faults: list[Fault], only_events: dict[str, Any]) -> None:
-    """Without a further try they would be refused in each run."""
+def test_the_last_try_accepts_neighboring_days(retries: int, faults: list[Fault], only_events: dict[str, Any]) -> None:
+    """Without another try left, neighboring days are accepted, because each run would fail."""
     shifted = Fault("export", range(2 + retries, 99), "other-days", value=1)
     done, _ = run(project(5, 5), only_events, *faults, shifted, max_retries=retries)
     assert len(done.well().records()) == 10
 
 
-def test_some_events_of_other_days_are_delivered(only_events: dict[str, Any]) -> None:
+def test_a_response_with_one_expected_event_is_accepted(only_events: dict[str, Any]) -> None:
+    """If any event has the requested day, all events are delivered."""
     source = FixedProject({MONDAY: [*lines(40, 30), *lines(0, 1)]})
     done, asked = run(source, only_events)
     assert len(done.well().records()) == 31
@@ -243,9 +253,10 @@ def test_some_events_of_other_days_are_delivered(only_events: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_name_without_any_event_is_a_warning_with_the_closest_name(
+def test_an_event_name_without_events_is_a_warning(
     way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """The warning has each name without events and the closest name seen."""
     catalog = only_raw_events if way.get("raw") else only_events
     source = FixedProject({MONDAY: lines(0, 60, "Sign Up"), day(1): [*lines(1, 60), *lines(1, 1, 'Say \\"x\\"')]})
     names = ["Sign up ", "Sign Up", "Zzz", "A", 'Say "x"']
@@ -256,6 +267,7 @@ def test_a_name_without_any_event_is_a_warning_with_the_closest_name(
     )
 
 
-def test_names_that_all_came_are_no_warning(only_events: dict[str, Any]) -> None:
+def test_event_names_with_events_are_no_warning(only_events: dict[str, Any]) -> None:
+    """If every name has events, there is no warning."""
     done, _ = run(project(1, 1), only_events, event_names=["A"])
     assert done.well().problems == []

@@ -1,4 +1,4 @@
-"""What a plan includes and what the quota allows, through the installed command."""
+"""Plans and quotas, with the emulator and the tap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNNEL = {"funnel_id": 1, "name": "One", "days": {"2024-01-01": {"steps": []}}}
 
 
 def project(days: int = 1) -> FixedProject:
-    """An event a day, a profile, two annotations, a funnel."""
+    """Return a project with an event a day, a profile, two annotations and a funnel."""
     lines = {}
     for number in range(days):
         day = FIRST + dt.timedelta(days=number)
@@ -40,8 +40,8 @@ def project(days: int = 1) -> FixedProject:
     return FixedProject(lines, profiles=profiles, annotations=ANNOTATIONS, funnels=[FUNNEL])
 
 
-def test_on_the_free_plan_the_default_run_delivers_the_events() -> None:
-    """The query API answers 402: profiles fail, events are there, exit code 1."""
+def test_the_free_plan_delivers_events() -> None:
+    """The query API returns 402: profiles fail, events are delivered, exit code 1."""
     with Emulator(project(), plan=PLANS["free"]) as emulator:
         run = run_tap(emulator.settings | DAYS)
     assert run.exit_code == 1
@@ -50,8 +50,8 @@ def test_on_the_free_plan_the_default_run_delivers_the_events() -> None:
     assert any("profiles" in line and "plan does not include this" in line for line in run.errors)
 
 
-def test_on_the_free_plan_events_alone_go_well() -> None:
-    """With the profiles deselected the run ends with 0; reports stay empty with a warning."""
+def test_the_free_plan_without_profiles_succeeds() -> None:
+    """Without profiles the run succeeds; reports stay empty with a warning."""
     with Emulator(project(), plan=PLANS["free"]) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=catalog_of("events", "funnels")).well()
     assert len(run.records("events")) == 1
@@ -61,7 +61,7 @@ def test_on_the_free_plan_events_alone_go_well() -> None:
 
 @pytest.mark.parametrize("stream", ["events", "funnels", "annotations"])
 def test_days_before_the_plans_history_fail(stream: str) -> None:
-    """An error that names the first day and `start_date`: never "no access", never an empty stream."""
+    """The error has the first allowed day and `start_date`, and does not say "no access"."""
     with Emulator(project(), plan=Plan(history_days=90)) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=catalog_of(stream))
     first_day = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=90)
@@ -74,8 +74,8 @@ def test_days_before_the_plans_history_fail(stream: str) -> None:
 
 
 @pytest.mark.parametrize("stream", ["events", "funnels", "annotations"])
-def test_with_the_day_that_the_error_names_it_works(stream: str) -> None:
-    """The remedy is one."""
+def test_the_start_date_in_the_error_works(stream: str) -> None:
+    """With the start date that the error suggests, the run succeeds."""
     settings = {"start_date": "2024-03-03", "end_date": "2024-03-03"}
     with Emulator(project(), plan=Plan(history_days=90), now=lambda: NOW) as emulator:
         refused = run_here(emulator.settings | DAYS, FakeClock(NOW), catalog=catalog_of(stream))
@@ -89,8 +89,8 @@ def test_with_the_day_that_the_error_names_it_works(stream: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "stream"), [("export", "events"), ("engage", "profiles"), ("funnels", "funnels")])
-def test_a_query_that_took_too_long_is_tried_again(kind: str, stream: str) -> None:
-    """400 `Timeout Error.` costs a try."""
+def test_a_timeout_error_of_the_api_is_retried(kind: str, stream: str) -> None:
+    """A 400 `Timeout Error.` is retried."""
     with Emulator(project(), faults=[Fault(kind, 1, "status:400-timeout")]) as emulator:
         result = run_here(emulator.settings | DAYS, FakeClock(), catalog=catalog_of(stream))
     assert result.error is None
@@ -98,8 +98,8 @@ def test_a_query_that_took_too_long_is_tried_again(kind: str, stream: str) -> No
 
 
 @pytest.mark.parametrize(("kind", "stream"), [("export", "events"), ("engage", "profiles"), ("funnels", "funnels")])
-def test_a_whole_error_with_status_200_is_never_data(kind: str, stream: str) -> None:
-    """200 with `{"error":…}` is tried again, then fails."""
+def test_an_error_object_in_a_200_is_not_data(kind: str, stream: str) -> None:
+    """A 200 with `{"error":…}` is retried, then fails."""
     for numbers, fails in ((1, False), (None, True)):
         with Emulator(project(), faults=[Fault(kind, numbers, "error-object", at=0)]) as emulator:
             settings = emulator.settings | DAYS | {"max_retries": 1}
@@ -111,8 +111,8 @@ def test_a_whole_error_with_status_200_is_never_data(kind: str, stream: str) -> 
 @pytest.mark.parametrize(
     ("kind", "stream"), [("cohorts", "cohorts"), ("annotations", "annotations"), ("funnels", "funnels")]
 )
-def test_a_report_that_is_refused_blames_no_filter_of_events(kind: str, stream: str) -> None:
-    """Remedies fit the endpoint."""
+def test_a_rejected_report_names_no_event_filter(kind: str, stream: str) -> None:
+    """The remedy for a rejected report does not name event settings."""
     with Emulator(project(), faults=[Fault(kind, None, "status:400")]) as emulator:
         result = run_here(emulator.settings | DAYS, FakeClock(), catalog=catalog_of(stream))
     assert result.error is not None
@@ -134,7 +134,7 @@ def one_by_one(days: int, **more: object) -> dict[str, object]:
     }
 
 
-def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
+def test_exports_use_no_quota_of_the_query_api() -> None:
     """60 exports and then profiles: no wait."""
     clock = FakeClock(NOW)
     with Emulator(project(60), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
@@ -144,8 +144,8 @@ def test_exports_leave_the_hour_of_the_query_api_alone() -> None:
     assert result.waited == 0
 
 
-def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
-    """A project with 400 an hour is read without waiting."""
+def test_the_limit_in_response_headers_is_used() -> None:
+    """A project with 400 requests an hour is read without waiting."""
     clock = FakeClock(NOW)
     quota = Quota(hourly=400, rate_headers=True, clock=clock.monotonic)
     with Emulator(project(100), quota=quota, now=clock.now) as emulator:
@@ -156,8 +156,8 @@ def test_what_mixpanel_says_of_the_projects_limit_is_taken() -> None:
 
 
 @pytest.mark.parametrize("hourly", [1, 400])
-def test_any_number_an_hour_can_be_set(hourly: int) -> None:
-    """`hourly_quota` goes from 1, past 60."""
+def test_hourly_quota_may_be_1_or_400(hourly: int) -> None:
+    """`hourly_quota` may be any number from 1 on, also more than 60."""
     clock = FakeClock(NOW)
     quota = Quota(hourly=hourly, clock=clock.monotonic)
     days = 3 if hourly == 1 else 100
@@ -170,8 +170,8 @@ def test_any_number_an_hour_can_be_set(hourly: int) -> None:
     assert result.waited == (pytest.approx(7202, abs=2) if hourly == 1 else 0)
 
 
-def test_a_load_shed_429_waits_a_minute_and_doubles() -> None:
-    """Not an hour, also after requests that were let in."""
+def test_a_load_shedding_429_waits_a_minute() -> None:
+    """The wait starts at a minute and doubles, also after other requests succeeded."""
     clock = FakeClock(NOW)
     with Emulator(project(3), faults=[Fault("export", (2, 3, 4), "status:429-load")], now=clock.now) as emulator:
         result = run_here(emulator.settings | one_by_one(3), clock, catalog=catalog_of("events"))
@@ -180,8 +180,8 @@ def test_a_load_shed_429_waits_a_minute_and_doubles() -> None:
 
 
 @pytest.mark.parametrize("max_wait", [0, 1800, 7200])
-def test_newest_first_never_takes_the_profiles_requests(max_wait: int) -> None:
-    """The history ends where the exports do; profiles have an hour of their own."""
+def test_newest_first_leaves_quota_for_profiles(max_wait: int) -> None:
+    """The history ends when the export quota is used up; profiles have their own quota."""
     clock = FakeClock(NOW)
     with Emulator(project(150), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         settings = one_by_one(150, backfill="newest_first", max_quota_wait=max_wait)
@@ -191,8 +191,8 @@ def test_newest_first_never_takes_the_profiles_requests(max_wait: int) -> None:
     assert len(result.records("events")) >= 60
 
 
-def test_a_wait_of_a_second_is_summed_up_as_one() -> None:
-    """`Retry-After: 1` shows as 1 s waited, in the line and in its field."""
+def test_a_one_second_wait_is_in_the_summary() -> None:
+    """`Retry-After: 1` is 1 s waited in the summary."""
     faults = [Fault("export", 1, "status:429", value="seconds")]
     with Emulator(project(), faults=faults) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=catalog_of("events")).well()
@@ -205,8 +205,8 @@ def progress_of(clock: FakeClock, quota: OurQuota, **more: Any) -> Progress:
     return Progress(**settings, clock=clock, api="data", quota=quota, log=log, **more)
 
 
-def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixture) -> None:
-    """60 of 120 windows took 600 s and the hour's requests: the rest takes as long, and the hour's remainder."""
+def test_the_progress_line_includes_the_wait_ahead(caplog: pytest.LogCaptureFixture) -> None:
+    """60 of 120 windows took 600 s and the quota: the rest takes as long, and the rest of the hour."""
     caplog.set_level(logging.INFO)
     clock = FakeClock(NOW)
     quota = OurQuota(clock, rate_cap=RateCap(1000, 1))
@@ -219,17 +219,17 @@ def test_the_progress_line_knows_of_a_wait_ahead(caplog: pytest.LogCaptureFixtur
     assert "0 requests left this hour, about 1 hour to go, 50 minutes of it waiting for quota" in caplog.messages[-1]
 
 
-def test_the_progress_line_says_until_when_it_waits(caplog: pytest.LogCaptureFixture) -> None:
-    """While a wait is going on, the line names its end."""
+def test_the_progress_line_has_the_end_of_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """During a wait the progress line has its end."""
     caplog.set_level(logging.INFO)
 
-    class Looking(FakeClock):
+    class TickingClock(FakeClock):
         def sleep(self, seconds: float) -> None:
             self.advance(31)
             progress.tick()
             super().sleep(seconds - 31)
 
-    clock = Looking(NOW)
+    clock = TickingClock(NOW)
     quota = OurQuota(clock, hourly=1)
     with progress_of(clock, quota) as progress:
         quota.acquire("events")

@@ -1,4 +1,4 @@
-"""Profiles, from the emulator through the installed command."""
+"""Profiles, read from the emulator by the installed command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def ids_of(run: Run) -> list[str]:
     return [record["distinct_id"] for record in run.records("profiles")]
 
 
-def test_a_normalized_profile_has_its_last_seen_apart(only_profiles: dict[str, Any]) -> None:
+def test_a_normalized_profile_has_last_seen_as_a_column(only_profiles: dict[str, Any]) -> None:
+    """`$last_seen` is a column, and all other properties are under `properties`."""
     run, _ = delivered({}, only_profiles)
     assert run.well().records("profiles") == [
         {
@@ -54,13 +55,15 @@ def test_a_normalized_profile_has_its_last_seen_apart(only_profiles: dict[str, A
     ]
 
 
-def test_a_raw_profile_is_as_it_came() -> None:
+def test_a_raw_profile_is_unchanged() -> None:
+    """A raw profile is the result unchanged."""
     run, _ = delivered({"raw": True}, catalog_of("profiles", raw=True))
     assert run.well().records("profiles") == PROFILES
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_both_ways_give_the_same_profiles(raw: bool) -> None:
+def test_stream_maps_keep_profiles(raw: bool) -> None:
+    """With and without a stream map, profiles and states are the same."""
     column = "$properties" if raw else "properties"
     catalog = catalog_of("profiles", raw=raw)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=230)
@@ -73,7 +76,8 @@ def test_both_ways_give_the_same_profiles(raw: bool) -> None:
     assert in_blocks.states == one_by_one.states
 
 
-def test_all_pages_of_a_session_come_once(only_profiles: dict[str, Any]) -> None:
+def test_all_pages_of_a_session_are_read_once(only_profiles: dict[str, Any]) -> None:
+    """All pages are read once, also if Mixpanel lowers the page size."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 1), profiles=1234)
     with Emulator(project, max_page_size=100) as emulator:
         run = run_tap(emulator.settings | {"profiles_page_size": 5000}, catalog=only_profiles).well()
@@ -98,31 +102,31 @@ def run_with(
 
 
 @pytest.mark.parametrize(("fault", "says"), [("session-expired", "has expired"), ("short-page", "ended the session")])
-def test_a_session_read_again_brings_no_profile_twice(only_profiles: dict[str, Any], fault: str, says: str) -> None:
-    """Pages that came before are the same, and left out."""
+def test_a_restarted_session_repeats_no_profile(only_profiles: dict[str, Any], fault: str, says: str) -> None:
+    """Pages that are the same after a restart are not delivered again."""
     run = run_with(only_profiles, Fault("engage", 3, fault)).well()
     assert len(ids(run)) == len(set(ids(run))) == 500
     assert any(says in line and "restarting from page 0" in line for line in run.problems)
 
 
-def test_a_session_that_stays_short_ends_the_run(only_profiles: dict[str, Any]) -> None:
-    """Profiles are missing, so the run fails; the page that was too short stays out."""
+def test_a_session_that_stays_short_fails_the_run(only_profiles: dict[str, Any]) -> None:
+    """Profiles are missing, so the run fails and the short page is not delivered."""
     run = run_with(only_profiles, paging=Paging(total_excess=30))
     assert run.exit_code == 1
     assert len(run.errors) == 1
     assert "profiles page 5: Mixpanel ended the session after 500 of 530 profiles, in 2 sessions" in run.errors[0]
 
 
-def test_one_of_nine_profiles_is_no_success(only_profiles: dict[str, Any]) -> None:
-    """What a total may be off by is a share of it, so that a small project does not lose most of its profiles."""
+def test_one_of_nine_profiles_fails(only_profiles: dict[str, Any]) -> None:
+    """The tolerance for a total is relative, so a small project does not lose most profiles."""
     run = run_with(only_profiles, Fault("engage", None, "short-page", 0.2), count=9)
     assert run.exit_code == 1
     assert "after 1 of 9 profiles, in 2 sessions" in run.errors[0]
     assert ids_of(run) == []
 
 
-def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> None:
-    """25 of 27 come, twice: they are delivered once, and the warning names both numbers."""
+def test_a_total_slightly_off_is_a_warning(only_profiles: dict[str, Any]) -> None:
+    """25 of 27 profiles arrive twice: they are delivered once, with a warning that has both numbers."""
     run = run_with(only_profiles, count=25, paging=Paging(total_excess=2)).well()
     assert len(ids(run)) == len(set(ids(run))) == 25
     assert any("after 25 of 27 profiles, twice" in line for line in run.problems)
@@ -139,17 +143,15 @@ def test_a_total_a_little_off_is_a_warning(only_profiles: dict[str, Any]) -> Non
     ],
 )
 @pytest.mark.parametrize("count", [200, 203])
-def test_all_profiles_come_however_pages_are_described(
-    only_profiles: dict[str, Any], paging: Paging, count: int
-) -> None:
-    """Later pages may lack size, total and session, the first may lack size and total, the end may be a 400."""
+def test_all_profiles_are_read_with_any_paging(only_profiles: dict[str, Any], paging: Paging, count: int) -> None:
+    """Pages may omit size, total and session, and the end may be a 400."""
     run = run_with(only_profiles, count=count, paging=paging).well()
     assert len(ids(run)) == len(set(ids(run))) == count
     assert run.problems == []
 
 
-def test_a_session_without_an_end_ends_the_run(only_profiles: dict[str, Any]) -> None:
-    """Pages beyond the total are the first page again."""
+def test_an_endless_session_fails_the_run(only_profiles: dict[str, Any]) -> None:
+    """A session that repeats its first page beyond the total fails the run."""
     run = run_with(only_profiles, count=200, paging=Paging(beyond_end="first"))
     assert run.exit_code == 1
     assert "profiles page 2: the session continues after 300 of 200 profiles" in run.errors[0]
@@ -164,14 +166,16 @@ def test_a_session_without_an_end_ends_the_run(only_profiles: dict[str, Any]) ->
         ({"cohort_id": 1000, "include_all_users": True}, ["u3", "ghost"]),
     ],
 )
-def test_profiles_are_narrowed_by_mixpanel(
+def test_profile_filters_are_applied(
     narrowed: dict[str, Any], expected: list[str], only_profiles: dict[str, Any]
 ) -> None:
+    """`profiles_where`, `distinct_ids` and `cohort_id` filter the profiles."""
     run, _ = delivered(narrowed, only_profiles)
     assert ids(run) == expected
 
 
-def test_profile_properties_narrow_the_properties_but_not_the_columns(only_profiles: dict[str, Any]) -> None:
+def test_profile_properties_keep_the_columns(only_profiles: dict[str, Any]) -> None:
+    """`profile_properties` limits the properties; `$last_seen` is still requested for its column."""
     run, forms = delivered({"profile_properties": ["plan"]}, only_profiles)
     assert set(json.loads(forms[0]["output_properties"])) == {"plan", "$last_seen"}
     assert run.well().records("profiles")[0] == {
@@ -203,20 +207,23 @@ def by_behavior(only_profiles: dict[str, Any], extra: dict[str, Any]) -> list[st
     return [message["record"]["distinct_id"] for message in messages if message["type"] == "RECORD"]
 
 
-def test_behaviors_choose_profiles_by_what_they_did(only_profiles: dict[str, Any]) -> None:
+def test_behaviors_filter_profiles_by_events(only_profiles: dict[str, Any]) -> None:
+    """`behaviors` filter profiles by their number of events."""
     assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] >= 2'}) == ["u1"]
     assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] == 1'}) == ["2"]
     assert by_behavior(only_profiles, {"profiles_where": 'behaviors["bought"] == 0'}) == ["u3"]
 
 
-def test_behaviors_are_counted_from_the_point_in_time(only_profiles: dict[str, Any]) -> None:
+def test_behaviors_are_counted_as_of_the_timestamp(only_profiles: dict[str, Any]) -> None:
+    """With `as_of_timestamp` behaviors are counted up to that time."""
     early = int(dt.datetime(2024, 2, 20, tzinfo=dt.UTC).timestamp())
     extra = {"profiles_where": 'behaviors["bought"] == 1', "as_of_timestamp": early}
     assert by_behavior(only_profiles, extra) == ["u1"]
 
 
 @pytest.mark.parametrize("extra", [{}, {"as_of_timestamp": 1709251200}])
-def test_behaviors_of_many_profiles_come_to_the_last_page(extra: dict[str, Any], only_profiles: dict[str, Any]) -> None:
+def test_behaviors_work_over_several_pages(extra: dict[str, Any], only_profiles: dict[str, Any]) -> None:
+    """Profiles filtered by `behaviors` are read to the last page."""
     project = SyntheticProject(first_day=dt.date(2024, 2, 1), events_per_day=1, profiles=1100)
     with Emulator(project, max_page_size=500) as emulator:
         extra = extra | {"behaviors": BEHAVIORS, "profiles_where": 'behaviors["bought"] >= 0'}
@@ -225,7 +232,8 @@ def test_behaviors_of_many_profiles_come_to_the_last_page(extra: dict[str, Any],
     assert run.problems == []
 
 
-def test_a_point_in_time_shows_profiles_as_they_were() -> None:
+def test_as_of_timestamp_reads_earlier_profiles() -> None:
+    """`as_of_timestamp` reads the profiles as they were at that time."""
     moment = dt.datetime(2023, 10, 1, tzinfo=dt.UTC)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), profiles=100)
     with Emulator(project) as emulator:
@@ -241,7 +249,8 @@ def test_a_point_in_time_shows_profiles_as_they_were() -> None:
     assert then[0] != project.profiles(None, now=dt.datetime.now(dt.UTC))[0]
 
 
-def test_a_data_view_shows_its_profiles_alone(only_profiles: dict[str, Any]) -> None:
+def test_a_data_view_limits_profiles(only_profiles: dict[str, Any]) -> None:
+    """`workspace_id` limits the profiles to a data view; an unknown one fails."""
     with Emulator(FixedProject(profiles=PROFILES), data_views={"77": 'properties["plan"] == "paid"'}) as emulator:
         assert ids(run_tap(emulator.settings | {"workspace_id": "77"}, catalog=only_profiles)) == ["2", "u3"]
         refused = run_tap(emulator.settings | {"workspace_id": "78"}, catalog=only_profiles)
@@ -249,7 +258,8 @@ def test_a_data_view_shows_its_profiles_alone(only_profiles: dict[str, Any]) -> 
     assert "workspace_id" in refused.errors[0]
 
 
-def test_what_narrows_profiles_narrows_together(only_profiles: dict[str, Any]) -> None:
+def test_profile_filters_are_combined(only_profiles: dict[str, Any]) -> None:
+    """All profile filters apply together."""
     cohorts = [{"id": 1000, "name": "", "members": ["u1", "2", "ghost"]}]
     narrowed = {
         "cohort_id": 1000,
@@ -263,7 +273,8 @@ def test_what_narrows_profiles_narrows_together(only_profiles: dict[str, Any]) -
     assert run.records("profiles") == [{"distinct_id": "2", "last_seen": None, "properties": {"plan": "paid"}}]
 
 
-def test_a_full_table_of_profiles_has_no_bookmark(only_profiles: dict[str, Any]) -> None:
+def test_full_table_profiles_have_no_bookmark(only_profiles: dict[str, Any]) -> None:
+    """The state of full-table profiles is empty."""
     run, _ = delivered({}, only_profiles)
     assert run.states[-1] == {"bookmarks": {"profiles": {}}}
 
@@ -273,8 +284,8 @@ NO_ID: dict[str, Any] = {"$properties": {"plan": "lost"}}
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_profiles_without_an_id_are_set_aside(tmp_path: Path, raw: bool, mapped: bool) -> None:
-    """bad_lines: skip writes them to bad_lines_path, counts them, and delivers the others."""
+def test_profiles_without_an_id_can_be_skipped(tmp_path: Path, raw: bool, mapped: bool) -> None:
+    """`bad_lines: skip` writes them to bad_lines_path, counts them and delivers the others."""
     path, key = tmp_path / "bad", "$distinct_id" if raw else "distinct_id"
     extra: dict[str, Any] = {"bad_lines": "skip", "bad_lines_path": str(path), "raw": raw}
     if mapped:
@@ -287,8 +298,8 @@ def test_profiles_without_an_id_are_set_aside(tmp_path: Path, raw: bool, mapped:
     assert any("2 records in 1 page" in line and "1 malformed line" in line for line in run.stderr)
 
 
-def test_a_group_profile_without_an_id_is_set_aside(tmp_path: Path) -> None:
-    """Groups are profiles, too."""
+def test_group_profiles_without_an_id_can_be_skipped(tmp_path: Path) -> None:
+    """`bad_lines: skip` also applies to group profiles."""
     path = tmp_path / "bad"
     extra = {
         "group_profiles": [{"name": "companies", "data_group_id": "7"}],
@@ -303,8 +314,8 @@ def test_a_group_profile_without_an_id_is_set_aside(tmp_path: Path) -> None:
     assert [json.loads(line) for line in path.read_text().splitlines()] == [NO_ID]
 
 
-def test_a_profile_without_an_id_stops_the_run_otherwise(only_profiles: dict[str, Any]) -> None:
-    """The message names the place, and the setting that would set it aside."""
+def test_a_profile_without_an_id_fails_the_run(only_profiles: dict[str, Any]) -> None:
+    """By default it fails the run; the error has the index and the settings to skip it."""
     with Emulator(FixedProject(profiles=[PROFILES[0], NO_ID])) as emulator:
         run = run_tap(emulator.settings, catalog=only_profiles)
     assert run.exit_code == 1

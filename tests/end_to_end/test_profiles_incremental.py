@@ -1,4 +1,4 @@
-"""Profiles since the last run, and all of them now and then."""
+"""Incremental profiles: those seen since the last run, with a full refresh every few days."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(
     faults: list[Fault] | None = None,
     **settings: Any,
 ) -> tuple[Result, list[str], list[str | None]]:
-    """A run, the ids that it delivered, and the conditions that it asked with."""
+    """Run; return the result, the ids delivered and the `where` of each request."""
     with Emulator(FixedProject(profiles=people), faults=faults or (), max_page_size=2) as emulator:
         config = {**emulator.settings, **ON, "max_retries": 0, **settings}
         selected = catalog("profiles", raw=bool(settings.get("raw")))
@@ -70,7 +70,8 @@ def days(number: float) -> dt.timedelta:
     return dt.timedelta(days=number)
 
 
-def test_the_first_run_reads_all_and_notes_the_instant_before_its_first_request() -> None:
+def test_the_first_run_reads_all_profiles() -> None:
+    """The first run reads all profiles; the bookmark is the time before its first request."""
     first, found, asked = run(START)
     assert found == ["old", "edge", "new", "unseen"]
     assert set(asked) == {None}
@@ -81,7 +82,8 @@ def test_the_first_run_reads_all_and_notes_the_instant_before_its_first_request(
     }
 
 
-def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh() -> None:
+def test_the_next_run_reads_profiles_seen_since() -> None:
+    """The next run reads profiles seen since, with an hour of overlap, and keeps the refresh time."""
     first, _, _ = run(START)
     second, found, asked = run(START + days(1), first.state)
     assert found == ["edge", "new"]
@@ -93,11 +95,11 @@ def test_the_next_run_asks_for_those_seen_since_and_keeps_the_day_of_the_refresh
     }
 
 
-def test_the_bookmark_stays_if_profiles_did_not_come() -> None:
-    """A session accepted although it is short delivers its profiles, and the next run asks for all of them again."""
+def test_the_bookmark_stays_if_profiles_are_missing() -> None:
+    """A short session delivers its profiles, and the next run reads all of them again."""
     people = [profile(str(number), "2024-01-14T00:00:00") for number in range(10)]
     for before in (None, run(START - days(8), people=people)[0].state):
-        # The 6th page is the empty one; the one before it is short, in both sessions.
+        # The 6th page is empty; the page before it is short in both sessions.
         fault = Fault("engage", (5, 10), "short-page")
         short, found, _ = run(START, before, people, [fault])
         assert short.error is None
@@ -108,27 +110,28 @@ def test_the_bookmark_stays_if_profiles_did_not_come() -> None:
         assert asked[0] is None
 
 
-def test_what_mixpanel_noted_shortly_before_the_last_run_comes_if_it_shows_only_now() -> None:
+def test_a_profile_visible_late_is_read() -> None:
+    """A profile seen shortly before the last run, but visible only later, is read."""
     before = run(START)[0].state
     late = profile("late", "2024-01-15T09:30:10")
     assert "late" in run(START + days(1), before, [*PEOPLE, late])[1]
 
 
-@pytest.mark.parametrize(("minutes", "refused"), [(20, True), (5, False)])
+@pytest.mark.parametrize(("minutes", "fails"), [(20, True), (5, False)])
 @pytest.mark.parametrize("earlier", [False, True])
-def test_a_clock_that_is_ahead_is_refused_since_profiles_would_be_missed(
-    minutes: int, refused: bool, earlier: bool
-) -> None:
+def test_a_clock_far_ahead_fails_incremental_profiles(minutes: int, fails: bool, earlier: bool) -> None:
+    """With a clock 20 minutes ahead profiles would be missed, so the run fails; 5 minutes are fine."""
     before = run(START)[0].state if earlier else None
     now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)
     result, _, _ = run(now, before, profiles_full_refresh_days=10**6)
-    assert ("minutes ahead of Mixpanel's: correct it, since profiles_incremental" in (result.error or "")) == refused
-    if refused:
-        held = (before or {}).get("bookmarks", {}).get("profiles", {})
-        assert (result.state or {"bookmarks": {"profiles": held}})["bookmarks"].get("profiles", {}) == held
+    assert ("minutes ahead of Mixpanel's: correct it, since profiles_incremental" in (result.error or "")) == fails
+    if fails:
+        unchanged = (before or {}).get("bookmarks", {}).get("profiles", {})
+        assert (result.state or {"bookmarks": {"profiles": unchanged}})["bookmarks"].get("profiles", {}) == unchanged
 
 
-def test_what_was_missed_heals_after_the_days_set_and_not_before() -> None:
+def test_a_full_refresh_reads_missed_profiles() -> None:
+    """A profile without `$last_seen` is read on the days of the full refresh only."""
     state = run(START)[0].state
     seen: list[int] = []
     for day in range(1, 16):
@@ -139,15 +142,17 @@ def test_what_was_missed_heals_after_the_days_set_and_not_before() -> None:
     assert seen == [7, 14]
 
 
-def test_the_refresh_comes_as_often_as_set() -> None:
+def test_the_full_refresh_follows_the_setting() -> None:
+    """A full refresh is due after `profiles_full_refresh_days`, to the day."""
     first, _, _ = run(START)
     assert "unseen" not in run(START + days(1.5), first.state, profiles_full_refresh_days=2)[1]
-    # Earlier in the day than the first run, as happens to what is started by a clock.
+    # Slightly earlier in the day than the first run, as with any scheduler.
     assert "unseen" in run(START + days(1.99), first.state, profiles_full_refresh_days=2)[1]
     assert "unseen" not in run(START + days(7), first.state, profiles_full_refresh_days=10**12)[1]
 
 
-def test_a_condition_of_the_users_own_holds_too_however_it_is_put_together() -> None:
+def test_profiles_where_is_combined_with_the_bookmark() -> None:
+    """`profiles_where` is put in parentheses and combined by `and`."""
     first, _, _ = run(START)
     where = 'properties["plan"] == "paid" or properties["plan"] == "team"'
     _, found, asked = run(START + days(1), first.state, profiles_where=where)
@@ -156,7 +161,8 @@ def test_a_condition_of_the_users_own_holds_too_however_it_is_put_together() -> 
 
 
 @pytest.mark.parametrize("refreshes", [True, False])
-def test_a_run_that_fails_in_the_middle_moves_nothing(refreshes: bool) -> None:
+def test_a_failed_run_keeps_the_bookmark(refreshes: bool) -> None:
+    """A run that fails after some pages keeps the state, and the next one reads all of them."""
     before = run(START)[0].state
     people = [profile(f"u{number}", "2024-01-15T12:00:00") for number in range(5)]
     now = START + days(8 if refreshes else 1)
@@ -170,20 +176,23 @@ def test_a_run_that_fails_in_the_middle_moves_nothing(refreshes: bool) -> None:
     assert state_of(again)["replication_key_value"] == now.replace(microsecond=0).isoformat()
 
 
-def test_a_first_run_that_fails_is_followed_by_one_that_reads_all() -> None:
+def test_after_a_failed_first_run_all_are_read() -> None:
+    """After a failed first run the next one reads all profiles."""
     failed, _, _ = run(START, faults=[Fault("engage", 2, "cut-json")])
     assert failed.error is not None
     assert run(START + days(1), failed.state)[1] == ["old", "edge", "new", "unseen"]
 
 
-def test_a_session_that_starts_again_does_not_move_the_bookmark_past_its_first_request() -> None:
+def test_a_restarted_session_keeps_the_first_time() -> None:
+    """After a session restart the bookmark is still the time of the first request."""
     expired = [Fault("engage", 2, "session-expired")]
     result, found, _ = run(START, faults=expired)
     assert set(found) == {"old", "edge", "new", "unseen"}
     assert state_of(result)["replication_key_value"] == "2024-01-15T09:30:15+00:00"
 
 
-def test_the_setting_can_be_switched_off_and_on() -> None:
+def test_incremental_can_be_switched_off_and_on() -> None:
+    """A run with the setting off keeps the bookmark for the next incremental run."""
     first, _, _ = run(START)
     off, found, _ = run(START + days(1), first.state, profiles_incremental=False)
     assert found == ["old", "edge", "new", "unseen"]
@@ -194,7 +203,8 @@ def test_the_setting_can_be_switched_off_and_on() -> None:
 
 
 @pytest.mark.parametrize("was_on", [True, False])
-def test_the_setting_decides_whatever_it_was_when_the_catalog_was_discovered(was_on: bool) -> None:
+def test_the_setting_overrides_the_catalog(was_on: bool) -> None:
+    """The setting decides, not the replication method in the catalog."""
     discovered = json.loads(run_tap({"profiles_incremental": was_on}, "--discover").well().stdout)
     entry = {stream["tap_stream_id"]: stream for stream in discovered["streams"]}["profiles"]
     assert entry["replication_method"] == ("INCREMENTAL" if was_on else "FULL_TABLE")
@@ -208,18 +218,21 @@ def test_the_setting_decides_whatever_it_was_when_the_catalog_was_discovered(was
 
 
 def test_raw_profiles_share_the_state() -> None:
+    """Raw profiles continue from the state of normalized ones."""
     first, _, _ = run(START)
     assert run(START + days(1), first.state, raw=True)[1] == ["edge", "new"]
 
 
-def test_the_schema_names_the_bookmark_only_where_there_is_such_a_column() -> None:
+def test_bookmark_properties_only_when_normalized() -> None:
+    """Only normalized profiles have `last_seen` in `bookmark_properties`."""
     for raw in (False, True):
         result, _, _ = run(START, raw=raw)
         schema = json.loads(result.stdout.splitlines()[0])
         assert schema.get("bookmark_properties") == (None if raw else ["last_seen"])
 
 
-def test_groups_have_bookmarks_of_their_own() -> None:
+def test_groups_have_their_own_bookmarks() -> None:
+    """Each group has its own bookmark, and `profiles_where` does not apply to it."""
     groups = {GROUP: [profile("acme", "2024-01-01T00:00:00"), profile("fresh", "2024-01-15T12:00:00")]}
     with Emulator(FixedProject(profiles=PEOPLE, group_profiles=groups)) as emulator:
         config = {**emulator.settings, **ON, "group_profiles": [{"name": "companies", "data_group_id": GROUP}]}
@@ -231,8 +244,8 @@ def test_groups_have_bookmarks_of_their_own() -> None:
     assert state_of(second, "companies")["full_refresh"] == "2024-01-15T09:30:15.500+00:00"
 
 
-def test_a_month_of_incremental_runs_knows_every_profile_as_it_is() -> None:
-    """Upserted by key, as a target does."""
+def test_a_month_of_incremental_runs_is_complete() -> None:
+    """Upserted by key, a month of incremental runs gives every profile in its current state."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), profiles=300)
     known: dict[str, Any] = {}
     state = None
@@ -258,7 +271,8 @@ def test_a_month_of_incremental_runs_knows_every_profile_as_it_is() -> None:
     assert delivered < 4500
 
 
-def test_a_state_of_the_future_is_not_believed() -> None:
+def test_a_slightly_future_state_reads_all_profiles() -> None:
+    """With a bookmark in the future of the run all profiles are read."""
     state = run(START + days(2))[0].state
     assert run(START, state)[1] == ["old", "edge", "new", "unseen"]
 
@@ -266,7 +280,8 @@ def test_a_state_of_the_future_is_not_believed() -> None:
 @pytest.mark.parametrize(
     "broken", [{"replication_key_value": "soon"}, {"replication_key_value": "2024-01-15", "full_refresh": 7}]
 )
-def test_a_broken_state_is_refused_by_name(broken: dict[str, Any]) -> None:
+def test_an_invalid_profiles_state_is_rejected(broken: dict[str, Any]) -> None:
+    """An invalid state is rejected before any request."""
     with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
         done = run_tap(emulator.settings | ON, catalog=catalog("profiles"), state={"bookmarks": {"profiles": broken}})
         assert emulator.requests == []
@@ -274,18 +289,20 @@ def test_a_broken_state_is_refused_by_name(broken: dict[str, Any]) -> None:
     assert "the bookmark of profiles is broken" in done.errors[0]
 
 
-def test_what_it_misses_is_warned_about_and_a_point_in_time_is_refused() -> None:
+def test_incremental_profiles_warn_about_their_limits() -> None:
+    """A warning names what incremental runs miss; `as_of_timestamp` is rejected."""
     with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
         done = run_tap(emulator.settings | ON, catalog=catalog("profiles")).well()
         assert len(done.problems) == 1
         for words in ("$last_seen", "deletions", "7 days", "profiles_full_refresh_days"):
             assert words in done.problems[0]
-        refused = run_tap(emulator.settings | ON | {"as_of_timestamp": 1704067200}, catalog=catalog("profiles"))
-    assert refused.exit_code == 1
-    assert "profiles_incremental and as_of_timestamp" in refused.errors[0]
+        fails = run_tap(emulator.settings | ON | {"as_of_timestamp": 1704067200}, catalog=catalog("profiles"))
+    assert fails.exit_code == 1
+    assert "profiles_incremental and as_of_timestamp" in fails.errors[0]
 
 
-def test_a_trial_asks_for_any_profile() -> None:
+def test_a_test_run_reads_any_profile() -> None:
+    """`--test` requests one profile without the bookmark's condition."""
     with Emulator(FixedProject(profiles=PEOPLE)) as emulator:
         run_tap({**emulator.settings, **ON, "start_date": "2024-01-01"}, "--test").well()
         forms = [seen.form for seen in emulator.requests if seen.kind == "engage"]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines in a log, fields in a structured one."""
+"""Progress on stderr: a bar on a terminal, lines in a log, fields in a structured log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def project() -> SyntheticProject:
     return SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024, 1, 9), events_per_day=100)
 
 
-def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, Any], tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """A terminal shows a progress bar, and stdout has only messages."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     retried = Fault("export", 2, "gzip-cut")
@@ -61,7 +62,7 @@ def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, An
     try:
         while piece := os.read(leader, 65536):
             shown.write(piece)
-    except OSError:  # what a terminal's other end gets when the last of its users has gone
+    except OSError:  # raised when the last process on the terminal has ended
         pass
     os.close(leader)
     screen = shown.getvalue().decode()
@@ -74,8 +75,8 @@ def test_a_terminal_shows_a_bar_and_stdout_stays_clean(only_events: dict[str, An
     assert b"requests left" not in out
 
 
-def test_the_bar_goes_on_while_the_target_is_slow(only_events: dict[str, Any], tmp_path: Path) -> None:
-    """The bar's clock runs on while stdout is not read."""
+def test_the_bar_updates_while_the_target_is_slow(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """The bar's elapsed time is updated while stdout is not read."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     screen, deadline = "", time.monotonic() + 60
@@ -92,7 +93,8 @@ def test_the_bar_goes_on_while_the_target_is_slow(only_events: dict[str, Any], t
     assert "00:03" in screen
 
 
-def test_a_log_has_plain_lines_and_no_bar(only_events: dict[str, Any]) -> None:
+def test_a_log_has_no_progress_bar(only_events: dict[str, Any]) -> None:
+    """A log has plain lines, and a summary with records, requests and bookmark."""
     with Emulator(project()) as emulator:
         run = run_tap(emulator.settings | DAYS, catalog=only_events).well()
     assert not any("\r" in line or "%|" in line for line in run.stderr)
@@ -102,7 +104,8 @@ def test_a_log_has_plain_lines_and_no_bar(only_events: dict[str, Any]) -> None:
     assert "bookmark from none to 2024-01-10T00:00:00+00:00" in summary
 
 
-def test_the_summary_says_where_the_bookmark_was(only_events: dict[str, Any]) -> None:
+def test_the_summary_has_the_previous_bookmark(only_events: dict[str, Any]) -> None:
+    """The summary of a second run has the bookmark before and after it."""
     with Emulator(project()) as emulator:
         first = run_tap(emulator.settings | DAYS, catalog=only_events).well()
         second = run_tap(emulator.settings | DAYS, catalog=only_events, state=first.states[-1]).well()
@@ -110,7 +113,8 @@ def test_the_summary_says_where_the_bookmark_was(only_events: dict[str, Any]) ->
     assert "bookmark from 2024-01-10T00:00:00+00:00 to 2024-01-10T00:00:00+00:00" in summary
 
 
-def test_a_structured_log_has_stream_window_and_counts_as_fields(only_events: dict[str, Any], tmp_path: Path) -> None:
+def test_a_structured_log_has_fields(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """A structured log has stream, window and counts as fields."""
     (tmp_path / "logging.yml").write_text(json.dumps(STRUCTURED))
     environment = {"SINGER_SDK_LOG_CONFIG": str(tmp_path / "logging.yml")}
     with Emulator(project(), faults=[Fault("export", 2, "gzip-cut")]) as emulator:
@@ -126,9 +130,10 @@ def test_a_structured_log_has_stream_window_and_counts_as_fields(only_events: di
     assert summary["extra"]["bookmark_to"] == "2024-01-10T00:00:00+00:00"
 
 
-def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing_arrives(
+def test_progress_lines_of_a_long_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Progress is logged every 30 s, and less often while nothing arrives."""
     caplog.set_level(logging.INFO)
     clock = FakeClock(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
     progress = Progress(
@@ -169,6 +174,6 @@ def test_a_long_run_says_now_and_then_how_far_it_is_and_less_often_while_nothing
         (200_000, "2 days 7 hours 33 minutes"),
     ],
 )
-def test_a_length_of_time_is_told_in_words(seconds: float, words: str) -> None:
-    """An estimate of hours has no seconds."""
+def test_durations_are_formatted_in_words(seconds: float, words: str) -> None:
+    """A duration is written in words; hours have no seconds."""
     assert in_words(seconds) == words

@@ -1,4 +1,4 @@
-"""`event_columns` and `profile_columns`: chosen properties as columns, on every route that a record can take."""
+"""`event_columns` and `profile_columns`: properties as columns on every route."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ SETTINGS = {
 }
 
 
-def chosen(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the chosen columns of records, in the order of their ids."""
+def property_columns(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the property columns of records, in the order of their ids."""
     ordered = sorted(records, key=lambda record: str(record.get("insert_id", record["distinct_id"])))
     assert [record["properties"] for record in ordered] == VALUES
     return [{name: record[name] for name in WANTED[0]} for record in ordered]
@@ -79,21 +79,21 @@ def run(more: dict[str, Any], **options: Any) -> Run:
         {"profile_properties": ["unrelated"], "streams": ["events"]},
     ],
 )
-def test_columns_are_the_same_on_every_route(more: dict[str, Any]) -> None:
-    """Copied blocks, worker processes and the SDK's own way write equal columns, and one warning a stream."""
+def test_property_columns_are_the_same_on_every_route(more: dict[str, Any]) -> None:
+    """Copied blocks, worker processes and the SDK's route write equal columns, and one warning per stream."""
     result = run(more)
     for stream in more.get("streams", ["events", "profiles", "companies"]):
         properties = result.schemas()[stream]["schema"]["properties"]
         assert properties["city"] == {"type": ["string", "null"]}
         assert properties["at"] == {"type": ["string", "null"], "format": "date-time"}
-        assert chosen(result.records(stream)) == WANTED
+        assert property_columns(result.records(stream)) == WANTED
     warnings = [line for line in result.problems if WARNING in line]
     assert len(warnings) == len(more.get("streams", ["events", "profiles", "companies"]))
     assert all("visits 2" in line and "city 1" in line and "tags 1" in line for line in warnings)
 
 
-def test_batch_files_have_the_columns(tmp_path: Path) -> None:
-    """Batch files hold the same records."""
+def test_batch_files_have_property_columns(tmp_path: Path) -> None:
+    """Batch files have the property columns."""
     batches = {
         "batch_config": {
             "encoding": {"format": "jsonl", "compression": "gzip"},
@@ -102,18 +102,18 @@ def test_batch_files_have_the_columns(tmp_path: Path) -> None:
     }
     result = run(batches)
     for stream in ("events", "profiles", "companies"):
-        assert chosen(records_in_batches(result, stream)) == WANTED
+        assert property_columns(records_in_batches(result, stream)) == WANTED
 
 
-def test_the_test_option_writes_the_columns() -> None:
-    """`--test` writes a few records by the SDK's own way."""
+def test_the_test_option_writes_property_columns() -> None:
+    """`--test` writes records with the property columns."""
     with Emulator(PROJECT) as emulator:
         result = run_tap(emulator.settings | SETTINGS, "--test").well()
     assert {"city", "tags"} <= result.records("events")[0].keys()
 
 
-def test_chosen_properties_are_requested() -> None:
-    """With `profile_properties`, Mixpanel is asked for the properties of the columns too."""
+def test_column_properties_are_requested() -> None:
+    """With `profile_properties` the properties of the columns are also requested."""
     with Emulator(PROJECT) as emulator:
         result = run_tap(
             emulator.settings | SETTINGS | {"profile_properties": ["paid"], "streams": ["profiles"]}
@@ -122,8 +122,8 @@ def test_chosen_properties_are_requested() -> None:
     assert {name: records["u0"][name] for name in WANTED[0]} == WANTED[0]
 
 
-def test_deselected_columns() -> None:
-    """The catalog has the columns, and a deselected one is neither declared nor written."""
+def test_a_property_column_can_be_deselected() -> None:
+    """A deselected property column is in neither the schema nor the records."""
     with Emulator(PROJECT) as emulator:
         catalog = json.loads(run_tap(emulator.settings | SETTINGS, "--discover").well().stdout)
         for stream in catalog["streams"]:
@@ -137,7 +137,7 @@ def test_deselected_columns() -> None:
 
 
 @pytest.mark.parametrize(("discovered", "now"), [([], COLUMNS), (COLUMNS, []), (COLUMNS[:1], COLUMNS[1:])])
-def test_a_catalog_with_other_columns(discovered: list[object], now: list[object]) -> None:
+def test_a_catalog_with_other_columns_is_rejected(discovered: list[object], now: list[object]) -> None:
     """A catalog discovered with other columns is rejected, so that schema and records agree."""
     with Emulator(PROJECT) as emulator:
         settings = emulator.settings | {"start_date": str(DAY)}
@@ -148,8 +148,8 @@ def test_a_catalog_with_other_columns(discovered: list[object], now: list[object
     assert "differ from those of the settings" in error
 
 
-def test_a_stream_that_the_catalog_deselects_may_have_other_columns() -> None:
-    """Only the columns of streams that are read have to agree."""
+def test_a_deselected_stream_may_have_other_columns() -> None:
+    """Only the columns of selected streams must match the catalog."""
     with Emulator(PROJECT) as emulator:
         settings = emulator.settings | {"start_date": str(DAY)}
         catalog = json.loads(run_tap(settings, "--discover").well().stdout)
@@ -180,7 +180,7 @@ CITY = COLUMNS[0]
     ],
 )
 @pytest.mark.parametrize("option", [None, "--discover"])
-def test_columns_that_cannot_be_are_refused(
+def test_invalid_property_columns_are_rejected(
     setting: str, columns: list[object], more: dict[str, Any], says: str, option: str | None
 ) -> None:
     """One error names the setting, before any request."""

@@ -1,4 +1,4 @@
-"""All streams at once, from an emulator that does everything at once that was seen of Mixpanel."""
+"""All streams at once, from an emulator with all behaviors and faults seen in Mixpanel."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SETTINGS: dict[str, Any] = {
     "group_profiles": [{"name": "companies", "data_group_id": GROUP}],
     "insights_reports": [{"name": "By day", "bookmark_id": 4001}, {"name": "By city", "bookmark_id": 4002}],
 }
-# Made before 2023, so with a zone; with rows of 2020, which lack a time of receipt; and what was ingested lately is
-# not visible yet.
+# A project created before 2023, so with local times, and with rows of 2020, which lack a receipt time. Events become
+# visible with a delay.
 PROJECT = SyntheticProject(
     first_day=FIRST,
     events_per_day=150,
@@ -40,7 +40,7 @@ PROJECT = SyntheticProject(
     zone="America/Los_Angeles",
     visibility_delay=dt.timedelta(minutes=45),
 )
-# One of everything that passes by itself, and a request to each endpoint that goes wrong.
+# One of each transient fault, with a fault on each endpoint.
 FAULTS = [
     Fault("export", 1, "sentinel:terminated early"),
     Fault("export", 3, "gzip-no-trailer"),
@@ -64,7 +64,7 @@ PAGINGS = [
 
 @cache
 def catalog() -> dict[str, Any]:
-    """The catalog of the project, with every stream selected."""
+    """Return the catalog of the project with every stream selected."""
     catalog: dict[str, Any] = json.loads(run_tap(SETTINGS, "--discover").stdout)
     for stream in catalog["streams"]:
         next(each for each in stream["metadata"] if not each["breadcrumb"])["metadata"]["selected"] = True
@@ -81,17 +81,17 @@ def multiset(rows: Iterable[object]) -> Counter[str]:
     return Counter(json.dumps(row, sort_keys=True) for row in rows)
 
 
-def assert_everything_came(emulator: Emulator, stdout: bytes) -> None:
+def check_everything_was_delivered(emulator: Emulator, stdout: bytes) -> None:
     records: dict[str, list[Any]] = defaultdict(list)
     for message in map(json.loads, stdout.split(b"\n")[:-1]):
         if message["type"] == "RECORD":
             records[message["stream"]].append(message["record"])
-    struck = {fault for seen in emulator.requests for fault in seen.faults}
-    assert struck == {fault.name for fault in FAULTS}
+    applied = {fault for seen in emulator.requests for fault in seen.faults}
+    assert applied == {fault.name for fault in FAULTS}
     lines = [json.loads(line) for line in PROJECT.lines(FIRST, LAST, now=NOW)]
     assert any("$mp_api_timestamp_ms" not in line["properties"] for line in lines)
     assert multiset(records["events"]) == multiset(lines)
-    # A session that is read again can bring a profile twice, but never another one.
+    # A restarted session can deliver a profile twice, but never a wrong one.
     for stream, group in (("profiles", None), ("companies", GROUP)):
         assert set(multiset(records[stream])) == set(multiset(PROJECT.profiles(group, now=NOW)))
     assert {row["id"] for row in records["cohorts"]} == {1000, 1001}
@@ -104,37 +104,37 @@ def assert_everything_came(emulator: Emulator, stdout: bytes) -> None:
     counted = Counter[str]()
     for row in records["event_counts"]:
         counted[row["event_name"]] += row["count"]
-    # What is the same event twice counts once, if it has an id.
-    told_apart = {
+    # Duplicates count once if they have an insert id.
+    distinct = {
         json.dumps([line["event"], *(line["properties"].get(name) for name in ("distinct_id", "time"))])
         + line["properties"].get("$insert_id", str(number))
         for number, line in enumerate(lines)
     }
-    assert counted == Counter(event.split('"')[1] for event in told_apart)
+    assert counted == Counter(event.split('"')[1] for event in distinct)
     assert {(row["entity_type"], row["name"]) for row in records["lexicon_schemas"]} == {
         (schema["entityType"], schema["name"]) for schema in PROJECT.schemas()
     }
     assert Counter(row["report_id"] for row in records["insights"]) == {4001: 3 * 14, 4002: 3}
-    # A stream that is new here needs a check of its own.
+    # A new stream needs a check above.
     assert {stream["tap_stream_id"] for stream in catalog()["streams"]} == records.keys()
 
 
 def test_a_run_of_all_streams_delivers_everything() -> None:
-    """Everything arrives, whatever goes wrong, when no quota is spent."""
+    """Everything is delivered despite faults, without waiting for quota."""
     quota = Quota(query_concurrent=2, retry_after="seconds", rate_headers=True)
     with served(PAGINGS[1], quota) as emulator:
         run = run_tap({**emulator.settings, **SETTINGS}, catalog=catalog()).well()
-        assert_everything_came(emulator, run.stdout)
+        check_everything_was_delivered(emulator, run.stdout)
 
 
 @pytest.mark.parametrize("paging", PAGINGS, ids=lambda paging: paging.fields)
-def test_a_small_quota_delays_and_loses_nothing(paging: Paging) -> None:
-    """Everything arrives, however pages are described, when both quotas are spent again and again."""
+def test_a_small_quota_loses_nothing(paging: Paging) -> None:
+    """Everything is delivered with any paging when both quotas are used up several times."""
     clock = FakeClock(NOW)
     quota = Quota(hourly=6, retry_after="seconds", rate_headers=True, clock=clock.monotonic)
     with served(paging, quota) as emulator:
         result = run_here({**emulator.settings, **SETTINGS, "max_quota_wait": 86_400}, clock, catalog=catalog())
         assert result.error is None
-        # Two hours, less the seconds that the run itself takes.
+        # Two hours, minus the time that the run itself takes.
         assert result.waited > 2 * 3600 - 120
-        assert_everything_came(emulator, result.stdout)
+        check_everything_was_delivered(emulator, result.stdout)

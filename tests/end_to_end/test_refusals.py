@@ -1,4 +1,4 @@
-"""Every refusal is one line on stderr that names the setting and the remedy, and exit code 1."""
+"""Invalid input: one line on stderr that names the setting and the remedy, and exit code 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOOD = {
     "service_account_username": "user",
     "service_account_secret": "s3cr3t",
     "start_date": "2024-01-01",
-    # Nobody listens there: whoever asks all the same is found out.
+    # No server listens there, so a request would fail.
     "data_api_url": "http://127.0.0.1:9/api/2.0",
     "api_url": "http://127.0.0.1:9/api",
 }
@@ -74,7 +74,7 @@ GOOD = {
         ({"lookback_days": "3"}, ["setting lookback_days: '3' is not of type 'integer'", "without quotes"]),
         ({"raw": "true"}, ["setting raw: 'true' is not of type 'boolean'", "without quotes"]),
         ({"start_date": 20240101}, ["setting start_date: 20240101", "write it in quotes"]),
-        # Values that can hold a secret: their type is not the setting's, so nobody knows what they are.
+        # Values that may contain a secret: they have another type than the setting, so they are not shown.
         ({"api_url": ["https://user:12345@example.com"]}, ["setting api_url", "a string"]),
         ({"event_names": "https://user:12345@example.com"}, ["setting event_names", "a JSON array of strings"]),
         ({"event_names": [{"url": "https://user:12345@example.com"}]}, ["setting event_names.0", "not a string"]),
@@ -129,7 +129,8 @@ GOOD = {
         ({"bad_lines": "skip", "bad_lines_path": "a\0b"}, ["bad_lines_path contains a character"]),
     ],
 )
-def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], says: list[str]) -> None:
+def test_an_invalid_setting_is_rejected(wrong: dict[str, Any], says: list[str]) -> None:
+    """One error line names the setting and the remedy, and shows no secret."""
     config = {name: value for name, value in {**GOOD, **wrong}.items() if value is not None}
     run = run_tap(config)
     assert run.exit_code == 1
@@ -141,7 +142,8 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], sa
     assert not any("12345" in line or "t0ken" in line or "s3cr3t" in line for line in run.stderr)
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_several_invalid_settings_are_one_error() -> None:
+    """All invalid settings are in one error line."""
     wrong = {
         "project_timezone": "X",
         "end_date": "2020-01-01",
@@ -188,9 +190,8 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("--catalog", '{"foo": 1}', "has a list `streams`"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_by_its_option(
-    option: str, content: str | None, says: str, tmp_path: Path
-) -> None:
+def test_an_invalid_input_file_is_rejected(option: str, content: str | None, says: str, tmp_path: Path) -> None:
+    """An invalid config, state or catalog file is rejected with the file and the cause."""
     file = tmp_path / "file.json"
     if content is not None:
         file.write_text(content)
@@ -201,7 +202,8 @@ def test_a_file_that_cannot_be_used_is_refused_by_its_option(
     assert not any("Traceback" in line for line in run.stderr)
 
 
-def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
+def test_a_catalog_of_the_other_shape_is_rejected() -> None:
+    """A catalog discovered without `raw` is rejected with it."""
     catalog = json.loads(run_tap({}, "--discover").stdout)
     run = run_tap(GOOD | {"raw": True}, catalog=catalog)
     assert run.exit_code == 1
@@ -227,8 +229,8 @@ def test_a_catalog_made_for_the_other_shape_is_refused() -> None:
         ("STREAM_MAPS", '["12345"]', "a JSON object"),
     ],
 )
-def test_a_variable_is_refused_by_its_name(name: str, value: str, says: str) -> None:
-    """Unknown variables and wrong values are refused; a value is shown only if it cannot be a secret."""
+def test_an_invalid_variable_is_rejected(name: str, value: str, says: str) -> None:
+    """Unknown variables and invalid values are rejected; values that may be secrets are not shown."""
     run = run_tap(GOOD, "--config=ENV", environment={f"TAP_MIXPANEL_STREAM_{name}": value})
     assert run.exit_code == 1
     assert len(run.problems) == len(run.errors) == 1
@@ -237,8 +239,8 @@ def test_a_variable_is_refused_by_its_name(name: str, value: str, says: str) -> 
     assert "12345" not in "".join(run.stderr)
 
 
-def test_variables_of_meltano_the_sdk_and_kubernetes_pass() -> None:
-    """Meltano sets extras, and each value inside an object; the SDK reads its log level; Kubernetes names services."""
+def test_variables_of_other_tools_are_ignored() -> None:
+    """Meltano sets extras and object values, the SDK its log level, Kubernetes service names."""
     names = ["_SELECT", "_SELECT_FILTER", "LOGLEVEL", "BATCH_CONFIG_STORAGE_ROOT", "STREAM_MAPS_EVENTS___FILTER__"]
     names += ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR", "UI_SERVICE_HOST"]
     environment = {f"TAP_MIXPANEL_STREAM_{name}": "warning" for name in names} | {"TAP_MIXPANEL_STREAM_REGION": ""}
@@ -254,8 +256,8 @@ def test_variables_of_meltano_the_sdk_and_kubernetes_pass() -> None:
         ({"oauth_token": "t0ken"}, "PROJECT_ID", "project_id is missing"),
     ],
 )
-def test_credentials_in_unread_variables_are_pointed_out(config: dict[str, Any], variable: str, says: str) -> None:
-    """Without --config=ENV the message about missing credentials names the variables that hold them."""
+def test_credentials_in_unread_variables_are_mentioned(config: dict[str, Any], variable: str, says: str) -> None:
+    """Without --config=ENV the error about missing credentials names the variables that contain them."""
     run = run_tap(config, environment={f"TAP_MIXPANEL_STREAM_{variable}": "12345"})
     assert run.exit_code == 1
     [error] = run.errors
@@ -264,7 +266,8 @@ def test_credentials_in_unread_variables_are_pointed_out(config: dict[str, Any],
     assert "12345" not in error
 
 
-def test_discovery_about_and_version_need_no_settings_and_ask_nobody() -> None:
+def test_discovery_and_about_need_no_settings() -> None:
+    """--discover, --about, --version and --help work without settings."""
     for options in (["--discover"], ["--about"], ["--about", "--format=json"], ["--version"], ["--help"]):
         run = run_tap({}, *options)
         assert run.exit_code == 0
@@ -272,7 +275,8 @@ def test_discovery_about_and_version_need_no_settings_and_ask_nobody() -> None:
         assert run.problems == []
 
 
-def test_a_project_secret_and_no_look_back_are_warned_about() -> None:
+def test_a_project_secret_and_no_lookback_are_warned() -> None:
+    """A project secret, and a look-back of 0, each cause a warning."""
     config = {name: value for name, value in GOOD.items() if not name.startswith("service")}
     run = run_tap(config | {"api_secret": "s3cr3t", "lookback_days": 0, "max_retries": 0})
     assert run.exit_code == 1
@@ -281,8 +285,8 @@ def test_a_project_secret_and_no_look_back_are_warned_about() -> None:
     assert any("lookback_days is 0" in line for line in warnings)
 
 
-def test_a_configuration_file_takes_no_rejected_lines(tmp_path: Path) -> None:
-    """Lines appended to it would end the next run; a pipe without a reader would hold this one."""
+def test_bad_lines_path_may_not_be_the_config_file(tmp_path: Path) -> None:
+    """Lines appended to the configuration file would make the next run fail."""
     file = tmp_path / "config.json"
     file.write_text(json.dumps(GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "." / "config.json")}))
     before = file.read_text()
@@ -293,16 +297,16 @@ def test_a_configuration_file_takes_no_rejected_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--doctor"], ["--test"]])
-def test_a_pipe_takes_no_rejected_lines(option: list[str], tmp_path: Path) -> None:
-    """Without a reader it would hold the run for ever."""
+def test_bad_lines_path_may_not_be_a_pipe(option: list[str], tmp_path: Path) -> None:
+    """A pipe without a reader would block the run forever."""
     os.mkfifo(tmp_path / "pipe")
     run = run_tap(GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "pipe")}, *option, timeout=30)
     assert run.exit_code == 1
     assert run.errors == [f"bad_lines_path {tmp_path}/pipe is not a regular file"]
 
 
-def test_the_check_of_the_file_of_rejected_lines_creates_nothing(tmp_path: Path) -> None:
-    """The doctor, and a run without such lines, leave no file behind."""
+def test_checking_bad_lines_path_creates_no_file(tmp_path: Path) -> None:
+    """The doctor, and a run without malformed lines, create no file."""
     given = GOOD | {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected"), "max_retries": 0}
     run_tap(given, "--doctor")
     run_tap(given)

@@ -1,4 +1,4 @@
-"""Secrets are seen by Mixpanel alone: in no log at any level, no message, no state, no error."""
+"""Secrets are sent only to Mixpanel: no log, message, state or error contains them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHOWN_NOWHERE = [
 ]
 BASE = {"start_date": "2024-01-01", "end_date": "2024-01-02", "max_retries": 0, "request_timeout": 2}
 LOUD = {"LOGLEVEL": "DEBUG"}
-# Settings and options that take records another way.
+# Settings and options that write records by another route.
 MODES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "plain": ({}, []),
     "raw": ({"raw": True}, []),
@@ -61,7 +61,7 @@ STRUCTURED = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
     "root": {"level": "DEBUG", "handlers": ["stderr"]},
 }
-# Handlers of named loggers alone, which hand nothing on to the root's.
+# Handlers of named loggers only, which do not propagate to the root logger.
 NAMED = STRUCTURED | {
     "loggers": {
         name: {"level": "DEBUG", "handlers": ["stderr"], "propagate": False}
@@ -95,7 +95,8 @@ def small_project() -> SyntheticProject:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_secret_is_shown_at_the_loudest_log_level_whatever_goes_wrong(fault: str) -> None:
+def test_no_secret_is_logged_at_debug_level(fault: str) -> None:
+    """No fault makes the debug log show a secret."""
     faults = [Fault(kind, None, fault, value="http://127.0.0.1:9/") for kind in ("export", "engage")]
     with Emulator(small_project(), faults=faults, credentials=CREDENTIALS) as emulator:
         run = run_tap(urls(emulator) | WAYS["service account"] | BASE, environment=LOUD)
@@ -112,9 +113,8 @@ def test_no_secret_is_shown_at_the_loudest_log_level_whatever_goes_wrong(fault: 
         "x" * 50 + base64.b64encode(f"{CREDENTIALS.username}:{CREDENTIALS.secret}".encode()).decode(),
     ],
 )
-def test_no_secret_is_shown_when_an_answer_with_status_200_repeats_it(
-    repeated: str, log_config: dict[str, Any] | None, tmp_path: Path
-) -> None:
+def test_no_secret_is_logged_from_a_200_body(repeated: str, log_config: dict[str, Any] | None, tmp_path: Path) -> None:
+    """A secret echoed in a 200 body is masked, with any log configuration."""
     line = f'{{"error":"{repeated}"}}'.encode()
     loud = dict(LOUD)
     if log_config:
@@ -133,10 +133,10 @@ def test_no_secret_is_shown_when_an_answer_with_status_200_repeats_it(
 
 FORMS = {
     "as it is": 'se/cr"et+ü<x',
-    "in other case": 'SE/CR"ET+Ü<X',
+    "in another case": 'SE/CR"ET+Ü<X',
     "quoted": "se%2Fcr%22et%2B%C3%BC%3Cx",
     "quoted in lower case": "se%2fcr%22et%2b%c3%bc%3cx",
-    "quoted but for the slash": "se/cr%22et%2B%C3%BC%3Cx",
+    "quoted except for the slash": "se/cr%22et%2B%C3%BC%3Cx",
     "as JSON": 'se/cr\\"et+\\u00fc<x',
     "as HTML": "se/cr&quot;et+ü&lt;x",
     "in base64": base64.b64encode('se/cr"et+ü<x'.encode()).decode(),
@@ -150,7 +150,7 @@ FORMS = {
 
 @pytest.fixture
 def handler() -> Iterator[logging.StreamHandler[io.StringIO]]:
-    """A handler of a named logger that hands nothing on, as a log configuration can attach one."""
+    """Yield a handler of a named logger that does not propagate, as a log configuration can set up."""
     logger = logging.getLogger("tests.named")
     handler = logging.StreamHandler(io.StringIO())
     logger.addHandler(handler)
@@ -168,7 +168,7 @@ def fail(message: str) -> None:
 def test_a_secret_is_masked_in_every_form(
     form: str, handler: logging.StreamHandler[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the message and in the text of an exception, and its surroundings stay."""
+    """A secret is masked in messages and exceptions, and the text around it is kept."""
     monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy%20p%2Fw@127.0.0.1:9")
     mask_secrets(ServiceAccount("somebody", 'se/cr"et+ü<x', "1").secrets)
     logger = logging.getLogger("tests.named")
@@ -185,6 +185,7 @@ def test_a_secret_is_masked_in_every_form(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
 def test_no_secret_is_shown_in_any_mode(way: str, mode: str, tmp_path: Path) -> None:
+    """No route writes a secret to stdout, stderr or batch files."""
     storage = {"encoding": {"format": "jsonl", "compression": "none"}, "storage": {"root": tmp_path.as_uri()}}
     extra, options = MODES[mode]
     settings = WAYS[way] | BASE | extra | ({"batch_config": storage} if mode == "batches" else {})
@@ -203,8 +204,8 @@ def test_no_secret_is_shown_in_any_mode(way: str, mode: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("mode", ["plain", "mapped", "--test"])
-def test_no_secret_is_shown_by_the_traceback_of_a_mistake(mode: str, tmp_path: Path, *, structured: bool) -> None:
-    """A mistake in the deepest place that has the secrets at hand."""
+def test_no_secret_is_in_a_traceback(mode: str, tmp_path: Path, *, structured: bool) -> None:
+    """An unexpected error in the HTTP layer is logged with its place and without secrets."""
     (tmp_path / "sitecustomize.py").write_text(
         "import requests\n"
         "def send(self, request, **options):\n"
@@ -225,23 +226,25 @@ def test_no_secret_is_shown_by_the_traceback_of_a_mistake(mode: str, tmp_path: P
     said = "\n".join(run.stderr)
     assert run.exit_code == 1
     assert re.search(r"unexpected LookupError: \(.{1,2}a mistake.*Basic \*\*\*", said)
-    assert "in send" in said or '"function":"send"' in said, "the log shows where"
+    assert "in send" in said or '"function":"send"' in said, "the log has the place"
     assert_no_secret(run)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_secret_is_shown_when_it_is_wrong(way: str) -> None:
+def test_a_rejected_secret_is_not_shown(way: str) -> None:
+    """Rejected credentials are one error, are not retried and not shown."""
     with Emulator(SyntheticProject()) as emulator:
         run = run_tap(urls(emulator) | WAYS[way] | BASE, environment=LOUD)
         asked = len(emulator.requests)
     assert run.exit_code == 1
-    assert asked <= 2, "a refused password is not tried again"
+    assert asked <= 2, "rejected credentials are not retried"
     assert len(run.errors) == 1
     assert "credentials were rejected" in run.errors[0]
     assert_no_secret(run)
 
 
 def test_credentials_do_not_follow_a_redirect() -> None:
+    """The target of a redirect gets no request."""
     with Emulator(SyntheticProject()) as elsewhere:
         redirect = Fault("export", None, "redirect", value=f"{elsewhere.data_api_url}/export")
         with Emulator(SyntheticProject(), faults=[redirect], credentials=CREDENTIALS) as emulator:
@@ -252,6 +255,7 @@ def test_credentials_do_not_follow_a_redirect() -> None:
 
 
 @pytest.mark.parametrize("option", [["--about"], ["--about", "--format=json"], ["--discover"]])
-def test_no_secret_is_shown_by_what_the_tap_says_of_itself(option: list[str]) -> None:
+def test_about_and_discovery_show_no_secret(option: list[str]) -> None:
+    """--about and --discover show no secret."""
     settings: dict[str, Any] = WAYS["service account"] | BASE
     assert_no_secret(run_tap(settings, *option, environment=LOUD))

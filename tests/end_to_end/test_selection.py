@@ -1,4 +1,4 @@
-"""A run reads what the catalog selects, or the setting `streams`, and fails where that is nothing."""
+"""Selection by the catalog or the setting `streams`; a run with nothing selected fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUP = {"group_profiles": [{"name": "companies", "data_group_id": "-77"}]}
 
 
 def changed(name: str, root: dict[str, Any] | None = None, **entry: Any) -> dict[str, Any]:
-    """A catalog that selects one stream, whose entry or its metadata has been changed by hand."""
+    """Return a catalog that selects one stream, with changes to its entry or metadata."""
     catalog = catalog_of(name)
     [stream] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == name]
     stream |= entry
@@ -36,7 +36,7 @@ def changed(name: str, root: dict[str, Any] | None = None, **entry: Any) -> dict
 @pytest.mark.parametrize("option", [None, "--test", "--test=schema", "--doctor"])
 @pytest.mark.parametrize("reason", ["empty catalog", "no streams", "all deselected", "streams"])
 def test_nothing_selected_fails(reason: str, option: str | None) -> None:
-    """A run that would read nothing ends with 1 and says why."""
+    """A run that would read nothing ends with exit code 1 and the reason."""
     catalogs: dict[str, dict[str, Any]] = {
         "empty catalog": {},
         "no streams": {"streams": []},
@@ -52,7 +52,7 @@ def test_nothing_selected_fails(reason: str, option: str | None) -> None:
 
 
 def test_streams_selects_without_a_catalog() -> None:
-    """`streams` replaces the streams selected by default; groups count among these."""
+    """`streams` replaces the streams selected by default, which include groups."""
     with Emulator(PROJECT) as emulator:
         settings: dict[str, Any] = {"start_date": str(DAY), "end_date": str(DAY)} | GROUP | emulator.settings
         assert set(run_tap(settings).well().schemas()) == {"events", "profiles", "companies"}
@@ -73,16 +73,16 @@ def test_streams_selects_without_a_catalog() -> None:
         ("company", "companies"),
     ],
 )
-def test_an_unknown_stream_in_streams_is_refused(name: str, closest: str) -> None:
-    """The message names the closest stream, also where it has another name in tap-mixpanel."""
+def test_an_unknown_stream_in_streams_is_rejected(name: str, closest: str) -> None:
+    """The error suggests the closest stream, also for names of tap-mixpanel's streams."""
     for option in ([], ["--discover"]):
         run = run_tap(SETTINGS | GROUP | {"streams": ["events", name]}, *option)
         assert run.exit_code == 1
         assert run.errors == [f"streams: unknown stream {name}: did you mean {closest}?"]
 
 
-def test_the_catalog_wins_over_streams(only_profiles: dict[str, Any]) -> None:
-    """With a catalog `streams` does nothing, and a warning says so where the two differ."""
+def test_the_catalog_overrides_streams(only_profiles: dict[str, Any]) -> None:
+    """With a catalog `streams` is ignored, with a warning if the two differ."""
     with Emulator(PROJECT) as emulator:
         run = run_tap(emulator.settings | {"streams": ["cohorts"]}, catalog=only_profiles).well()
         agreed = run_tap(emulator.settings | {"streams": ["profiles"]}, catalog=only_profiles).well()
@@ -92,8 +92,8 @@ def test_the_catalog_wins_over_streams(only_profiles: dict[str, Any]) -> None:
     assert agreed.problems == []
 
 
-def test_keys_can_come_from_the_metadata() -> None:
-    """`table-key-properties` is honoured where the entry has no key_properties, as the SDK does."""
+def test_keys_may_be_in_the_metadata() -> None:
+    """`table-key-properties` is used if the entry has no key_properties, as in the SDK."""
     catalog = changed("events", {"table-key-properties": ["event_name", "insert_id"]}, key_properties=None)
     with Emulator(PROJECT) as emulator:
         run = run_tap(emulator.settings | {"start_date": str(DAY), "end_date": str(DAY)}, catalog=catalog).well()
@@ -132,16 +132,16 @@ def test_a_catalog_with_other_types_is_rejected() -> None:
     ],
     ids=["renamed", "no columns", "no id", "metadata", "names"],
 )
-def test_a_catalog_that_cannot_work_is_refused(catalog: dict[str, Any], says: str) -> None:
-    """A renamed stream, an empty schema and a broken file are refused in words."""
+def test_an_invalid_catalog_is_rejected(catalog: dict[str, Any], says: str) -> None:
+    """A renamed stream, an empty schema and a malformed file are rejected with the cause."""
     run = run_tap(SETTINGS, catalog=catalog)
     assert run.exit_code == 1
     [error] = run.errors
     assert says in error
 
 
-def test_the_schema_test_writes_what_a_run_would() -> None:
-    """`--test=schema` writes the selected streams with their selected columns, and asks for nothing."""
+def test_the_schema_test_writes_selected_schemas() -> None:
+    """`--test=schema` writes the selected streams and columns without any request."""
     assert set(run_tap(SETTINGS | GROUP, "--test=schema").well().schemas()) == {"events", "profiles", "companies"}
     catalog = catalog_of("events", "cohorts", deselected={"events": ["distinct_id"]})
     run = run_tap(SETTINGS, "--test=schema", catalog=catalog).well()

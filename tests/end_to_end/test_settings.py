@@ -1,4 +1,4 @@
-"""Settings arrive with the same meaning from a file and from the environment."""
+"""Settings mean the same in a file and in environment variables."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024
 
 
 def variables(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings as environment variables."""
+    """Return settings as environment variables."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     return {f"TAP_MIXPANEL_STREAM_{name.upper()}": text for name, text in texts.items()}
 
 
 @pytest.mark.parametrize("from_environment", [False, True])
-def test_ids_can_be_numbers(from_environment: bool, only_profiles: dict[str, Any]) -> None:
-    """project_id and workspace_id are taken as numbers, also from the environment."""
+def test_ids_may_be_numbers(from_environment: bool, only_profiles: dict[str, Any]) -> None:
+    """project_id and workspace_id may be numbers, also in the environment."""
     ids = {"project_id": 2526451, "workspace_id": 77}
     project = FixedProject(profiles=[{"$distinct_id": "a", "$properties": {}}])
     with Emulator(project) as emulator:
@@ -39,8 +39,8 @@ def test_ids_can_be_numbers(from_environment: bool, only_profiles: dict[str, Any
     assert {name: seen.query[name] for name in ids} == {"project_id": "2526451", "workspace_id": "77"}
 
 
-def test_an_object_can_be_as_meltano_flattens_it(only_events: dict[str, Any], tmp_path: Path) -> None:
-    """Meltano hands on an object of meltano.yml with its paths as keys."""
+def test_objects_flattened_by_meltano_are_accepted(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Meltano passes an object of meltano.yml with paths as keys."""
     objects = {
         "batch_config": {
             "encoding.format": "jsonl",

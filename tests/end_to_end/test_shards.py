@@ -1,4 +1,4 @@
-"""A back-fill in shards: runs bounded by `start_date` and `end_date`, several at once, and then the nightly run."""
+"""A back-fill in shards: concurrent runs with a start and end date each, followed by a nightly run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def key(record: dict[str, Any]) -> str:
     return json.dumps(record, sort_keys=True)
 
 
-def test_shards_at_once_make_up_the_whole_and_meet_no_429(only_events: dict[str, Any]) -> None:
+def test_concurrent_shards_deliver_everything(only_events: dict[str, Any]) -> None:
+    """Concurrent shards and the nightly run deliver what one run does, without a 429."""
     project = SyntheticProject(first_day=FIRST, events_per_day=60, profiles=30)
     with Emulator(project, quota=Quota()) as emulator:
 
@@ -44,27 +45,27 @@ def test_shards_at_once_make_up_the_whole_and_meet_no_429(only_events: dict[str,
         with ThreadPoolExecutor(len(SHARDS)) as at_once:
             shards = [done.well() for done in at_once.map(run, SHARDS)]
         assert Counter(seen.status for seen in emulator.requests) == {200: 24}
-        # The nightly run goes on from the state of the last shard, when its requests are no longer of this second.
+        # The nightly run continues from the state of the last shard, after the rate limit's second is over.
         time.sleep(1.2)
         begin = len(emulator.requests)
         nightly = {"start_date": str(FIRST), "end_date": str(LAST + dt.timedelta(days=2)), "window_days": 90}
-        goes_on = run_tap(emulator.settings | nightly, catalog=only_events, state=shards[-1].states[-1]).well()
+        continued = run_tap(emulator.settings | nightly, catalog=only_events, state=shards[-1].states[-1]).well()
         [asked] = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests[begin:]]
     with Emulator(project) as emulator:
         whole = run_tap(emulator.settings | nightly, catalog=only_events).well()
     assert asked == (str(LAST - dt.timedelta(days=4)), str(LAST + dt.timedelta(days=2)))
     by_shards = [Counter(map(key, shard.records())) for shard in shards]
     assert all(shard.total() > 400 for shard in by_shards)
-    assert sum(by_shards, Counter()) + Counter(map(key, goes_on.records())) == Counter(
+    assert sum(by_shards, Counter()) + Counter(map(key, continued.records())) == Counter(
         map(key, whole.records())
     ) + Counter(key(record) for record in shards[-1].records() if record["event_time"] >= asked[0])
     assert [shard.bookmark for shard in shards] == [f"{end + dt.timedelta(days=1)}T00:00:00+00:00" for _, end in SHARDS]
-    assert goes_on.states[-1] == whole.states[-1]
+    assert continued.states[-1] == whole.states[-1]
 
 
 @pytest.mark.parametrize("backfill", ["oldest_first", "newest_first"])
-def test_by_ingestion_time_shards_and_the_runs_after_them_bring_every_event_once(backfill: str) -> None:
-    """Shards of 40 days, so that they are read newest first, too."""
+def test_shards_by_ingestion_time_deliver_once(backfill: str) -> None:
+    """Shards by ingestion time and the runs after them deliver every event once."""
     ends = [dt.date(2024, 2, 9), dt.date(2024, 3, 20), dt.date(2024, 4, 29)]
     project = SyntheticProject(first_day=FIRST, events_per_day=20, profiles=30, visibility_delay=HIDDEN)
     settings = {"raw": True, "incremental_by": "ingestion_time", "backfill": backfill, "concurrent_exports": 1}
@@ -93,7 +94,8 @@ def test_by_ingestion_time_shards_and_the_runs_after_them_bring_every_event_once
     assert {processed for (_, processed), count in target.items() if count > 1} <= {None}
 
 
-def test_a_run_stays_within_its_share_of_the_hour() -> None:
+def test_a_run_stays_within_its_hourly_quota() -> None:
+    """A run with `hourly_quota` 10 sends 10 requests an hour and gets no 429."""
     clock = FakeClock(dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
     project = SyntheticProject(first_day=FIRST, events_per_day=5)
     settings = {

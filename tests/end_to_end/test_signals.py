@@ -1,4 +1,4 @@
-"""However a run is ended: whole lines on stdout, a state that loses nothing, an exit code that tells."""
+"""Signals and kills: complete lines on stdout, a state that loses nothing, a meaningful exit code."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def running(
 
 
 def read_some(tap: subprocess.Popen[bytes], least: int) -> bytes:
-    """Read like a slow target: no more than asked for, so that the pipe is full."""
+    """Read at least `least` bytes like a slow target, so that the pipe stays full."""
     assert tap.stdout is not None
-    taken = b""
-    while len(taken) < least and (piece := os.read(tap.stdout.fileno(), min(4096, least - len(taken)))):
-        taken += piece
-    return taken
+    received = b""
+    while len(received) < least and (piece := os.read(tap.stdout.fileno(), min(4096, least - len(received)))):
+        received += piece
+    return received
 
 
 def rest(tap: subprocess.Popen[bytes]) -> tuple[bytes, str]:
@@ -86,12 +86,13 @@ def lines(out: bytes) -> Counter[bytes]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("least", [1, 200_000, 1_500_000])
-def test_a_signal_in_the_middle_ends_in_a_whole_line_and_128_plus_its_number(
+def test_a_signal_ends_with_a_complete_line(
     number: signal.Signals, least: int, only_raw_events: dict[str, Any], tmp_path: Path
 ) -> None:
+    """A signal ends the run with a complete line and exit code 128 plus its number."""
     with Emulator(project()) as emulator, running(tmp_path, emulator.settings, only_raw_events) as tap:
         out = read_some(tap, least)
-        time.sleep(0.2)  # now it writes into a full pipe
+        time.sleep(0.2)  # Now the tap writes to a full pipe.
         tap.send_signal(number)
         time.sleep(0.1)
         more, errors = rest(tap)
@@ -104,9 +105,8 @@ def test_a_signal_in_the_middle_ends_in_a_whole_line_and_128_plus_its_number(
     assert "Traceback" not in errors
 
 
-def test_a_signal_while_mixpanel_is_silent_ends_the_run_at_once(
-    only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_signal_ends_a_silent_request_at_once(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """A signal ends the run at once while Mixpanel sends nothing."""
     silence = Fault("export", None, "silence", value=60)
     with (
         Emulator(project(), faults=[silence]) as emulator,
@@ -123,9 +123,8 @@ def test_a_signal_while_mixpanel_is_silent_ends_the_run_at_once(
 
 
 @pytest.mark.parametrize("way", ["mapped", "batches"])
-def test_a_signal_ends_mapped_records_and_batches_too(
-    way: str, only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_signal_ends_stream_maps_and_batches(way: str, only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """A signal also ends runs with stream maps or batch files with a complete line."""
     storage = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
     ways = {"mapped": {"stream_maps": {"events": {"event": "event"}}}, "batches": {"batch_config": storage}}
     with (
@@ -142,7 +141,8 @@ def test_a_signal_ends_mapped_records_and_batches_too(
     assert "Traceback" not in errors
 
 
-def test_a_signal_before_the_run_has_begun_leaves_no_traceback(tmp_path: Path) -> None:
+def test_a_signal_before_the_run_has_no_traceback(tmp_path: Path) -> None:
+    """A signal while the settings are read ends the tap without a traceback."""
     fifo = tmp_path / "config.json"
     os.mkfifo(fifo)
     line = [str(TAP), "--config", str(fifo)]
@@ -155,8 +155,8 @@ def test_a_signal_before_the_run_has_begun_leaves_no_traceback(tmp_path: Path) -
         assert b"Traceback" not in tap.stderr.read()
 
 
-def test_a_signal_while_the_imports_run_leaves_no_traceback(tmp_path: Path) -> None:
-    """Python's own handler would write one in the first third of a second."""
+def test_a_signal_during_imports_has_no_traceback(tmp_path: Path) -> None:
+    """Python's default handler would print a traceback during the first third of a second."""
     environment = ENVIRONMENT | {"PYTHONPROFILEIMPORTTIME": "1"}
     line = [sys.executable, "-m", "tap_mixpanel_stream", *command(tmp_path, {})[1:]]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as tap:
@@ -168,7 +168,8 @@ def test_a_signal_while_the_imports_run_leaves_no_traceback(tmp_path: Path) -> N
         assert b"Traceback" not in tap.stderr.read()
 
 
-def test_nohup_keeps_a_hangup_ignored(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+def test_nohup_ignores_sighup(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """Started by nohup, the tap ignores SIGHUP."""
     with Emulator(project(), faults=[Fault("export", 1, "silence", value=2)]) as emulator:
         config = emulator.settings | {"start_date": str(FIRST), "end_date": str(FIRST), "raw": True}
         line = ["nohup", *command(tmp_path, config, catalog=only_raw_events)]
@@ -184,10 +185,8 @@ def test_nohup_keeps_a_hangup_ignored(only_raw_events: dict[str, Any], tmp_path:
 
 
 @pytest.mark.parametrize("least", [1, 200_000])
-def test_ctrl_c_on_a_pipeline_ends_the_tap_as_interrupted(
-    least: int, only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    """A terminal interrupts target and tap together, and the target is gone before the tap has written its block."""
+def test_ctrl_c_on_a_pipeline_is_an_interrupt(least: int, only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """A terminal interrupts target and tap together: the tap reports SIGINT, not a closed pipe."""
     with Emulator(project()) as emulator:
         config = emulator.settings | {"start_date": str(FIRST), "end_date": str(LAST), "raw": True}
         target = f"{sys.executable} -c 'import sys, time; sys.stdin.buffer.read({least}); time.sleep(60)'"
@@ -197,7 +196,7 @@ def test_ctrl_c_on_a_pipeline_ends_the_tap_as_interrupted(
         with subprocess.Popen(["/bin/bash", "-c", script], env=ENVIRONMENT, start_new_session=True) as pipeline:
             while len(emulator.requests) < 2:
                 time.sleep(0.05)
-            time.sleep(1)  # now the tap writes into a full pipe
+            time.sleep(1)  # Now the tap writes to a full pipe.
             os.killpg(pipeline.pid, signal.SIGINT)
             pipeline.wait(20)
         assert code.read_text().strip() == "130", log.read_text()
@@ -206,8 +205,8 @@ def test_ctrl_c_on_a_pipeline_ends_the_tap_as_interrupted(
         assert "exit code 130" in log.read_text().splitlines()[-1]
 
 
-def test_sigterm_to_the_tap_alone_lets_the_target_finish(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
-    """Stdout ends in a whole line with a state that covers the windows before it, and nothing is left open."""
+def test_sigterm_lets_the_target_finish(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """Stdout ends with a state that covers the windows before it, and no resource is left open."""
     faults = [Fault("export", {3, 4, 5}, "silence", value=60)]
     read: list[tuple[bytes, str]] = []
     settings = {"concurrent_exports": 2, "window_days": 1}
@@ -234,8 +233,8 @@ def bookmark_day(state: dict[str, Any]) -> str:
     return str(state["bookmarks"]["events"]["replication_key_value"])[:10]
 
 
-def test_sigterm_ends_a_run_whose_worker_processes_hang(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
-    """Whatever is being decompressed, the run is over within 5 seconds."""
+def test_sigterm_ends_a_run_with_stopped_workers(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """The run ends within 5 seconds even if its worker processes hang."""
     settings = {"concurrent_exports": 4, "worker_processes": 3, "window_days": 1}
     stalls = [Fault("export", None, "stall", value=60)]
     with (
@@ -253,14 +252,13 @@ def test_sigterm_ends_a_run_whose_worker_processes_hang(only_raw_events: dict[st
 
 
 def worker_ids(parent: int) -> list[int]:
-    """The processes that any thread of another one has started."""
+    """Return the child processes of a process."""
     tasks = Path(f"/proc/{parent}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def test_a_target_that_dies_ends_the_tap_with_one_line_and_a_code(
-    only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_target_that_dies_is_one_error_line(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """If the target dies, the tap ends with one error line and exit code 1."""
     with Emulator(project()) as emulator, running(tmp_path, emulator.settings, only_raw_events) as tap:
         read_some(tap, 1000)
         assert tap.stdout is not None
@@ -274,9 +272,8 @@ def test_a_target_that_dies_ends_the_tap_with_one_line_and_a_code(
     assert "BrokenPipe" not in errors
 
 
-def test_a_target_that_dies_while_mixpanel_is_silent_is_noticed(
-    only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_dead_target_is_noticed_without_data(only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """A dead target ends the tap even while Mixpanel sends nothing."""
     silence = Fault("export", None, "silence", value=60)
     with (
         Emulator(project(), faults=[silence]) as emulator,
@@ -290,7 +287,7 @@ def test_a_target_that_dies_while_mixpanel_is_silent_is_noticed(
 
 
 def with_bad_lines() -> FixedProject:
-    """The project, and a line each day that is no event."""
+    """Return the project with two malformed lines added to each day."""
     days = [FIRST + dt.timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
     now = dt.datetime.now(dt.UTC)
     return FixedProject(
@@ -299,16 +296,14 @@ def with_bad_lines() -> FixedProject:
 
 
 @pytest.mark.seeds(4)
-def test_killed_at_any_moment_and_resumed_nothing_is_lost(
-    seed: int, only_raw_events: dict[str, Any], tmp_path: Path
-) -> None:
-    """The target keeps the last state it saw and every whole line; the union over all runs is the source."""
+def test_a_killed_run_loses_nothing_when_continued(seed: int, only_raw_events: dict[str, Any], tmp_path: Path) -> None:
+    """After kills at random moments, the runs together deliver every event and malformed line."""
     rng = random.Random(seed)
-    held = Counter(project().lines(FIRST, LAST, now=dt.datetime.now(dt.UTC)))
+    expected = Counter(project().lines(FIRST, LAST, now=dt.datetime.now(dt.UTC)))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    aside = tmp_path / "aside"
-    extra = {"bad_lines": "skip", "bad_lines_path": str(aside), **({"worker_processes": 2} if seed % 2 else {})}
+    rejected = tmp_path / "rejected"
+    extra = {"bad_lines": "skip", "bad_lines_path": str(rejected), **({"worker_processes": 2} if seed % 2 else {})}
     state: dict[str, Any] | None = None
     arrived: Counter[bytes] = Counter()
     kills = 0
@@ -328,10 +323,10 @@ def test_killed_at_any_moment_and_resumed_nothing_is_lost(
             if code == 0:
                 break
             assert code == -signal.SIGKILL, errors
-    assert arrived == held
+    assert arrived == expected
     bad = {line for day in with_bad_lines().events.values() for line in day[-2:]}
-    set_aside = set(aside.read_bytes().split(b"\n")) - {b""}
-    assert set_aside >= bad
-    assert all(any(line.startswith(start) for line in bad) for start in set_aside), (
-        "at most the start of a line is left"
+    rejected_lines = set(rejected.read_bytes().split(b"\n")) - {b""}
+    assert rejected_lines >= bad
+    assert all(any(line.startswith(start) for line in bad) for start in rejected_lines), (
+        "at most a truncated copy of a line is left"
     )

@@ -1,4 +1,4 @@
-"""A state that would lead a run astray is refused or warned about, by the name of its file."""
+"""A wrong state is rejected or warned about, with the name of its file."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def run(bookmarks: dict[str, Any], *streams: str, options: tuple[str, ...] = (),
         ("funnels", {"by_funnel": {"1": PAST, "2": FUTURE}}, "by_funnel", FUTURE),
     ],
 )
-def test_a_bookmark_in_the_future_is_refused(
+def test_a_future_bookmark_is_rejected(
     stream: str, bookmark: dict[str, Any], name: str, value: str, options: tuple[str, ...]
 ) -> None:
-    """The line has its value and what to write instead; the doctor refuses it as a run does."""
+    """The error has the value and what to write instead; the doctor rejects it too."""
     done, requests = run({stream: bookmark}, stream, options=options, profiles_incremental=True)
     assert (done.exit_code, requests) == (1, 0)
     assert len(done.errors) == 1
@@ -83,8 +83,8 @@ def test_a_bookmark_in_the_future_is_refused(
         ("cohort_members", {"finished": "all"}, 'finished is "all", not a list'),
     ],
 )
-def test_a_broken_bookmark_is_refused_by_key_and_value(stream: str, bookmark: dict[str, Any], says: str) -> None:
-    """Before the first request, with what belongs there, and without Python's own words."""
+def test_an_invalid_bookmark_is_rejected_before_requests(stream: str, bookmark: dict[str, Any], says: str) -> None:
+    """The error has the key, its value and the expected type, before the first request."""
     done, requests = run({stream: bookmark}, stream, profiles_incremental=True)
     assert (done.exit_code, requests, done.stdout) == (1, 0, b"")
     assert len(done.errors) == 1
@@ -92,8 +92,8 @@ def test_a_broken_bookmark_is_refused_by_key_and_value(stream: str, bookmark: di
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
-def test_a_bookmark_at_the_end_of_the_projects_day_is_taken(zone: str) -> None:
-    """Somebody who writes the day that is read by now writes its end."""
+def test_a_bookmark_at_the_end_of_today_is_accepted(zone: str) -> None:
+    """A bookmark written by hand may be the end of today in the project's time zone."""
     now = dt.datetime.now(dt.UTC)
     end = (now + dt.timedelta(hours=14)).date() if zone.startswith("Pacific") else now.date()
     offset = {"UTC": 0, "Pacific/Kiritimati": 14, "America/Los_Angeles": -7}[zone]
@@ -104,7 +104,8 @@ def test_a_bookmark_at_the_end_of_the_projects_day_is_taken(zone: str) -> None:
     done.well()
 
 
-def test_a_bookmark_of_a_stream_that_is_not_read_is_left_alone() -> None:
+def test_a_bookmark_of_an_unselected_stream_is_kept() -> None:
+    """The bookmark of a stream that is not read is not checked and is kept."""
     done, _ = run({"funnels": {"replication_key_value": FUTURE}}, "events")
     done.well()
     assert done.states[-1]["bookmarks"]["funnels"] == {"replication_key_value": FUTURE}
@@ -114,7 +115,7 @@ def test_a_bookmark_of_a_stream_that_is_not_read_is_left_alone() -> None:
     ("name", "meant"), [("event", "events"), ("export", "events"), ("engage", "profiles"), ("cohort", "cohorts")]
 )
 def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> None:
-    """It names the stream, and the stream that is meant; the doctor warns as well."""
+    """A warning names the unknown stream and suggests the closest one, also in the doctor."""
     bookmarks = {name: {"replication_key_value": PAST}}
     done, _ = run(bookmarks, "events")
     done.well()
@@ -127,8 +128,8 @@ def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_a_state_with_a_byte_order_mark_is_read(encoding: str, tmp_path: Path) -> None:
-    """Windows tools write one."""
+def test_a_state_may_have_a_byte_order_mark(encoding: str, tmp_path: Path) -> None:
+    """Windows tools write a byte order mark."""
     file = tmp_path / "last.json"
     bookmark = f"{DAY + dt.timedelta(days=1)}T00:00:00+00:00"
     file.write_text(json.dumps({"bookmarks": {"events": {"replication_key_value": bookmark}}}), encoding=encoding)

@@ -1,4 +1,4 @@
-"""Stream maps touch the streams that are read, and a mistake in one is named in one line."""
+"""Stream maps apply to selected streams, and a mistake in one is a one-line error."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ OFFLINE = DAYS | {"oauth_token": "t0ken", "project_id": "1", "api_url": "http://
         ({"cohorts": {"__filter__": "count > 1"}, "funnels": {"__alias__": "ways"}}, ["profiles"]),
     ],
 )
-def test_maps_of_streams_not_read_do_nothing(maps: dict[str, Any], selected: list[str]) -> None:
-    """Maps, filters, aliases and wildcards leave deselected streams alone."""
+def test_maps_of_unselected_streams_do_nothing(maps: dict[str, Any], selected: list[str]) -> None:
+    """Maps, filters, aliases and wildcards do not affect deselected streams."""
     with Emulator(MIXPANEL) as emulator:
         run = run_tap(emulator.settings | DAYS | {"stream_maps": maps}, catalog=catalog_of(*selected)).well()
     assert list(run.schemas()) == selected
@@ -36,8 +36,8 @@ def test_maps_of_streams_not_read_do_nothing(maps: dict[str, Any], selected: lis
         assert all((record.get("loaded_by") == "x") == wild for record in run.records(stream))
 
 
-def test_the_recipe_for_half_characters_leaves_profiles_alone() -> None:
-    """The map of docs/targets.md works where only profiles are read."""
+def test_the_recipe_for_surrogates_works_for_profiles() -> None:
+    """The map in docs/targets.md works if only profiles are read."""
     [recipe] = [
         block.text for block in pages.blocks(pages.text_of("docs/targets.md")) if block.mark.startswith("half a char")
     ]
@@ -70,8 +70,8 @@ def test_the_recipe_for_half_characters_leaves_profiles_alone() -> None:
         ({"__alias__": None}, "stream_maps: __alias__: the only option besides stream names is __else__"),
     ],
 )
-def test_a_mistake_in_a_map_is_refused(maps: dict[str, Any], says: str) -> None:
-    """One line names setting, stream and expression, before anything is asked for."""
+def test_an_invalid_stream_map_is_rejected(maps: dict[str, Any], says: str) -> None:
+    """One error names setting, stream and expression, before any request."""
     run = run_tap(OFFLINE | {"stream_maps": maps})
     assert run.exit_code == 1
     assert run.stdout == b""
@@ -89,8 +89,8 @@ def test_a_mistake_in_a_map_is_refused(maps: dict[str, Any], says: str) -> None:
     ],
 )
 @pytest.mark.parametrize("option", [None, "--test"])
-def test_an_expression_that_fails_on_a_record_is_named(rules: dict[str, Any], says: str, option: str | None) -> None:
-    """The line names stream, setting and expression, and no value of the record; other streams are read."""
+def test_a_map_that_fails_on_a_record_is_reported(rules: dict[str, Any], says: str, option: str | None) -> None:
+    """The error has stream, setting and expression, but no value; other streams are read."""
     with Emulator(MIXPANEL) as emulator:
         settings = emulator.settings | DAYS | {"stream_maps": {"events": rules}}
         run = run_tap(settings, *([option] if option else []))
@@ -105,8 +105,8 @@ def test_an_expression_that_fails_on_a_record_is_named(rules: dict[str, Any], sa
         assert run.records("profiles")
 
 
-def test_what_the_sdk_offers_an_expression_passes() -> None:
-    """Functions, comprehension variables, options and the record's other names are known."""
+def test_expressions_may_use_all_names_of_the_sdk() -> None:
+    """Functions, comprehension variables, options and other names of the SDK are accepted."""
     rules = {
         "a": "[key for key in properties.keys() if key]",
         "b": "str(config.get('salt')) + md5(record['insert_id']) + _['insert_id'] + __stream_name__",

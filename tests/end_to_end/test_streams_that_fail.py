@@ -1,4 +1,4 @@
-"""One stream's failure leaves the others to be read; what would stop them as well ends the run at once."""
+"""A failed stream does not stop the others, except for failures that would affect them too."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def read(done: Run) -> set[str]:
     return {stream for stream in ALL if done.records(stream)}
 
 
-def test_streams_run_events_first_then_profiles_groups_and_the_others() -> None:
-    """The stream that people want first cannot lose its quota to one that they want less."""
+def test_streams_run_in_a_fixed_order() -> None:
+    """Events, then profiles, groups and reports, so that reports cannot use their quota."""
     group = {"name": "accounts", "data_group_id": "123"}
     with Emulator(PROJECT) as emulator:
         settings = emulator.settings | {"start_date": DAY, "end_date": DAY, "group_profiles": [group]}
@@ -57,8 +57,8 @@ def test_streams_run_events_first_then_profiles_groups_and_the_others() -> None:
     [("export", "events"), ("engage", "profiles"), ("annotations", "annotations"), ("cohorts", "cohorts")],
 )
 @pytest.mark.parametrize("fault", ["status:500", "status:404", "reset"])
-def test_a_stream_that_fails_leaves_the_others_to_be_read(kind: str, stream: str, fault: str) -> None:
-    """The run ends with exit code 1 and a line that begins with the stream."""
+def test_a_failed_stream_does_not_stop_the_others(kind: str, stream: str, fault: str) -> None:
+    """The run ends with exit code 1 and one error that begins with the stream."""
     done, _ = run(Fault(kind, None, fault))
     assert done.exit_code == 1
     assert read(done) == set(ALL) - {stream}
@@ -68,8 +68,8 @@ def test_a_stream_that_fails_leaves_the_others_to_be_read(kind: str, stream: str
     assert done.states[-1].get("bookmarks", {}).get("events", {}).get("replication_key_value") == bookmark
 
 
-def test_a_failure_while_other_requests_are_under_way_leaves_the_others_to_be_read() -> None:
-    """What stops the failed stream's requests does not stop those of the next stream."""
+def test_stopping_requests_does_not_stop_other_streams() -> None:
+    """Stopping the requests of a failed stream does not stop the next stream."""
     days = {dt.date(2024, 1, number): [b'{"event":"A","properties":{"time":1704100000}}'] for number in range(1, 9)}
     project = FixedProject(days, profiles=PEOPLE)
     faults = [Fault("export", 2, "status:400"), Fault("export", {3, 4}, "silence", value=5)]
@@ -87,14 +87,16 @@ def test_a_failure_while_other_requests_are_under_way_leaves_the_others_to_be_re
     assert len(done.records("profiles")) == 1
 
 
-def test_each_stream_that_failed_has_its_line() -> None:
+def test_each_failed_stream_has_an_error_line() -> None:
+    """Each failed stream has an error line."""
     done, _ = run(Fault("export", None, "status:500"), Fault("annotations", None, "status:404"))
     assert done.exit_code == 1
     assert [line.split()[0].strip(":") for line in done.errors] == ["events", "annotations"]
     assert read(done) == {"profiles", "cohorts"}
 
 
-def test_a_mistake_in_a_stream_map_leaves_the_others_to_be_read() -> None:
+def test_a_failed_stream_map_does_not_stop_the_others() -> None:
+    """A stream map that fails on a record fails only its stream."""
     done, _ = run(stream_maps={"profiles": {"x": "1 / 0"}})
     assert done.exit_code == 1
     assert len(done.errors) == 1
@@ -102,8 +104,8 @@ def test_a_mistake_in_a_stream_map_leaves_the_others_to_be_read() -> None:
     assert read(done) == set(ALL) - {"profiles"}
 
 
-def test_credentials_that_mixpanel_refuses_end_the_run_at_once() -> None:
-    """They would be refused for each of the others as well."""
+def test_rejected_credentials_end_the_run() -> None:
+    """Rejected credentials end the run, because every stream would fail."""
     done, kinds = run(service_account_secret="wrong-secret")
     assert done.exit_code == 1
     assert len(done.errors) == 1
@@ -111,7 +113,8 @@ def test_credentials_that_mixpanel_refuses_end_the_run_at_once() -> None:
     assert kinds == ["export"]
 
 
-def test_credentials_refused_after_others_were_read_are_one_streams_failure() -> None:
+def test_a_late_401_fails_only_its_stream() -> None:
+    """A 401 after other streams were read fails only its stream."""
     done, kinds = run(Fault("annotations", None, "status:401"))
     assert done.exit_code == 1
     assert len(done.errors) == 1
@@ -119,8 +122,8 @@ def test_credentials_refused_after_others_were_read_are_one_streams_failure() ->
     assert kinds[-1] == "cohorts"
 
 
-def test_a_full_disk_ends_the_run_at_once() -> None:
-    """No other stream could be written either."""
+def test_a_full_stdout_ends_the_run() -> None:
+    """A full stdout ends the run, because no stream could be written."""
     with Emulator(PROJECT) as emulator, open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         settings = emulator.settings | {"start_date": DAY, "end_date": DAY}
         done = run_tap(settings, catalog=catalog(), stdout=full)
@@ -130,8 +133,8 @@ def test_a_full_disk_ends_the_run_at_once() -> None:
     assert "stdout cannot be written" in done.errors[0]
 
 
-def test_the_last_line_sums_the_run_up() -> None:
-    """Streams done, failed and left, records, seconds and exit code: whatever the end."""
+def test_the_last_line_summarizes_the_run() -> None:
+    """The last line has the streams by outcome, records, seconds and exit code."""
     done, _ = run()
     assert "run: streams 4 done (events, profiles, annotations, cohorts); 6 records in " in done.stderr[-1]
     assert done.stderr[-1].endswith("exit code 0")

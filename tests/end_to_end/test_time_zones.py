@@ -1,4 +1,4 @@
-"""Time zones: without the setting a first load that does not fit UTC stops; a given zone that misfits is a warning."""
+"""Time zones: a first load that does not fit UTC fails; a wrong `project_timezone` is a warning."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def read(project: SyntheticProject, catalog: dict[str, Any], last: str = "2022-0
 
 
 def rows(zone: ZoneInfo, days: dict[int, int], **properties: object) -> FixedProject:
-    """A project that stores the clock of a zone: so many events on each of some days, by their number from `FIRST`."""
-    held = {}
+    """Return a project with local times of a zone, and events by day offset from `FIRST`."""
+    events = {}
     for number, count in days.items():
         start = dt.datetime.combine(FIRST + dt.timedelta(days=number), dt.time(9), zone)
         offset = start.utcoffset()
         assert offset is not None
         instants = [int(start.timestamp()) + 61 * each for each in range(count)]
-        held[FIRST + dt.timedelta(days=number)] = [
+        events[FIRST + dt.timedelta(days=number)] = [
             json.dumps(
                 {
                     "event": "A",
@@ -66,10 +66,10 @@ def rows(zone: ZoneInfo, days: dict[int, int], **properties: object) -> FixedPro
             ).encode()
             for at in instants
         ]
-    return FixedProject(held, zone=zone.key)
+    return FixedProject(events, zone=zone.key)
 
 
-def stopped_before_its_first_record(run: Run) -> str:
+def error_before_the_first_record(run: Run) -> str:
     assert run.exit_code == 1
     assert [message["type"] for message in run.messages if message["type"] in {"RECORD", "STATE"}] == []
     [error] = run.errors
@@ -78,10 +78,11 @@ def stopped_before_its_first_record(run: Run) -> str:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_first_load_of_an_old_project_as_utc_stops_before_its_first_record(
+def test_a_first_load_with_local_times_fails(
     raw: bool, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
-    error = stopped_before_its_first_record(
+    """Without `project_timezone`, a first load of local times fails before its first record."""
+    error = error_before_the_first_record(
         tap(legacy("America/New_York"), only_raw_events if raw else only_events, raw=raw, **way)
     )
     for words in ("project_timezone is not set", "UTC-05:00 in 2022-01", "America/New_York", "Project Settings", "UTC"):
@@ -90,12 +91,12 @@ def test_a_first_load_of_an_old_project_as_utc_stops_before_its_first_record(
 
 @pytest.mark.parametrize("days", [{0: 20, 1: 20, 2: 20}, {2: 60}, {0: 49, 3: 1}])
 def test_a_first_load_waits_for_enough_events(days: dict[int, int], only_events: dict[str, Any]) -> None:
-    """Windows are held back until 50 events show the zone, empty ones too, so that no state says they are delivered."""
-    error = stopped_before_its_first_record(tap(rows(NEW_YORK, days), only_events, window_days=1))
+    """Windows are held back until 50 events show the zone, so that no state covers them."""
+    error = error_before_the_first_record(tap(rows(NEW_YORK, days), only_events, window_days=1))
     assert "UTC-05:00 in 2022-01" in error
 
 
-def test_what_shows_no_zone_is_delivered(only_events: dict[str, Any]) -> None:
+def test_too_few_or_imported_events_are_delivered(only_events: dict[str, Any]) -> None:
     """Too few events, or imported ones, do not stop a load."""
     few = tap(rows(NEW_YORK, {0: 20, 2: 29}), only_events, window_days=1).well()
     imported = tap(rows(NEW_YORK, {0: 200}, mp_processing_time_ms=1700000000000), only_events).well()
@@ -111,32 +112,32 @@ def test_what_shows_no_zone_is_delivered(only_events: dict[str, Any]) -> None:
         ("status:429", {"max_quota_wait": 0, "backfill": "newest_first"}),
     ],
 )
-def test_a_window_that_fails_before_the_zone_is_known_lets_nothing_out(
+def test_a_failure_before_the_check_delivers_nothing(
     fault: str, settings: dict[str, Any], only_events: dict[str, Any]
 ) -> None:
-    """The next run is a first load again, and judges."""
+    """The next run is a first load again, and checks the time zone."""
     project = rows(NEW_YORK, {0: 20, 1: 20, 2: 20})
     with Emulator(project, faults=[Fault("export", 3, fault)]) as emulator:
         days = {"start_date": "2022-01-10", "end_date": "2022-01-12", "window_days": 1, "concurrent_exports": 1}
         run = run_tap(emulator.settings | days | settings, catalog=only_events)
         state = run.states[-1] if run.states else None
         again = run_tap(emulator.settings | days | settings, catalog=only_events, state=state)
-    assert "events 2022-01-1" in stopped_before_its_first_record(run)
-    assert "UTC-05:00 in 2022-01" in stopped_before_its_first_record(again)
+    assert "events 2022-01-1" in error_before_the_first_record(run)
+    assert "UTC-05:00 in 2022-01" in error_before_the_first_record(again)
 
 
-def test_a_failing_history_that_shows_no_zone_is_no_success(only_events: dict[str, Any]) -> None:
-    """Spent quota leaves the history to the next run only if something is out."""
+def test_a_failed_history_before_the_check_fails(only_events: dict[str, Any]) -> None:
+    """Spent quota leaves the history to the next run only if something was delivered."""
     project = rows(NEW_YORK, dict.fromkeys(range(40), 1))
     days = {"end_date": "2022-02-18", "window_days": 1, "concurrent_exports": 1, "backfill": "newest_first"}
     with Emulator(project, faults=[Fault("export", 35, "status:429")]) as emulator:
         settings = emulator.settings | {"start_date": str(FIRST), "max_quota_wait": 0} | days
         run = run_tap(settings, catalog=only_events)
-    assert "max_quota_wait" in stopped_before_its_first_record(run)
+    assert "max_quota_wait" in error_before_the_first_record(run)
 
 
-def test_fifty_windows_are_held_back_at_the_most(only_events: dict[str, Any]) -> None:
-    """Then they go out unjudged, and a later failure keeps them."""
+def test_at_most_50_windows_are_held_back(only_events: dict[str, Any]) -> None:
+    """Then they are delivered unchecked, and a later failure keeps them."""
     days = {"start_date": "2022-01-10", "end_date": "2022-03-10", "window_days": 1, "concurrent_exports": 1}
     for failing, delivered in ((50, 0), (51, 10)):
         with Emulator(rows(NEW_YORK, {0: 10}), faults=[Fault("export", failing, "status:401")]) as emulator:
@@ -146,18 +147,19 @@ def test_fifty_windows_are_held_back_at_the_most(only_events: dict[str, Any]) ->
     assert run.bookmark == "2022-03-01T00:00:00+00:00"
 
 
-def test_imported_rows_before_the_others_do_not_hide_the_zone(only_events: dict[str, Any]) -> None:
+def test_imported_events_do_not_hide_the_zone(only_events: dict[str, Any]) -> None:
+    """Imported events before others do not hide a wrong time zone."""
     imported = rows(NEW_YORK, {0: 300}, mp_processing_time_ms=1700000000000)
     project = FixedProject(imported.events | rows(NEW_YORK, {1: 60}).events, zone=NEW_YORK.key)
-    assert "UTC-05:00" in stopped_before_its_first_record(tap(project, only_events, window_days=1))
+    assert "UTC-05:00" in error_before_the_first_record(tap(project, only_events, window_days=1))
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_given_utc_is_the_users_word(
+def test_an_explicit_utc_is_only_warned_about(
     raw: bool, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
-    """A mismatch with a given zone is a warning, once."""
+    """A mismatch with an explicit `project_timezone` is one warning."""
     project = legacy("America/New_York")
     run = read(project, only_raw_events if raw else only_events, raw=raw, project_timezone="UTC", **way)
     [warning] = run.problems
@@ -168,8 +170,8 @@ def test_a_given_utc_is_the_users_word(
     assert len(run.records()) == 4 * 120
 
 
-def test_a_load_that_goes_on_is_warned(only_events: dict[str, Any]) -> None:
-    """With a bookmark it is no first load: to stop would only let the table grow old."""
+def test_a_later_run_is_only_warned(only_events: dict[str, Any]) -> None:
+    """With a bookmark a mismatch is a warning, since failing would only leave the table outdated."""
     state = {"bookmarks": {"events": {"replication_key_value": "2022-01-12T00:00:00+00:00"}}}
     run = tap(legacy("America/New_York"), only_events, state).well()
     [warning] = run.problems
@@ -177,16 +179,17 @@ def test_a_load_that_goes_on_is_warned(only_events: dict[str, Any]) -> None:
     assert len(run.records()) == 4 * 120
 
 
-def test_a_test_run_does_not_judge_the_zone(only_events: dict[str, Any]) -> None:
+def test_a_test_run_does_not_check_the_zone(only_events: dict[str, Any]) -> None:
+    """`--test` does not check the time zone."""
     with Emulator(legacy("America/New_York")) as emulator:
-        # Without a last day it would be today in UTC, which need not have begun in New York.
+        # Without an end date the last day would be today in UTC, which may not have begun in New York.
         days = {"start_date": "2022-01-10", "end_date": "2022-01-12"}
         run = run_tap(emulator.settings | days, "--test", catalog=only_events).well()
     assert len(run.records()) == 1
 
 
-def test_a_row_of_the_doubled_hour_goes_by_its_processing(only_events: dict[str, Any]) -> None:
-    """Rows of 2020 can have `mp_processing_time_ms` alone."""
+def test_the_repeated_hour_uses_processing_time(only_events: dict[str, Any]) -> None:
+    """Rows of 2020 can have only `mp_processing_time_ms`, which is then used."""
     day = dt.date(2020, 11, 1)
     wall = int(dt.datetime(2020, 11, 1, 1, 30, tzinfo=dt.UTC).timestamp())
     both = [dt.datetime(2020, 11, 1, hour, 30, tzinfo=dt.UTC) for hour in (8, 9)]
@@ -202,9 +205,10 @@ def test_a_row_of_the_doubled_hour_goes_by_its_processing(only_events: dict[str,
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_utc_project_read_with_a_zone_is_warned_about_once(
+def test_a_zone_for_a_utc_project_is_warned_about(
     raw: bool, only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """A time zone set for a UTC project is one warning."""
     run = read(legacy("UTC"), only_raw_events if raw else only_events, raw=raw, project_timezone="Asia/Kolkata")
     [warning] = run.problems
     assert "project_timezone is Asia/Kolkata" in warning
@@ -214,6 +218,7 @@ def test_a_utc_project_read_with_a_zone_is_warned_about_once(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_first_load_of_a_utc_project_needs_no_setting(way: dict[str, Any], only_events: dict[str, Any]) -> None:
+    """A first load of a UTC project needs no setting and has no warning."""
     run = read(legacy("UTC"), only_events, **way)
     assert run.problems == []
     assert len(run.records()) == 4 * 120
@@ -221,12 +226,14 @@ def test_a_first_load_of_a_utc_project_needs_no_setting(way: dict[str, Any], onl
 
 @pytest.mark.parametrize("in_ms", [False, True])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
-def test_a_setting_that_fits_is_not_warned_about(zone: str, in_ms: bool, only_events: dict[str, Any]) -> None:
+def test_the_right_zone_is_not_warned_about(zone: str, in_ms: bool, only_events: dict[str, Any]) -> None:
+    """With the right time zone there is no warning."""
     run = read(legacy(zone), only_events, project_timezone=zone, time_in_ms=in_ms)
     assert run.problems == []
 
 
-def test_a_summer_that_differs_is_noticed_when_it_comes(only_events: dict[str, Any]) -> None:
+def test_summer_time_reveals_a_wrong_zone(only_events: dict[str, Any]) -> None:
+    """London fits UTC in winter; in summer the mismatch is a warning."""
     winter = read(legacy("Europe/London"), only_events)
     assert winter.problems == []
     year = read(legacy("Europe/London", events_per_day=20), only_events, last="2022-07-31")
@@ -235,16 +242,16 @@ def test_a_summer_that_differs_is_noticed_when_it_comes(only_events: dict[str, A
     assert "Europe/London" in warning
 
 
-def test_the_right_zone_fits_through_a_year_of_clock_changes(only_events: dict[str, Any]) -> None:
+def test_the_right_zone_fits_for_a_whole_year(only_events: dict[str, Any]) -> None:
+    """With the right time zone a year with clock changes has no warning."""
     project = legacy("America/New_York", events_per_day=20)
     run = read(project, only_events, last="2022-12-31", project_timezone="America/New_York")
     assert run.problems == []
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
-def test_with_the_right_zone_an_event_happens_just_before_it_is_received(
-    zone: str, only_events: dict[str, Any]
-) -> None:
+def test_the_right_zone_puts_events_before_receipt(zone: str, only_events: dict[str, Any]) -> None:
+    """With the right time zone events happen shortly before their receipt."""
     records = read(legacy(zone), only_events, project_timezone=zone, time_in_ms=True).records()
     lags = sorted(
         record["properties"]["$mp_api_timestamp_ms"] - in_ms(record["event_time"])
@@ -259,7 +266,8 @@ def in_ms(text: str) -> int:
     return round(dt.datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def test_time_in_ms_reaches_raw_records_as_it_came(only_raw_events: dict[str, Any]) -> None:
+def test_raw_records_keep_time_in_ms(only_raw_events: dict[str, Any]) -> None:
+    """Raw records keep `time` in milliseconds unchanged."""
     project = legacy("Europe/Berlin")
     run = read(project, only_raw_events, raw=True, time_in_ms=True, project_timezone="Europe/Berlin")
     now = dt.datetime.now(dt.UTC)

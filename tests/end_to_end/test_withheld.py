@@ -1,4 +1,4 @@
-"""What a plan or a role does not include: an error, but for streams that have to be asked for, which stay empty."""
+"""Streams that the plan or role does not include: optional ones stay empty, others fail."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PROJECT = FixedProject(
     insights={1: {"headers": ["$event"], "series": {"A": {"2024-01-01T00:00:00+00:00": 1}}}},
     events={dt.date(2024, 1, 1): [b'{"event":"A","properties":{"time":1704067200,"distinct_id":"u1"}}']},
 )
-# Each stream, and what its first request is counted as.
-ASKED_FOR = {
+# Each optional stream, and the kind of its first request.
+OPTIONAL = {
     "cohorts": "cohorts",
     "cohort_members": "cohorts",
     "annotations": "annotations",
@@ -60,12 +60,13 @@ def here(fault: Fault, stream: str) -> Result:
 
 
 @pytest.mark.parametrize("status", ["status:402", "status:403"])
-@pytest.mark.parametrize("stream", ASKED_FOR)
-def test_a_stream_that_has_to_be_asked_for_stays_empty_with_one_warning(stream: str, status: str) -> None:
-    done = run(Fault(ASKED_FOR[stream], None, status), stream, "profiles").well()
+@pytest.mark.parametrize("stream", OPTIONAL)
+def test_an_optional_stream_not_in_the_plan_is_empty(stream: str, status: str) -> None:
+    """An optional stream that gets a 402 or 403 stays empty, with a warning and exit code 0."""
+    done = run(Fault(OPTIONAL[stream], None, status), stream, "profiles").well()
     assert done.records(stream) == []
     assert stream in done.schemas()
-    # A report can be private by itself, so each is named first.
+    # A single report can be private, so each has a warning first.
     assert len(done.problems) == (2 if (stream, status) == ("insights", "status:403") else 1)
     assert f"{stream}" in done.problems[-1]
     assert "The stream stays empty" in done.problems[-1]
@@ -75,13 +76,15 @@ def test_a_stream_that_has_to_be_asked_for_stays_empty_with_one_warning(stream: 
 
 
 @pytest.mark.parametrize("status", ["status:402", "status:403"])
-def test_members_that_the_plan_does_not_show_are_no_error_either(status: str) -> None:
+def test_cohort_members_not_in_the_plan_are_empty(status: str) -> None:
+    """A 402 or 403 for the first cohort's members leaves the stream empty."""
     done = run(Fault("engage", None, status), "cohort_members").well()
     assert done.records("cohort_members") == []
     assert len(done.problems) == 1
 
 
-def test_what_is_withheld_after_something_was_delivered_is_an_error() -> None:
+def test_a_403_after_delivered_records_fails() -> None:
+    """A 403 after records were delivered fails the stream."""
     done = run(Fault("engage", 2, "status:403"), "cohort_members")
     assert done.exit_code == 1
     assert "cohort_members of cohort 2" in done.errors[0]
@@ -89,7 +92,8 @@ def test_what_is_withheld_after_something_was_delivered_is_an_error() -> None:
 
 @pytest.mark.parametrize("status", ["status:402", "status:403"])
 @pytest.mark.parametrize(("stream", "kind"), [("events", "export"), ("profiles", "engage")])
-def test_events_and_profiles_are_never_left_out(stream: str, kind: str, status: str) -> None:
+def test_events_and_profiles_not_in_the_plan_fail(stream: str, kind: str, status: str) -> None:
+    """A 402 or 403 for events or profiles fails the run."""
     done = run(Fault(kind, None, status), stream)
     assert done.exit_code == 1
     assert len(done.errors) == 1
@@ -102,38 +106,42 @@ def test_events_and_profiles_are_never_left_out(stream: str, kind: str, status: 
         *("status:503", "cut-json", "empty-object", "page-html", "refuse"),
     ],
 )
-@pytest.mark.parametrize("stream", ASKED_FOR)
-def test_every_other_failure_ends_the_run(stream: str, name: str) -> None:
-    done = here(Fault(ASKED_FOR[stream], None, name), stream)
+@pytest.mark.parametrize("stream", OPTIONAL)
+def test_other_errors_fail_optional_streams(stream: str, name: str) -> None:
+    """Every other error fails an optional stream."""
+    done = here(Fault(OPTIONAL[stream], None, name), stream)
     assert done.error is not None
     assert stream in done.error
 
 
 @pytest.mark.parametrize("name", ["status:503", "cut-json", "gzip-cut", "length-short", "reset"])
-@pytest.mark.parametrize("stream", ASKED_FOR)
-def test_a_passing_failure_costs_a_try(stream: str, name: str) -> None:
-    done = here(Fault(ASKED_FOR[stream], 1, name), stream)
+@pytest.mark.parametrize("stream", OPTIONAL)
+def test_transient_errors_of_optional_streams_are_retried(stream: str, name: str) -> None:
+    """A transient error of an optional stream is retried."""
+    done = here(Fault(OPTIONAL[stream], 1, name), stream)
     assert done.error is None
     assert done.stdout.count(b'"RECORD"') == {"cohorts": 2, "cohort_members": 2}.get(stream, 1)
 
 
-def test_streams_that_have_to_be_asked_for_are_not_selected_by_default() -> None:
+def test_optional_streams_are_not_selected_by_default() -> None:
+    """Only events and profiles are selected by default."""
     with Emulator(PROJECT) as emulator:
         done = run_tap({**emulator.settings, **DAYS}).well()
         assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
     assert set(done.schemas()) == {"events", "profiles"}
 
 
-def test_a_trial_asks_for_little_and_only_for_what_is_selected(tmp_path: Path) -> None:
+def test_a_test_run_requests_little(tmp_path: Path) -> None:
+    """`--test` reads one record of each selected stream."""
     with Emulator(PROJECT) as emulator:
         run_tap({**emulator.settings, **DAYS}, "--test").well()
         assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
     file = tmp_path / "catalog.json"
-    file.write_text(json.dumps(catalog(*ASKED_FOR)))
+    file.write_text(json.dumps(catalog(*OPTIONAL)))
     for options in (["--test", "--catalog", str(file)], ["--catalog", str(file), "--test"]):
         with Emulator(PROJECT) as emulator:
             done = run_tap({**emulator.settings, **DAYS}, *options).well()
             seen = [request.kind for request in emulator.requests]
         once = ["annotations", "cohorts", "cohorts", "engage", "event_counts", "funnels", "funnels"]
         assert sorted(seen) == [*once, "insights", "schemas"]
-        assert {stream: len(done.records(stream)) for stream in ASKED_FOR} == dict.fromkeys(ASKED_FOR, 1)
+        assert {stream: len(done.records(stream)) for stream in OPTIONAL} == dict.fromkeys(OPTIONAL, 1)

@@ -1,4 +1,4 @@
-"""More than one core: what comes out is the same, whatever goes wrong, and no process is left."""
+"""Worker processes: the output is the same as with one process, and no process is left."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def without_clock(run: Run) -> list[bytes]:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_messages_are_those_of_one_process(
+def test_worker_processes_keep_the_messages(
     raw: bool, only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
+    """The messages with worker processes are those of one process."""
     catalog = only_raw_events if raw else only_events
     with Emulator(project()) as emulator:
         settings = emulator.settings | DAYS | {"raw": raw, "project_timezone": "Europe/Berlin", "strip_nul": True}
@@ -49,7 +50,8 @@ def test_the_messages_are_those_of_one_process(
 @pytest.mark.parametrize(
     "name", ["gzip-cut", "gzip-trailer", "chunk-cut", "sentinel:terminated early", "half-line", "bad-line", "reset"]
 )
-def test_a_passing_fault_costs_a_try_and_a_lasting_one_ends_the_run(name: str, only_events: dict[str, Any]) -> None:
+def test_faults_with_worker_processes(name: str, only_events: dict[str, Any]) -> None:
+    """A fault in one request is retried; in all requests it fails the run."""
     with Emulator(project(), faults=[Fault("export", 2, name)]) as emulator:
         settings = emulator.settings | DAYS | TWO
         passed = run_tap(settings | {"max_retries": 1}, catalog=only_events).well()
@@ -64,16 +66,18 @@ def test_a_passing_fault_costs_a_try_and_a_lasting_one_ends_the_run(name: str, o
     assert not any("Traceback" in line for line in ended.stderr)
 
 
-def test_lines_set_aside_are_the_same(only_events: dict[str, Any], tmp_path: Path) -> None:
-    aside = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "aside")}
+def test_worker_processes_keep_rejected_lines(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Malformed lines are written to the file with worker processes too."""
+    skip = {"bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected")}
     with Emulator(project(), faults=[Fault("export", None, "bad-line")]) as emulator:
-        run = run_tap(emulator.settings | DAYS | TWO | aside, catalog=only_events).well()
+        run = run_tap(emulator.settings | DAYS | TWO | skip, catalog=only_events).well()
     assert len(run.records()) == 900
-    assert (tmp_path / "aside").read_bytes() == b"this line is no JSON\n" * 6
+    assert (tmp_path / "rejected").read_bytes() == b"this line is no JSON\n" * 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_run(number: signal.Signals, only_events: dict[str, Any], tmp_path: Path) -> None:
+    """No worker process is left after SIGTERM or SIGKILL."""
     stall = Fault("export", None, "stall", value=60)
     with Emulator(project(), faults=[stall]) as emulator:
         line = command(tmp_path, emulator.settings | DAYS | TWO, catalog=only_events)
@@ -91,16 +95,16 @@ def test_no_worker_outlives_the_run(number: signal.Signals, only_events: dict[st
         time.sleep(0.05)
 
 
-def test_a_worker_imports_nothing_from_the_working_directory(only_events: dict[str, Any], tmp_path: Path) -> None:
-    """A module there with the name of one of Python's does not run, and none of the secrets is in its environment."""
+def test_workers_ignore_the_working_directory(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """A module in the working directory with the name of a standard module is not imported."""
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong module')\n")
     with Emulator(project()) as emulator:
         run = run_tap(emulator.settings | DAYS | TWO, catalog=only_events, within=["env", "-C", str(tmp_path)]).well()
     assert len(run.records()) == 900
 
 
-def test_the_environment_of_a_worker_holds_no_secret(only_events: dict[str, Any], tmp_path: Path) -> None:
-    """Neither the settings nor a proxy's password."""
+def test_a_workers_environment_has_no_secret(only_events: dict[str, Any], tmp_path: Path) -> None:
+    """Neither settings nor a proxy's password are in a worker's environment."""
     stall = Fault("export", None, "stall", value=60)
     secrets = {"TAP_MIXPANEL_STREAM_API_SECRET": "very-s3cret", "HTTPS_PROXY": "http://user:very-s3cret@127.0.0.1:9"}
     with Emulator(project(), faults=[stall]) as emulator:
@@ -112,7 +116,7 @@ def test_the_environment_of_a_worker_holds_no_secret(only_events: dict[str, Any]
                 assert tap.poll() is None
                 time.sleep(0.05)
                 started = {child for task in children.iterdir() for child in (task / "children").read_text().split()}
-                # Before its own program runs, a child shows its parent's environment.
+                # Until it runs its own program, a child has its parent's environment.
                 workers = {each for each in started if b"serve" in Path(f"/proc/{each}/cmdline").read_bytes()}
             seen = [Path(f"/proc/{worker}/environ").read_bytes() for worker in workers]
             tap.terminate()

@@ -1,4 +1,4 @@
-"""Runs the doctor in this process, where a test can set the clock and the hosts of the regions."""
+"""Run the doctor in this process, where a test can set the clock and the regions' hosts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LINE = re.compile(r"(ok|warning|problem) +(\S+(?: \S+)*) {2,}(.*)")
 
 
 @dataclass
-class Examined:
-    """What the doctor said.
+class DoctorRun:
+    """A finished run of the doctor.
 
     Attributes:
         code: The exit code.
-        text: All of it.
+        text: The report.
     """
 
     code: int
     text: str
 
     def lines(self, level: str) -> dict[str, str]:
-        """The lines of a level, by what was checked. No check has two lines."""
+        """Return the lines of a level by check, and check that no check has two lines."""
         split = [LINE.match(line) for line in self.text.splitlines()]
         found = [(match[2].strip(), match[3]) for match in split if match and match[1] == level]
         assert len(dict(found)) == len(found), self.text
@@ -50,8 +50,8 @@ class Examined:
         return int(told[1])
 
 
-class HurriedClock(Clock):
-    """The real clock, but for the pauses between queries, which are skipped."""
+class SkippingClock(Clock):
+    """The real clock, except that sleeps are skipped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,19 +67,19 @@ class HurriedClock(Clock):
         self._skipped += seconds
 
 
-def examined(
+def run_doctor(
     config: Mapping[str, Any],
     *,
     clock: Clock | None = None,
     catalog: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
-) -> Examined:
-    """Examine a configuration."""
+) -> DoctorRun:
+    """Run the doctor with a configuration."""
     with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored():
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
-        tap.run.clock = clock or HurriedClock()
+        tap.run.clock = clock or SkippingClock()
         code = examine(
             tap.run,
             tap.selected_streams,
@@ -87,4 +87,4 @@ def examined(
             has_catalog=catalog is not None,
         )
         out.seek(0)
-        return Examined(code, out.read())
+        return DoctorRun(code, out.read())

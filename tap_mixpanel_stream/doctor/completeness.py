@@ -136,11 +136,12 @@ def count_days(
     if not names:
         names = set(list_event_names(client, retrying).content).union(*(each.names for each in exported.values()))
     batches = list(name_batches(sorted(names)))
-    return [
-        DayCount(
-            day,
-            events.count,
-            sum(each.count for batch in batches for each in count_events(client, batch, day, day, retrying).content),
+    source_settings = ("event_names",) if event_names else ()
+
+    def count(day: date) -> int:
+        responses = (
+            count_events(client, batch, day, day, retrying, source_settings=source_settings) for batch in batches
         )
-        for day, events in exported.items()
-    ]
+        return sum(each.count for response in responses for each in response.content)
+
+    return [DayCount(day, events.count, count(day)) for day, events in exported.items()]

@@ -99,7 +99,13 @@ def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def count_events(
-    client: Client, names: Sequence[str], first: date, last: date, retrying: Retrying
+    client: Client,
+    names: Sequence[str],
+    first: date,
+    last: date,
+    retrying: Retrying,
+    *,
+    source_settings: tuple[str, ...] = (),
 ) -> JsonResponse[list[EventCount]]:
     """Fetch the number of events for each name and day. Days without events can be missing from the result.
 
@@ -109,6 +115,7 @@ def count_events(
         first: The first day.
         last: The last day.
         retrying: The retry loop.
+        source_settings: As in `Request`.
 
     Raises:
         BrokenBody: The response is incomplete, lacks days or names, or has days that were not requested.
@@ -125,7 +132,7 @@ def count_events(
             "from_date": first.isoformat(),
             "to_date": last.isoformat(),
         },
-        source_settings=("event_names", "start_date", "end_date"),
+        source_settings=source_settings,
     )
     return fetch(client, request, retrying, lambda body: _counts(body, first, last))
 

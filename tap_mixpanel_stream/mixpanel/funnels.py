@@ -70,7 +70,13 @@ def _funnels(body: bytearray) -> list[Funnel]:
 
 
 def fetch_funnel_days(
-    client: Client, funnel: Funnel, first: date, last: date, retrying: Retrying
+    client: Client,
+    funnel: Funnel,
+    first: date,
+    last: date,
+    retrying: Retrying,
+    *,
+    source_settings: tuple[str, ...] = (),
 ) -> JsonResponse[dict[date, bytes]]:
     """Fetch the numbers of a funnel for each day, without the total over all days.
 
@@ -80,6 +86,7 @@ def fetch_funnel_days(
         first: The first day.
         last: The last day.
         retrying: The retry loop.
+        source_settings: As in `Request`.
 
     Returns:
         The JSON text of each day's numbers.
@@ -99,7 +106,7 @@ def fetch_funnel_days(
             "to_date": last.isoformat(),
             "unit": "day",
         },
-        source_settings=("start_date", "end_date"),
+        source_settings=source_settings,
     )
     return fetch(client, request, retrying, lambda body: _days(body, first, last))
 

@@ -106,6 +106,10 @@ class MixpanelStream(Stream, abc.ABC):
         """Return whether the run continues from the stream's bookmark."""
         return self.replication_method == "INCREMENTAL"
 
+    def set_settings(self, *names: str) -> tuple[str, ...]:
+        """Return those of the settings that are set, to name them in messages."""
+        return tuple(name for name in names if self.config.get(name))
+
     def start_date(self) -> dt.date:
         """Return the first day to read if there is no bookmark.
 

@@ -117,8 +117,10 @@ class EventCountsStream(DayReportStream):
 
     def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
         """Fetch all counts of a window: without those of some names it would not be whole."""
+        source_settings = self.set_settings("event_names", "start_date", "end_date")
         fetched = [
-            count_events(self.client, batch, window.first, window.last, retrying) for batch in name_batches(names)
+            count_events(self.client, batch, window.first, window.last, retrying, source_settings=source_settings)
+            for batch in name_batches(names)
         ]
         rows = [
             Row(known={"date": b'"%b"' % str(each.day).encode(), "event_name": each.name, "count": b"%d" % each.count})

@@ -150,7 +150,10 @@ class FunnelsStream(DayReportStream):
         return self.in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
 
     def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
-        days = fetch_funnel_days(self.client, funnel, window.first, window.last, retrying)
+        source_settings = self.set_settings("start_date", "end_date")
+        days = fetch_funnel_days(
+            self.client, funnel, window.first, window.last, retrying, source_settings=source_settings
+        )
         rows = [
             Row(text, {"funnel_id": str(funnel.id).encode(), "date": b'"%b"' % str(day).encode(), "name": funnel.name})
             for day, text in days.content.items()

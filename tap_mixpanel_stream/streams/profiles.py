@@ -171,7 +171,7 @@ class ProfilesStream(MixpanelStream):
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
-        source_settings = tuple(name for name in self.source_settings if self.config.get(name))
+        source_settings = self.set_settings(*self.source_settings)
         options = dataclasses.replace(self.which(), page_size=page_size, source_settings=source_settings)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))

@@ -341,3 +341,17 @@ def test_stream_maps_keep_event_counts() -> None:
         one_by_one = run_tap(settings | maps, catalog=catalog()).well()
     assert counts(in_blocks) == counts(one_by_one) != {}
     assert in_blocks.states == one_by_one.states
+
+
+@pytest.mark.parametrize(
+    ("more", "number", "settings"),
+    [
+        ({}, 2, "start_date"),
+        ({"event_names": ["A"], "end_date": "2024-06-21"}, 1, "event_names, start_date or end_date"),
+    ],
+)
+def test_a_rejected_parameter_names_the_set_settings(more: dict[str, Any], number: int, settings: str) -> None:
+    """The error for a 400 names the settings behind the request, without those that are not set."""
+    fault = Fault("event_counts", number, "status:400")
+    result, _ = here(FixedProject({DAY: [event("A")]}), faults=[fault], **more)
+    assert f"Mixpanel rejected a parameter: check {settings}. Response" in (result.error or "")

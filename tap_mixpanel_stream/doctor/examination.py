@@ -459,7 +459,7 @@ class _Examination:
     def _range(self, stream: EventsStream) -> tuple[date, date]:
         settings = self._settings
         first = first_day(stream.delivered().before, stream.start_date(), settings.lookback_days, settings.zone)
-        return first, last_day(settings.end_date, self._run.clock.now(), settings.zone)
+        return first, stream.last_day()
 
 
 @dataclass(frozen=True, slots=True)

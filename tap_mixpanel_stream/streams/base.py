@@ -21,7 +21,7 @@ from ..delivery.rejected_lines import RejectedLinesError, write_rejected_lines
 from ..pipeline.errors import DiskError, StreamError
 from ..records.converter import BARE, Envelope, record_envelope
 from ..replication.state import MAX_CLOCK_LEAD, bookmark_text, parse_bookmark
-from ..replication.windows import DAY, Window, end_instant
+from ..replication.windows import DAY, Window, end_instant, last_day
 from ..settings import SettingsError
 from .progress import Progress
 
@@ -119,6 +119,10 @@ class MixpanelStream(Stream, abc.ABC):
         if self.settings.start_date is None:
             raise SettingsError([f"start_date is missing: set it to the first day of {self.name} to read"])
         return self.settings.start_date
+
+    def last_day(self) -> dt.date:
+        """Return the last day to read: `end_date`, or today in the project's time zone if that is earlier."""
+        return last_day(self.settings.end_date, self.clock.now(), self.settings.zone)
 
     @functools.cached_property
     def progress(self) -> Progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..mixpanel.event_counts import count_events, list_event_names, name_batches
 from ..records.reports import DAY as DAY_COLUMN, INTEGER, TEXT, ReportSchema, Row
 from ..replication.state import bookmark_text
-from ..replication.windows import DAY, Window, end_instant, first_day, last_day
+from ..replication.windows import DAY, Window, end_instant, first_day
 from .day_reports import DayReportStream
 from .reports import Rows
 
@@ -78,7 +78,7 @@ class EventCountsStream(DayReportStream):
         if settings.events_where:
             self.log("events_where applies to the stream events only: event_counts counts all events")
         names = self._names()
-        last = last_day(settings.end_date, self.clock.now(), settings.zone)
+        last = self.last_day()
         if few is not None:
             yield self._window(names[:few], Window(last, last), self.retrying)
             return

@@ -93,9 +93,8 @@ class EventsStream(MixpanelStream):
         settings = self.settings
         if not self.is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
             return None
-        last = last_day(settings.end_date, self.clock.now(), settings.zone)
         try:
-            return RowCounts.read(self.state_before, last, settings.lookback_days)
+            return RowCounts.read(self.state_before, self.last_day(), settings.lookback_days)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
 

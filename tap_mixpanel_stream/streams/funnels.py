@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..mixpanel.funnels import fetch_funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
 from ..replication.state import bookmark_text, parse_bookmark, shown, typed
-from ..replication.windows import Window, end_instant, first_day, last_day
+from ..replication.windows import Window, end_instant, first_day
 from .base import EPOCH
 from .day_reports import DayReportStream
 from .reports import Rows
@@ -118,7 +118,7 @@ class FunnelsStream(DayReportStream):
         """
         settings = self.settings
         funnels = list_funnels(self.client, self.retrying).content
-        last = last_day(settings.end_date, self.clock.now(), settings.zone)
+        last = self.last_day()
         if few is not None:
             for funnel in funnels[:1]:
                 yield self._window(funnel, Window(last, last), self.retrying)

@@ -387,7 +387,7 @@ class _Examination:
             f"{window.first} to {window.last}: {least}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
             f"({size_text(run.received)} over the network)",
         )
-        self._tell_of_quota(run.requests, can_go_on=any(date_range.is_history for date_range in date_ranges))
+        self._tell_of_quota(run.requests, can_go_on=any(date_range.is_deferrable for date_range in date_ranges))
         self._tell_of_disk(run)
 
     def _tell_of_quota(self, requests: int, *, can_go_on: bool) -> None:

@@ -279,7 +279,7 @@ class WindowFetcher:
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, date_range.processed
         )
         # The next run can continue a back-fill. So leave the last hour of `max_quota_wait` to the requests after it.
-        reserve_seconds = HOUR if date_range.is_history else 0.0
+        reserve_seconds = HOUR if date_range.is_deferrable else 0.0
         return export_request(date_range.window.first, date_range.window.last, options, reserve_seconds=reserve_seconds)
 
     @contextlib.contextmanager
@@ -308,7 +308,7 @@ class WindowFetcher:
             skip_bad_lines=settings.bad_lines == "skip",
             content_encoding=response.content_encoding,
             collects_names=self._collects_names,
-            counts_days=self._row_counts is not None and self._row_counts.needs(date_range.window),
+            counts_days=self._row_counts is not None and self._row_counts.is_counted(date_range.window),
         )
         sample = Sample(response.blocks(), conversion.content_encoding)
         if self._workers:

@@ -1,1 +1,1 @@
-"""Which days a run reads: date ranges and windows, and the state of what earlier runs delivered. Dates only."""
+"""Decide which days a run reads, from the state and the settings. Only dates: no requests and no records."""

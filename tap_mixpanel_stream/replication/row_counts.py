@@ -1,9 +1,9 @@
-"""Row counts of the look-back's days in the state: fewer rows than the previous run saw are worth a warning.
+"""Row counts in the state, to warn if a day has fewer rows than in the previous run.
 
     {"rows": {"2024-01-15": 1204, "2024-01-16": 998}}
 
-An export that ends too early, between two lines, looks like that of a quieter day. The next run reads the days of the
-look-back again, so it can tell. The state holds these days only, and none without rows.
+An export that is truncated between two lines looks complete. The next run reads the look-back days again and can detect
+this by comparing the counts. The state contains only the look-back days, and only those with rows.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from .state import parse_day, typed
+from .state import parse_day, require_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .windows import Window
 
-MERGED = 100
-"""One row in so many may disappear: Mixpanel merges duplicates hours to days after it received them."""
+TOLERANCE_DIVISOR = 100
+"""One row in this many may disappear: Mixpanel merges duplicates hours to days after it received them."""
 
 
 @dataclass
@@ -29,13 +29,13 @@ class RowCounts:
 
     Attributes:
         first: The first of these days.
-        before: Rows by day, as the previous run saw them.
-        now: Rows by day, as this run has delivered them.
+        previous: The number of rows by day in the previous run.
+        current: The number of rows by day that this run has delivered.
     """
 
     first: date
-    before: Mapping[date, int]
-    now: dict[date, int] = field(default_factory=dict)
+    previous: Mapping[date, int]
+    current: dict[date, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, state: Mapping[str, Any], last: date, lookback_days: int) -> RowCounts:
@@ -44,40 +44,45 @@ class RowCounts:
         Args:
             state: The stream's entry in the state.
             last: The last day of this run.
-            lookback_days: Days before it that the next run reads again.
+            lookback_days: The number of days before `last` that the next run reads again.
 
         Raises:
-            ValueError: The state holds something else.
+            ValueError: The row counts in the state are malformed.
         """
         first = date.fromordinal(max(1, last.toordinal() - lookback_days))
-        before = typed(state.get("rows", {}), "rows", dict)
+        rows = require_type(state.get("rows", {}), "rows", dict)
         return cls(
-            first, {parse_day(day, "a day of rows"): typed(rows, f"rows.{day}", int) for day, rows in before.items()}
+            first,
+            {parse_day(day, "a day of rows"): require_type(count, f"rows.{day}", int) for day, count in rows.items()},
         )
 
-    def needs(self, window: Window) -> bool:
-        """Return whether the rows of a window's days have to be counted."""
+    def is_counted(self, window: Window) -> bool:
+        """Return whether to count the rows of a window by day."""
         return window.last >= self.first or self.had_rows(window)
 
     def had_rows(self, window: Window) -> bool:
-        """Return whether the previous run saw rows of a window's days."""
-        return any(window.first <= day <= window.last for day in self.before)
+        """Return whether a day of the window had rows in the previous run."""
+        return any(window.first <= day <= window.last for day in self.previous)
 
     def add(self, window: Window, rows: Mapping[date, int]) -> list[str]:
-        """Add the rows of a window that is delivered.
+        """Add the row counts of a delivered window.
+
+        Args:
+            window: The window.
+            rows: The number of rows by day. Days without rows can be missing.
 
         Returns:
-            The days of which the previous run saw more, each with both counts.
+            The days that had more rows in the previous run, as text with both counts.
         """
-        counted = {day: rows.get(day, 0) for day in window.dates() if day >= self.first or day in self.before}
-        self.now |= counted
+        counted = {day: rows.get(day, 0) for day in window.dates() if day >= self.first or day in self.previous}
+        self.current |= counted
         return [
-            f"{day} ({now:,} of {before:,})"
-            for day, now in counted.items()
-            if now < (before := self.before.get(day, 0)) - before // MERGED
+            f"{day} ({count:,} of {previous:,})"
+            for day, count in counted.items()
+            if count < (previous := self.previous.get(day, 0)) - previous // TOLERANCE_DIVISOR
         ]
 
     def as_state(self) -> dict[str, int]:
-        """Return the row counts to leave to the next run."""
-        known = {**self.before, **self.now}
+        """Return the row counts for the state."""
+        known = {**self.previous, **self.current}
         return {day.isoformat(): known[day] for day in sorted(known) if day >= self.first and known[day]}

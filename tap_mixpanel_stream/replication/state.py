@@ -1,17 +1,18 @@
-"""What earlier runs delivered of the events, which days are therefore to be read, and how the state spells it.
+"""The bookmark of the events stream: what earlier runs delivered, which days to read next, and the state format.
 
     {"replication_key": "event_time", "replication_key_value": "2024-01-20T08:00:00+00:00",
      "ahead": {"from_date": "2024-05-11", "before": "2024-06-10T08:00:00+00:00"},
      "ingested": [{"from_date": "2024-01-15", "to_date": "2024-01-20", "before": "2024-01-20T08:00:00+00:00"}]}
 
-Everything before `replication_key_value` is delivered; without it, nothing. `ahead` exists while a back-fill goes
-newest first: after a gap, everything from the day `from_date` on and before `before` is delivered too. `ingested`
-exists once a run went by ingestion time: of the days from `from_date` to `to_date`, all rows that Mixpanel processed
-before `before` are delivered.
+* `replication_key_value`: Everything before this instant is delivered. Without it, nothing is delivered.
+* `ahead`: Only during a newest-first back-fill. After a gap, everything from the day `from_date` to the instant
+  `before` is delivered, too.
+* `ingested`: Only after a run with `incremental_by: ingestion_time`. For the days from `from_date` to `to_date`, all
+  rows that Mixpanel processed before `before` are delivered.
 
-Each entry is a fact about the past, which stays true whatever later runs do. So settings can change from run to run,
-and a forgotten fact costs a repetition and never a row. Version 0.1.0, which knows the first entry only, reads some
-days twice and misses none.
+Each entry states what is delivered, which later runs cannot make untrue. So settings can change between runs, and if an
+entry is lost, rows are read again but never missed. A version that ignores `ahead` and `ingested` reads some days twice
+and misses none.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 SETTLING = timedelta(hours=1)
-"""How long after its processing a row is sure to be exported. Rows were seen to be missing for about 45 minutes."""
+"""The time after which a processed row is certain to be exported. Rows were seen missing for about 45 minutes."""
 
 MAX_CLOCK_LEAD = timedelta(minutes=10)
-"""How far this machine's clock may be ahead of Mixpanel's: less than the margin in `SETTLING`."""
+"""How far this machine's clock may be ahead of Mixpanel's. Less than the margin in `SETTLING`."""
 
 NEWEST_FIRST_DAYS = 30
-"""Days that a newest-first back-fill reads before all others."""
+"""The number of latest days that a newest-first back-fill reads before older days."""
 
 FIRST_YEAR, LAST_YEAR = 1900, 9000
-"""The years in which a bookmark can lie."""
+"""The range of valid bookmarks."""
 
-LONGEST_SHOWN = 100
-"""Characters of a broken entry that an error repeats."""
+MAX_QUOTED = 100
+"""Maximum number of characters of an invalid entry that an error quotes."""
 
 _TYPES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer"}
 
@@ -51,11 +52,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ReplicationSettings:
-    """The settings that say which days a run reads.
+    """The settings that determine which days a run reads.
 
     Attributes:
         start_date: The earliest day.
-        lookback_days: Days to read again before the bookmark's day.
+        lookback_days: The number of days before the bookmark's day to read again.
         zone: The project's time zone.
     """
 
@@ -64,21 +65,25 @@ class ReplicationSettings:
     zone: tzinfo
 
     def first_day(self, before: datetime | None) -> date:
-        """Return the first day to request if everything before an instant is delivered, or nothing (None)."""
+        """Return the first day to request.
+
+        Args:
+            before: The instant before which everything is delivered; None if nothing is.
+        """
         return first_day(before, self.start_date, self.lookback_days, self.zone)
 
-    def last_begun(self, instant: datetime) -> date:
-        """Return the last day that has begun before an instant."""
+    def last_started_day(self, instant: datetime) -> date:
+        """Return the last day that started before an instant."""
         return (instant - MOMENT).astimezone(self.zone).date()
 
 
 @dataclass(frozen=True, slots=True)
 class NewestFirstBlock:
-    """Days that a newest-first back-fill has delivered ahead of those before them.
+    """The days after the gap that a newest-first back-fill has delivered.
 
     Attributes:
-        first: The first of them; the day before it is still to be read.
-        before: Everything from that day on and before this instant is delivered.
+        first: The first of these days. The day before it is not delivered yet.
+        before: The end of the delivered period, exclusive.
     """
 
     first: date
@@ -90,12 +95,12 @@ class DeliveredDays:
     """What the runs so far have delivered.
 
     Attributes:
-        before: Everything before this instant, as far as it had reached Mixpanel when its day was read; None for
-            nothing.
-        ahead: What is delivered after a gap; None for nothing.
-        ingested: By day, the instant before which all rows that Mixpanel processed are delivered. Holds only days that
-            a run would request again, and counts only for days that `before` or `ahead` cover: a user who sets those
-            back wants to read again.
+        before: The instant before which all events are delivered that had reached Mixpanel when their day was read;
+            None if nothing is.
+        ahead: The days that are delivered after a gap; None if there is no gap.
+        ingested: By day, the processing time before which all rows are delivered. Contains only days that a run would
+            request again. Applies only to days that `before` or `ahead` includes, so that a user can set these back to
+            read days again.
     """
 
     before: datetime | None = None
@@ -113,13 +118,13 @@ class DeliveredDays:
         """Return the date ranges that a run requests, in the order of delivery.
 
         Args:
-            settings: The settings that say which days count.
+            settings: The settings that determine the days.
             last: The last day of the run.
             newest_first: Whether a long back-fill begins with its last days.
-            processed_before: By ingestion time: request only rows processed before this instant, and of days of which
-                such rows are delivered only the rows since. None for all rows.
+            processed_before: For replication by ingestion time: the processing time before which to request rows. Days
+                in `ingested` are requested from the end of what is delivered. None to request all rows.
         """
-        date_ranges = self.without_empty_gap(settings).ranges_by_day(settings, last, newest_first=newest_first)
+        date_ranges = self.close_empty_gap(settings).ranges_by_day(settings, last, newest_first=newest_first)
         if processed_before is None:
             return date_ranges
         return [
@@ -129,99 +134,99 @@ class DeliveredDays:
         ]
 
     def ranges_by_day(self, settings: ReplicationSettings, last: date, *, newest_first: bool) -> list[DateRange]:
-        """Return the date ranges that a run requests, with all of their rows."""
+        """Return the date ranges that a run requests, without regard to ingestion time."""
         first = settings.first_day(self.before)
         if self.ahead is None:
             if first > last:
                 return []
             return _newest_first(first, last) if newest_first else [DateRange(Window(first, last))]
         gap_end = min(self.ahead.first - DAY, last)
-        # A range can be read backwards only if it ends where the delivered days begin.
+        # A range can be read backwards only if it ends where the delivered days start.
         backwards = newest_first and gap_end == self.ahead.first - DAY
         gap = (
-            [DateRange(Window(first, gap_end), backwards=backwards, is_history=newest_first)]
+            [DateRange(Window(first, gap_end), backwards=backwards, is_deferrable=newest_first)]
             if first <= gap_end
             else []
         )
         begin = max(self.ahead.first, settings.first_day(self.ahead.before))
-        front = [DateRange(Window(begin, last))] if begin <= last else []
-        return front + gap if newest_first else gap + front
+        latest = [DateRange(Window(begin, last))] if begin <= last else []
+        return latest + gap if newest_first else gap + latest
 
     def _split_by_ingestion(
         self, date_range: DateRange, before: datetime, settings: ReplicationSettings
     ) -> Iterator[DateRange]:
-        """Split a date range where rows are delivered up to another instant."""
+        """Split a date range into days whose rows are delivered up to the same processing time."""
         known = {day: since for day, since in self.ingested.items() if self._covers(day, settings)}
-        alike = [list(days) for _, days in itertools.groupby(date_range.window.dates(), known.get)]
-        for days in reversed(alike) if date_range.backwards else alike:
+        groups = [list(days) for _, days in itertools.groupby(date_range.window.dates(), known.get)]
+        for days in reversed(groups) if date_range.backwards else groups:
             yield replace(
                 date_range, window=Window(days[0], days[-1]), processed=ProcessingTimeFilter(known.get(days[0]), before)
             )
 
     def _covers(self, day: date, settings: ReplicationSettings) -> bool:
-        """Return whether a day is delivered, to its end or as far as it had gone."""
-        if self.before is not None and day <= settings.last_begun(self.before):
+        """Return whether a day is delivered, at least in part."""
+        if self.before is not None and day <= settings.last_started_day(self.before):
             return True
-        return self.ahead is not None and self.ahead.first <= day <= settings.last_begun(self.ahead.before)
+        return self.ahead is not None and self.ahead.first <= day <= settings.last_started_day(self.ahead.before)
 
     def with_range(self, date_range: DateRange, until: datetime, settings: ReplicationSettings) -> DeliveredDays:
-        """Return what is delivered once a window is.
+        """Return what is delivered after another window is.
 
         Args:
-            date_range: A window of those to be read; all before it are delivered.
-            until: The instant before which everything is delivered with it.
-            settings: The settings that say which days count.
+            date_range: The next window in the order of delivery.
+            until: The end of the period that the window delivers, exclusive.
+            settings: The settings that determine the days.
         """
         ingested = dict(self.ingested)
         if date_range.processed is not None:
             for day in date_range.window.dates():
                 ingested[day] = max(date_range.processed.before, ingested.get(day, date_range.processed.before))
-        after = self.without_empty_gap(settings).with_days(date_range, until).without_empty_gap(settings)
+        after = self.close_empty_gap(settings).with_days(date_range, until).close_empty_gap(settings)
         return replace(
             after, ingested={day: instant for day, instant in ingested.items() if after.is_read_again(day, settings)}
         )
 
     def with_days(self, date_range: DateRange, until: datetime) -> DeliveredDays:
-        """Add a window's days to `before` or `ahead`."""
+        """Return what is delivered with a window's days added to `before` or `ahead`."""
         window, ahead = date_range.window, self.ahead
         if ahead is not None and (date_range.backwards or window.first >= ahead.first):
             return replace(self, ahead=NewestFirstBlock(min(window.first, ahead.first), max(until, ahead.before)))
         if date_range.backwards:
             return replace(self, ahead=NewestFirstBlock(window.first, until))
-        # The windows of the look-back end before it: it must not move back.
+        # `before` must not move back: the windows of the look-back end before it.
         after = replace(self, before=until if self.before is None else max(until, self.before))
-        return after.without_gap() if ahead is not None and window.last >= ahead.first - DAY else after
+        return after.close_gap() if ahead is not None and window.last >= ahead.first - DAY else after
 
-    def without_empty_gap(self, settings: ReplicationSettings) -> DeliveredDays:
-        """Join `before` and `ahead` if the gap between them has no day left to read."""
-        return self.without_gap() if self.ahead and self.ahead.first <= settings.first_day(self.before) else self
+    def close_empty_gap(self, settings: ReplicationSettings) -> DeliveredDays:
+        """Merge `ahead` into `before` if the gap between them has no days left to read."""
+        return self.close_gap() if self.ahead and self.ahead.first <= settings.first_day(self.before) else self
 
-    def without_gap(self) -> DeliveredDays:
-        """Join `before` and `ahead`."""
+    def close_gap(self) -> DeliveredDays:
+        """Merge `ahead` into `before`."""
         if self.ahead is None:
             return self
         before = self.ahead.before if self.before is None else max(self.before, self.ahead.before)
         return replace(self, before=before, ahead=None)
 
     def is_read_again(self, day: date, settings: ReplicationSettings) -> bool:
-        """Return whether the next run requests a day, if it has begun by then."""
+        """Return whether the next run requests a day, provided that the day has started by then."""
         is_ahead = self.ahead is not None and day >= self.ahead.first
         return day >= settings.first_day(self.ahead.before if self.ahead and is_ahead else self.before)
 
 
 def _newest_first(first: date, last: date) -> list[DateRange]:
-    """Return the last days, and then all before them, both backwards; all in one range if there are no more days."""
+    """Return the latest `NEWEST_FIRST_DAYS`, then all earlier days, both backwards; one range if no earlier days."""
     begin = last - (NEWEST_FIRST_DAYS - 1) * DAY
     if begin <= first:
         return [DateRange(Window(first, last))]
     return [
         DateRange(Window(begin, last), backwards=True),
-        DateRange(Window(first, begin - DAY), backwards=True, is_history=True),
+        DateRange(Window(first, begin - DAY), backwards=True, is_deferrable=True),
     ]
 
 
-def settled(now: datetime) -> datetime:
-    """Return the instant such that rows processed before it are sure to be exported, a whole second, UTC."""
+def settled_until(now: datetime) -> datetime:
+    """Return the processing time before which all rows are certain to be exported, in whole seconds, in UTC."""
     return (now.astimezone(UTC) - SETTLING).replace(microsecond=0)
 
 
@@ -229,28 +234,37 @@ def settled(now: datetime) -> datetime:
 
 
 def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
-    """Read the bookmark of the events; a missing entry means that nothing is delivered.
+    """Read the bookmark of the events stream. A missing entry means that nothing is delivered.
+
+    Args:
+        state: The stream's entry in the state.
 
     Raises:
-        ValueError: The state holds something else.
+        ValueError: The bookmark is malformed.
     """
     before, ahead = state.get("replication_key_value"), state.get("ahead")
     ingested: dict[date, datetime] = {}
-    for entry in typed(state.get("ingested") or [], "ingested", list):
-        given = typed(entry, "an entry of ingested", dict).get
+    for entry in require_type(state.get("ingested") or [], "ingested", list):
+        given = require_type(entry, "an entry of ingested", dict).get
         first = parse_day(given("from_date"), "ingested.from_date")
         last = parse_day(given("to_date"), "ingested.to_date")
         ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(given("before"), "ingested.before"))
     block = None
     if ahead is not None:
-        given = typed(ahead, "ahead", dict).get
+        given = require_type(ahead, "ahead", dict).get
         first = parse_day(given("from_date"), "ahead.from_date")
         block = NewestFirstBlock(first, parse_bookmark(given("before"), "ahead.before"))
     return DeliveredDays(None if before is None else parse_bookmark(before), block, ingested)
 
 
 def write_bookmark(state: dict[str, Any], old: DeliveredDays, new: DeliveredDays) -> None:
-    """Write what has changed into the bookmark of the events."""
+    """Update the bookmark of the events stream.
+
+    Args:
+        state: The stream's entry in the state.
+        old: The content of the bookmark.
+        new: The new content.
+    """
     state["replication_key"] = "event_time"
     if new.before is not None and new.before != old.before:
         state["replication_key_value"] = bookmark_text(new.before)
@@ -263,20 +277,20 @@ def write_bookmark(state: dict[str, Any], old: DeliveredDays, new: DeliveredDays
 
 
 def _ingested_entries(ingested: Mapping[date, datetime]) -> list[dict[str, str]]:
-    """Return an entry for each run of consecutive days that share an instant."""
+    """Return an entry for each group of consecutive days with the same instant."""
     days = sorted(ingested)
-    runs = itertools.groupby(enumerate(days), lambda pair: (pair[1].toordinal() - pair[0], ingested[pair[1]]))
+    groups = itertools.groupby(enumerate(days), lambda pair: (pair[1].toordinal() - pair[0], ingested[pair[1]]))
     entries = []
-    for (_, instant), pairs in runs:
-        run = [day for _, day in pairs]
+    for (_, instant), pairs in groups:
+        group = [day for _, day in pairs]
         entries.append(
-            {"from_date": run[0].isoformat(), "to_date": run[-1].isoformat(), "before": bookmark_text(instant)}
+            {"from_date": group[0].isoformat(), "to_date": group[-1].isoformat(), "before": bookmark_text(instant)}
         )
     return entries
 
 
 def bookmark_text(instant: datetime) -> str:
-    """Format an instant as the state holds it, in whole seconds: `2024-01-16T00:00:00+00:00`.
+    """Format an instant for the state, in whole seconds: `2024-01-16T00:00:00+00:00`.
 
     Raises:
         ValueError: The instant has no time zone.
@@ -287,18 +301,21 @@ def bookmark_text(instant: datetime) -> str:
 
 
 def parse_bookmark(value: object, name: str = "replication_key_value") -> datetime:
-    """Parse an instant of the state, as UTC; a time without a zone is taken as UTC.
+    """Parse an instant in the state. A time without a zone is taken as UTC.
 
     Args:
-        value: What the state holds.
-        name: What the state calls it.
+        value: The value in the state.
+        name: The name of the entry in the state.
+
+    Returns:
+        The instant in UTC.
 
     Raises:
-        ValueError: It is not an ISO 8601 date-time, or so near the ends of the calendar that a time zone or a look-back
-            would lead out of it.
+        ValueError: The value is not an ISO 8601 date-time, or its year is so early or late that a time zone or a
+            look-back could move it out of the range of `datetime`.
     """
     try:
-        instant = datetime.fromisoformat(typed(value, name, str))
+        instant = datetime.fromisoformat(require_type(value, name, str))
         instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{name} is {shown(value)}, not a date-time such as 2024-01-16T00:00:00+00:00") from None
@@ -311,38 +328,38 @@ def parse_bookmark(value: object, name: str = "replication_key_value") -> dateti
 
 
 def parse_day(value: object, name: str) -> date:
-    """Parse a day of the state.
+    """Parse a day in the state.
 
     Args:
-        value: What the state holds.
-        name: What the state calls it.
+        value: The value in the state.
+        name: The name of the entry in the state.
 
     Raises:
-        ValueError: It is not an ISO 8601 date.
+        ValueError: The value is not an ISO 8601 date.
     """
     try:
-        return date.fromisoformat(typed(value, name, str))
+        return date.fromisoformat(require_type(value, name, str))
     except ValueError:
         raise ValueError(f"{name} is {shown(value)}, not a date such as 2024-01-16") from None
 
 
-def typed(value: object, name: str, kind: type[T]) -> T:
-    """Return a value of the state that must be of a JSON type.
+def require_type(value: object, name: str, kind: type[T]) -> T:
+    """Return a value in the state after checking its type.
 
     Args:
-        value: What the state holds.
-        name: What the state calls it.
-        kind: The type.
+        value: The value in the state.
+        name: The name of the entry in the state.
+        kind: The type that the value must have.
 
     Raises:
-        ValueError: It is of another one.
+        ValueError: The value has another type.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{name} is {shown(value)}, not {_TYPES[kind]}")  # noqa: TRY004 - the state is text
+        raise ValueError(f"{name} is {shown(value)}, not {_TYPES[kind]}")  # noqa: TRY004 - the state is user input
     return value
 
 
 def shown(value: object) -> str:
-    """Return a value of the state as the state spells it, or the beginning of a long one."""
+    """Return a value in the state as JSON for a message, truncated if it is long."""
     text = "missing" if value is None else json.dumps(value)
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"

@@ -1,6 +1,6 @@
-"""Days, date ranges, and the windows in which a run requests them. Dates only.
+"""Date ranges, and the windows in which a run requests them.
 
-In Mixpanel's API `from_date` and `to_date` are both inclusive, and in the project's time zone (Mixpanel's docs).
+In Mixpanel's API `from_date` and `to_date` are both inclusive and in the project's time zone (Mixpanel's docs).
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB
-"""Decompressed bytes above which a window is too large, and the next windows get shorter."""
+"""Decompressed size in bytes above which a window is too large, so that the next windows get shorter."""
 
-AIM = 160 * MIB
-"""Decompressed bytes that windows grow towards, well under `LARGE`: days differ, and some have half as much again."""
+TARGET_SIZE = 160 * MIB
+"""Decompressed size in bytes that windows grow towards. Well below `LARGE`, because days differ by half or more."""
 
-CUT_FOR_SIZE = 64 * MIB
-"""Decompressed bytes above which a truncated window may have been truncated for its size."""
+SUSPECT_SIZE = 64 * MIB
+"""Decompressed size in bytes above which a window may have been truncated because of its size."""
 
 DAY = timedelta(days=1)
 
 MOMENT = timedelta(microseconds=1)
 """The resolution of a datetime: `instant - MOMENT` is the last moment before an instant."""
 
-MOST_DAYS = 90
-"""Maximum days of an adaptive window. Mixpanel's docs name no limit; one connector assumes 100 days."""
+MAX_DAYS = 90
+"""Maximum number of days of an adaptive window. Mixpanel's docs state no limit; one connector assumes 100 days."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """Days from `first` to `last`, both included."""
+    """The days from `first` to `last`, both inclusive."""
 
     first: date
     last: date
@@ -50,7 +50,7 @@ class Window:
 
     @property
     def days(self) -> int:
-        """Return the number of days, at least 1."""
+        """The number of days, at least 1."""
         return (self.last - self.first).days + 1
 
     def dates(self) -> Iterator[date]:
@@ -58,7 +58,7 @@ class Window:
         return (self.first + timedelta(days=number) for number in range(self.days))
 
     def is_adjacent(self, other: Window) -> bool:
-        """Return whether no day lies between two windows, whichever comes first."""
+        """Return whether one window begins on the day after the other ends."""
         return DAY in {other.first - self.last, self.first - other.last}
 
     def __str__(self) -> str:
@@ -67,27 +67,27 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """Days that are requested in one and the same way: a whole back-fill, or a single window.
+    """Days and how to request them: a whole back-fill or a single window.
 
     Attributes:
         window: The days.
-        processed: Only rows that Mixpanel processed then; None for all rows.
-        backwards: Whether its last days are delivered first.
-        is_history: Whether the next run can continue with it just as well, if the quota does not suffice for all of it.
+        processed: The processing times of the rows to request; None for all rows.
+        backwards: Whether the last days are delivered first.
+        is_deferrable: Whether the run may leave the rest of the range to the next run when the quota is used up.
     """
 
     window: Window
     processed: ProcessingTimeFilter | None = None
     backwards: bool = False
-    is_history: bool = False
+    is_deferrable: bool = False
 
     @property
     def is_update(self) -> bool:
-        """Return whether its days were read before, so that it brings few rows of them."""
+        """Whether the days were read before, so that only their few late rows are requested."""
         return self.processed is not None and self.processed.since is not None
 
     def split(self, days: int) -> tuple[DateRange, DateRange]:
-        """Return the first `days` days to deliver, and the rest, which must not be empty."""
+        """Return the first `days` days in the order of delivery, and the rest. The rest must not be empty."""
         begin = self.window.first + (self.window.days - days if self.backwards else days) * DAY
         older, newer = (
             replace(self, window=Window(self.window.first, begin - DAY)),
@@ -96,10 +96,10 @@ class DateRange:
         return (newer, older) if self.backwards else (older, newer)
 
     def halves(self) -> tuple[DateRange, DateRange]:
-        """Return two halves in the order of delivery, the first one shorter if the number of days is odd.
+        """Return the two halves in the order of delivery. If the number of days is odd, the first is shorter.
 
         Raises:
-            ValueError: It is a single day.
+            ValueError: The range is a single day.
         """
         if self.window.days == 1:
             raise ValueError(f"a single day ({self.window}) cannot be split")
@@ -107,7 +107,7 @@ class DateRange:
 
 
 def span(date_ranges: Sequence[DateRange]) -> Window:
-    """Return the days from the first to the last of some date ranges, in whatever order; at least one."""
+    """Return the window from the first to the last day of one or more date ranges in any order."""
     windows = [date_range.window for date_range in date_ranges]
     return Window(min(window.first for window in windows), max(window.last for window in windows))
 
@@ -116,82 +116,82 @@ def first_day(bookmark: datetime | None, start_date: date, lookback_days: int, z
     """Return the first day that a run requests.
 
     Args:
-        bookmark: Everything before this instant is delivered; None on the first run.
+        bookmark: The instant before which everything is delivered; None in the first run.
         start_date: The earliest day to request.
-        lookback_days: Days before the bookmark's day to read again, for late events.
+        lookback_days: The number of days before the bookmark's day to read again, for late events.
         zone: The project's time zone.
     """
     if bookmark is None:
         return start_date
     day = bookmark.astimezone(zone).date()
-    # Compared by distance: a long look-back must not run past the first date there is.
+    # Compare the distance first, because subtracting a long look-back could go below the first date that `date` allows.
     return start_date if (day - start_date).days <= lookback_days else day - timedelta(days=lookback_days)
 
 
 def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
-    """Return the last day that a run requests: `end_date`, or today in the project's zone if that comes first.
+    """Return the last day that a run requests: `end_date`, or today in the project's zone if that is earlier.
 
-    Mixpanel responds with 400 to a day that has not begun in the project (seen on the live API by others).
+    Mixpanel rejects a day that has not begun in the project with a 400, as seen by others on the live API.
     """
     today = now.astimezone(zone).date()
     return today if end_date is None else min(end_date, today)
 
 
 def end_instant(window: Window, zone: tzinfo, known_at: datetime) -> datetime:
-    """Return the instant before which everything is delivered once a window is, UTC.
+    """Return the end of the period that a window delivers, exclusive, in UTC.
 
     Args:
         window: The window.
         zone: The project's time zone.
-        known_at: What has reached Mixpanel by then is in the window: the instant of the request, or the one before
-            which its rows were processed. Aware.
+        known_at: The time up to which the window contains what reached Mixpanel: the time of the request, or the end of
+            the requested processing times. With a time zone.
 
     Returns:
-        The midnight after the window's last day. For a day that was not over at `known_at`, that whole second.
+        The midnight after the window's last day, or `known_at` in whole seconds if that is earlier.
     """
     known = known_at.astimezone(UTC).replace(microsecond=0)
     try:
-        # Where a clock change skips or doubles that midnight, Python's rules give the moment at which the day begins.
+        # If a clock change skips or repeats that midnight, Python returns the moment at which the day begins.
         midnight = datetime.combine(window.last + timedelta(days=1), time(), tzinfo=zone).astimezone(UTC)
     except OverflowError:
         return known
     return min(midnight, known)
 
 
-def next_days(days: int, decompressed_bytes: float, *, was_truncated: bool, aim: float = AIM) -> int:
-    """Return the number of days to request after a window, from 1 to `MOST_DAYS`.
+def next_days(days: int, decompressed_bytes: float, *, was_truncated: bool, target_size: float = TARGET_SIZE) -> int:
+    """Return the number of days of the next window, from 1 to `MAX_DAYS`.
 
     Args:
-        days: The window's days.
-        decompressed_bytes: Its decompressed size.
-        was_truncated: Whether it did not arrive whole.
-        aim: Decompressed bytes to grow towards.
+        days: The number of days of the previous window.
+        decompressed_bytes: The decompressed size of that window.
+        was_truncated: Whether that window was truncated.
+        target_size: The decompressed size to grow towards, in bytes.
     """
     if was_truncated or decompressed_bytes > LARGE:
         days //= 2
-    elif decompressed_bytes <= aim:
-        days = min(2 * days, int(days * aim / max(1, decompressed_bytes)))
-    return max(1, min(days, MOST_DAYS))
+    elif decompressed_bytes <= target_size:
+        days = min(2 * days, int(days * target_size / max(1, decompressed_bytes)))
+    return max(1, min(days, MAX_DAYS))
 
 
 class WindowPlanner:
-    """Cuts a run's date ranges into windows, whose length adapts to the size of those before. Thread-safe.
+    """Splits a run's date ranges into windows whose length adapts to the size of earlier windows. Thread-safe.
 
-    Any number of windows may be under way; reports may come late, in any order and from any thread.
+    Several windows can be in progress at once. Their sizes can be reported in any order and from any thread.
     """
 
     def __init__(self, date_ranges: Iterable[DateRange], window_days: int | None = None) -> None:
-        """Plan date ranges in their order.
+        """Plan the windows of date ranges.
 
         Args:
-            date_ranges: The date ranges. No window spans two of them.
-            window_days: A fixed length. Without it windows begin with one day and adapt.
+            date_ranges: The date ranges in the order of delivery. A window is always within one range.
+            window_days: A fixed number of days; None to start with one day and adapt.
         """
         self._date_ranges = deque(date_ranges)
         self._fixed = window_days
-        # Updates are sized apart: the few late rows of many days say nothing about a day that was never read.
+        # The length by `is_update`: the few late rows of known days do not predict the size of new days.
         self._days = dict.fromkeys((False, True), window_days or 1)
-        self._aim: float = AIM
+        self._target_size: float = TARGET_SIZE
         self._lock = threading.Lock()
 
     def next(self) -> DateRange | None:
@@ -208,40 +208,40 @@ class WindowPlanner:
             return window
 
     def end(self) -> None:
-        """Drop all windows that `next` has not returned yet."""
+        """Discard the windows that `next` has not returned yet."""
         with self._lock:
             self._date_ranges.clear()
 
     def report(self, date_range: DateRange, decompressed_bytes: int, *, was_truncated: bool = False) -> None:
-        """Adapt the length of the next windows to a finished one.
+        """Adapt the length of the next windows to a finished window.
 
         Args:
-            date_range: A window that came from `next`.
-            decompressed_bytes: Its decompressed size.
-            was_truncated: Whether it did not arrive whole.
+            date_range: A window from `next`.
+            decompressed_bytes: The decompressed size of the window.
+            was_truncated: Whether the window was truncated.
         """
         if self._fixed:
             return
         days = date_range.window.days
         with self._lock:
-            present = self._days[date_range.is_update]
+            current = self._days[date_range.is_update]
             if was_truncated or decompressed_bytes > LARGE:
-                following = min(present, next_days(days, decompressed_bytes, was_truncated=was_truncated))
+                following = min(current, next_days(days, decompressed_bytes, was_truncated=was_truncated))
             else:
-                # Judged by what a window of the present length would hold at the same density: with several windows
-                # under way, most reports are about shorter ones.
-                size = decompressed_bytes * present / days
-                following = next_days(present, size, was_truncated=False, aim=self._aim)
+                # With several windows in progress, most reports are about shorter windows. So extrapolate the size to a
+                # window of the current length.
+                size = decompressed_bytes * current / days
+                following = next_days(current, size, was_truncated=False, target_size=self._target_size)
             self._days[date_range.is_update] = following
 
     def report_halves(self, decompressed_bytes: int) -> None:
-        """Keep windows from growing to a size at which one arrived in halves only.
+        """Limit the size of the next windows after a window had to be fetched in halves.
 
-        A window is at most twice as large as one that arrived whole, so half of its size does arrive whole.
+        A window is at most twice as large as an earlier complete one, so windows of half the size are safe.
 
         Args:
-            decompressed_bytes: The decompressed size of both halves.
+            decompressed_bytes: The decompressed size of both halves together.
         """
         with self._lock:
-            if decompressed_bytes > CUT_FOR_SIZE:
-                self._aim = min(self._aim, decompressed_bytes / 2)
+            if decompressed_bytes > SUSPECT_SIZE:
+                self._target_size = min(self._target_size, decompressed_bytes / 2)

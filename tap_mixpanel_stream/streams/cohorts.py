@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.cohorts import fetch_members, list_cohorts, read_distinct_id
 from ..records.reports import ID_TEXT, INTEGER, TEXT, ReportSchema, Row
-from ..replication.state import typed
+from ..replication.state import require_type
 from .base import EPOCH
 from .reports import ReportStream, Rows
 
@@ -86,8 +86,8 @@ class CohortMembersStream(ReportStream):
         """
         finished, version = self.state_before.get(FINISHED, []), self.state_before.get(VERSION)
         try:
-            typed(finished, FINISHED, list)
-            typed(0 if version is None else version, VERSION, int)
+            require_type(finished, FINISHED, list)
+            require_type(0 if version is None else version, VERSION, int)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
         # A target would drop their rows if they have no version, and the others do.

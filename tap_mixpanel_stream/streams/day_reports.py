@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..mixpanel.retry import Retrying
 
-MOST_DAYS = 366
+MAX_DAYS = 366
 """Days of a request. Mixpanel's docs name no limit, and years in one request were seen to work."""
 
 FEW_DAYS = 60
@@ -32,7 +32,7 @@ class DayReportStream(ReportStream):
     refreshes = False
     """A run delivers a range of days, so the rows of other days are not deleted, even with FULL_TABLE."""
 
-    _days_at_once = MOST_DAYS
+    _days_at_once = MAX_DAYS
     """Days of the next request. Once halved, it stays so for the rest of the run."""
 
     def in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:

@@ -19,7 +19,7 @@ from ..records.converter import BARE
 from ..records.insert_id_check import InsertIdCheck
 from ..records.timezone_check import TimezoneCheck
 from ..replication.row_counts import RowCounts
-from ..replication.state import DeliveredDays, ReplicationSettings, read_bookmark, settled, write_bookmark
+from ..replication.state import DeliveredDays, ReplicationSettings, read_bookmark, settled_until, write_bookmark
 from ..replication.windows import MOMENT, DateRange, WindowPlanner, last_day, span
 from .base import MixpanelStream
 
@@ -126,7 +126,7 @@ class EventsStream(MixpanelStream):
         settings, delivered, days = self.settings, self.delivered(), self._replication_settings
         now, processed_before = self.clock.now(), None
         if self.is_incremental and settings.incremental_by == "ingestion_time":
-            processed_before = settled(now)
+            processed_before = settled_until(now)
             # The latest day in which the bookmark can lie: later days could not be noted.
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
@@ -240,7 +240,7 @@ class EventsStream(MixpanelStream):
                     if self.run.event_names is not None:
                         self.run.event_names |= chunk.names
                     yield chunk, delivered
-                if isinstance(result.failure, QuotaSpent) and result.date_range.is_history:
+                if isinstance(result.failure, QuotaSpent) and result.date_range.is_deferrable:
                     unfinished = result.failure
                     planner.end()
                 elif result.failure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mixpanel.funnels import fetch_funnel_days, list_funnels
 from ..records.reports import DAY, INTEGER, OBJECTS, TEXT, ReportSchema, Row
-from ..replication.state import bookmark_text, parse_bookmark, shown, typed
+from ..replication.state import bookmark_text, parse_bookmark, require_type, shown
 from ..replication.windows import Window, end_instant, first_day
 from .base import EPOCH
 from .day_reports import DayReportStream
@@ -78,7 +78,7 @@ class FunnelsStream(DayReportStream):
         try:
             return {
                 _funnel_id(funnel): parse_bookmark(text, f"{BY_FUNNEL}.{funnel}")
-                for funnel, text in typed(by_funnel, BY_FUNNEL, dict).items()
+                for funnel, text in require_type(by_funnel, BY_FUNNEL, dict).items()
             }
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import MAX_IN_MEMORY
 from tap_mixpanel_stream.doctor.forecast import Day, forecast, sample_days
-from tap_mixpanel_stream.replication.windows import LARGE, MIB, MOST_DAYS, DateRange, Window
+from tap_mixpanel_stream.replication.windows import LARGE, MAX_DAYS, MIB, DateRange, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_forecast_requests_are_within_limits(days: int, sizes: list[int], window
     run = forecast(days_to(last), seen, window_days=window_days, ahead=ahead)
     if window_days:
         assert run.requests == math.ceil(days / window_days)
-    assert math.ceil(days / (window_days or MOST_DAYS)) <= run.requests <= days
+    assert math.ceil(days / (window_days or MAX_DAYS)) <= run.requests <= days
     assert 0 <= run.spooled <= run.decompressed_bytes * 1.1 * (1 + 1e-9) + 1
 
 
@@ -106,7 +106,7 @@ def test_the_forecast_excludes_delivered_days() -> None:
     """In a half-finished back-fill, delivered days are not counted."""
     date_ranges = [
         DateRange(Window(date(2022, 12, 27), YEAR)),
-        DateRange(Window(FIRST, date(2022, 1, 31)), backwards=True, is_history=True),
+        DateRange(Window(FIRST, date(2022, 1, 31)), backwards=True, is_deferrable=True),
     ]
     run = forecast(date_ranges, [day(0, 10 * MIB)], window_days=1, ahead=2)
     assert run.requests == 36

@@ -22,7 +22,7 @@ from tap_mixpanel_stream.replication.state import (
     bookmark_text,
     parse_bookmark,
     read_bookmark,
-    settled,
+    settled_until,
     write_bookmark,
 )
 from tap_mixpanel_stream.replication.windows import (
@@ -110,7 +110,7 @@ class World:
     def date_ranges(self, run: Run) -> list[DateRange]:
         now, before = self.now, None
         if run.mode == "ingestion_time":
-            before = settled(now)
+            before = settled_until(now)
             now = before - MOMENT
         last = last_day(self.end_date(run), now, self.settings.zone)
         return read_bookmark(self.state).ranges_to_read(
@@ -149,7 +149,7 @@ class World:
         write_bookmark(state, before, before.with_range(date_range, until, self.settings))
         after = read_bookmark(state)
         assert before.before is None or (after.before is not None and after.before >= before.before)
-        ahead = before.without_empty_gap(self.settings).ahead
+        ahead = before.close_empty_gap(self.settings).ahead
         if ahead and after.ahead:
             assert after.ahead.first <= ahead.first
             assert after.ahead.before >= ahead.before
@@ -262,8 +262,8 @@ def test_by_ingestion_time_each_row_is_delivered_once(world: World, runs: list[R
 
 
 def test_a_row_is_settled_an_hour_after_processing() -> None:
-    """`settled` returns the time an hour before, in whole seconds."""
-    assert settled(datetime(2024, 3, 1, 2, 0, 0, 999_999, tzinfo=UTC)) == datetime(2024, 3, 1, 1, tzinfo=UTC)
+    """`settled_until` returns the time an hour before, in whole seconds."""
+    assert settled_until(datetime(2024, 3, 1, 2, 0, 0, 999_999, tzinfo=UTC)) == datetime(2024, 3, 1, 1, tzinfo=UTC)
     assert timedelta(minutes=45) < SETTLING
 
 
@@ -272,7 +272,7 @@ SETTINGS = ReplicationSettings(START, 5, UTC)
 
 
 def requested(delivered: DeliveredDays) -> list[tuple[str, str | None]]:
-    date_ranges = delivered.ranges_to_read(SETTINGS, NOW.date(), processed_before=settled(NOW))
+    date_ranges = delivered.ranges_to_read(SETTINGS, NOW.date(), processed_before=settled_until(NOW))
     return [
         (
             str(date_range.window),
@@ -327,7 +327,7 @@ def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) 
     """Return the date ranges as text, with `<` for backwards and `~` for history."""
     date_ranges = delivered.ranges_to_read(SETTINGS, last, newest_first=newest_first)
     return [
-        f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_history}" for date_range in date_ranges
+        f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_deferrable}" for date_range in date_ranges
     ]
 
 

@@ -12,8 +12,8 @@ from tap_mixpanel_stream.mixpanel.export import ProcessingTimeFilter
 from tap_mixpanel_stream.replication.state import bookmark_text
 from tap_mixpanel_stream.replication.windows import (
     LARGE,
+    MAX_DAYS,
     MIB,
-    MOST_DAYS,
     DateRange,
     Window,
     WindowPlanner,
@@ -92,7 +92,7 @@ def test_windows_cover_the_range_in_order(first: date, length: int, size: int, i
     assert windows[-1].last == last
     for one, other in itertools.pairwise(windows):
         assert other.first == one.last + timedelta(days=1)
-    assert all(1 <= window.days <= MOST_DAYS for window in windows)
+    assert all(1 <= window.days <= MAX_DAYS for window in windows)
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 5])

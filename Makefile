@@ -6,14 +6,16 @@ PYTHON_3_13 ?= python3.13
 SEEDS ?= 100-119
 # Nothing but errors: pip's remarks on the machine's own configuration are not this project's.
 PIP = bin/python -m pip --quiet --quiet --disable-pip-version-check
-TARGETS = jsonl duckdb postgres csv clickhouse s3 gcs meltano postgresql chdb objectstores
+TARGETS = jsonl duckdb postgres dbt-postgres csv clickhouse s3 gcs meltano postgresql chdb objectstores
 # Too large for `make test`: `make test-targets` runs them, and the weekly workflow.
-WEEKLY_TARGETS = snowflake bigquery local-bigquery
+WEEKLY_TARGETS = snowflake bigquery local-bigquery dbt-bigquery
 # What tests/targets-NAME.txt is made from. target-duckdb 0.8.0 loses rows with DuckDB 1.3 and newer.
 NEEDED_jsonl = target-jsonl==0.1.4
 # dbt-core 1.12 downloads a part of itself from elsewhere while it is installed.
-NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb 'dbt-core<1.12'
+NEEDED_duckdb = target-duckdb==0.8.0 'duckdb<1.3' dbt-duckdb==1.11.1 'dbt-core<1.12'
 NEEDED_postgres = meltanolabs-target-postgres==0.8.1
+NEEDED_dbt-postgres = dbt-postgres==1.11.0 'dbt-core<1.12'
+NEEDED_dbt-bigquery = dbt-bigquery==1.12.1 'dbt-core<1.12'
 NEEDED_csv = meltanolabs-target-csv==0.5.0
 NEEDED_clickhouse = shaped-target-clickhouse==0.2.5 'setuptools<81'
 NEEDED_s3 = plinxore-target-s3==0.1.7
@@ -107,7 +109,7 @@ test-targets:
 
 # Years of history by Dagster and Airflow, and the rest of examples/.
 test-examples:
-	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres postgresql chdb jsonl) \
+	@$(MAKE) --silent -j2 .venv/ready $(patsubst %,.venv-targets/%/ready,duckdb postgres dbt-postgres postgresql chdb jsonl) \
 	  .venv-tools/dagster/ready .venv-tools/airflow/ready .venv-tools/spark/ready
 	.venv/bin/python -m pytest tests/examples
 

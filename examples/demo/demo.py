@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(sys.executable).with_name("target-duckdb")
 DBT = Path(sys.executable).with_name("dbt")
 MODELS = ROOT / "examples" / "dbt"
-COMPARISON = "loaded_events_are_those_that_mixpanel_counts"
+COMPARISON = "loaded_events_match_mixpanel_counts"
 FIRST_EVENING = date(2024, 1, 31)
 SECOND_EVENING = FIRST_EVENING + timedelta(days=3)
 LOOK_BACK = timedelta(days=5)  # the tap's default

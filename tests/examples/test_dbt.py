@@ -1,4 +1,4 @@
-"""examples/dbt over what target-duckdb loads, as docs/after-the-load.md tells it."""
+"""examples/dbt in DuckDB and PostgreSQL, with the commands of docs/after-the-load.md."""
 
 from __future__ import annotations
 
@@ -7,70 +7,38 @@ import datetime as dt
 import json
 import re
 import shutil
-import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
-from tests.docs.pages import marked
-from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
+from tests.docs.pages import marked, text_of
+from tests.docs.programs import ROOT
+from tests.examples.dbt_databases import ALL_MODELS, PROJECT, Database, DuckDB, PostgreSQL
 from tests.records.reference import normalized
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS = ROOT / "examples" / "dbt"
-DOCS = (ROOT / "docs" / "after-the-load.md").read_text(encoding="utf-8")
+    from tests.targets.postgresql import Server
+
+PAGE = text_of("docs/after-the-load.md")
 FIRST_DAY = dt.date(2024, 1, 1)
-# A state of midnight begins the day after; less the look-back of five days.
 FIRST_EVENING, SECOND_EVENING = dt.date(2024, 1, 14), dt.date(2024, 1, 31)
+# The day after the first evening, minus the look-back of five days.
 READ_AGAIN_FROM = dt.date(2024, 1, 10)
+EVERYTHING = {"streams": ["events", "profiles", "event_counts"]}
 
 Key = tuple[str, str, str]
-
-
-def shell(script: str, folder: Path, **variables: str) -> str:
-    path = f"{installed('duckdb', 'dbt').parent}:{COMMANDS}:{ENVIRONMENT['PATH']}"
-    done = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=ENVIRONMENT | {"PATH": path, "CHECKOUT": str(ROOT)} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def build(folder: Path, *options: str) -> str:
-    where = f'--project-dir "{MODELS}" --profiles-dir "{MODELS}" --target-path "{folder}/dbt" --log-path "{folder}/dbt"'
-    command = f"dbt --no-use-colors build {where} {' '.join(options)}"
-    return shell(command, folder, MIXPANEL_DUCKDB=str(folder / "warehouse.duckdb"))
-
-
-def ask(folder: Path, query: str) -> list[list[Any]]:
-    """The rows of a query; instants as text, since the rows pass through JSON."""
-    program = (
-        "import duckdb, json, sys; connection = duckdb.connect('warehouse.duckdb');"
-        "print(json.dumps(connection.execute(sys.argv[1]).fetchall(), default=str))"
-    )
-    done = subprocess.run(
-        [installed("duckdb", "python"), "-c", program, query], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    rows: list[list[Any]] = json.loads(done.stdout)
-    return rows
 
 
 def evening(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(23, 59, 59), dt.UTC)
 
 
-def seen_by_mixpanel(project: SyntheticProject, last: dt.date, now: dt.datetime) -> dict[Key, dict[str, Any]]:
-    """The events by key, as an export at an instant has them."""
+def exported_events(project: SyntheticProject, last: dt.date, now: dt.datetime) -> dict[Key, dict[str, Any]]:
+    """Return the normalized events by key, as Mixpanel exports them at a time."""
     records = [normalized(line) for line in project.lines(FIRST_DAY, last, now=now)]
     return {key(record["event_name"], record["event_time"], record["insert_id"]): record for record in records}
 
@@ -85,129 +53,188 @@ def project() -> SyntheticProject:
 
 
 @pytest.fixture(scope="module")
-def loaded(project: SyntheticProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database loaded on two evenings weeks apart, the second time with the state of the first.
+def loaded(
+    project: SyntheticProject, warehouse: Server, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Database]:
+    """Both databases, loaded on two evenings weeks apart, the second time with the state of the first.
 
-    The models are built after each load, the second time from the days that were read again.
+    The models are built after each load, the second time incrementally.
     """
-    folder: Path = tmp_path_factory.mktemp("dbt")
-    (folder / "target.json").write_text('{"path": "warehouse.duckdb", "default_target_schema": "mixpanel"}')
-    state = ""
-    for day in (FIRST_EVENING, SECOND_EVENING):
-        with Emulator(project, now=partial(evening, day)) as emulator:
-            config = emulator.settings | {"start_date": str(FIRST_DAY), "end_date": str(day)}
-            (folder / "config.json").write_text(json.dumps(config))
-            pipeline = "tap-mixpanel-stream --config config.json $STATE | target-duckdb --config target.json"
-            states = shell(pipeline, folder, STATE=state)
-        (folder / "state.json").write_text(states.splitlines()[-1])
-        state = "--state state.json"
-        build(folder)
-    return folder
+    databases = DuckDB(tmp_path_factory.mktemp("duckdb")), PostgreSQL(tmp_path_factory.mktemp("postgres"), warehouse)
+    for database in databases:
+        options = ""
+        for day in (FIRST_EVENING, SECOND_EVENING):
+            with Emulator(project, now=partial(evening, day)) as emulator:
+                settings = emulator.settings | EVERYTHING | {"start_date": str(FIRST_DAY), "end_date": str(day)}
+                states = database.load(settings, options)
+            (database.folder / "state.json").write_text(states.splitlines()[-1])
+            options = "--state state.json"
+            database.build(ALL_MODELS)
+    return {database.target: database for database in databases}
 
 
-def test_events_read_before_and_after_a_merge_have_the_person_that_mixpanel_shows(
-    project: SyntheticProject, loaded: Path
-) -> None:
+@pytest.fixture(params=["duckdb", "postgres"])
+def database(request: pytest.FixtureRequest, loaded: dict[str, Database]) -> Database:
+    return loaded[request.param]
+
+
+def test_databases_have_equal_models(loaded: dict[str, Database]) -> None:
+    """DuckDB and PostgreSQL have the same rows in every model."""
+    models = {name: database.models() for name, database in loaded.items()}
+    assert models["postgres"] == models["duckdb"]
+    assert all(models["duckdb"].values())
+
+
+def test_person_is_the_one_mixpanel_shows(project: SyntheticProject, loaded: dict[str, Database]) -> None:
+    """Events loaded before and after a merge have the current person, if any loaded row shows the merge."""
     now = evening(SECOND_EVENING)
-    truth = seen_by_mixpanel(project, SECOND_EVENING, now)
-    rows = ask(loaded, "SELECT event_name, event_time, insert_id, distinct_id, person_id FROM analytics.events")
-    told = {
+    truth = exported_events(project, SECOND_EVENING, now)
+    rows = loaded["duckdb"].query(
+        "SELECT event_name, event_time, insert_id, distinct_id, person_id FROM analytics.events"
+    )
+    shown = {
         record["properties"]["$distinct_id_before_identity"].strip('"')
         for record in truth.values()
         if "$distinct_id_before_identity" in record["properties"]
         and record["event_time"] >= READ_AGAIN_FROM.isoformat()
     }
-    outdated = put_right = untold = 0
-    for name, time, insert_id, distinct_id, person_id in rows:
-        mixpanels = truth[key(name, time, insert_id)]["distinct_id"] or None
-        outdated += distinct_id != mixpanels
-        if distinct_id == mixpanels or distinct_id in told:
-            assert person_id == mixpanels
-            put_right += distinct_id != mixpanels
+    outdated = corrected = unknown = 0
+    for row in rows:
+        distinct_id, person_id = row["distinct_id"], row["person_id"]
+        current = truth[key(row["event_name"], row["event_time"], row["insert_id"])]["distinct_id"] or None
+        outdated += distinct_id != current
+        if distinct_id == current or distinct_id in shown:
+            assert person_id == current
+            corrected += distinct_id != current
         else:
-            # No row that was loaded names this device and its user.
+            # No loaded row links this device to its user.
             assert person_id == distinct_id
-            untold += 1
+            unknown += 1
     assert len(rows) == len(truth) - len(missed(project, truth))
-    assert put_right > 10
-    assert put_right + untold == outdated
-    assert untold < put_right
+    assert corrected > 10
+    assert corrected + unknown == outdated
+    assert unknown < corrected
 
 
 def missed(project: SyntheticProject, truth: dict[Key, dict[str, Any]]) -> set[Key]:
-    """Events of days that were not read again, which came in after they were read."""
-    first = seen_by_mixpanel(project, FIRST_EVENING, evening(FIRST_EVENING))
+    """Return the keys of events that arrived after their day was read for the last time."""
+    first = exported_events(project, FIRST_EVENING, evening(FIRST_EVENING))
     return {each for each in truth if each[1] < READ_AGAIN_FROM.isoformat() and each not in first}
 
 
-def test_a_target_that_only_appends_leads_to_the_same_models(loaded: Path, tmp_path: Path) -> None:
-    models = ("events", "people", "sessions", "funnel", "daily_active_users")
-    before = {model: ask(loaded, f"FROM analytics.{model} ORDER BY ALL") for model in models}
-    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
-    for table in ("events", "profiles"):
-        # The loaded tables have a primary key: what appends would have none.
-        ask(
-            tmp_path,
-            f"BEGIN; CREATE TABLE copied AS FROM mixpanel.{table} UNION ALL FROM mixpanel.{table};"
-            f"DROP TABLE mixpanel.{table}; CREATE TABLE mixpanel.{table} AS FROM copied; DROP TABLE copied; COMMIT",
+def test_append_only_target_gives_equal_models(database: Database, tmp_path: Path) -> None:
+    """Tables with each row twice lead to the same models."""
+    copy = database.copy(tmp_path)
+    for table in ("events", "profiles", "event_counts"):
+        # Without the primary key.
+        copy.query(
+            f"CREATE TABLE copied AS TABLE mixpanel.{table} UNION ALL TABLE mixpanel.{table};"
+            f"DROP TABLE mixpanel.{table}; CREATE TABLE mixpanel.{table} AS TABLE copied; DROP TABLE copied"
         )
-    [[twice]] = ask(tmp_path, "SELECT count(*) FROM mixpanel.events")
-    assert twice == 2 * len(before["events"])
-    build(tmp_path)
-    assert {model: ask(tmp_path, f"FROM analytics.{model} ORDER BY ALL") for model in models} == before
-
-
-def test_a_build_of_the_look_back_is_equal_to_a_full_one(loaded: Path, tmp_path: Path) -> None:
-    """It leaves the days before the look-back alone, even if an event by a wrong clock lies in the future."""
-    rows = "FROM analytics.stg_events ORDER BY ALL"
-    before = ask(loaded, rows)
-    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
-    ask(
-        tmp_path,
-        "CREATE TABLE changed AS SELECT * REPLACE ('changed' AS city) FROM analytics.stg_events;"
-        "INSERT INTO changed SELECT * REPLACE (timestamp '2024-06-01' AS event_time) FROM changed LIMIT 1;"
-        "DROP TABLE analytics.stg_events; CREATE TABLE analytics.stg_events AS FROM changed; DROP TABLE changed",
+    [[loaded], [built]] = (
+        [row["count"] for row in copy.query(f"SELECT count(*) AS count FROM {table}")]  # noqa: S608
+        for table in ("mixpanel.events", "analytics.events")
     )
-    build(tmp_path, "--select stg_events", "--exclude-resource-type test unit_test")
-    # The last day less the look-back, and a day more.
-    changed = "FROM analytics.stg_events WHERE city = 'changed' AND event_time < '2024-06-01'"
-    assert ask(tmp_path, f"SELECT max(event_time)::date::varchar {changed}") == [["2024-01-25"]]
-    build(tmp_path, "--full-refresh")
-    assert ask(tmp_path, rows) == before
+    assert loaded == 2 * built
+    copy.build(ALL_MODELS, "--full-refresh", "--exclude-resource-type unit_test")
+    assert copy.models() == database.models()
 
 
-def test_columns_hold_what_the_properties_say(project: SyntheticProject, loaded: Path) -> None:
+def test_incremental_build_reads_the_look_back(database: Database, tmp_path: Path) -> None:
+    """An incremental build leaves older days alone, even after an event with a time in the future."""
+    copy = database.copy(tmp_path)
+    copy.query(
+        "UPDATE analytics.stg_events SET city = 'changed';"
+        "UPDATE analytics.stg_events SET event_time = timestamp '2024-06-01'"
+        " WHERE event_time = (SELECT min(event_time) FROM analytics.stg_events)"
+    )
+    copy.build("--select stg_events", "--exclude-resource-type test unit_test")
+    # The last day minus the look-back and one more day.
+    query = "FROM analytics.stg_events WHERE city = 'changed' AND event_time < timestamp '2024-06-01'"
+    assert copy.query(f"SELECT max(cast(event_time AS date)) AS last_day {query}") == [{"last_day": "2024-01-25"}]
+    copy.build("--select stg_events", "--exclude-resource-type test unit_test", "--full-refresh")
+    assert copy.models(["stg_events"]) == database.models(["stg_events"])
+
+
+def test_columns_have_the_values_of_properties(project: SyntheticProject, loaded: dict[str, Database]) -> None:
+    """Typed columns have the values that Mixpanel exports."""
     columns = {"city": "$city", "browser_version": "$browser_version", "screen_width": "$screen_width", "plan": "plan"}
-    rows = ask(loaded, f"SELECT event_name, event_time, insert_id, {', '.join(columns)} FROM analytics.events")  # noqa: S608
-    truth = seen_by_mixpanel(project, SECOND_EVENING, evening(SECOND_EVENING))
-    for name, time, insert_id, *values in rows:
-        properties = truth[key(name, time, insert_id)]["properties"]
-        assert values == [json.loads(properties[each]) for each in columns.values()]
+    rows = loaded["duckdb"].query("SELECT * FROM analytics.events")
+    truth = exported_events(project, SECOND_EVENING, evening(SECOND_EVENING))
+    for row in rows:
+        properties = truth[key(row["event_name"], row["event_time"], row["insert_id"])]["properties"]
+        assert [row[each] for each in columns] == [json.loads(properties[each]) for each in columns.values()]
 
 
-def test_dbt_ends_in_an_error_where_a_rule_is_broken(loaded: Path, tmp_path: Path) -> None:
-    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
-    ask(
-        tmp_path,
-        "CREATE TABLE copied AS FROM mixpanel.events; UPDATE copied SET insert_id = NULL WHERE rowid = 0;"
-        "DROP TABLE mixpanel.events; CREATE TABLE mixpanel.events AS FROM copied",
+TYPES = ("string", "number", "integer", "boolean", "date-time")
+FITTING: list[tuple[object, dict[str, object]]] = [
+    ("8", {"string": "8"}),
+    ("NaN", {"string": "NaN"}),
+    (8, {"number": 8.0, "integer": 8}),
+    (8.5, {"number": 8.5}),
+    (-(2**63), {"number": -(2.0**63), "integer": -(2**63)}),
+    (2**63, {"number": 2.0**63}),
+    (2**70, {"number": 2.0**70}),
+    (True, {"boolean": True}),
+    ("2024-01-15T14:20:00+02:00", {"string": "2024-01-15T14:20:00+02:00", "date-time": "2024-01-15 12:20:00"}),
+    ("2024-02-30", {"string": "2024-02-30"}),
+    ({"a": 1}, {}),
+    ([8], {}),
+    (None, {}),
+]
+"""Values of a property, and by type the values of its columns. Other columns are NULL."""
+
+
+def test_own_properties_become_columns(database: Database, tmp_path: Path) -> None:
+    """The lines of the page add columns. A value of another type is NULL."""
+    [block] = marked(PAGE, "checked by test_own_properties_become_columns")
+    copy = database.copy(tmp_path)
+    copy.query("DELETE FROM mixpanel.events")
+    events = [
+        {"time": 1704067200, "$insert_id": f"{n:02}", "Browse Filter": value, "total": value, "it's": value}
+        for n, (value, _) in enumerate(FITTING)
+    ]
+    lines = [json.dumps({"event": "A", "properties": {"distinct_id": "u", **event}}).encode() for event in events]
+    with Emulator(FixedProject({FIRST_DAY: lines})) as emulator:
+        copy.load(emulator.settings | {"streams": ["events"], "start_date": "2024-01-01", "end_date": "2024-01-02"})
+    shutil.copytree(PROJECT, tmp_path / "models")
+    model = tmp_path / "models" / "models" / "staging" / "stg_events.sql"
+    own = [f"""  {{{{ property("it's", '{each}') }}}} as {each.replace("-", "_")},\n""" for each in TYPES]
+    begin, end = model.read_text().split("  {{ property('plan') }} as plan,\n")
+    model.write_text(begin + block.text + "".join(own) + end)
+    copy.build(
+        "--select stg_events", "--full-refresh", "--exclude-resource-type unit_test", project=tmp_path / "models"
+    )
+    rows = copy.query("SELECT * FROM analytics.stg_events ORDER BY insert_id")
+    assert len(rows) == len(FITTING)
+    for row, (_, fitting) in zip(rows, FITTING, strict=True):
+        assert {each: row[each.replace("-", "_")] for each in TYPES} == {each: fitting.get(each) for each in TYPES}
+        assert (row["browse_filter"], row["total"]) == (fitting.get("string"), fitting.get("number"))
+
+
+def test_build_fails_if_a_data_test_fails(loaded: dict[str, Database], tmp_path: Path) -> None:
+    """An event without an id makes `dbt build` fail with the name of the test."""
+    copy = loaded["duckdb"].copy(tmp_path)
+    copy.query(
+        "CREATE TABLE copied AS SELECT * FROM mixpanel.events;"
+        "UPDATE copied SET insert_id = NULL WHERE insert_id = (SELECT min(insert_id) FROM copied);"
+        "DROP TABLE mixpanel.events; CREATE TABLE mixpanel.events AS SELECT * FROM copied"
     )
     with pytest.raises(AssertionError, match="not_null_stg_events_insert_id"):
-        build(tmp_path, "--full-refresh")
+        copy.build("--select stg_events", "--full-refresh")
 
 
-def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:
-    mark = "checked by test_the_commands_shown_lead_to_days"
-    scripts = [block.text for block in marked(DOCS, mark)]
-    assert len(scripts) == 2
+def test_page_builds_the_models_in_duckdb(tmp_path: Path) -> None:
+    """The commands of the page load and build, and write a day per line."""
+    load, chart = (block.text for block in marked(PAGE, "checked by test_page_builds_the_models_in_duckdb"))
+    database = DuckDB(tmp_path)
     project = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-10"}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        shown = shell(scripts[0], tmp_path)
-        shell(scripts[1], tmp_path)
+        assert "active_users" in database.shell(load)
         lines = list(project.lines(FIRST_DAY, dt.date(2024, 1, 10), now=dt.datetime.now(dt.UTC)))
-    assert "active_users" in shown
+    database.shell(chart)
     with (tmp_path / "days.csv").open() as file:
         days = list(csv.DictReader(file))
     assert len(days) == 10
@@ -215,10 +242,22 @@ def test_the_commands_shown_lead_to_days(tmp_path: Path) -> None:
     assert sum(int(day["events"]) for day in days) == len(keys)
 
 
-def test_descriptions_from_the_lexicon_reach_the_docs(loaded: Path, tmp_path: Path) -> None:
-    """The commands of the page bring each event's and property's description into dbt's docs, whatever is in it."""
-    [script] = marked(DOCS, "checked by test_descriptions_from_the_lexicon_reach_the_docs")
-    (tmp_path / "warehouse.duckdb").write_bytes((loaded / "warehouse.duckdb").read_bytes())
+def test_page_builds_the_models_in_postgresql(loaded: dict[str, Database], tmp_path: Path) -> None:
+    """The commands of the page build the models and show the days."""
+    [script] = marked(PAGE, "checked by test_page_builds_the_models_in_postgresql")
+    copy = loaded["postgres"].copy(tmp_path)
+    copy.query("DROP SCHEMA analytics CASCADE")
+    shown = copy.shell(script.text)
+    assert "active_users" in shown
+    assert shown.count("| 2024-01-") == 10
+    assert copy.models(["events"]) == loaded["postgres"].models(["events"])
+
+
+def test_lexicon_descriptions_reach_the_docs(database: Database, tmp_path: Path) -> None:
+    """The commands of the page copy each description into dbt's docs, with special characters escaped."""
+    [block] = marked(PAGE, "checked by test_lexicon_descriptions_reach_the_docs")
+    script = block.text.replace("lexicon_docs >", f"lexicon_docs --target {database.target} >")
+    copy = database.copy(tmp_path)
     schemas = {
         "Sign-up": {"description": "They | signed up.\n{% enddocs %} {{ 1 + 1 }}"},
         "Purchase": {"properties": {"total": {"type": "number", "description": "In €."}}},
@@ -226,12 +265,10 @@ def test_descriptions_from_the_lexicon_reach_the_docs(loaded: Path, tmp_path: Pa
     project = FixedProject(
         schemas=[{"entityType": "event", "name": name, "schemaJson": schema} for name, schema in schemas.items()]
     )
-    (tmp_path / "target.json").write_text('{"path": "warehouse.duckdb", "default_target_schema": "mixpanel"}')
     with Emulator(project) as emulator:
-        (tmp_path / "config.json").write_text(json.dumps(emulator.settings | {"streams": ["lexicon_schemas"]}))
-        shell("tap-mixpanel-stream --config config.json | target-duckdb --config target.json", tmp_path)
-    shutil.copytree(MODELS, tmp_path / "models")
-    shell(script.text, tmp_path / "models", MIXPANEL_DUCKDB=str(tmp_path / "warehouse.duckdb"))
+        copy.load(emulator.settings | {"streams": ["lexicon_schemas"]})
+    shutil.copytree(PROJECT, tmp_path / "models")
+    copy.shell(script.replace("docs generate", f"docs generate --target {database.target}"), tmp_path / "models")
     manifest = json.loads((tmp_path / "models" / "target" / "manifest.json").read_text())
     columns = manifest["nodes"]["model.mixpanel.events"]["columns"]
     names, properties = columns["event_name"]["description"], columns["properties"]["description"]
@@ -240,8 +277,10 @@ def test_descriptions_from_the_lexicon_reach_the_docs(loaded: Path, tmp_path: Pa
     assert "| Purchase | total | number | In €. |" in properties
 
 
-def test_what_the_page_installs_is_what_the_tests_run() -> None:
+@pytest.mark.parametrize("environment", ["duckdb", "dbt-postgres", "dbt-bigquery"])
+def test_page_installs_the_tested_versions(environment: str) -> None:
+    """The page installs what the tests' pinned lists are made from."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    needed = re.search(r"^NEEDED_duckdb = (.*)$", makefile, re.MULTILINE)
+    needed = re.search(rf"^NEEDED_{environment} = (.*)$", makefile, re.MULTILINE)
     assert needed
-    assert f"pip install {needed[1]}\n" in DOCS
+    assert f"pip install {needed[1]}\n" in PAGE

@@ -1,14 +1,18 @@
--- One row an event, with the person it belongs to and what is known of that person now.
--- `person_id` is NULL where Mixpanel knows no sender.
+-- One row per event, with the person it belongs to and that person's current attributes.
+-- `person_id` is NULL if the event has no `distinct_id`.
 
 select
-  md5(to_json([event_name, event_time::varchar, insert_id])::varchar) as event_id,
+  -- The length keeps the name and the insert id apart.
+  {{ dbt.hash(dbt.concat([
+    "cast(" ~ dbt.length("event_name") ~ " as " ~ dbt.type_string() ~ ")", "':'", "event_name", "insert_id",
+    "cast(event_time as " ~ dbt.type_string() ~ ")",
+  ])) }} as event_id,
   coalesce(identities.person_id, events.distinct_id) as person_id,
   events.*,
   people.country_code as person_country_code,
   people.plan as person_plan,
   people.created as person_created
 from {{ ref('stg_events') }} as events
-left join {{ ref('identities') }} as identities using (distinct_id)
+left join {{ ref('identities') }} as identities on identities.distinct_id = events.distinct_id
 left join {{ ref('people') }} as people
   on people.person_id = coalesce(identities.person_id, events.distinct_id)

@@ -1,31 +1,36 @@
--- One row a session: events of one person with no pause longer than `session_gap_minutes` between them.
+-- One row per session: events of one person without a pause longer than `session_gap_minutes`.
 
-with begun as (
-  select
-    *,
-    coalesce(
-      event_time - lag(event_time) over (partition by person_id order by event_time)
-        > interval {{ var('session_gap_minutes') }} minutes,
-      true
-    ) as begins
+with previous as (
+  select *, lag(event_time) over (partition by person_id order by event_time) as previous_time
   from {{ ref('events') }}
   where person_id is not null
 ),
 
 numbered as (
-  select *, count(*) filter (begins) over (partition by person_id order by event_time) as number
-  from begun
+  select
+    *,
+    sum(case when event_time <= {{ add_time('previous_time', var('session_gap_minutes'), 'minute') }} then 0 else 1 end)
+      over (partition by person_id order by event_time) as session_number
+  from previous
+),
+
+positioned as (
+  select
+    *,
+    row_number() over (partition by person_id, session_number order by event_time, event_id) as position_from_start,
+    row_number() over (partition by person_id, session_number order by event_time desc, event_id desc) as position_from_end
+  from numbered
 )
 
 select
-  person_id || '/' || min(event_time) as session_id,
+  {{ dbt.concat(["person_id", "'/'", "cast(min(event_time) as " ~ dbt.type_string() ~ ")"]) }} as session_id,
   person_id,
   min(event_time) as started_at,
   max(event_time) as ended_at,
   count(*) as events,
-  first(event_name order by event_time, event_id) as first_event,
-  last(event_name order by event_time, event_id) as last_event,
-  first(utm_source order by event_time, event_id) as utm_source,
-  first(os order by event_time, event_id) as os
-from numbered
-group by person_id, number
+  max(case when position_from_start = 1 then event_name end) as first_event,
+  max(case when position_from_end = 1 then event_name end) as last_event,
+  max(case when position_from_start = 1 then utm_source end) as utm_source,
+  max(case when position_from_start = 1 then os end) as os
+from positioned
+group by person_id, session_number

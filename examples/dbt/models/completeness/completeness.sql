@@ -1,25 +1,29 @@
 {{ config(enabled=var('event_counts_loaded')) }}
--- One row a day and name of events: how many were loaded, and how many Mixpanel counts.
--- Days are those of the project's time zone.
+-- One row per event name and day in the project's time zone: the number of loaded events and Mixpanel's count.
 
-with loaded as (
+with keys as (
+  -- Reads the source, because stg_events does not contain days before the look-back that were read again.
+  select distinct event_name, event_time, insert_id
+  from {{ source('mixpanel', 'events') }}
+),
+
+loaded_events as (
   select {{ project_day('event_time') }} as day, event_name, count(*) as loaded
-  -- Not of stg_events, which does not look again at days that are read again before the look-back.
-  from (select distinct event_name, event_time, insert_id from {{ source('mixpanel', 'events') }})
-  group by all
+  from keys
+  group by 1, 2
 ),
 
-counted as (
-  -- A target that only appends holds a number for each time that a day was counted: late events make it grow.
-  select "date"::date as day, event_name, max("count") as counted
-  from {{ source('mixpanel', 'event_counts') }}
-  group by all
+counted_events as (
+  -- An append-only target has a row for each time that the day was counted. Late events make the count grow.
+  select cast(counts.date as date) as day, counts.event_name, max(counts.count) as counted
+  from {{ source('mixpanel', 'event_counts') }} as counts
+  group by 1, 2
 ),
 
--- Today is not over, and an export can lack the latest rows that Mixpanel counts already.
 days as (
-  select min(day) as first_day, max(day) - {{ var('last_days_left_out') }} as last_day
-  from counted
+  -- Today is not over, and the export can lack the latest rows that Mixpanel already counts.
+  select min(day) as first_day, cast({{ dbt.dateadd('day', -var('last_days_left_out'), 'max(day)') }} as date) as last_day
+  from counted_events
 )
 
 select
@@ -28,7 +32,7 @@ select
   coalesce(loaded, 0) as loaded,
   coalesce(counted, 0) as counted,
   coalesce(loaded, 0) - coalesce(counted, 0) as difference
-from loaded
-full outer join counted using (day, event_name)
+from loaded_events
+full outer join counted_events using (day, event_name)
 cross join days
 where day between first_day and last_day

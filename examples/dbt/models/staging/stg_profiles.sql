@@ -1,9 +1,20 @@
--- One row a profile. A target that only appends holds one for each run.
+-- One row per profile, with common properties as columns.
+
+with copies as (
+  select
+    *,
+    -- An append-only target has a copy of a profile for each run.
+    row_number() over (
+      partition by distinct_id
+      order by last_seen desc nulls last, cast(properties as {{ dbt.type_string() }})
+    ) as copy_number
+  from {{ source('mixpanel', 'profiles') }}
+)
 
 select
   distinct_id,
-  try_cast(last_seen as timestamp) as last_seen,
-  {{ property('$created', 'timestamp') }} as created,
+  {{ cast_text('last_seen', 'date-time') }} as last_seen,
+  {{ property('$created', 'date-time') }} as created,
   {{ property('$name') }} as name,
   {{ property('$email') }} as email,
   {{ property('$city') }} as city,
@@ -12,5 +23,5 @@ select
   {{ property('$timezone') }} as timezone,
   {{ property('plan') }} as plan,
   properties
-from {{ source('mixpanel', 'profiles') }}
-qualify 1 = row_number() over (partition by distinct_id order by last_seen desc nulls last, properties)
+from copies
+where copy_number = 1

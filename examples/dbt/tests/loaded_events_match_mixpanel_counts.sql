@@ -1,5 +1,5 @@
 {{ config(enabled=var('event_counts_loaded')) }}
--- The days and names where more is missing, or too much, than `count_tolerance` allows.
+-- Days and names whose loaded events differ from Mixpanel's count by more than `count_tolerance`.
 select *
 from {{ ref('completeness') }}
 where abs(difference) > {{ var('count_tolerance') }} * counted

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.data import EVENTS_A_DAY, FIRST_DAY, LAYOUTS, USUAL, History, last_day_of
 
 
-def test_a_range_of_days_is_one_whole_gzip_body_of_their_lines() -> None:
+def test_a_date_range_is_one_gzip_body() -> None:
+    """A date range is one gzip body with all lines of its days."""
     history = History()
     last = FIRST_DAY + timedelta(days=11)
     body = gzip.decompress(b"".join(history.gzipped(FIRST_DAY, last)))
@@ -17,28 +18,29 @@ def test_a_range_of_days_is_one_whole_gzip_body_of_their_lines() -> None:
 
 
 def test_days_repeat_after_ten() -> None:
-    """But for the time of their first event, by which the tap sees that a response is of the days asked for."""
+    """Only the time of the first event differs, by which the tap recognizes the requested days."""
     [first, *_, last] = History().between(FIRST_DAY, FIRST_DAY + timedelta(days=10))
     assert first.lines.split(b"\n")[1:] == last.lines.split(b"\n")[1:]
     assert last.lines.startswith(first.lines.split(b",")[0].replace(b"1262344504", b"1263208504"))
 
 
 def test_layouts_differ() -> None:
-    """Only the usual one is as the emulator writes it."""
+    """Each layout changes the line; only the usual one is the emulator's."""
     line = b'{"event":"A","properties":{"time":1262344504,"distinct_id":"u","$insert_id":"i","$city":"B"}}'
     lines = {layout: History(layout=layout).laid_out(line) for layout in LAYOUTS}
     assert len(set(lines.values())) == len(LAYOUTS)
     assert lines[USUAL] == line
 
 
-def test_times_are_whole_seconds_in_the_usual_layout() -> None:
-    """A fraction is a layout of its own."""
+def test_the_usual_layout_has_whole_seconds() -> None:
+    """Fractions of a second are a separate layout."""
     line = b'{"event":"A","properties":{"time":1262344504.271,"distinct_id":"u"}}'
     assert History().laid_out(line) == line.replace(b".271", b"")
     assert b".271" in History(layout="fractional `time`").laid_out(line)
 
 
 def test_milliseconds_are_the_same_events() -> None:
+    """With milliseconds the history has the same events."""
     seconds, milliseconds = (history.days[0].lines.split(b"\n") for history in (History(), History(in_ms=True)))
     assert len(seconds) == len(milliseconds)
     assert b'"time":1262344504,' in seconds[0]
@@ -46,7 +48,8 @@ def test_milliseconds_are_the_same_events() -> None:
     assert len(milliseconds[0]) == len(seconds[0]) + 3
 
 
-def test_events_fill_whole_days() -> None:
+def test_event_counts_must_be_whole_days() -> None:
+    """A number of events that is not a whole number of days is rejected."""
     assert last_day_of(EVENTS_A_DAY) == FIRST_DAY
     with pytest.raises(ValueError, match="no whole days"):
         last_day_of(EVENTS_A_DAY + 1)

@@ -1,4 +1,4 @@
-"""The comparison sees what is done to rows, names, values and times."""
+"""The comparison detects changes to rows, names, values and times."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def flat(event: Row) -> Row:
     return {"event": event["event"], **event["properties"]}
 
 
-def compared(change: Callable[[Row], Row | None], *more: Row) -> Differences:
-    """Compare the events with what a change of each makes of them; None leaves one out."""
+def compare(change: Callable[[Row], Row | None], *more: Row) -> Differences:
+    """Compare the events with changed ones; a change that returns None drops the event."""
     changed = [change(json.loads(line)) for line in EVENTS]
     rows = [row for row in (*changed, *more) if row is not None]
     found = Differences(OURS[0])
@@ -43,38 +43,45 @@ def compared(change: Callable[[Row], Row | None], *more: Row) -> Differences:
     return found
 
 
-def test_what_is_as_it_came_is_no_loss() -> None:
-    found = compared(lambda event: event)
+def test_unchanged_events_are_no_difference() -> None:
+    """Unchanged events have no difference."""
+    found = compare(lambda event: event)
     assert (found.events, found.values, found.names) == (4, 24, 6)
     assert (found.dropped, found.doubled, found.renamed, found.as_text, found.changes) == (0, 0, {}, 0, 0)
 
 
-def test_rows_that_are_missing_or_too_many_are_counted() -> None:
-    found = compared(lambda event: None if event["properties"]["trace_id"] == "0" else event, json.loads(EVENTS[1]))
+def test_missing_and_duplicate_rows_are_counted() -> None:
+    """Missing and duplicate rows are counted."""
+    found = compare(lambda event: None if event["properties"]["trace_id"] == "0" else event, json.loads(EVENTS[1]))
     assert (found.dropped, found.doubled) == (1, 1)
 
 
-def test_an_event_that_was_sent_twice_and_came_twice_is_no_loss() -> None:
+def test_a_duplicate_in_the_source_is_no_difference() -> None:
+    """An event sent twice and written twice is no difference."""
     found = Differences(OURS[0])
     _compare(found, [*EVENTS, EVENTS[0]], b"\n".join([*EVENTS, EVENTS[0]]))
     assert (found.dropped, found.doubled) == (0, 0)
 
 
-def test_names_that_changed_are_found_again() -> None:
+def test_renamed_properties_are_recognized() -> None:
+    """Renamed properties are recognized by their values."""
+
     def rename(event: Row) -> Row:
         row = flat(event)
         return {"mp_reserved_city": row.pop("$city"), "event_name": row.pop("event"), **row}
 
-    found = compared(rename)
+    found = compare(rename)
     assert found.renamed == {"$city": "mp_reserved_city", "event": "event_name"}
     assert (found.changes, found.left_out) == (0, 0)
 
 
-def test_values_that_became_text_are_told_from_text_that_is_other_text() -> None:
+def test_values_as_text_and_altered_text_differ() -> None:
+    """A value turned into text is counted apart from altered text."""
+
     def change(event: Row) -> Row:
         return {**flat(event), "list": "[1]", "$city": "ZÃ¼rich"}
 
-    found = compared(change)
+    found = compare(change)
     assert (found.as_text, found.altered) == (4, 4)
     assert found.examples == {
         "as_text": ("list", "[1]", '"[1]"'),
@@ -82,19 +89,22 @@ def test_values_that_became_text_are_told_from_text_that_is_other_text() -> None
     }
 
 
-def test_values_that_are_gone_are_counted() -> None:
-    found = compared(lambda event: {name: value for name, value in flat(event).items() if name != "list"})
+def test_missing_values_are_counted() -> None:
+    """Missing values are counted."""
+    found = compare(lambda event: {name: value for name, value in flat(event).items() if name != "list"})
     assert found.left_out == 4
 
 
-def test_a_time_may_be_written_otherwise_but_not_be_another() -> None:
-    same = compared(lambda event: {**flat(event), "time": f"2010-01-01T00:00:0{event['properties']['trace_id']}Z"})
+def test_only_a_shifted_time_is_a_difference() -> None:
+    """Another format of the same time is no difference, another time is."""
+    same = compare(lambda event: {**flat(event), "time": f"2010-01-01T00:00:0{event['properties']['trace_id']}Z"})
     assert same.shifted == 0
-    other = compared(lambda event: {**flat(event), "time": f"2010-01-01T01:00:0{event['properties']['trace_id']}Z"})
+    other = compare(lambda event: {**flat(event), "time": f"2010-01-01T01:00:0{event['properties']['trace_id']}Z"})
     assert other.shifted == 4
 
 
-def test_true_is_not_one_and_digits_count() -> None:
+def test_true_as_1_and_lost_digits_are_differences() -> None:
+    """`true` written as 1 and lost digits are altered values."""
     event = b'{"event":"E","properties":{"time":1262304000,"trace_id":"0","flag":true,"long":0.12345678901234567891}}'
     changed = event.replace(b"true", b"1").replace(b"0.12345678901234567891", b"0.12345678901234568")
     found = Differences(OURS[0])
@@ -102,7 +112,8 @@ def test_true_is_not_one_and_digits_count() -> None:
     assert found.altered == 2
 
 
-def test_rows_are_read_from_all_that_is_written() -> None:
+def test_rows_are_read_from_every_output_format() -> None:
+    """Singer messages, Airbyte messages, lines and arrays are read."""
     row = {"event": "E", "trace_id": "0"}
     for output in (
         {"type": "RECORD", "stream": "events", "record": row},

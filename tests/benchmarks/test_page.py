@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_page_has_a_place_for_every_part_and_the_readme_one() -> None:
+def test_every_part_has_a_place() -> None:
+    """Every part has its marks on the page, and the README has one part."""
     assert set(_FULL) == set(_QUICK)
     for part in _FULL:
         between_marks(PAGE.read_text(encoding="utf-8"), part)
     between_marks(README.read_text(encoding="utf-8"), "how fast")
 
 
-def test_a_part_takes_its_place_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_writing_a_part_replaces_only_that_part(tmp_path: Path) -> None:
+    """Writing a part twice replaces only the text between its marks."""
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- a: written from here by us -->\nold\n<!-- a: to here -->\nafter\n")
     for _ in range(2):
@@ -30,23 +32,27 @@ def test_a_part_takes_its_place_and_leaves_the_rest(tmp_path: Path) -> None:
         )
 
 
-def test_a_part_without_a_place_is_refused(tmp_path: Path) -> None:
+def test_a_part_without_marks_is_rejected(tmp_path: Path) -> None:
+    """A part without marks on the page is an error."""
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     with pytest.raises(ValueError, match="the marks of a are missing"):
         write(page, "a", "new")
 
 
-def test_a_goal_says_by_how_much_it_is_missed() -> None:
+def test_a_missed_goal_has_the_excess() -> None:
+    """A missed goal shows the excess in percent; NaN is missed."""
     assert Goal("", 2.0, 2.0).verdict == "holds"
     assert Goal("", 2.0, 2.5).verdict == "**does not hold**, 25% over"
     assert Goal("", 0, 1).verdict == "**does not hold**"
     assert Goal("", 1.1, nan).verdict != "holds"
 
 
-def test_figures_are_as_exact_as_they_are_worth() -> None:
+def test_figures_are_rounded_by_size() -> None:
+    """Figures are rounded by their size."""
     assert [figure(number) for number in (0.123, 12.34, 1234.5, 1234)] == ["0.12", "12.3", "1,234", "1,234"]
 
 
-def test_short_rows_fill_the_table() -> None:
+def test_short_rows_are_padded() -> None:
+    """A row with too few cells is padded."""
     assert table(["a", "b"], [["1"]]) == "| a | b |\n| --- | --- |\n| 1 |  |"

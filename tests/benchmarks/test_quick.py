@@ -1,4 +1,4 @@
-"""The benchmarks run. What they measure is of no interest here."""
+"""The benchmarks run with `--quick`; their figures are not checked."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 
 
 @dataclass
-class Hurried:
-    """One run of all parts in a hurry.
+class QuickRun:
+    """A quick run of all parts.
 
     Attributes:
-        exit_code: How it ended.
-        said: What it wrote, by part.
-        complained: Its stderr.
-        wrote: Whether the files of the full run have changed.
+        exit_code: The exit code.
+        output: The output by part.
+        stderr: Its stderr.
+        has_written: Whether the files of the full run changed.
     """
 
     exit_code: int
-    said: dict[str, str]
-    complained: str
-    wrote: bool
+    output: dict[str, str]
+    stderr: str
+    has_written: bool
 
 
 @pytest.fixture(scope="module")
-def hurried() -> Hurried:
+def quick_run() -> QuickRun:
     before = [file.read_bytes() for file in FILES]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick"],
@@ -46,33 +46,38 @@ def hurried() -> Hurried:
         check=False,
         text=True,
     )
-    said = {part.split("\n", 1)[0]: part for part in done.stdout.split("\n## ")[1:]}
-    wrote = [file.read_bytes() for file in FILES] != before
-    return Hurried(done.returncode, said, done.stderr, wrote)
+    output = {part.split("\n", 1)[0]: part for part in done.stdout.split("\n## ")[1:]}
+    has_written = [file.read_bytes() for file in FILES] != before
+    return QuickRun(done.returncode, output, done.stderr, has_written)
 
 
-def test_all_parts_run(hurried: Hurried) -> None:
-    assert hurried.exit_code == 0, hurried.complained
-    assert list(hurried.said) == list(_FULL)
-    assert "did not run" not in "".join(hurried.said.values()), hurried.complained
+def test_all_benchmark_parts_run(quick_run: QuickRun) -> None:
+    """All parts run without an error."""
+    assert quick_run.exit_code == 0, quick_run.stderr
+    assert list(quick_run.output) == list(_FULL)
+    assert "did not run" not in "".join(quick_run.output.values()), quick_run.stderr
 
 
-def test_every_way_of_the_tap_is_in_the_comparison(hurried: Hurried) -> None:
+def test_every_route_of_the_tap_is_compared(quick_run: QuickRun) -> None:
+    """The comparison has every route of the tap and every obvious alternative."""
     names = [program.name for program in (*OURS, *OBVIOUS)]
     assert len(names) > 10
-    assert [name for name in names if f"{name} |" not in hurried.said["comparison"]] == []
+    assert [name for name in names if f"{name} |" not in quick_run.output["comparison"]] == []
 
 
-def test_the_tap_loses_nothing(hurried: Hurried) -> None:
-    assert "All events came, each as often as it was sent." in hurried.said["fidelity"]
-    assert hurried.said["fidelity"].count("| holds |") == 3
-    assert "does not hold" not in hurried.said["fidelity"]
+def test_the_tap_has_no_differences(quick_run: QuickRun) -> None:
+    """The fidelity part finds no lost or altered event."""
+    assert "All events came, each as often as it was sent." in quick_run.output["fidelity"]
+    assert quick_run.output["fidelity"].count("| holds |") == 3
+    assert "does not hold" not in quick_run.output["fidelity"]
 
 
-def test_what_is_simulated_agrees_with_what_is_read(hurried: Hurried) -> None:
-    assert "| tiny | 10 | " in hurried.said["asking"]
-    assert re.search(r"reading and sizes disagree \| 1 \| [01] \| holds \|", hurried.said["asking"])
+def test_the_simulation_matches_a_real_run(quick_run: QuickRun) -> None:
+    """Simulated and real requests agree."""
+    assert "| tiny | 10 | " in quick_run.output["asking"]
+    assert re.search(r"reading and sizes disagree \| 1 \| [01] \| holds \|", quick_run.output["asking"])
 
 
-def test_no_file_is_written_in_a_hurry(hurried: Hurried) -> None:
-    assert not hurried.wrote
+def test_a_quick_run_writes_no_file(quick_run: QuickRun) -> None:
+    """A quick run does not change README.md and docs/benchmarks.md."""
+    assert not quick_run.has_written

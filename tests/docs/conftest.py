@@ -7,5 +7,5 @@ from scripts import generate_docs
 
 @pytest.fixture(scope="session")
 def about() -> generate_docs.About:
-    """What the installed command says of itself."""
+    """Return the output of `--about` of the installed command."""
     return generate_docs.about()

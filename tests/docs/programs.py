@@ -1,4 +1,4 @@
-"""The programs beside the checkout, which `make test` sets up."""
+"""Programs in the environments beside the checkout, which `make test` sets up."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from tap_mixpanel_stream.emulator import ReceivedRequest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where the tap and the emulator are installed: beside the Python that runs the tests.
+# The folder of the tap and the emulator: that of the Python that runs the tests.
 COMMANDS = Path(sys.executable).parent
 
-# Nothing of the surroundings must reach the programs: no settings, no proxies, no other Meltano project.
+# The programs get no settings, proxies or Meltano project from the environment.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -24,14 +24,14 @@ ENVIRONMENT = {
 } | {"PYTHONDONTWRITEBYTECODE": ""}
 
 
-def asked_days(requests: Iterable[ReceivedRequest]) -> tuple[str, str]:
-    """The first and the last day that exports were asked for. Several are on their way at once, in any order."""
+def requested_days(requests: Iterable[ReceivedRequest]) -> tuple[str, str]:
+    """Return the first and last day of all exports requested, in any order."""
     exports = [seen.query for seen in requests if seen.kind == "export"]
     return min(query["from_date"] for query in exports), max(query["to_date"] for query in exports)
 
 
 def installed(name: str, program: str) -> Path:
-    """A program from one of the targets' environments."""
+    """Return a program from one of the targets' environments."""
     path = ROOT / ".venv-targets" / name / "bin" / program
     if not path.exists():
         raise AssertionError(f"{path.relative_to(ROOT)} is missing: run `make test`, which sets it up")

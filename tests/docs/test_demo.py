@@ -1,4 +1,4 @@
-"""`make demo`: it shows what docs/getting-started.md shows, and it would notice a loss."""
+"""`make demo` prints what docs/getting-started.md shows, and detects a lost record."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ def run_demo(output: Path, *options: str, commands: Path = COMMANDS) -> subproce
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def test_both_ends_agree_and_the_page_shows_the_same(tmp_path: Path) -> None:
+def test_the_demo_prints_what_the_page_shows(tmp_path: Path) -> None:
+    """Source and target agree in the demo, and the page shows its output."""
     done = run_demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DIFFERENT" not in done.stdout
     shown = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
-    told = done.stdout.split("\nOne event")[0]
+    printed = done.stdout.split("\nOne event")[0]
     [asking] = [line.strip() for line in done.stdout.splitlines() if "import duckdb" in line]
-    asked = subprocess.run(asking, shell=True, cwd=Path.cwd(), capture_output=True, text=True, check=False)  # noqa: S602
-    assert asked.returncode == 0, asked.stderr
-    assert "step" in asked.stdout
-    # How long it took differs.
+    answered = subprocess.run(asking, shell=True, cwd=Path.cwd(), capture_output=True, text=True, check=False)  # noqa: S602
+    assert answered.returncode == 0, answered.stderr
+    assert "step" in answered.stdout
+    # The durations differ.
     comparison = done.stdout.split("\nIs everything there?")[1].split("\n\n")[0].strip()
     assert comparison.endswith(" 0 differ")
     assert comparison.splitlines()[-1].strip() in shown
-    told, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (told, shown))
-    assert told.strip() in shown, "the demo prints something else now: copy it into docs/getting-started.md"
+    printed, shown = (re.sub(r" +[\d.]+ s\b", "", text) for text in (printed, shown))
+    assert printed.strip() in shown, "the demo prints something else now: copy it into docs/getting-started.md"
 
 
-def test_a_record_lost_on_the_way_is_noticed(tmp_path: Path) -> None:
+def test_the_demo_detects_a_lost_record(tmp_path: Path) -> None:
+    """The demo fails if a record is lost between tap and target."""
     (tmp_path / "tap-mixpanel-emulator").symlink_to(COMMANDS / "tap-mixpanel-emulator")
     lossy = tmp_path / "tap-mixpanel-stream"
     lossy.write_text(
@@ -47,7 +49,8 @@ def test_a_record_lost_on_the_way_is_noticed(tmp_path: Path) -> None:
     assert re.search(r" [1-9]\d* differ\n", done.stdout)
 
 
-def test_a_tap_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:
+def test_the_demo_shows_the_error_of_a_failed_tap(tmp_path: Path) -> None:
+    """The demo fails with the error of the tap and without a traceback."""
     (tmp_path / "tap-mixpanel-emulator").symlink_to(COMMANDS / "tap-mixpanel-emulator")
     failing = tmp_path / "tap-mixpanel-stream"
     failing.write_text("#!/bin/bash\necho out of order >&2\nexit 1\n")

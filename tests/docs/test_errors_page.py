@@ -1,4 +1,4 @@
-"""docs/errors.md: its lines are the tap's, and it knows all that Mixpanel can answer."""
+"""docs/errors.md: the messages it explains are the tap's, and every error response is explained."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PAGE = text_of("docs/errors.md").split("\n## How to read a message\n")[1].split(
 
 
 def explained(table: str) -> dict[str, str]:
-    """What the lines say, with the statuses that stand before it."""
+    """Return the messages of a table, each with the statuses before it."""
     rows = re.findall(r"^\|(?: ([^|`]*) \|)? (`[^|]*`) \|", table, re.MULTILINE)
     return {words: statuses for statuses, cell in rows for words in re.findall(r"`(.*?)`", cell)}
 
 
 def texts() -> list[str]:
-    """All texts in the tap's own code; in place of a value there is an ellipsis."""
+    """Return all strings in the tap's code, without docstrings; values of f-strings are an ellipsis."""
     found = []
     for path in (ROOT / "tap_mixpanel_stream").rglob("*.py"):
         if "emulator" in path.parts:
@@ -45,21 +45,23 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def test_every_line_explained_is_one_that_the_tap_can_write() -> None:
-    told = explained(PAGE)
-    assert len(told) > 50
-    # The words for a value that does not fit are the schema validator's, those for a missing file the SDK's or click's.
+def test_every_message_on_the_page_exists_in_the_code() -> None:
+    """Every message that the page explains is in the tap's code or written by it."""
+    messages = explained(PAGE)
+    assert len(messages) > 50
+    # The text for an invalid value is the schema validator's, that for a missing file the SDK's or click's.
     wrong = {"raw": "yes", "region": "us-east", "lookback_days": -1, "concurrent_exports": 1000}
     missing = [line for option in ("--config", "--catalog") for line in run_tap({}, option, "missing.json").stderr]
     code = texts() + run_tap(wrong).errors + missing
-    assert [words for words in told if not any(words in text for text in code)] == []
+    assert [words for words in messages if not any(words in text for text in code)] == []
 
 
-def test_every_answer_in_the_table_of_answers_is_explained_under_its_status() -> None:
-    told = explained(PAGE.split("\n## Mixpanel rejects the request\n")[1].split("\n## ")[0])
-    assert len(told) == len({rule.remedy for rule in TABLE})
+def test_every_error_response_is_on_the_page() -> None:
+    """Every rule of the table of error responses is explained with its status."""
+    messages = explained(PAGE.split("\n## Mixpanel rejects the request\n")[1].split("\n## ")[0])
+    assert len(messages) == len({rule.remedy for rule in TABLE})
     for rule in TABLE:
-        [statuses] = [statuses for words, statuses in told.items() if words in rule.remedy]
+        [statuses] = [statuses for words, statuses in messages.items() if words in rule.remedy]
         if len(rule.status) <= 2:
             assert str(rule.status[0]) in statuses
         elif len(rule.status) == 100:

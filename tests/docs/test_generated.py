@@ -1,4 +1,4 @@
-"""What stands in the files is what the tap says of itself."""
+"""Generated parts of files match the tap."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["README.md", "meltano.yml", "plugin.yml", "docs/settings.md", "mkdocs.yml"])
-def test_settings_capabilities_and_pages_are_those_that_there_are(name: str, about: About) -> None:
+def test_generated_parts_are_up_to_date(name: str, about: About) -> None:
+    """Settings, capabilities and page lists in the files are those of the tap."""
     text = (ROOT / name).read_text(encoding="utf-8")
     assert text == generate_docs.renewed(text, generate_docs.files(about)[name]), f"{name} is out of step: {RENEW}"
 
 
-def test_every_setting_has_a_title_and_a_description(about: About) -> None:
+def test_every_setting_of_the_command_is_described(about: About) -> None:
+    """Every setting has a title and a description, including those of the SDK."""
     settings = about["settings"]["properties"].items()
     assert [name for name, spec in settings if not spec.get("title") or not spec.get("description")] == []
 
 
-def test_the_example_of_secrets_knows_all_secrets_and_only_settings(about: About) -> None:
+def test_secrets_example_has_all_secrets(about: About) -> None:
+    """.secrets.example has all secrets, with empty values, and only settings."""
     settings = about["settings"]["properties"]
     text = (ROOT / ".secrets.example").read_text(encoding="utf-8")
     found = {name.lower(): value for _, name, value in VARIABLE.findall(text)}
@@ -37,7 +40,8 @@ def test_the_example_of_secrets_knows_all_secrets_and_only_settings(about: About
     assert {found[name] for name in secrets} == {'""'}
 
 
-def test_the_example_of_secrets_shows_defaults(about: About) -> None:
+def test_secrets_example_shows_defaults(about: About) -> None:
+    """.secrets.example shows the defaults of settings."""
     text = (ROOT / ".secrets.example").read_text(encoding="utf-8")
     settings = about["settings"]["properties"]
     for _, name, value in VARIABLE.findall(text):
@@ -45,14 +49,15 @@ def test_the_example_of_secrets_shows_defaults(about: About) -> None:
             assert value.strip("\"'") == generate_docs.plain(spec["default"]), name
 
 
-def test_the_example_of_secrets_uses_one_way_in(about: About) -> None:
+def test_secrets_example_enables_one_credential_type(about: About) -> None:
+    """Only the service account is enabled in .secrets.example."""
     text = (ROOT / ".secrets.example").read_text(encoding="utf-8")
     in_use = {name.lower() for comment, name, _ in VARIABLE.findall(text) if not comment}
     secrets = {name for name, spec in about["settings"]["properties"].items() if spec.get("secret")}
     assert in_use & secrets == {"service_account_username", "service_account_secret"}
 
 
-def test_the_picture_of_the_streams_is_that_of_the_catalog() -> None:
-    """docs/streams.svg has the columns, types and keys that discovery tells."""
+def test_the_drawing_of_the_streams_is_up_to_date() -> None:
+    """docs/streams.svg has the columns, types and keys of the catalog."""
     drawn = draw_streams.drawing(draw_streams.catalog())
     assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, RENEW

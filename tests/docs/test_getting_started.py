@@ -1,4 +1,4 @@
-"""README.md and docs/getting-started.md lead from an account to rows in PostgreSQL every night."""
+"""The nightly load into PostgreSQL in README.md and docs/getting-started.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs import pages
-from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed, requested_days
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ EVENTS = 20 * 3
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home folder in which the tap and the target are installed as the pages say."""
+    """Return a home folder with the tap and the target installed as on the pages."""
     home = tmp_path / "home"
     for name, program in (
         ("tap", COMMANDS / "tap-mixpanel-stream"),
@@ -51,8 +51,8 @@ def run(script: str, home: Path, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_ten_lines_load_postgresql_and_do_so_again_the_next_night(home: Path, tmp_path: Path, postgres: Server) -> None:
-    """The README's first script; its packages are those that the tests have installed already."""
+def test_the_readme_script_loads_postgresql_twice(home: Path, tmp_path: Path, postgres: Server) -> None:
+    """The README's first script loads PostgreSQL, and its last lines continue the next night."""
     [script] = [each.text for each in pages.blocks(pages.text_of("README.md")) if "target-postgres" in each.text]
     lines = script.splitlines()
     assert len(lines) == 10
@@ -63,16 +63,16 @@ def test_ten_lines_load_postgresql_and_do_so_again_the_next_night(home: Path, tm
         target = json.loads(writing[4]) | postgres.address
         writing[1], writing[4] = json.dumps(config), json.dumps(target)
         run("\n".join(writing + nightly), home, tmp_path)
-        assert asked_days(emulator.requests) == ("2024-01-01", "2024-01-20")
+        assert requested_days(emulator.requests) == ("2024-01-01", "2024-01-20")
         begin = len(emulator.requests)
         run("\n".join(nightly), home, tmp_path)
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-16", "2024-01-20")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-16", "2024-01-20")
     assert postgres.run("SELECT count(*) FROM mixpanel.events") == f"{EVENTS}\n"
     assert postgres.run("SELECT count(*) FROM mixpanel.profiles") == "2\n"
 
 
-def test_rows_reach_postgresql_every_night_as_the_page_says(home: Path, postgres: Server) -> None:
-    """Each block of the page, in order; cron's line continues from the first load."""
+def test_the_page_loads_postgresql_nightly(home: Path, postgres: Server) -> None:
+    """Each block of the page runs in order; cron's line continues from the first load."""
     blocks = pages.blocks(pages.text_of("docs/getting-started.md").split("\n## Without a Mixpanel account\n")[0])
     install, prepare, config, target, check, load, query, cron = blocks
     versions = (ROOT / "tests" / "targets-postgres.txt").read_text(encoding="utf-8")
@@ -86,10 +86,10 @@ def test_rows_reach_postgresql_every_night_as_the_page_says(home: Path, postgres
         run(prepare.text + check.text, home, folder)
         begin = len(emulator.requests)
         run(load.text, home, folder)
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-01", "2024-01-20")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-01", "2024-01-20")
         begin = len(emulator.requests)
         run(cron.text.removeprefix("0 3 * * * "), home, folder)
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-16", "2024-01-20")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-16", "2024-01-20")
     rows = postgres.rows(query.text)
     assert sum(row["events"] for row in rows) == EVENTS
     assert len(rows) == 20

@@ -1,4 +1,4 @@
-"""No block of the pages whose blocks have names is one that no test looks for."""
+"""On pages whose blocks have names, every block is used by a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = {
         "bucket: config.json",
         "snowflake-batch: config.json",
         "bigquery: config.json",
-        "half a character: config.json",
+        "unpaired surrogate: config.json",
         *("spark: night.json", "spark: shell"),
         *(f"bulk: {kind}" for kind in ("shell", "other warehouses", "snowflake, not run", "bigquery, not run")),
     },
@@ -33,12 +33,13 @@ KNOWN = {
             "in another project",
         ),
         *("select", "job and schedule", "state", "set back", "full refresh"),
-        *("backfill.sh", "several at once", "go on from the last shard"),
+        *("backfill.sh", "several at once", "continue from the last shard"),
     },
 }
 
 
 @pytest.mark.parametrize("name", list(KNOWN))
-def test_every_block_is_one_that_a_test_looks_for(name: str) -> None:
+def test_every_named_block_is_used_by_a_test(name: str) -> None:
+    """The names of the blocks are those that the tests use."""
     assert set(pages.named(name)) == KNOWN[name]
     assert len(pages.blocks(pages.text_of(name))) == len(KNOWN[name])

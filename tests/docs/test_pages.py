@@ -1,4 +1,4 @@
-"""What README.md and the pages of docs/ show is what happens, and where they lead there is something."""
+"""Examples in README.md and docs/ work as shown, and their links are valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAY = dt.date(2024, 1, 15)
-# Enough for a page's commands, unless it names days of its own.
+# The date range for a page's commands, unless it has its own.
 DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-10"}
 TESTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
 
@@ -29,12 +29,13 @@ def with_marks(*marks: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", pages.NAMES)
-def test_every_command_and_configuration_says_how_it_is_tried(name: str) -> None:
+def test_every_command_and_configuration_has_a_mark(name: str) -> None:
+    """Every block of `sh` or `json` says how it is tested, and the tests named exist."""
     text = pages.text_of(name)
     assert text.count("```") == 2 * len(pages.blocks(text)), "a block is not closed, or is indented"
-    untold = [block.text for block in pages.blocks(text) if block.language in {"sh", "json"} and not block.mark]
-    assert untold == []
-    # A page with marks of its own has a test of its own.
+    unmarked = [block.text for block in pages.blocks(text) if block.language in {"sh", "json"} and not block.mark]
+    assert unmarked == []
+    # A page with its own marks has its own test.
     foreign = [block.mark for block in pages.blocks(text) if block.mark and not pages.MARKS.fullmatch(block.mark)]
     assert not foreign or name.removeprefix("docs/") in TESTS
     tests = re.findall(r"<!-- checked by (\w+) -->", text)
@@ -42,13 +43,15 @@ def test_every_command_and_configuration_says_how_it_is_tried(name: str) -> None
 
 
 @pytest.mark.parametrize("name", pages.NAMES)
-def test_the_tests_that_a_page_names_are_there(name: str) -> None:
+def test_tests_named_on_a_page_exist(name: str) -> None:
+    """Every test that a page names exists."""
     named = re.findall(r"`(test_\w+)`", pages.text_of(name))
     assert [test for test in named if f"def {test}(" not in TESTS] == []
 
 
 @pytest.mark.parametrize("name", pages.NAMES)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_every_link_has_a_target(name: str) -> None:
+    """Every link leads to an existing file and heading."""
     dead = []
     for link in pages.links(pages.text_of(name)):
         path, _, anchor = link.partition("#")
@@ -58,12 +61,13 @@ def test_every_link_leads_somewhere(name: str) -> None:
     assert dead == []
 
 
-# Their commands have tests of their own, which look closer, or need other programs.
-APART = {"README.md", "docs/after-the-load.md"}
+# Their commands have their own tests, which check more or need other programs.
+TESTED_ELSEWHERE = {"README.md", "docs/after-the-load.md"}
 
 
-@pytest.mark.parametrize("name", [name for name in with_marks("runs in the tests") if name not in APART])
-def test_the_commands_of_a_page_run_one_after_the_other(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in with_marks("runs in the tests") if name not in TESTED_ELSEWHERE])
+def test_the_commands_of_a_page_run_in_order(name: str, tmp_path: Path) -> None:
+    """The commands of a page succeed in order."""
     targets = {installed("jsonl", "target-jsonl").parent}
     path = ":".join(map(str, [COMMANDS, *targets, ENVIRONMENT["PATH"]]))
     (tmp_path / "target.json").write_text('{"destination_path": "loaded"}')
@@ -100,25 +104,25 @@ def configurations(*kinds: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("block", configurations("a configuration"))
-def test_the_tap_runs_with_a_configuration_shown(
-    block: pages.Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configuration_shown_runs(block: pages.Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tap succeeds with each configuration shown."""
     monkeypatch.chdir(tmp_path)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
         run_tap(DAYS | json.loads(block.text) | emulator.settings).well()
 
 
-@pytest.mark.parametrize("block", configurations("refused: "))
-def test_the_tap_refuses_what_is_said_to_be_refused_with_the_words_shown(block: pages.Block) -> None:
+@pytest.mark.parametrize("block", configurations("rejected: "))
+def test_a_rejected_configuration_has_the_error_shown(block: pages.Block) -> None:
+    """The tap rejects the configuration with the text shown."""
     run = run_tap({"start_date": "2024-01-01"} | json.loads(block.text))
     assert run.exit_code == 1
     [line] = run.errors
-    assert block.mark.removeprefix("refused: ") in line
+    assert block.mark.removeprefix("rejected: ") in line
 
 
-def shaped(raw: bool, stream: str, sent: str, **settings: Any) -> list[dict[str, Any]]:
-    """What the tap makes of a line or a result, numbers as they are spelled."""
+def records_of(raw: bool, stream: str, sent: str, **settings: Any) -> list[dict[str, Any]]:
+    """Return the tap's records of a line or a result, with numbers as text."""
     if stream == "events":
         project = FixedProject({DAY: sent.encode().splitlines()})
     else:
@@ -129,7 +133,7 @@ def shaped(raw: bool, stream: str, sent: str, **settings: Any) -> list[dict[str,
     return [message["record"] for message in messages if message["type"] == "RECORD" and message["stream"] == stream]
 
 
-def sent_and_made() -> list[Any]:
+def sources_and_records() -> list[Any]:
     found = []
     for name in pages.NAMES:
         sent = None
@@ -141,10 +145,11 @@ def sent_and_made() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("sent", "made"), sent_and_made())
-def test_a_record_shown_is_what_the_tap_makes_of_what_is_sent(sent: pages.Block, made: pages.Block) -> None:
+@pytest.mark.parametrize(("sent", "made"), sources_and_records())
+def test_a_record_shown_is_the_taps(sent: pages.Block, made: pages.Block) -> None:
+    """The event or profile shown becomes the record shown."""
     stream = {"an event": "events", "a profile": "profiles"}[sent.mark]
-    [record] = shaped(made.mark == "raw", stream, "".join(line.strip() for line in sent.text.splitlines()))
+    [record] = records_of(made.mark == "raw", stream, "".join(line.strip() for line in sent.text.splitlines()))
     shown = json.loads(made.text, parse_float=str, parse_int=str)
     assert record == shown
     assert list(record) == list(shown)
@@ -154,13 +159,14 @@ def tables() -> list[Any]:
     return [
         pytest.param(mark, rows, id=mark)
         for name in pages.NAMES
-        for mark, rows in pages.tried(pages.text_of(name)).items()
+        for mark, rows in pages.examples(pages.text_of(name)).items()
     ]
 
 
 @pytest.mark.parametrize(("mark", "rows"), tables())
-def test_every_row_of_a_table_of_examples_holds(mark: str, rows: list[list[str]]) -> None:
-    found = re.fullmatch(r"tried(?: in (\S+))?: (\S+), (\w+)", mark)
+def test_every_row_of_an_example_table_is_true(mark: str, rows: list[list[str]]) -> None:
+    """Each value in a table of examples becomes the value beside it."""
+    found = re.fullmatch(r"examples(?: in (\S+))?: (\S+), (\w+)", mark)
     assert found
     zone, name, column = found.groups()
     lines = []
@@ -168,7 +174,7 @@ def test_every_row_of_a_table_of_examples_holds(mark: str, rows: list[list[str]]
         values = {"time": "1705328400", "distinct_id": '"u1"', "$insert_id": '"i"'} | {name: value}
         properties = ",".join(f'"{key}":{text}' for key, text in values.items())
         lines.append(f'{{"event":"Signed up","properties":{{{properties}}}}}')
-    records = shaped(False, "events", "\n".join(lines), **({"project_timezone": zone} if zone else {}))
+    records = records_of(False, "events", "\n".join(lines), **({"project_timezone": zone} if zone else {}))
     assert [record[column] for record in records] == [row[1] for row in rows]
 
 
@@ -182,17 +188,17 @@ def schemas() -> list[Any]:
 
 
 @pytest.mark.parametrize("block", schemas())
-def test_a_schema_shown_is_the_stream_s(block: pages.Block) -> None:
+def test_a_schema_shown_is_the_streams(block: pages.Block) -> None:
+    """The schema shown is that of the stream."""
     name, shape = block.mark.removeprefix("schema: ").split(", ")
     catalog = json.loads(run_tap({"raw": shape == "raw"}, "--discover").stdout)
     [stream] = [stream for stream in catalog["streams"] if stream["tap_stream_id"] == name]
     assert json.dumps(stream["schema"], sort_keys=True) == json.dumps(json.loads(block.text), sort_keys=True)
 
 
-def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
-    [shown] = pages.marked(
-        pages.text_of("docs/production.md"), "checked by test_the_line_that_sums_a_stream_up_is_the_one_shown"
-    )
+def test_the_summary_line_shown_is_the_taps() -> None:
+    """The summary line of a stream is the one shown, except for its numbers."""
+    [shown] = pages.marked(pages.text_of("docs/production.md"), "checked by test_the_summary_line_shown_is_the_taps")
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
         run = run_tap(emulator.settings | DAYS).well()
@@ -201,7 +207,7 @@ def test_the_line_that_sums_a_stream_up_is_the_one_shown() -> None:
 
 
 def test_the_log_configuration_shown_writes_json_lines() -> None:
-    """Every line of stderr is a JSON object, with the fields that the page lists."""
+    """Every line of stderr is a JSON object with the fields that the page lists."""
     text = pages.text_of("docs/production.md")
     mark = "checked by test_the_log_configuration_shown_writes_json_lines"
     [shown] = pages.marked(text, mark)
@@ -218,7 +224,8 @@ def test_the_log_configuration_shown_writes_json_lines() -> None:
     assert logged[-1]["extra"]["streams_done"] == ["events", "profiles"]
 
 
-def test_the_modules_named_are_there() -> None:
+def test_modules_named_on_the_page_exist() -> None:
+    """The modules that docs/how-it-works.md names exist."""
     text = pages.text_of("docs/how-it-works.md")
     named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", text)
     assert len(named) > 20

@@ -1,4 +1,4 @@
-"""docs/production.md: its installation, its queries, its container and its limits of expressions."""
+"""docs/production.md: installation, queries, container and limits of expressions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import simpleeval
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
 from tests.docs import pages
-from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, asked_days, installed
+from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed, requested_days
 from tests.harness import catalog_of, run_tap
 from tests.targets.loading import TARGETS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.targets.postgresql import Server
 
 PAGE = pages.text_of("docs/production.md")
-# What a release's tag holds of the checkout, as far as an installation needs it.
+# The files of the checkout that an installation needs.
 SOURCE = ("tap_mixpanel_stream", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 LOAD = ROOT / "examples" / "container" / "load.sh"
 
@@ -44,8 +44,8 @@ def shell(script: str, folder: Path, **variables: str) -> str:
     return done.stdout
 
 
-def test_a_pinned_version_installs_and_a_link_selects_it(tmp_path: Path) -> None:
-    """The commands of the page install a tag, and moving the link back works."""
+def test_a_pinned_version_installs(tmp_path: Path) -> None:
+    """The commands of the page install a tag with its pinned dependencies and link to it."""
     source = tmp_path / "source"
     source.mkdir()
     for name in SOURCE:
@@ -58,28 +58,28 @@ def test_a_pinned_version_installs_and_a_link_selects_it(tmp_path: Path) -> None
         [block.text for block in pages.blocks(pages.section(PAGE, title)) if block.language == "sh"]
         for title in ("Install a pinned version", "Upgrade and roll back")
     )
-    told = shell(install + link + "tap-current/bin/pip freeze\n", tmp_path, REPOSITORY=source.as_uri())
-    assert "tap-mixpanel-stream v0.1.0" in told
+    frozen = shell(install + link + "tap-current/bin/pip freeze\n", tmp_path, REPOSITORY=source.as_uri())
+    assert "tap-mixpanel-stream v0.1.0" in frozen
     pinned = set((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
-    dependencies = [line for line in told.splitlines() if "==" in line]
+    dependencies = [line for line in frozen.splitlines() if "==" in line]
     assert len(dependencies) > 10
     assert [line for line in dependencies if line not in pinned] == []
 
 
-def test_a_state_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
-    """Unknown entries of a state are ignored, and an unknown stream's bookmark is handed on."""
+def test_a_state_of_a_newer_version_is_read() -> None:
+    """Unknown keys of a state are ignored, and the bookmark of an unknown stream is kept."""
     bookmark = {"replication_key": "event_time", "replication_key_value": "2024-01-20T00:00:00+00:00"}
     newer = {"events": {**bookmark, "of_a_newer_version": {"days": 3}}, "of_a_newer_version": {"page": 1}}
     with Emulator(FixedProject()) as emulator:
         config = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-21"}
         run = run_tap(config, catalog=catalog_of("events"), state={"bookmarks": newer}).well()
-        assert asked_days(emulator.requests) == ("2024-01-15", "2024-01-21")
+        assert requested_days(emulator.requests) == ("2024-01-15", "2024-01-21")
     assert run.states[-1]["bookmarks"]["of_a_newer_version"] == {"page": 1}
 
 
 @pytest.mark.parametrize("name", ["postgres", "duckdb"])
-def test_the_freshness_queries_tell_age_and_volume(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """An event of 2099 does not count as fresh."""
+def test_freshness_queries_return_age_and_volume(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The freshness query returns age and volume; an event of 2099 does not count as fresh."""
     server: Server | None = request.getfixturevalue("postgres") if name == "postgres" else None
     target = TARGETS[name](name, tmp_path, server)
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -100,8 +100,8 @@ def test_the_freshness_queries_tell_age_and_volume(name: str, tmp_path: Path, re
     assert (row["yesterday"], row["a_week_before"]) == (3, 5)
 
 
-def test_the_indexes_advised_serve_the_freshness_query(tmp_path: Path, postgres: Server) -> None:
-    """The primary key begins with the event's name, so that without them PostgreSQL reads the whole table."""
+def test_the_freshness_query_uses_the_index(tmp_path: Path, postgres: Server) -> None:
+    """The primary key begins with the event name, so without the index PostgreSQL reads the whole table."""
     target = TARGETS["postgres"]("postgres", tmp_path, postgres)
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=5, profiles=2)
     with Emulator(project) as emulator:
@@ -110,7 +110,7 @@ def test_the_indexes_advised_serve_the_freshness_query(tmp_path: Path, postgres:
     freshness = pages.named("docs/production.md")["freshness: postgres"]
     for statement in pages.named("docs/after-the-load.md")["indexes: postgres"].splitlines():
         postgres.run(statement)
-    # Of so few rows it would read all.
+    # With so few rows it would read the whole table.
     plan = postgres.run(f"SET enable_seqscan = off; EXPLAIN {freshness}")
     assert "events_event_time_idx" in plan
 
@@ -121,7 +121,7 @@ def event(at: dt.datetime, insert_id: str) -> bytes:
 
 
 class Container:
-    """`load.sh` as a container starts it, with a folder for /state."""
+    """`load.sh` as in a container, with a folder for /state."""
 
     def __init__(self, folder: Path, server: Server, settings: dict[str, Any]) -> None:
         self.folder = folder
@@ -143,8 +143,8 @@ class Container:
         return (self.folder / "log").read_text(encoding="utf-8")
 
 
-def test_the_container_s_script_loads_and_keeps_the_state(tmp_path: Path, postgres: Server) -> None:
-    """The second load goes on from the first one's state, and a failure of the tap is the script's."""
+def test_load_sh_loads_and_keeps_the_state(tmp_path: Path, postgres: Server) -> None:
+    """The second load continues from the state of the first, and a failed tap fails the script."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=5, profiles=2)
     with Emulator(project) as emulator:
         days = {"start_date": "2024-01-01", "end_date": "2024-01-10"}
@@ -153,14 +153,14 @@ def test_the_container_s_script_loads_and_keeps_the_state(tmp_path: Path, postgr
         assert container.bookmark() == "2024-01-11T00:00:00+00:00"
         begin = len(emulator.requests)
         assert container.start().wait(120) == 0, container.log()
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-10")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-10")
         wrong = Container(tmp_path, postgres, emulator.settings | days | {"service_account_secret": "wrong"})
         assert wrong.start().wait(120) == 1
     assert container.bookmark() == "2024-01-11T00:00:00+00:00"
 
 
-def test_the_container_s_script_keeps_what_arrived_before_a_signal(tmp_path: Path, postgres: Server) -> None:
-    """SIGTERM ends the tap; the target stores the complete windows and the state covers them."""
+def test_load_sh_keeps_complete_windows_after_sigterm(tmp_path: Path, postgres: Server) -> None:
+    """SIGTERM ends the tap; the target stores the complete windows, and the state covers them."""
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=5, profiles=2)
     days = {"start_date": "2024-01-01", "end_date": "2024-06-30", "project_timezone": "UTC"}
     slow = {"window_days": 1, "concurrent_exports": 1, "hourly_quota": 30}
@@ -179,16 +179,16 @@ def test_the_container_s_script_keeps_what_arrived_before_a_signal(tmp_path: Pat
     assert row["count"] >= 5
 
 
-def test_the_limits_of_expressions_are_those_of_the_page() -> None:
-    """They are simpleeval's own, and can change with its versions."""
+def test_limits_of_expressions_match_the_page() -> None:
+    """They are simpleeval's limits and can change with its version."""
     assert f"strings of at most {simpleeval.MAX_STRING_LENGTH:,} characters" in PAGE
     assert f"powers up to {simpleeval.MAX_POWER:,}" in PAGE
     assert "_" in simpleeval.DISALLOW_PREFIXES
 
 
 @pytest.mark.parametrize("expression", ["event_name.__class__", "__import__('os')", "open('/etc/passwd')", "9**9**9"])
-def test_an_expression_cannot_leave_its_record(expression: str) -> None:
-    """No attribute that begins with an underscore, no import, no file, no endless power."""
+def test_an_expression_cannot_access_the_system(expression: str) -> None:
+    """Underscore attributes, imports, files and huge powers are rejected."""
     day = dt.date(2024, 1, 1)
     with Emulator(SyntheticProject(first_day=day, last_day=day, events_per_day=2, profiles=0)) as emulator:
         maps = {"stream_maps": {"events": {"leaked": expression}}}

@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""The tables and commands in the README match the tap."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ def test_the_readme_has_at_most_180_lines() -> None:
     assert README.count("\n") <= 180
 
 
-def test_columns_and_keys_are_those_in_the_table() -> None:
+def test_columns_and_keys_match_the_table() -> None:
+    """The table of streams has the columns and keys of the catalog."""
     rows = [re.split(r" \| ", row.strip("| \n")) for row in section("Streams").splitlines() if row.startswith("| `")]
     for raw in (False, True):
         catalog = json.loads(run_tap({"raw": raw}, "--discover").stdout)
         streams = {stream["tap_stream_id"]: stream for stream in catalog["streams"]}
         assert set(streams) == {row[0].strip("`") for row in rows}
         for name, *cells in rows:
-            # The small streams are the same whether raw or not.
+            # Reports are the same with `raw`.
             columns, key = cells[2:] if raw and len(cells) > 2 else cells[:2]
             stream = streams[name.strip("`")]
             assert list(stream["schema"]["properties"]) == re.findall(r"`(.*?)`", columns)
             assert stream["key_properties"] == re.findall(r"`(.*?)`", key)
 
 
-def test_the_commands_that_need_no_account_run(tmp_path: Path) -> None:
-    """A check, a trial, a catalog, and a run with it."""
+def test_commands_without_an_account_run(tmp_path: Path) -> None:
+    """Doctor, test run, discovery and a run with its catalog succeed."""
     [script] = [block.text for block in pages.marked(README, "runs in the tests")]
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=20, profiles=5)
     with Emulator(project) as emulator:
@@ -64,8 +65,9 @@ def test_the_commands_that_need_no_account_run(tmp_path: Path) -> None:
     assert sum(message["type"] == "RECORD" for message in messages) == 10 * 20 + 5
 
 
-def test_the_emulator_started_by_hand_gives_a_configuration(tmp_path: Path) -> None:
-    mark = "checked by test_the_emulator_started_by_hand_gives_a_configuration"
+def test_the_emulator_prints_a_configuration(tmp_path: Path) -> None:
+    """The commands of the page start the emulator and use its settings."""
+    mark = "checked by test_the_emulator_prints_a_configuration"
     page = pages.text_of("docs/getting-started.md")
     [block] = [each.text for each in pages.blocks(page) if each.mark == mark]
     start, *take = block.replace("--port 8642", "--port 0").splitlines()
@@ -83,8 +85,8 @@ def test_the_emulator_started_by_hand_gives_a_configuration(tmp_path: Path) -> N
     assert '"stream":"events"' in (tmp_path / "messages.txt").read_text()
 
 
-def test_the_environment_shown_works_for_the_bare_tap(tmp_path: Path) -> None:
-    """The two lines at the top of .secrets.example."""
+def test_the_env_file_works_without_meltano(tmp_path: Path) -> None:
+    """The commands at the top of .secrets.example run the tap."""
     text = (ROOT / ".secrets.example").read_text(encoding="utf-8")
     [line] = re.findall(r"^#   (set -a; .*)$", text, re.MULTILINE)
     with Emulator(FixedProject()) as emulator:

@@ -1,4 +1,4 @@
-"""What docs/state.md shows is what happens."""
+"""The examples in docs/state.md match the tap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject
-from tests.docs.programs import ROOT, asked_days
+from tests.docs.programs import ROOT, requested_days
 from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
 from tests.soak.test_random_faults import RAW_EVENTS
@@ -24,12 +24,12 @@ def section(title: str) -> str:
 
 
 def examples(title: str) -> list[dict[str, Any]]:
-    """The JSON examples of a section."""
+    """Return the JSON examples of a section."""
     return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)]
 
 
 def state_in(title: str) -> dict[str, Any]:
-    """The one state that a section shows."""
+    """Return the state that a section shows."""
     [state] = examples(title)
     return state
 
@@ -37,18 +37,19 @@ def state_in(title: str) -> dict[str, Any]:
 def run_at(
     now: dt.datetime, settings: dict[str, Any], state: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, str]]:
-    """The state after a run at an instant, and the first and the last day that it asked for."""
+    """Return the state after a run at a time, and the first and last day it requested."""
     clock = FakeClock(now)
     with Emulator(FixedProject(), now=clock.now) as emulator:
-        # One window, so that no pause between two moves the clock.
+        # One window, so that no pause between windows advances the clock.
         config = emulator.settings | {"window_days": 90} | settings | {"raw": True}
         result = run_here(config, clock, catalog=RAW_EVENTS, state=state)
         assert result.error is None
         assert result.state
-        return result.state, asked_days(emulator.requests)
+        return result.state, requested_days(emulator.requests)
 
 
-def test_the_links_at_the_top_lead_to_the_sections() -> None:
+def test_the_page_links_to_all_its_sections() -> None:
+    """The links to headings on the page are those of its sections."""
     titles = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
     assert set(re.findall(r"\]\(#(.*?)\)", TEXT)) == titles
 
@@ -56,9 +57,8 @@ def test_the_links_at_the_top_lead_to_the_sections() -> None:
 @pytest.mark.parametrize(
     ("title", "settings"), [("What the state says", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})]
 )
-def test_the_state_shown_is_that_of_the_first_run_and_leads_to_the_days_of_the_second(
-    title: str, settings: dict[str, str]
-) -> None:
+def test_the_state_shown_continues_as_shown(title: str, settings: dict[str, str]) -> None:
+    """The first run ends with the state shown, and the second reads the days shown."""
     settings = settings | {"start_date": "2024-01-01"}
     first, _ = run_at(TWENTIETH, settings)
     assert first == state_in(title)
@@ -70,7 +70,8 @@ def test_the_state_shown_is_that_of_the_first_run_and_leads_to_the_days_of_the_s
     assert f"`2024-01-21T{hour}:00:00+00:00`" in TEXT
 
 
-def test_the_history_goes_on_as_shown() -> None:
+def test_the_newest_first_example_is_true() -> None:
+    """A newest-first back-fill has the state and the days shown."""
     settings = {"start_date": "2022-01-01", "backfill": "newest_first", "max_quota_wait": 0}
     settings |= {"concurrent_exports": 1, "window_days": 1}
     tenth = dt.datetime(2024, 6, 10, 9, tzinfo=dt.UTC)
@@ -85,7 +86,8 @@ def test_the_history_goes_on_as_shown() -> None:
     assert "10 June back to 12 April | 5 to 11 June, then 11 April back to 19 February" in TEXT
 
 
-def test_a_shard_with_the_settings_shown_ends_with_the_state_shown() -> None:
+def test_the_shard_example_is_true() -> None:
+    """A shard with the settings shown ends with the state shown."""
     settings, state = examples("A back-fill in shards")
     ended, days = run_at(TWENTIETH, settings)
     assert days == (settings["start_date"], settings["end_date"])

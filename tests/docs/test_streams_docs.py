@@ -1,4 +1,4 @@
-"""What docs/streams.md shows is what happens."""
+"""The tables and examples in docs/streams.md match the tap."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ def examples(title: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stream", SMALL)
-def test_columns_types_and_keys_are_those_of_the_catalog(stream: str) -> None:
+def test_columns_types_and_keys_match_the_catalog(stream: str) -> None:
+    """The tables have the columns, types and keys of the catalog."""
     table = section(stream).split("| column | type | |\n|---|---|---|\n")[1].split("\n\n")[0]
     shown: dict[str, str] = {}
     for row in table.splitlines():
         names, types = row.strip("|").split("|")[:2]
         columns, kinds = re.findall(r"`(\w+)`", names), types.strip().split(", ")
-        # One type for all of them, or one each.
+        # One type for all of them, or one for each.
         shown |= dict(zip(columns, kinds if len(kinds) > 1 else kinds * len(columns), strict=True))
     properties = discovered()[stream]["schema"]["properties"]
     assert list(shown) == list(properties)
@@ -58,7 +59,8 @@ def test_columns_types_and_keys_are_those_of_the_catalog(stream: str) -> None:
     assert re.findall(r"`(\w+)`", keys) == discovered()[stream]["key_properties"]
 
 
-def test_the_overview_says_what_is_selected_by_default() -> None:
+def test_the_overview_has_the_default_selection() -> None:
+    """The overview says which streams are selected by default."""
     rows = dict(re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (yes|no) \|", PAGE, re.MULTILINE))
     assert set(rows) == set(discovered())
     for stream, entry in discovered().items():
@@ -66,15 +68,8 @@ def test_the_overview_says_what_is_selected_by_default() -> None:
         assert rows[stream] == ("yes" if root["selected"] else "no")
 
 
-def test_every_link_to_a_heading_of_the_page_leads_there() -> None:
-    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^##+ (.*)$", PAGE, re.MULTILINE)}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(#([\w-]+)\)", PAGE) + re.findall(r"\]\(docs/streams\.md#([\w-]+)\)", readme)
-    assert links
-    assert [link for link in links if link not in headings] == []
-
-
-def test_the_states_shown_are_gone_on_from() -> None:
+def test_the_states_shown_are_continued() -> None:
+    """Runs continue from the states shown for profiles and funnels."""
     [behaviors, *_, profiles] = examples("profiles")
     [funnels] = examples("funnels")
     now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
@@ -96,7 +91,7 @@ def test_the_states_shown_are_gone_on_from() -> None:
 
 
 def test_the_next_run_reads_the_other_cohorts() -> None:
-    """The state of cohort_members has the next run skip what it names."""
+    """A run with the state shown skips the finished cohorts."""
     [state] = examples("cohort_members")
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in (1000, 1001, 1002)]
     with Emulator(FixedProject(cohorts=cohorts)) as emulator:
@@ -105,7 +100,8 @@ def test_the_next_run_reads_the_other_cohorts() -> None:
     assert result.state == {"bookmarks": {"cohort_members": {}}}
 
 
-def test_the_behaviors_shown_find_who_bought_twice() -> None:
+def test_the_behaviors_example_filters_profiles() -> None:
+    """The `behaviors` shown find the user with two purchases."""
     behaviors, *_ = examples("profiles")
     now = dt.datetime(2024, 1, 21, 9, tzinfo=dt.UTC)
     line = b'{"event":"Purchase","properties":{"distinct_id":"twice"}}'
@@ -117,8 +113,8 @@ def test_the_behaviors_shown_find_who_bought_twice() -> None:
     assert [name for name in ("once", "twice", "never") if f'"{name}"'.encode() in result.stdout] == ["twice"]
 
 
-def test_the_insights_report_shown_is_read() -> None:
-    """The configuration of the page reads its report."""
+def test_the_insights_example_is_read() -> None:
+    """The configuration shown reads its report."""
     [shown] = examples("insights")
     [report] = shown["insights_reports"]
     answer = {"headers": ["$event"], "series": {"A": {"2024-01-01T00:00:00+00:00": 1}}}
@@ -127,15 +123,16 @@ def test_the_insights_report_shown_is_read() -> None:
     assert [record["report_name"] for record in run.records("insights")] == [report["name"]]
 
 
-def test_the_group_shown_becomes_a_stream() -> None:
+def test_the_group_example_becomes_a_stream() -> None:
+    """The group shown is a stream in the catalog."""
     [group] = examples("Group profiles")
     catalog = json.loads(run_tap(group, "--discover").well().stdout)
     assert group["group_profiles"][0]["name"] in {stream["tap_stream_id"] for stream in catalog["streams"]}
 
 
-def test_a_catalog_edited_as_shown_adds_the_cohorts(tmp_path: Path) -> None:
-    """The commands of the page, run as they stand."""
-    mark = "checked by test_a_catalog_edited_as_shown_adds_the_cohorts"
+def test_the_catalog_example_adds_cohorts(tmp_path: Path) -> None:
+    """The commands of the page add cohorts to the selection."""
+    mark = "checked by test_the_catalog_example_adds_cohorts"
     [script] = [block.text for block in pages.marked(PAGE, mark)]
     project = SyntheticProject(first_day=dt.date(2024, 1, 1), events_per_day=2, profiles=2)
     with Emulator(project) as emulator:

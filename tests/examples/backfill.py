@@ -1,4 +1,4 @@
-"""What the tests of docs/backfill.md share: the page, its environment, and how to compare what is loaded."""
+"""Shared by the tests of docs/backfill.md: the page, its environment, and comparison of the loaded rows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from tests.targets.postgresql import Server
 
     Row = dict[str, Any]
-    Held = dict[tuple[Any, ...], list[Row]]
+    EventsByKey = dict[tuple[Any, ...], list[Row]]
 
 PAGE = (ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
 FIRST_DAY, LAST_DAY = dt.date(2023, 1, 1), dt.date(2024, 1, 31)
 MONTHS = [f"{2023 + number // 12}-{1 + number % 12:02}" for number in range(13)]
-# The back-fill hands over at the end of January; less the look-back of five days.
+# The end of the back-fill minus the look-back of five days.
 READ_AGAIN_FROM = dt.date(2024, 1, 27)
 
 
@@ -36,12 +36,12 @@ def section(title: str) -> str:
 
 
 def scripts(title: str) -> list[str]:
-    """The commands of a section, block by block."""
+    """Return the commands of a section, by block."""
     return [block.text for block in blocks(section(title)) if block.language == "sh"]
 
 
 def orchestrator(name: str, program: str) -> Path:
-    """A program from one of the orchestrators' environments."""
+    """Return a program from one of the orchestrators' environments."""
     path = ROOT / ".venv-tools" / name / "bin" / program
     if not path.exists():
         pytest.skip(f"{name.capitalize()} is not set up: `make test-examples` does that")
@@ -51,7 +51,7 @@ def orchestrator(name: str, program: str) -> Path:
 def environment(
     folder: Path, emulator: Emulator, warehouse: Server, sections: Sequence[str] = ("Which way", "Dagster")
 ) -> dict[str, str]:
-    """What the page's sections tell to set, with the tap and the target in the path, each from its own environment."""
+    """Return the variables of the page's sections, with tap and target on the path."""
     commands = folder / "bin"
     commands.mkdir()
     for program in (COMMANDS / "tap-mixpanel-stream", installed("postgres", "target-postgres")):
@@ -68,9 +68,9 @@ def environment(
     }
 
 
-def held(project: SyntheticProject, first: dt.date, last: dt.date, now: dt.datetime) -> Held:
-    """What Mixpanel holds at an instant, by key. Of an event that was sent twice either row may be loaded."""
-    rows: Held = defaultdict(list)
+def expected_events(project: SyntheticProject, first: dt.date, last: dt.date, now: dt.datetime) -> EventsByKey:
+    """Return Mixpanel's events at a time by key. Of duplicates either row may be loaded."""
+    rows: EventsByKey = defaultdict(list)
     for line in project.lines(first, last, now=now):
         record: Row = normalized(line)
         record["properties"] = {name: json.loads(text) for name, text in record["properties"].items()}
@@ -79,20 +79,20 @@ def held(project: SyntheticProject, first: dt.date, last: dt.date, now: dt.datet
 
 
 def loaded_events(warehouse: Server) -> list[Row]:
-    # As the tap spells it: milliseconds where the seconds are not whole.
+    # In the tap's format: with milliseconds only if not zero.
     time = "replace(to_char(event_time, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '.000', '') || '+00:00' AS event_time"
     return warehouse.rows(f"SELECT event_name, {time}, distinct_id, insert_id, properties FROM mixpanel.events")  # noqa: S608
 
 
-def assert_same(loaded: list[Row], expected: Held) -> None:
-    """Value by value."""
+def assert_same(loaded: list[Row], expected: EventsByKey) -> None:
+    """Check the loaded rows value by value."""
     assert len(loaded) == len(expected)
     for row in loaded:
         assert row in expected[row["event_name"], row["event_time"], row["insert_id"]]
 
 
 def assert_same_profiles(warehouse: Server, project: SyntheticProject, now: dt.datetime) -> None:
-    """Value by value."""
+    """Check the loaded rows value by value."""
     profiles: Row = {str(each["$distinct_id"]): each["$properties"] for each in project.profiles(None, now=now)}
     rows = warehouse.rows("SELECT distinct_id, last_seen, properties FROM mixpanel.profiles")
     assert len(rows) == len(profiles)
@@ -102,6 +102,6 @@ def assert_same_profiles(warehouse: Server, project: SyntheticProject, now: dt.d
 
 
 def exports(emulator: Emulator, begin: int = 0) -> list[tuple[str, str, int]]:
-    """The days that exports asked for, and the answers' status, from one request on."""
+    """Return the days and status of each export from the request number `begin` on."""
     seen = [each for each in emulator.requests if each.kind == "export"]
     return [(each.query["from_date"], each.query["to_date"], each.status) for each in seen[begin:]]

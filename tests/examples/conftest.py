@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def warehouse(_one_server: Server) -> Server:
-    """A running PostgreSQL whose database only this module loads into."""
+    """Return a running PostgreSQL with a database for this module."""
     for sql in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
         _one_server.run(sql, "postgres")
     return _one_server

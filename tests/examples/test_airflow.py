@@ -1,4 +1,4 @@
-"""examples/airflow with Airflow 3: its DAGs run one by one by `airflow dags test`, without a scheduler."""
+"""examples/airflow with Airflow 3: its DAGs run by `airflow dags test`, without a scheduler."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.examples.backfill import (
     assert_same,
     assert_same_profiles,
     environment,
+    expected_events,
     exports,
-    held,
     loaded_events,
     orchestrator,
     section,
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
 NOW = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
-REFUSED = 4
+REJECTED = 4
 MIGRATE, FOLDER, COPY, TABLES, JANUARY = re.findall(r"^(?:airflow|mkdir|cp) .*$", section("Airflow"), re.MULTILINE)
-# What the scheduler would run the DAGs on, the first few of them.
+# The first data intervals of the DAGs.
 INTERVALS = """
 import json, mixpanel
 from airflow.serialization.serialized_objects import DagSerialization
@@ -52,12 +52,12 @@ print(json.dumps(found))
 
 @dataclass
 class Airflow:
-    """Airflow over the example.
+    """Airflow with the example.
 
     Attributes:
         variables: Its environment.
-        folder: Where it is at home.
-        emulator: The local Mixpanel.
+        folder: Its home folder.
+        emulator: The Mixpanel emulator.
     """
 
     variables: dict[str, str]
@@ -84,7 +84,7 @@ class Airflow:
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Iterator[Airflow]:
     folder: Path = tmp_path_factory.mktemp("airflow")
-    faults = [Fault("export", REFUSED, "status:403")]
+    faults = [Fault("export", REJECTED, "status:403")]
     with Emulator(PROJECT, now=lambda: NOW, quota=Quota(), faults=faults) as emulator:
         variables = environment(folder, emulator, warehouse)
         variables |= {
@@ -98,33 +98,35 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Iter
         yield airflow
 
 
-def test_the_dags_load_a_month_each_and_a_night(airflow: Airflow, warehouse: Server) -> None:
+def test_the_dags_load_months_and_a_night(airflow: Airflow, warehouse: Server) -> None:
+    """Each run of the back-fill DAG loads a month, and the nightly DAG continues."""
     airflow.well(TABLES)
     airflow.well(JANUARY)
     assert exports(airflow.emulator) == [("2023-01-01", "2023-01-01", 200), ("2023-01-01", "2023-01-31", 200)]
-    assert_same(loaded_events(warehouse), held(PROJECT, FIRST_DAY, dt.date(2023, 1, 31), NOW))
+    assert_same(loaded_events(warehouse), expected_events(PROJECT, FIRST_DAY, dt.date(2023, 1, 31), NOW))
 
-    # A shard that fails is tried again, and the log holds what both programs said.
+    # A failed shard is retried, and the log has the output of both programs.
     airflow.well(JANUARY.replace("2023-02-01", "2023-03-01"))
-    begin = REFUSED - 1
+    begin = REJECTED - 1
     log = airflow.well(JANUARY.replace("2023-02-01", "2023-04-01"))
-    asked = exports(airflow.emulator, begin)
-    assert asked == [("2023-03-01", "2023-03-31", 403), ("2023-03-01", "2023-03-31", 200)]
+    requested = exports(airflow.emulator, begin)
+    assert requested == [("2023-03-01", "2023-03-31", 403), ("2023-03-01", "2023-03-31", 200)]
     assert "tap-mixpanel-stream ended with 1, target-postgres with 0: " in log
     assert "no access" in log
-    assert_same(loaded_events(warehouse), held(PROJECT, FIRST_DAY, dt.date(2023, 3, 31), NOW))
+    assert_same(loaded_events(warehouse), expected_events(PROJECT, FIRST_DAY, dt.date(2023, 3, 31), NOW))
 
     begin = len(exports(airflow.emulator))
-    # As if March were the last month.
+    # With March as the last month.
     airflow.well("MIXPANEL_LAST_MONTH=2023-03 airflow dags test mixpanel_nightly 2023-04-02T03:00")
     assert exports(airflow.emulator, begin) == [("2023-03-27", "2023-04-01", 200)]
-    assert_same(loaded_events(warehouse), held(PROJECT, FIRST_DAY, dt.date(2023, 4, 1), NOW))
+    assert_same(loaded_events(warehouse), expected_events(PROJECT, FIRST_DAY, dt.date(2023, 4, 1), NOW))
     assert_same_profiles(warehouse, PROJECT, NOW)
 
 
-def test_a_month_is_a_run_and_the_nights_begin_where_the_months_end(airflow: Airflow) -> None:
-    told = airflow.well(f"cd dags && python -W ignore -c '{INTERVALS}' 2>/dev/null")
-    intervals = json.loads(told.splitlines()[-1])
+def test_the_intervals_are_months_then_nights(airflow: Airflow) -> None:
+    """The back-fill runs by month, and the nightly runs start after the last month."""
+    output = airflow.well(f"cd dags && python -W ignore -c '{INTERVALS}' 2>/dev/null")
+    intervals = json.loads(output.splitlines()[-1])
     begins = [f"{month}-01 00:00:00+00:00" for month in [*MONTHS, "2024-02"]]
     assert intervals["mixpanel_history"] == [list(pair) for pair in pairwise(begins)]
     nights = [f"2024-02-0{day} 03:00:00+00:00" for day in range(1, 5)]

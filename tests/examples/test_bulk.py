@@ -1,4 +1,4 @@
-"""examples/bulk: batch files into DuckDB, PostgreSQL and ClickHouse, and the state only after their commit."""
+"""examples/bulk: batch files into DuckDB, PostgreSQL and ClickHouse, with the state saved after the commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.targets import clickhouse
 from tests.targets.loading import KEYS, PAGE, ClickHouse, DuckDB, Postgres
 from tests.targets.postgresql import PASSWORD
-from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Source, event, rows_found
+from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Source, event, expected_rows
 from tests.targets.test_targets import newest, same
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ PROGRAM = str(ROOT / "examples" / "bulk" / "bulk.py")
 STREAMS = ("events", "profiles")
 READINGS = {"duckdb": Reading(doubles=True), "postgres": Reading(without_nul=True), "clickhouse": Reading()}
 
-# Runs a program and lists the lines of its folder that it reaches. The process kills itself before the line PLACE, when
-# it reaches it for the Nth time.
+# Runs a program and lists the executed lines of its folder. The process kills itself before the line PLACE is executed
+# for the Nth time.
 TRACED = """
 import collections, os, runpy, signal, sys
 listing, place, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -62,13 +62,13 @@ finally:
 
 
 class Bulk:
-    """A warehouse that examples/bulk loads into, and a folder with the state.
+    """A warehouse that examples/bulk loads, and a folder with the state.
 
     Args:
-        name: The warehouse, as the command line names it.
-        python: A Python that has the warehouse's client.
-        folder: Where configuration and state are.
-        destination: Where the command loads into.
+        name: The warehouse's name on the command line.
+        python: A Python with the warehouse's client.
+        folder: The folder of configuration and state.
+        destination: The database to load into.
         rows: Returns the rows of a stream.
     """
 
@@ -85,14 +85,14 @@ class Bulk:
 
     @property
     def bookmark(self) -> str | None:
-        """The bookmark of the events in the saved state."""
+        """The bookmark of events in the saved state."""
         state = json.loads(self.state.read_text())
         bookmark: str | None = state["bookmarks"]["events"].get("replication_key_value")
         return bookmark
 
     @property
     def files(self) -> list[str]:
-        """The batch files that are left."""
+        """The remaining batch files."""
         return [file.name for file in self.folder.glob("state.json.batches/*.gz*")]
 
     def start(self, settings: Settings, *, within: Iterable[str] = (), **options: Any) -> subprocess.Popen[str]:
@@ -114,21 +114,21 @@ class Bulk:
         )
 
     def load(self, settings: Settings, *, within: Iterable[str] = ()) -> tuple[int, str]:
-        """Load to the end. Returns the exit code and what was said."""
+        """Run a load; return the exit code and the log."""
         with self.start(settings, within=within) as loading:
             _, log = loading.communicate(timeout=120)
         return loading.returncode, log
 
-    def holds(self, source: Source, streams: Iterable[str] = STREAMS) -> None:
-        """Fail unless the tables hold what Mixpanel has, each row once."""
+    def check(self, source: Source, streams: Iterable[str] = STREAMS) -> None:
+        """Check that the tables have Mixpanel's rows, each once."""
         for stream in streams:
-            expected = rows_found(source, stream, self.reading, raw=False)
+            expected = expected_rows(source, stream, self.reading, raw=False)
             same(self.rows(stream), newest(expected, KEYS[stream, False]))
 
 
 @pytest.fixture(params=["duckdb", "postgres", "clickhouse"])
 def bulk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bulk]:
-    """A warehouse with nothing in it."""
+    """Yield an empty warehouse."""
     name = request.param
     if name == "duckdb":
         database = str(tmp_path / "warehouse.duckdb")
@@ -138,7 +138,7 @@ def bulk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bulk]:
         database_of_clickhouse = request.getfixturevalue("clickhouse")
         newest_rows = ClickHouse(name, tmp_path, database_of_clickhouse).rows
         url = f"http://127.0.0.1:{database_of_clickhouse.port}/"
-        # It needs no package, just a Python.
+        # It needs only a Python without packages.
         yield Bulk(name, installed("jsonl", "python"), tmp_path, url, lambda each: newest_rows(each, raw=False))
     else:
         server: Server = request.getfixturevalue("postgres")
@@ -152,7 +152,7 @@ def days(evening: dt.date, **settings: Any) -> dict[str, Any]:
 
 
 def test_two_runs_load_every_value(bulk: Bulk) -> None:
-    """With a look-back, a late event, a merged identity and changed profiles in the second."""
+    """The second run has a look-back, a late event, a merged identity and changed profiles."""
     source = Source.new()
     for bookmark, evening in zip(BOOKMARKS, EVENINGS, strict=True):
         with Emulator(source.project()) as emulator:
@@ -160,19 +160,19 @@ def test_two_runs_load_every_value(bulk: Bulk) -> None:
         assert code == 0, log
         assert bulk.bookmark == bookmark
         assert not bulk.files
-        bulk.holds(source)
+        bulk.check(source)
         source.change()
 
 
 def test_a_kill_before_any_line_loses_nothing(bulk: Bulk, tmp_path: Path) -> None:
-    """SIGKILL before a line of the second transaction, then a run to the end. The rows change each time."""
+    """SIGKILL before a line of the second transaction, then a complete run: nothing is lost."""
     listing = tmp_path / "lines"
     traced = ["-c", TRACED, str(listing)]
     three_days = [FIRST_DAY + dt.timedelta(days=number) for number in range(3)]
-    # Without a look-back, which would read again what was lost.
+    # Without a look-back, which would read lost rows again.
     range_of_days = days(three_days[-1], window_days=1, lookback_days=0)
     lines = [""]
-    killed = 0
+    kills = 0
     for number in itertools.count():
         properties = f'"round":{number}'
         events = {day: [event(day, f"{day} {n}", properties) for n in range(3)] for day in three_days}
@@ -182,7 +182,7 @@ def test_a_kill_before_any_line_loses_nothing(bulk: Bulk, tmp_path: Path) -> Non
             code, log = bulk.load(settings, within=[*traced, lines[number], "2"])
             assert code in {0, -signal.SIGKILL}, log
             if code:
-                killed += 1
+                kills += 1
                 code, log = bulk.load(settings)
                 assert code == 0, log
         assert not bulk.files
@@ -194,12 +194,12 @@ def test_a_kill_before_any_line_loses_nothing(bulk: Bulk, tmp_path: Path) -> Non
             lines += listing.read_text().split("\n")[::4]
         elif number == len(lines) - 1:
             break
-    assert killed > 4
+    assert kills > 4
 
 
-@pytest.mark.parametrize("whom", ["loader", "tap", "both"])
-def test_a_kill_at_any_time_loses_nothing(bulk: Bulk, whom: str) -> None:
-    """SIGKILL for the loader, the tap or both, after waits that spread over a run; then one run to the end."""
+@pytest.mark.parametrize("victim", ["loader", "tap", "both"])
+def test_a_kill_at_any_time_loses_nothing(bulk: Bulk, victim: str) -> None:
+    """SIGKILL for the loader, the tap or both at several times; then one complete run: nothing is lost."""
     source = Source.new()
     with Emulator(source.project()) as emulator:
         settings = emulator.settings | days(EVENINGS[0], window_days=1)
@@ -211,20 +211,20 @@ def test_a_kill_at_any_time_loses_nothing(bulk: Bulk, whom: str) -> None:
         for part in (0.9, 0.5, 0.7):
             with bulk.start(settings, start_new_session=True) as loading:
                 time.sleep(whole * part)
-                if whom == "both":
+                if victim == "both":
                     os.killpg(loading.pid, signal.SIGKILL)
                 else:
-                    kill(loading.pid if whom == "loader" else child_of(loading.pid))
+                    kill(loading.pid if victim == "loader" else child_of(loading.pid))
                 loading.communicate(timeout=60)
-            assert loading.returncode in ({0, 137} if whom == "tap" else {0, -signal.SIGKILL})
+            assert loading.returncode in ({0, 137} if victim == "tap" else {0, -signal.SIGKILL})
         code, log = bulk.load(settings)
     assert code == 0, log
     assert bulk.bookmark == BOOKMARKS[0]
-    bulk.holds(source)
+    bulk.check(source)
 
 
 def child_of(process: int) -> int | None:
-    """The tap that a loader runs; None if there is none."""
+    """Return the process id of the tap that a loader runs, or None."""
     with contextlib.suppress(OSError):
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         return int(children[0]) if children else None
@@ -237,7 +237,7 @@ def kill(process: int | None) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def test_a_failed_tap_keeps_what_was_committed(bulk: Bulk) -> None:
+def test_a_failed_tap_keeps_committed_windows(bulk: Bulk) -> None:
     """The exit code is the tap's, the state covers the committed windows, and the next run loads the rest."""
     source = Source.new()
     with Emulator(source.project(), faults=[Fault("export", 5, "status:402")]) as emulator:
@@ -247,12 +247,12 @@ def test_a_failed_tap_keeps_what_was_committed(bulk: Bulk) -> None:
         assert bulk.bookmark == "2024-01-05T00:00:00+00:00"
         code, log = bulk.load(settings)
     assert code == 0, log
-    bulk.holds(source)
+    bulk.check(source)
 
 
 @pytest.mark.parametrize("bulk", ["duckdb", "postgres"], indirect=True)
 def test_a_failed_load_saves_no_state(bulk: Bulk) -> None:
-    """The warehouse refuses half of a character; the run fails, and once it is mended the next one loads everything."""
+    """The warehouse rejects an unpaired surrogate, so the run fails; without it the next run succeeds."""
     source = Source.new()
     source.events[FIRST_DAY].append(event(FIRST_DAY, "half", r'"cut":"a\ud83d"'))
     with Emulator(source.project()) as emulator:
@@ -266,12 +266,12 @@ def test_a_failed_load_saves_no_state(bulk: Bulk) -> None:
         code, log = bulk.load(emulator.settings | days(EVENINGS[0]))
     assert code == 0, log
     assert not bulk.files
-    bulk.holds(source)
+    bulk.check(source)
 
 
 @pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
-def test_malformed_events_go_to_their_file(bulk: Bulk, tmp_path: Path) -> None:
-    """`bad_lines_path` works as without batch files; what is left of an earlier run is deleted."""
+def test_malformed_events_are_written_to_the_file(bulk: Bulk, tmp_path: Path) -> None:
+    """`bad_lines_path` works with batch files, and files of an earlier run are deleted."""
     good = event(FIRST_DAY, "good", '"a":1')
     batches = tmp_path / "state.json.batches"
     batches.mkdir()
@@ -288,7 +288,7 @@ def test_malformed_events_go_to_their_file(bulk: Bulk, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
 def test_raw_events_are_rejected(bulk: Bulk) -> None:
-    """They have no key, and nothing is loaded."""
+    """Raw events have no key, so nothing is loaded."""
     with Emulator(Source.new().project()) as emulator:
         code, log = bulk.load(emulator.settings | days(FIRST_DAY, raw=True))
     assert code == 1
@@ -296,14 +296,14 @@ def test_raw_events_are_rejected(bulk: Bulk) -> None:
     assert not bulk.state.exists()
 
 
-def test_the_example_stays_small() -> None:
-    """One file of at most a hundred lines reads the messages and saves the state."""
+def test_the_example_has_at_most_100_lines() -> None:
+    """The program reads the messages and saves the state in at most 100 lines."""
     assert len(Path(PROGRAM).read_text(encoding="utf-8").splitlines()) <= 100
 
 
 @pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
-def test_the_command_of_the_page_loads(bulk: Bulk, tmp_path: Path) -> None:
-    """From the folder of the checkout, with a Python that has duckdb."""
+def test_the_command_on_the_page_loads(bulk: Bulk, tmp_path: Path) -> None:
+    """The page's command works in the folder of the checkout, with a Python that has duckdb."""
     source = Source.new()
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with Emulator(source.project()) as emulator:
@@ -315,4 +315,4 @@ def test_the_command_of_the_page_loads(bulk: Bulk, tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr.decode()
     assert bulk.bookmark == BOOKMARKS[0]
-    bulk.holds(source)
+    bulk.check(source)

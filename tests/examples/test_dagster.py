@@ -1,4 +1,4 @@
-"""examples/dagster: thirteen months into Postgres, a run each, two at a time, by Dagster itself; then two nights."""
+"""examples/dagster: Dagster loads 13 months into PostgreSQL, two at a time, and then two nights."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.examples.backfill import (
     assert_same,
     assert_same_profiles,
     environment,
+    expected_events,
     exports,
-    held,
     loaded_events,
     orchestrator,
     section,
@@ -44,10 +44,10 @@ EXAMPLE = ROOT / "examples" / "dagster"
 DEV, NIGHTLY = (command.split() for command in re.findall(r"^dagster (.*)$", section("Dagster"), re.MULTILINE))
 BACKFILLED_AT = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
 NIGHT = dt.datetime(2024, 2, 5, 23, 59, 59, tzinfo=dt.UTC)
-# The first is that of `tables`.
-REFUSED = 6
+# The first request is that of `tables`.
+REJECTED = 6
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
-# Dagster looks for runs that wait, and for back-fills, less often of its own accord. It changes nothing but the pace.
+# Dagster's default interval for queued runs and back-fills is longer. This only changes the pace.
 PACE = """
 run_coordinator:
   module: dagster.core.run_coordinator
@@ -77,7 +77,7 @@ STATES = """{ assetOrError(assetKey: {path: ["nightly"]}) { ... on Asset { asset
 
 @dataclass
 class Dagster:
-    """Dagster over the example, as `dagster dev` runs it."""
+    """Dagster with the example, run by `dagster dev`."""
 
     environment: dict[str, str]
     port: int
@@ -94,12 +94,12 @@ class Dagster:
         )
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """What the pages in the browser ask; the answer to the query's one question."""
+        """Send a GraphQL query like the browser, and return its result."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         url, headers = f"http://127.0.0.1:{self.port}/graphql", {"Content-Type": "application/json"}
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
-            [told] = json.load(answer)["data"].values()
-        return told
+            [result] = json.load(answer)["data"].values()
+        return result
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[None]:
@@ -131,23 +131,23 @@ class Dagster:
 def until(holds: Any, seconds: float) -> None:
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.5)
 
 
 @dataclass
-class Story:
-    """What happened, in its order.
+class Results:
+    """The results of the back-fill and the nights.
 
     Attributes:
-        secrets: What must not be heard.
-        too_early: What `nightly` said before the back-fill.
-        status: How the back-fill ended.
+        secrets: Secrets that must not be logged.
+        too_early: The result of `nightly` before the back-fill.
+        status: The status of the back-fill.
         runs: Dagster's runs of the back-fill.
-        logs: What Dagster shows of each run.
-        asked: The days that each export asked for, and the answer's status, at the back-fill and each night.
-        loaded: The rows of events after the back-fill and after the first night.
-        states: The state that each night began with, and the one it ended with.
+        logs: The log of each run in Dagster.
+        requested: The days and status of each export, for the back-fill and each night.
+        loaded: The rows of events after the back-fill and after each night.
+        states: The first and last state of each night.
     """
 
     secrets: tuple[str, str]
@@ -155,39 +155,39 @@ class Story:
     status: str = ""
     runs: list[dict[str, Any]] = field(default_factory=list)
     logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    asked: list[list[tuple[str, str, int]]] = field(default_factory=list)
+    requested: list[list[tuple[str, str, int]]] = field(default_factory=list)
     loaded: list[list[dict[str, Any]]] = field(default_factory=list)
     states: list[tuple[str, str]] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Story:
+def results(tmp_path_factory: pytest.TempPathFactory, warehouse: Server) -> Results:
     folder: Path = tmp_path_factory.mktemp("dagster")
     now = [BACKFILLED_AT]
-    faults = [Fault("export", REFUSED, "status:403")]
+    faults = [Fault("export", REJECTED, "status:403")]
     with Emulator(PROJECT, now=lambda: now[0], quota=Quota(), faults=faults) as emulator:
         dagster = Dagster(dagsters(environment(folder, emulator, warehouse), folder), free_port())
         secrets = emulator.settings["service_account_secret"], str(warehouse.address["password"])
-        story = Story(secrets, dagster.command(*NIGHTLY))
+        results = Results(secrets, dagster.command(*NIGHTLY))
         with dagster.running(folder / "dagster.log"):
-            backfill(dagster, story)
-            keep(story, emulator, warehouse)
+            backfill(dagster, results)
+            record_night(results, emulator, warehouse)
             now[0] = NIGHT
             for _ in range(2):
                 night = dagster.command(*NIGHTLY)
                 assert night.returncode == 0, night.stdout
-                keep(story, emulator, warehouse)
+                record_night(results, emulator, warehouse)
             for each in reversed(dagster.ask(STATES)["assetMaterializations"]):
-                told = {
+                result = {
                     entry["label"]: json.loads(entry["jsonString"])
                     for entry in each["metadataEntries"]
                     if len(entry) > 1
                 }
                 began, ended = (
-                    told[name]["bookmarks"]["events"]["replication_key_value"] for name in ("began_with", "state")
+                    result[name]["bookmarks"]["events"]["replication_key_value"] for name in ("began_with", "state")
                 )
-                story.states.append((began, ended))
-    return story
+                results.states.append((began, ended))
+    return results
 
 
 def dagsters(variables: dict[str, str], folder: Path) -> dict[str, str]:
@@ -195,7 +195,7 @@ def dagsters(variables: dict[str, str], folder: Path) -> dict[str, str]:
     (folder / "home" / "dagster.yaml").write_text((EXAMPLE / "dagster.yaml").read_text() + PACE)
     return {
         **variables,
-        # Only the nights look at it: the clocks of this machine and of the local Mixpanel are years apart.
+        # Used only by the nights: the clocks of this machine and of the emulator are years apart.
         "TAP_MIXPANEL_STREAM_END_DATE": str(NIGHT.date()),
         "DAGSTER_HOME": str(folder / "home"),
         "PATH": f"{orchestrator('dagster', 'dagster').parent}:{variables['PATH']}",
@@ -207,105 +207,117 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def backfill(dagster: Dagster, story: Story) -> None:
-    """As the button of the page does it: three assets, all partitions."""
+def backfill(dagster: Dagster, results: Results) -> None:
+    """Launch a back-fill of three assets and all partitions, like the button in the browser."""
     assets = [{"path": [name]} for name in ("tables", "events", "profiles")]
     launched = dagster.ask(LAUNCH, assets=assets)
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
 
     def ended() -> bool:
-        story.status = dagster.ask(STATUS, id=launched["backfillId"])["status"]
-        return story.status not in {"REQUESTED", "COMPLETING"}
+        results.status = dagster.ask(STATUS, id=launched["backfillId"])["status"]
+        return results.status not in {"REQUESTED", "COMPLETING"}
 
     until(ended, 480)
-    story.runs = [run for run in dagster.ask(RUNS)["results"] if run["assetSelection"] != [{"path": ["nightly"]}]]
-    story.logs = {run["runId"]: dagster.ask(LOG, run=run["runId"])["events"] for run in story.runs}
+    results.runs = [run for run in dagster.ask(RUNS)["results"] if run["assetSelection"] != [{"path": ["nightly"]}]]
+    results.logs = {run["runId"]: dagster.ask(LOG, run=run["runId"])["events"] for run in results.runs}
 
 
-def keep(story: Story, emulator: Emulator, warehouse: Server) -> None:
-    story.asked.append(exports(emulator, sum(map(len, story.asked))))
-    story.loaded.append(loaded_events(warehouse))
+def record_night(results: Results, emulator: Emulator, warehouse: Server) -> None:
+    results.requested.append(exports(emulator, sum(map(len, results.requested))))
+    results.loaded.append(loaded_events(warehouse))
 
 
-def runs_of(story: Story, asset: str) -> list[dict[str, Any]]:
-    return [run for run in story.runs if {"path": [asset]} in run["assetSelection"]]
+def runs_of(results: Results, asset: str) -> list[dict[str, Any]]:
+    return [run for run in results.runs if {"path": [asset]} in run["assetSelection"]]
 
 
-def test_every_month_is_a_run_of_its_own_that_ended_well(story: Story) -> None:
-    assert story.status == "COMPLETED_SUCCESS"
-    assert {run["status"] for run in story.runs} == {"SUCCESS"}
-    partitions = [tag["value"] for run in story.runs for tag in run["tags"] if tag["key"] == "dagster/partition"]
+def test_every_month_is_a_successful_run(results: Results) -> None:
+    """Every month is a partition with its own successful run."""
+    assert results.status == "COMPLETED_SUCCESS"
+    assert {run["status"] for run in results.runs} == {"SUCCESS"}
+    partitions = [tag["value"] for run in results.runs for tag in run["tags"] if tag["key"] == "dagster/partition"]
     assert sorted(partitions) == MONTHS
-    assert len(runs_of(story, "events")) == len(MONTHS)
+    assert len(runs_of(results, "events")) == len(MONTHS)
 
 
-def test_what_is_loaded_is_what_mixpanel_holds_value_by_value(story: Story, warehouse: Server) -> None:
-    assert_same(story.loaded[0], held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT))
-    assert len(story.loaded[0]) > 13 * 28 * 19
+def test_the_dagster_backfill_loads_every_value(results: Results, warehouse: Server) -> None:
+    """The loaded events and profiles are Mixpanel's, value by value."""
+    assert_same(results.loaded[0], expected_events(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT))
+    assert len(results.loaded[0]) > 13 * 28 * 19
     assert_same_profiles(warehouse, PROJECT, NIGHT)
 
 
-def test_a_shard_asks_for_its_month_alone_and_once(story: Story) -> None:
-    made_tables, *asked = story.asked[0]
+def test_a_shard_requests_only_its_month(results: Results) -> None:
+    """Each shard requests its month once, except for the one that is retried."""
+    made_tables, *requested = results.requested[0]
     assert made_tables == ("2023-01-01", "2023-01-01", 200)
     firsts = [dt.date.fromisoformat(f"{month}-01") for month in MONTHS]
     ends = [*firsts[1:], dt.date(2024, 2, 1)]
     months = [(str(first), str(end - dt.timedelta(days=1))) for first, end in zip(firsts, ends, strict=True)]
-    assert sorted((first, last) for first, last, status in asked if status == 200) == months
-    assert [status for _, _, status in asked if status != 200] == [403]
+    assert sorted((first, last) for first, last, status in requested if status == 200) == months
+    assert [status for _, _, status in requested if status != 200] == [403]
 
 
-def test_the_first_run_is_alone_and_then_two_at_most_are_at_it(story: Story) -> None:
-    [first] = runs_of(story, "tables")
-    shards = runs_of(story, "events")
+def test_at_most_two_shards_run_at_once(results: Results) -> None:
+    """`tables` runs first, and then at most two shards at once."""
+    [first] = runs_of(results, "tables")
+    shards = runs_of(results, "events")
     assert all(first["endTime"] <= shard["startTime"] for shard in shards)
     at_once = [sum(other["startTime"] <= shard["startTime"] < other["endTime"] for other in shards) for shard in shards]
     assert max(at_once) == 2
 
 
-def test_a_shard_that_fails_is_tried_again_and_its_log_says_what_the_tap_said(story: Story) -> None:
+def test_a_failed_shard_is_retried_and_logged(results: Results) -> None:
+    """A failed shard is retried, and its log has the tap's error."""
     retries = [
         run
-        for run, events in story.logs.items()
+        for run, events in results.logs.items()
         for event in events
         if event["__typename"] == "ExecutionStepUpForRetryEvent"
     ]
     [run] = retries
-    heard, ended, *_ = [event["message"] for event in story.logs[run] if event.get("level") == "ERROR"]
-    assert heard.startswith("tap-mixpanel-stream: ")
-    assert "no access" in heard
+    logged, ended, *_ = [event["message"] for event in results.logs[run] if event.get("level") == "ERROR"]
+    assert logged.startswith("tap-mixpanel-stream: ")
+    assert "no access" in logged
     assert ended.startswith("tap-mixpanel-stream ended with 1, target-postgres with 0: ")
     assert "no access" in ended
 
 
-def test_both_programs_are_heard_and_no_secret_is(story: Story) -> None:
-    for events in story.logs.values():
+def test_both_programs_are_logged_without_secrets(results: Results) -> None:
+    """The log has the lines of both programs and no secret."""
+    for events in results.logs.values():
         log = "\n".join(event.get("message", "") for event in events)
         assert "tap-mixpanel-stream: " in log
         assert "target-postgres: " in log
-        assert [secret for secret in story.secrets if secret in log] == []
+        assert [secret for secret in results.secrets if secret in log] == []
 
 
-def test_the_first_night_begins_with_the_end_of_the_back_fill(story: Story) -> None:
-    assert story.states[0] == ("2024-02-01T00:00:00+00:00", "2024-02-06T00:00:00+00:00")
-    assert story.asked[1] == [(str(READ_AGAIN_FROM), "2024-02-05", 200)]
-    expected = held(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | held(PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT)
-    assert_same(story.loaded[1], expected)
-    assert len(expected) > len(story.loaded[0])
+def test_the_first_night_continues_the_backfill(results: Results) -> None:
+    """The first night starts at the end of the back-fill, minus the look-back."""
+    assert results.states[0] == ("2024-02-01T00:00:00+00:00", "2024-02-06T00:00:00+00:00")
+    assert results.requested[1] == [(str(READ_AGAIN_FROM), "2024-02-05", 200)]
+    expected = expected_events(PROJECT, FIRST_DAY, LAST_DAY, BACKFILLED_AT) | expected_events(
+        PROJECT, READ_AGAIN_FROM, NIGHT.date(), NIGHT
+    )
+    assert_same(results.loaded[1], expected)
+    assert len(expected) > len(results.loaded[0])
 
 
-def test_the_next_night_begins_where_the_first_ended(story: Story) -> None:
-    assert story.states[1] == ("2024-02-06T00:00:00+00:00", "2024-02-06T00:00:00+00:00")
-    assert story.asked[2] == [("2024-02-01", "2024-02-05", 200)]
-    assert sorted(map(str, story.loaded[2])) == sorted(map(str, story.loaded[1]))
+def test_the_next_night_continues_the_first(results: Results) -> None:
+    """The second night starts at the end of the first, minus the look-back."""
+    assert results.states[1] == ("2024-02-06T00:00:00+00:00", "2024-02-06T00:00:00+00:00")
+    assert results.requested[2] == [("2024-02-01", "2024-02-05", 200)]
+    assert sorted(map(str, results.loaded[2])) == sorted(map(str, results.loaded[1]))
 
 
-def test_a_night_before_the_back_fill_is_done_is_refused(story: Story) -> None:
-    assert story.too_early.returncode == 1
-    assert "the events of 2023-01 are not loaded: finish the back-fill first" in story.too_early.stdout
+def test_a_night_before_the_backfill_is_rejected(results: Results) -> None:
+    """The nightly run fails until every month is loaded."""
+    assert results.too_early.returncode == 1
+    assert "the events of 2023-01 are not loaded: finish the back-fill first" in results.too_early.stdout
 
 
-def test_the_two_numbers_of_shards_are_the_same() -> None:
+def test_both_shard_limits_are_equal() -> None:
+    """dagster.yaml and definitions.py have the same number of concurrent shards."""
     limit = re.search(r"default_limit: (\d+)", (EXAMPLE / "dagster.yaml").read_text())
     shards = re.search(r"^SHARDS_AT_ONCE = (\d+)$", (EXAMPLE / "definitions.py").read_text(), re.MULTILINE)
     assert limit

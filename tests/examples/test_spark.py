@@ -1,4 +1,4 @@
-"""examples/spark: a night's batch files overwrite their days in Parquet. Spark runs on this machine."""
+"""examples/spark: a night's batch files overwrite their days in Parquet, with Spark on this machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT
 from tests.harness import run_tap
-from tests.targets.loading import KEYS, PAGE, asked_of_duckdb
-from tests.targets.source import EVENINGS, FIRST_DAY, Reading, Source, rows_found
+from tests.targets.loading import KEYS, PAGE, query_duckdb
+from tests.targets.source import EVENINGS, FIRST_DAY, Reading, Source, expected_rows
 from tests.targets.test_targets import newest, same
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _spark() -> None:
 
 
 def load(folder: Path, settings: dict[str, Any], zone: str = "UTC", only: str = "") -> None:
-    """Run the page's commands for a night, or those with a word in them, in a folder in place of /data."""
+    """Run the page's commands for a night in a folder; with `only`, those that contain it."""
     shown = pages.named(PAGE)
     for name, text in (("config", json.dumps(settings)), ("night", shown["spark: night.json"])):
         (folder / f"{name}.json").write_text(text.replace("file:///data", folder.as_uri()))
@@ -60,38 +60,38 @@ def load(folder: Path, settings: dict[str, Any], zone: str = "UTC", only: str = 
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """What is in the lake, with the day of each row."""
+    """Yield the rows in the lake with their days."""
     query = """
         SELECT day::VARCHAR AS day, event_name, strftime(event_time, '%Y-%m-%dT%H:%M:%S.%g') AS event_time, distinct_id,
             insert_id, properties
         FROM read_parquet('lake/events/*/*.parquet', hive_partitioning = true)
     """
-    for row in asked_of_duckdb("SET timezone = 'UTC';" + query, folder):
+    for row in query_duckdb("SET timezone = 'UTC';" + query, folder):
         row["event_time"] = row["event_time"].removesuffix(".000") + "+00:00"
         row["properties"] = Reading().json(row["properties"])
         yield row
 
 
 def test_nights_overwrite_the_days_they_read(tmp_path: Path) -> None:
-    """Two nights, value by value: a look-back, a late event, a merged identity. Then the same files once more."""
+    """Two nights with late and merged events, value by value, and the same files again."""
     source = Source.new()
     for evening in EVENINGS:
         with Emulator(source.project()) as emulator:
             days = {"start_date": str(FIRST_DAY), "end_date": str(evening)}
             load(tmp_path, emulator.settings | days)
-        held(source, tmp_path)
+        check_lake(source, tmp_path)
         source.change()
     load(tmp_path, {}, only="spark-submit")
-    held(source, tmp_path)
+    check_lake(source, tmp_path)
 
 
-def held(source: Source, folder: Path) -> None:
-    expected = newest(rows_found(source, "events", Reading(), raw=False), KEYS["events", False])
+def check_lake(source: Source, folder: Path) -> None:
+    expected = newest(expected_rows(source, "events", Reading(), raw=False), KEYS["events", False])
     same(rows(folder), [{"day": str(row["event_time"])[:10], **row} for row in expected])
 
 
-def test_days_are_those_of_the_project(tmp_path: Path) -> None:
-    """A night that reads the last two days of a project in Tokyo keeps the events of its days before them."""
+def test_lake_days_are_in_the_project_time_zone(tmp_path: Path) -> None:
+    """A night of a project in Tokyo keeps the events of the days before it."""
     project = SyntheticProject(events_per_day=40, profiles=5, zone="Asia/Tokyo")
     counts = []
     for first, last in ((1, 4), (3, 5)):
@@ -109,8 +109,8 @@ def test_days_are_those_of_the_project(tmp_path: Path) -> None:
     ("setting", "reason"),
     [({"raw": True}, "set raw to false"), ({"incremental_by": "ingestion_time"}, "set incremental_by to event_time")],
 )
-def test_a_night_with_parts_of_days_is_rejected(tmp_path: Path, setting: dict[str, Any], reason: str) -> None:
-    """Also one without event_time. Neither the lake nor the state is written."""
+def test_a_night_with_partial_days_is_rejected(tmp_path: Path, setting: dict[str, Any], reason: str) -> None:
+    """Raw records and ingestion time are rejected; neither lake nor state is written."""
     with Emulator(SyntheticProject(events_per_day=5, profiles=5)) as emulator:
         days = {"start_date": "2024-01-01", "end_date": "2024-01-03"}
         night = json.loads(pages.named(PAGE)["spark: night.json"].replace("file:///data", tmp_path.as_uri()))

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A new Meltano project."""
+    """Return a new Meltano project."""
     return Project(tmp_path)

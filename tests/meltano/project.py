@@ -1,7 +1,7 @@
-"""The checkout's Meltano project in a folder of its own, with the real Meltano.
+"""The checkout's Meltano project in a temporary folder, with the real Meltano.
 
-Its plugins have no `pip_url` here, so Meltano takes their programs from the path and sets up nothing. test_installed.py
-has Meltano install them.
+Its plugins have no `pip_url` here, so Meltano uses programs on the path and installs nothing. In test_installed.py
+Meltano installs them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ LOADERS = ("jsonl", "duckdb", "postgres", "csv", "clickhouse", "s3", "gcs")
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended.
+    """The result of a command.
 
     Attributes:
-        code: As a shell sees it: 128 + N after signal N.
-        out: What it said, stdout before stderr.
+        code: The exit code in a shell: 128 + N after signal N.
+        out: Its stdout and stderr.
     """
 
     code: int
     out: str
 
     def well(self) -> str:
-        """What it said; it must have gone well."""
+        """Check that it succeeded, and return its output."""
         assert self.code == 0, self.out
         return self.out
 
@@ -56,16 +56,16 @@ class Project:
         self.environment = ENVIRONMENT | {"PATH": f"{own}:{ENVIRONMENT['PATH']}"}
 
     def add_loader(self, snippet: str) -> None:
-        """Do with a page's loader what the page says: put it at the end."""
+        """Add a loader of a page at the end of meltano.yml, as the page says."""
         self.definition.write_text(self.definition.read_text() + without_pip_urls(snippet))
 
     def fill_in(self, settings: Mapping[str, str]) -> None:
-        """Write `.env` as somebody fills in the example."""
+        """Write `.env` from the example and these settings."""
         example = (ROOT / ".secrets.example").read_text(encoding="utf-8")
         (self.folder / ".env").write_text(filled_in(example, settings))
 
     def start(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start a shell's script in the project, as the leader of a group of processes."""
+        """Start a shell script in the project, in a process group of its own."""
         return subprocess.Popen(
             ["/bin/bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,
@@ -77,39 +77,39 @@ class Project:
         )
 
     def shell(self, script: str, environment: Mapping[str, str] | None = None) -> Done:
-        """Run a shell's script in the project."""
+        """Run a shell script in the project."""
         return ended(self.start(script, environment))
 
     def run(self, *options: str, environment: Mapping[str, str] | None = None) -> Done:
-        """Run the pipeline into files."""
+        """Run the pipeline that loads files."""
         return self.shell(f"meltano run {' '.join([*options, *PIPELINE])}", environment)
 
     def state(self) -> str | None:
-        """The bookmark that Meltano keeps for the pipeline into files."""
-        told = self.shell(f"meltano state get {STATE_ID} 2>/dev/null").well()
-        found = re.search(r'"replication_key_value": ?"([^"]*)"', told)
+        """Return the bookmark that Meltano stores for the pipeline that loads files."""
+        output = self.shell(f"meltano state get {STATE_ID} 2>/dev/null").well()
+        found = re.search(r'"replication_key_value": ?"([^"]*)"', output)
         return found[1] if found else None
 
     def loaded(self, stream: str, folder: str = "output") -> list[bytes]:
-        """The lines in all files of a stream."""
+        """Return the lines in all files of a stream."""
         files = sorted((self.folder / folder).glob(f"{stream}-*.jsonl"))
         return [line for file in files for line in file.read_bytes().splitlines()]
 
 
 def ended(process: subprocess.Popen[str]) -> Done:
-    """Wait for the end of a script."""
+    """Wait until a script ends, and return its result."""
     out, _ = process.communicate(timeout=180)
     code = process.returncode
     return Done(code if code >= 0 else 128 - code, out)
 
 
 def without_pip_urls(definition: str) -> str:
-    """A definition whose programs are on the path."""
+    """Remove `pip_url`, so that Meltano uses programs on the path."""
     return re.sub(r"^ *pip_url: .*\n", "", definition, flags=re.MULTILINE)
 
 
 def filled_in(example: str, settings: Mapping[str, str]) -> str:
-    """The example of secrets as somebody fills it in, and what the emulator needs beyond it."""
+    """Return the example of secrets filled in with these settings, and with those it lacks added."""
     for name, value in settings.items():
         line = f"TAP_MIXPANEL_STREAM_{name.upper()}='{value}'\n"
         example, replaced = re.subn(rf"^#?TAP_MIXPANEL_STREAM_{name.upper()}=.*\n", line, example, flags=re.MULTILINE)

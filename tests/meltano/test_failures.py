@@ -1,4 +1,4 @@
-"""What fails under Meltano fails as it does in a shell: other streams are read, states are checked, codes arrive."""
+"""Failures under Meltano are as in a shell: other streams are loaded, states are checked, exit codes passed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024
 DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-02", "max_retries": "0"}
 
 
-def test_a_stream_that_fails_leaves_the_others_loaded_and_their_state_kept(project: Project) -> None:
+def test_other_streams_are_loaded_after_a_failure(project: Project) -> None:
+    """If profiles fail, events are loaded and their state is stored."""
     with Emulator(MIXPANEL, faults=[Fault("engage", None, "status:500")]) as emulator:
         project.fill_in(emulator.settings | DAYS)
         failed = project.run()
@@ -36,7 +37,8 @@ def test_a_stream_that_fails_leaves_the_others_loaded_and_their_state_kept(proje
         ("export", "2024-01-01T00:00:00+00:00", 0, "unknown stream 'export'"),
     ],
 )
-def test_a_state_is_checked(stream: str, value: str, code: int, says: str, project: Project) -> None:
+def test_a_state_set_in_meltano_is_checked(stream: str, value: str, code: int, says: str, project: Project) -> None:
+    """A future bookmark is rejected, an unknown stream is a warning."""
     state = {"singer_state": {"bookmarks": {stream: {"replication_key_value": value}}}}
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)

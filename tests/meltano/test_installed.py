@@ -1,4 +1,4 @@
-"""The checkout's meltano.yml and plugin.yml as Meltano installs them, with the commands of docs/meltano.md."""
+"""The checkout's meltano.yml and plugin.yml installed by Meltano, with the commands of docs/meltano.md."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, FixedProject, SyntheticProject
 from tests.docs import pages
-from tests.docs.programs import ROOT, asked_days
+from tests.docs.programs import ROOT, requested_days
 from tests.meltano.project import Project, filled_in, without_pip_urls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What installing from the checkout needs of it, and what a user copies.
+# The files of the checkout that an installation needs, and those that a user copies.
 SOURCE = ("tap_mixpanel_stream", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".secrets.example")
 BLOCKS = pages.named("docs/meltano.md")
 MIXPANEL = SyntheticProject(
@@ -29,7 +29,7 @@ PROFILE = {"$distinct_id": "a", "$properties": {}}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project in a copy of the checkout, with nothing installed."""
+    """Return the project in a copy of the checkout, with nothing installed."""
     project = Project(tmp_path_factory.mktemp("checkout"))
     for name in SOURCE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -41,12 +41,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def held(first: str, last: str) -> int:
+def count_events(first: str, last: str) -> int:
     days = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
     return len(list(MIXPANEL.lines(*days, now=dt.datetime.now(dt.UTC))))
 
 
-def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Project) -> None:
+def test_the_first_steps_install_and_run(checkout: Project) -> None:
+    """The first steps install and run the pipeline, and the next run continues."""
     script = BLOCKS["first steps"]
     assert script in (ROOT / "README.md").read_text(encoding="utf-8")
     copying, *steps = script.splitlines()
@@ -56,23 +57,24 @@ def test_the_first_steps_install_and_run_and_the_next_run_goes_on(checkout: Proj
         env.write_text(filled_in(env.read_text(), emulator.settings | {"end_date": "2024-01-10"}))
         log = checkout.shell("\n".join(steps)).well()
         assert "ResourceWarning" not in log
-        assert asked_days(emulator.requests) == ("2024-01-01", "2024-01-10")
-        # What needs a paid plan is not asked for.
+        assert requested_days(emulator.requests) == ("2024-01-01", "2024-01-10")
+        # Streams that need a paid plan are not requested.
         assert {seen.kind for seen in emulator.requests} == {"export", "engage"}
-        assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10")
+        assert len(checkout.loaded("events")) == count_events("2024-01-01", "2024-01-10")
         env.write_text(filled_in(env.read_text(), {"end_date": "2024-01-12"}))
         begin = len(emulator.requests)
         checkout.shell(steps[-1]).well()
-        # From the state's day, the 11th, less the look-back.
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-12")
+        # From the state's day, the 11th, minus the look-back.
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-12")
         assert "No problem found." in checkout.shell(BLOCKS["doctor"]).well()
-    again = held("2024-01-06", "2024-01-12")
-    assert len(checkout.loaded("events")) == held("2024-01-01", "2024-01-10") + again
+    again = count_events("2024-01-06", "2024-01-12")
+    assert len(checkout.loaded("events")) == count_events("2024-01-01", "2024-01-10") + again
     assert len(checkout.loaded("profiles")) == 2 * 5
     assert checkout.definition.read_bytes() == (ROOT / "meltano.yml").read_bytes()
 
 
-def test_shards_run_at_once_fail_as_one_and_the_daily_pipeline_goes_on(checkout: Project) -> None:
+def test_concurrent_shards_and_the_daily_pipeline(checkout: Project) -> None:
+    """Concurrent shards load their months, and the daily pipeline continues; a failed shard fails the command."""
     checkout.shell("meltano install").well()
     (checkout.folder / "backfill.sh").write_text(BLOCKS["backfill.sh"])
     script = BLOCKS["several at once"]
@@ -85,17 +87,17 @@ def test_shards_run_at_once_fail_as_one_and_the_daily_pipeline_goes_on(checkout:
         assert [seen.kind for seen in emulator.requests].count("engage") == 1
     assert {query[day][:7] for query in exports for day in ("from_date", "to_date")} == set(months)
     for month, days in months.items():
-        assert len(checkout.loaded("events", f"output/{month}")) == held(f"{month}-01", f"{month}-{days}")
+        assert len(checkout.loaded("events", f"output/{month}")) == count_events(f"{month}-01", f"{month}-{days}")
         assert not checkout.loaded("profiles", f"output/{month}")
-    checkout.shell(BLOCKS["go on from the last shard"]).well()
+    checkout.shell(BLOCKS["continue from the last shard"]).well()
     assert checkout.state() == "2024-02-01T00:00:00+00:00"
-    # Mixpanel is gone: a shard fails, and the line says so.
+    # The emulator is stopped, so a shard fails, and so does the command.
     _, at_once, _ = script.splitlines()
     assert checkout.shell(at_once, {"TAP_MIXPANEL_STREAM_MAX_RETRIES": "0"}).code == 123
 
 
-def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
-    """`meltano add --from-ref` copies settings and selection, and a run reads events, profiles and groups only."""
+def test_plugin_yml_can_be_added_to_a_project(tmp_path: Path) -> None:
+    """`meltano add --from-ref` copies settings and selection; a run reads events, profiles and groups."""
     (tmp_path / "tap-mixpanel-stream").mkdir()
     shutil.copy(ROOT / "plugin.yml", tmp_path / "tap-mixpanel-stream")
     (tmp_path / "own").mkdir()
@@ -118,8 +120,8 @@ def test_the_definition_can_be_added_to_another_project(tmp_path: Path) -> None:
     assert set(re.findall(r'"type":"SCHEMA","stream":"(\w+)"', out)) == {"events", "profiles", "companies"}
 
 
-def test_the_definition_of_the_checkout_selects_the_same() -> None:
-    """plugin.yml and the checkout's meltano.yml carry one selection."""
+def test_plugin_yml_and_meltano_yml_select_the_same() -> None:
+    """plugin.yml and the checkout's meltano.yml have the same selection."""
     selections = [
         re.findall(r"^ *- '([^']*\.\*)'$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
         for name in ("meltano.yml", "plugin.yml")

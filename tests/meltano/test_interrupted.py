@@ -1,4 +1,4 @@
-"""A run that breaks off counts as failed, and the next ones lose nothing."""
+"""Interrupted runs under Meltano count as failed, and later runs lose nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_stream.emulator import Emulator, Fault, SyntheticProject
-from tests.docs.programs import asked_days
+from tests.docs.programs import requested_days
 from tests.meltano.project import STATE_ID, Project, ended
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = dt.date(2024, 1, 1), dt.date(2024, 1, 10)
 MIXPANEL = SyntheticProject(first_day=FIRST, last_day=LAST, events_per_day=20, profiles=5)
-# Raw, and a day a request: what arrives is the line, and the fourth request is for the fourth day.
+# Raw, so that records are the lines, and one day a request, so that the fourth is for the fourth day.
 SETTINGS = {
     "project_timezone": "UTC",
     "start_date": str(FIRST),
@@ -42,27 +42,27 @@ def loaded(project: Project) -> Counter[str]:
     return Counter(json.dumps(json.loads(line), sort_keys=True) for line in project.loaded("events"))
 
 
-def asked(project: Project, query: str) -> list[str]:
-    """What Meltano's database holds of the pipeline; asking Meltano itself takes seconds."""
+def query_database(project: Project, query: str) -> list[str]:
+    """Query Meltano's database about the pipeline, which is faster than a Meltano command."""
     with sqlite3.connect(project.folder / ".meltano" / "meltano.db") as database:
         return [text for (text,) in database.execute(query, [STATE_ID])]
 
 
 def outcomes(project: Project) -> list[str]:
-    """How Meltano counts the runs so far."""
-    return asked(project, "SELECT state FROM runs WHERE job_name = ? ORDER BY started_at")
+    """Return the outcomes of the runs so far in Meltano's database."""
+    return query_database(project, "SELECT state FROM runs WHERE job_name = ? ORDER BY started_at")
 
 
-def bookmark_kept(project: Project) -> str | None:
-    """The bookmark in the state that Meltano keeps."""
-    for text in asked(project, "SELECT completed_state FROM state WHERE state_id = ?"):
+def stored_bookmark(project: Project) -> str | None:
+    """Return the bookmark in the state that Meltano stores."""
+    for text in query_database(project, "SELECT completed_state FROM state WHERE state_id = ?"):
         state = json.loads(text).get("singer_state", {})
         return str(state["bookmarks"]["events"]["replication_key_value"]) if state else None
     return None
 
 
-def noting_its_number(project: Project) -> Path:
-    """Have the tap leave the number of its process in a file."""
+def record_process_id(project: Project) -> Path:
+    """Make the tap write its process id to a file, and return the file."""
     program = project.folder / "bin" / "tap-mixpanel-stream"
     number = project.folder / "tap.pid"
     own = program.readlink()
@@ -73,8 +73,8 @@ def noting_its_number(project: Project) -> Path:
 
 
 def interrupted(project: Project, emulator: Emulator, how: str) -> tuple[int, str]:
-    """Run until Mixpanel falls silent at the fourth day, then end it."""
-    number = noting_its_number(project)
+    """Run until the emulator stalls at the fourth day, then interrupt the run."""
+    number = record_process_id(project)
     running = project.start("exec meltano run tap-mixpanel-stream target-jsonl")
     while sum(seen.kind == "export" for seen in emulator.requests) < 4:
         assert running.poll() is None, ended(running).out
@@ -100,9 +100,10 @@ def interrupted(project: Project, emulator: Emulator, how: str) -> tuple[int, st
         ("SIGKILL", 137, "RUNNING", None),
     ],
 )
-def test_a_run_that_was_ended_counts_as_failed_and_the_next_loses_nothing(
+def test_an_interrupted_run_loses_nothing(
     how: str, code: int, outcome: str, bookmark: str | None, project: Project
 ) -> None:
+    """An interrupted run counts as failed, and with the next run every event is loaded."""
     silence = Fault("export", 4, "silence", value=60)
     with Emulator(MIXPANEL, faults=[silence]) as emulator:
         project.fill_in(emulator.settings | SETTINGS)
@@ -110,7 +111,7 @@ def test_a_run_that_was_ended_counts_as_failed_and_the_next_loses_nothing(
         assert exit_code == code, log
         assert "the target closed the pipe" not in log
         assert outcomes(project) == [outcome]
-        assert bookmark_kept(project) == bookmark
+        assert stored_bookmark(project) == bookmark
         if outcome == "RUNNING":
             refused = project.run()
             assert refused.code == 1
@@ -120,7 +121,8 @@ def test_a_run_that_was_ended_counts_as_failed_and_the_next_loses_nothing(
     assert outcomes(project)[-1] == "SUCCESS"
 
 
-def test_a_tap_that_fails_keeps_the_days_before_and_the_next_run_goes_on(project: Project) -> None:
+def test_a_failed_tap_keeps_the_days_before(project: Project) -> None:
+    """The state covers the days before the failure, and the next run continues."""
     settings = SETTINGS | {"lookback_days": "1", "max_retries": "0"}
     with Emulator(MIXPANEL, faults=[Fault("export", {6}, "status:402")]) as emulator:
         project.fill_in(emulator.settings | settings)
@@ -128,22 +130,23 @@ def test_a_tap_that_fails_keeps_the_days_before_and_the_next_run_goes_on(project
         assert failed.code == 1
         assert "events 2024-01-06: HTTP 402" in failed.out
         assert outcomes(project) == ["FAIL"]
-        assert bookmark_kept(project) == "2024-01-06T00:00:00+00:00"
+        assert stored_bookmark(project) == "2024-01-06T00:00:00+00:00"
         begin = len(emulator.requests)
         project.run().well()
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-05", str(LAST))
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-05", str(LAST))
     assert all_lines() - loaded(project) == Counter()
     assert sum((loaded(project) - all_lines()).values()) == 20  # the day of the look-back
 
 
-def test_a_target_that_fails_fails_the_run(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "output").write_text("in the way of the folder")
+def test_a_failed_target_fails_the_run(project: Project, tmp_path: Path) -> None:
+    """A failed target fails the run and stores no state."""
+    (tmp_path / "output").write_text("a file instead of the folder")
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | SETTINGS)
         failed = project.run()
         assert failed.code == 1
         assert outcomes(project) == ["FAIL"]
-        assert bookmark_kept(project) is None
+        assert stored_bookmark(project) is None
         (tmp_path / "output").unlink()
         project.run().well()
     assert loaded(project) == all_lines()

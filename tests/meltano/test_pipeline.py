@@ -1,4 +1,4 @@
-"""What docs/meltano.md tells to do, in its order: trying, settings, selection, job and schedule, state."""
+"""The commands in docs/meltano.md, in order: first run, settings, selection, job and schedule, state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.docs import pages
-from tests.docs.programs import asked_days
+from tests.docs.programs import requested_days
 from tests.meltano.project import STATE_ID, ended
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-10"}
 BLOCKS = pages.named("docs/meltano.md")
 
 
-def test_the_emulator_and_its_environment_need_no_account(project: Project) -> None:
+def test_the_emulator_environment_needs_no_account(project: Project) -> None:
+    """The emulator and the environment for it run without an account."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     definition = project.definition.read_text()
@@ -33,16 +34,17 @@ def test_the_emulator_and_its_environment_need_no_account(project: Project) -> N
         assert serving.stdout
         while "Stop it with Ctrl-C" not in (line := serving.stdout.readline()):
             assert line, "the emulator ended"
-        told = project.shell(BLOCKS["run against the emulator"]).well()
+        result = project.shell(BLOCKS["run against the emulator"]).well()
     finally:
         serving.terminate()
         ended(serving)
-    assert '"replication_key_value":"2024-02-01T00:00:00+00:00"' in told.replace(": ", ":")
+    assert '"replication_key_value":"2024-02-01T00:00:00+00:00"' in result.replace(": ", ":")
     assert len(project.loaded("events")) > 31 * 190
     assert len(project.loaded("profiles")) == 300
 
 
-def test_trying_the_credentials_tells_right_from_wrong_and_no_secret(project: Project) -> None:
+def test_meltano_config_test_checks_credentials(project: Project) -> None:
+    """`meltano config test` accepts right and rejects wrong credentials, without showing a secret."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         tried = project.shell("meltano config test tap-mixpanel-stream").well()
@@ -52,13 +54,13 @@ def test_trying_the_credentials_tells_right_from_wrong_and_no_secret(project: Pr
         assert '"level":"error"' not in tested
         wrong = "wrong-" + emulator.settings["service_account_secret"]
         project.fill_in(emulator.settings | DAYS | {"service_account_secret": wrong})
-        refused = project.shell("meltano config test tap-mixpanel-stream")
-    assert refused.code == 1
-    assert "the credentials were rejected" in refused.out
-    assert wrong not in tried + tested + refused.out
+        rejected = project.shell("meltano config test tap-mixpanel-stream")
+    assert rejected.code == 1
+    assert "the credentials were rejected" in rejected.out
+    assert wrong not in tried + tested + rejected.out
 
 
-def test_settings_arrive_as_what_they_are(project: Project) -> None:
+def test_settings_keep_their_types(project: Project) -> None:
     """A list and an integer from meltano.yml, a boolean and an object from the environment."""
     project.shell(BLOCKS["settings"]).well()
     maps = {"events": {"copy": "insert_id"}}
@@ -70,7 +72,7 @@ def test_settings_arrive_as_what_they_are(project: Project) -> None:
         begin = len(emulator.requests)
         project.run().well()
         exports = [seen.query for seen in emulator.requests if seen.kind == "export"]
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-08", "2024-01-12")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-08", "2024-01-12")
     assert {query["event"] for query in exports} == {'["Signed up", "Purchase"]'}
     assert {query["time_in_ms"] for query in exports} == {"true"}
     records = [json.loads(line) for line in project.loaded("events")]
@@ -78,8 +80,8 @@ def test_settings_arrive_as_what_they_are(project: Project) -> None:
     assert all(record["copy"] == record["insert_id"] for record in records)
 
 
-def test_a_mistyped_variable_is_found_by_meltano_test(project: Project) -> None:
-    """A run does not see it, since Meltano passes known settings only. `meltano config list` lacks it."""
+def test_meltano_test_finds_a_misspelt_variable(project: Project) -> None:
+    """A run does not get it, since Meltano passes only known settings."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS | {"regon": "eu"})
         project.run().well()
@@ -89,7 +91,8 @@ def test_a_mistyped_variable_is_found_by_meltano_test(project: Project) -> None:
     assert tested.out.count("REGON") == 1
 
 
-def test_what_is_selected_is_all_that_comes(project: Project) -> None:
+def test_only_the_selection_is_requested(project: Project) -> None:
+    """Only selected streams are requested, and only selected columns delivered."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         project.run(environment={"TAP_MIXPANEL_STREAM__SELECT_FILTER": '["profiles"]'}).well()
@@ -104,22 +107,22 @@ def test_what_is_selected_is_all_that_comes(project: Project) -> None:
     assert project.loaded("cohorts")
 
 
-def test_the_job_and_its_schedule_share_a_state_that_can_be_moved(project: Project) -> None:
-    """Job, schedule, state, setting back, full refresh."""
+def test_job_and_schedule_share_a_state(project: Project) -> None:
+    """Job and schedule share a state, which can be set back, and a full refresh ignores it."""
 
     def asked_by(block: str) -> tuple[str, str]:
         begin = len(emulator.requests)
         project.shell(BLOCKS[block]).well()
-        return asked_days(emulator.requests[begin:])
+        return requested_days(emulator.requests[begin:])
 
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         by_job, by_schedule, listing = BLOCKS["job and schedule"].splitlines()
         project.shell(by_job).well()
-        assert asked_days(emulator.requests) == ("2024-01-01", "2024-01-10")
+        assert requested_days(emulator.requests) == ("2024-01-01", "2024-01-10")
         begin = len(emulator.requests)
         project.shell(by_schedule).well()
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-10")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-06", "2024-01-10")
         assert "@daily" in project.shell(listing).well()
         assert STATE_ID in project.shell(BLOCKS["state"]).well()
         assert project.state() == "2024-01-11T00:00:00+00:00"
@@ -128,6 +131,6 @@ def test_the_job_and_its_schedule_share_a_state_that_can_be_moved(project: Proje
         assert project.state() == "2024-01-08T00:00:00+00:00"
         begin = len(emulator.requests)
         project.shell(by_job).well()
-        assert asked_days(emulator.requests[begin:]) == ("2024-01-03", "2024-01-10")
+        assert requested_days(emulator.requests[begin:]) == ("2024-01-03", "2024-01-10")
         assert asked_by("full refresh") == ("2024-01-01", "2024-01-10")
         assert project.state() == "2024-01-11T00:00:00+00:00"

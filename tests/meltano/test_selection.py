@@ -1,4 +1,4 @@
-"""What a user selects and maps, and mistakes in it, through Meltano."""
+"""Selection, stream maps and mistakes in them, with Meltano."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MIXPANEL = SyntheticProject(first_day=dt.date(2024, 1, 1), last_day=dt.date(2024
 DAYS = {"start_date": "2024-01-01", "end_date": "2024-01-02"}
 MAPS = "TAP_MIXPANEL_STREAM_STREAM_MAPS"
 FILTER = "TAP_MIXPANEL_STREAM__SELECT_FILTER"
-HALF_A_CHARACTER = json.loads(pages.named("docs/targets.md")["half a character: config.json"])["stream_maps"]
+SURROGATE_RECIPE = json.loads(pages.named("docs/targets.md")["unpaired surrogate: config.json"])["stream_maps"]
 
 
-def test_nothing_selected_fails(project: Project) -> None:
-    """A selection that leaves no stream fails the pipeline, and the log says why."""
+def test_nothing_selected_fails_the_pipeline(project: Project) -> None:
+    """A selection without a stream fails the pipeline with the reason in the log."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         ended = project.run(environment={FILTER: '["no_such_stream"]'})
@@ -31,9 +31,9 @@ def test_nothing_selected_fails(project: Project) -> None:
     assert "the catalog selects no stream" in ended.out
 
 
-@pytest.mark.parametrize("maps", [HALF_A_CHARACTER, {"*": {"loaded_by": "'x'"}}], ids=["recipe", "wildcard"])
-def test_a_map_leaves_streams_alone_that_are_not_read(maps: dict[str, object], project: Project) -> None:
-    """The recipe of docs/targets.md and a wildcard work together with SELECT_FILTER."""
+@pytest.mark.parametrize("maps", [SURROGATE_RECIPE, {"*": {"loaded_by": "'x'"}}], ids=["recipe", "wildcard"])
+def test_maps_do_not_affect_unselected_streams(maps: dict[str, object], project: Project) -> None:
+    """The recipe in docs/targets.md and a wildcard work with SELECT_FILTER."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         project.run(environment={MAPS: json.dumps(maps), FILTER: '["profiles"]'}).well()
@@ -50,7 +50,7 @@ def test_a_map_leaves_streams_alone_that_are_not_read(maps: dict[str, object], p
         ({"events": {"a": "properties['$no_such']"}}, "failed on a record: there is no key '$no_such'"),
     ],
 )
-def test_a_mistake_in_a_map_fails_in_words(maps: dict[str, object], says: str, project: Project) -> None:
+def test_an_invalid_map_fails_the_pipeline(maps: dict[str, object], says: str, project: Project) -> None:
     """The pipeline fails, and the log names the mistake."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
@@ -59,8 +59,8 @@ def test_a_mistake_in_a_map_fails_in_words(maps: dict[str, object], says: str, p
     assert says in ended.out
 
 
-def test_the_selection_of_meltano_wins_over_streams(project: Project) -> None:
-    """Meltano always gives a catalog: `streams` changes nothing, and a warning says so."""
+def test_meltanos_selection_overrides_streams(project: Project) -> None:
+    """Meltano always passes a catalog, so `streams` is ignored with a warning."""
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS | {"streams": '["cohorts"]'})
         out = project.run().well()
@@ -68,13 +68,13 @@ def test_the_selection_of_meltano_wins_over_streams(project: Project) -> None:
     assert "streams is ignored, since the catalog selects events, profiles" in out
 
 
-def test_objects_of_meltano_yml_reach_the_test_command(project: Project) -> None:
-    """`meltano test` reads variables, in which Meltano flattens objects."""
+def test_meltano_test_reads_objects_of_meltano_yml(project: Project) -> None:
+    """`meltano test` passes objects of meltano.yml flattened in variables."""
     project.shell("meltano config set tap-mixpanel-stream stream_maps.events.copy insert_id").well()
     with Emulator(MIXPANEL) as emulator:
         project.fill_in(emulator.settings | DAYS)
         assert "1 test(s) successful" in project.shell("meltano test tap-mixpanel-stream").well()
         project.fill_in(emulator.settings | DAYS | {"lookbak_days": "3"})
-        refused = project.shell("meltano test tap-mixpanel-stream")
-    assert refused.code == 1
-    assert "did you mean TAP_MIXPANEL_STREAM_LOOKBACK_DAYS?" in refused.out
+        rejected = project.shell("meltano test tap-mixpanel-stream")
+    assert rejected.code == 1
+    assert "did you mean TAP_MIXPANEL_STREAM_LOOKBACK_DAYS?" in rejected.out

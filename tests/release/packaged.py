@@ -1,4 +1,4 @@
-"""The built package, and the environment it was installed into; `make test-wheel` makes both."""
+"""The built package and the environment with it installed; `make test-wheel` makes both."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VERSION: str = PROJECT["version"]
 DIST = ROOT / "dist"
 WHEEL = DIST / f"tap_mixpanel_stream-{VERSION}-py3-none-any.whl"
 SDIST = DIST / f"tap_mixpanel_stream-{VERSION}.tar.gz"
-# Programs in the wheel's own environment, and those that check.
+# Programs in the wheel's environment, and tools for the checks.
 INSTALLED = ROOT / ".venv-wheel" / "bin"
 TOOLS = ROOT / ".venv-tools" / "release" / "bin"
 BUILDER = ROOT / ".venv-tools" / "dist" / "bin" / "python"
 
 
-def said(*command: object) -> str:
-    """Run a command, which must end well, and return what it said."""
+def output_of(*command: object) -> str:
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(
         list(map(str, command)),
         env=ENVIRONMENT,
@@ -36,7 +36,7 @@ def said(*command: object) -> str:
     return done.stdout
 
 
-def made() -> None:
-    """Fail where the package was not built yet."""
+def require_package() -> None:
+    """Fail if the package has not been built."""
     if not (WHEEL.exists() and (INSTALLED / "python").exists()):
-        pytest.fail("the package is not built: run `make test-wheel`, which does")
+        pytest.fail("the package is not built: run `make test-wheel`, which builds it")

@@ -1,4 +1,4 @@
-"""Runs the tap in this process, with a clock that the test turns: hours of waiting take no time."""
+"""Run the tap in this process with a fake clock, so that hours of waiting take no time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Result:
     """A run in this process.
 
     Attributes:
-        stdout: All of it.
-        error: What ended the run before its end, as the command would say it.
-        requests: How many requests it made.
-        waited: Seconds it waited for quota.
-        warnings: What the log said of level WARNING and above.
+        stdout: The output.
+        error: The error that ended the run, as the command would log it.
+        requests: The number of requests.
+        waited: Seconds waited for quota.
+        warnings: Log messages of level WARNING and above.
     """
 
     stdout: bytes
@@ -41,14 +41,14 @@ class Result:
     warnings: list[str]
 
     def records(self, stream: str = "events") -> list[bytes]:
-        """The records of a stream as they were written, in their order."""
+        """Return the records of a stream as bytes in order."""
         begin = b'{"type":"RECORD","stream":"%b","record":' % stream.encode()
         found = (line for line in self.stdout.split(b"\n") if line.startswith(begin))
         return [line.removeprefix(begin).rpartition(b',"time_extracted"')[0] for line in found]
 
     @property
     def lines(self) -> Counter[bytes]:
-        """The events as they were written; raw ones are the lines as they came."""
+        """The events as bytes; raw ones are the exported lines."""
         return Counter(self.records())
 
     @property
@@ -65,40 +65,45 @@ def run_here(
     catalog: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Run the tap to its end, or to the error that the command would show."""
+    """Run the tap to its end or to the error that the command would log."""
     error = None
-    with tempfile.TemporaryFile("w+") as out, mock.patch("sys.stdout", out), signals_restored(), _warnings() as said:
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        mock.patch("sys.stdout", out),
+        signals_restored(),
+        _warnings() as messages,
+    ):
         tap = TapMixpanelStream(
             config=dict(config), catalog=dict(catalog) if catalog else None, state=dict(state) if state else None
         )
         tap.run.clock = clock
         try:
             tap.sync_all()
-        except USER_FACING_ERRORS as telling:
-            error = str(telling)
+        except USER_FACING_ERRORS as failure:
+            error = str(failure)
         finally:
             tap.run.client.close()
         out.seek(0)
         stdout = bytes(out.buffer.read())
-        result = Result(stdout, error, tap.run.quota.requests, tap.run.quota.waited, said)
+        result = Result(stdout, error, tap.run.quota.requests, tap.run.quota.waited, messages)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")], (
-        "a thread outlived the run"
+        "a thread is left after the run"
     )
     return result
 
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    said: list[str] = []
+    messages: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     listener = Listener(logging.WARNING)
     logging.getLogger().addHandler(listener)
     try:
-        yield said
+        yield messages
     finally:
         logging.getLogger().removeHandler(listener)
 

@@ -1,4 +1,4 @@
-"""A month of nightly runs against a history that goes on arriving; then the target is compared with the source."""
+"""A month of nightly runs with events that arrive late; then the target is compared with the source."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ LOOKBACK = 5
 HIDDEN = dt.timedelta(minutes=45)
 SETTLING_MS = 3600 * 1000
 
-# How many events of the source were imported for days that were behind the look-back by then.
+# Number of imported events whose day was already outside the look-back.
 TOO_LATE = 6
 
 Record = dict[str, Any]
 Key = tuple[str, str, str]
 Row = tuple[str, int | None]
-"""What tells a row of the made-up project from all others, whatever it is merged into: its trace, and when Mixpanel
-processed it, if it tells."""
+"""The identity of an event of the synthetic project: its trace id, and its processing time if it has one."""
 
 
 class Nights:
@@ -49,15 +48,15 @@ class Nights:
         self.failed = 0
 
     def now(self) -> dt.datetime:
-        """The present; each run has a clock of its own, since a run that fails stops it."""
+        """Return the current time; each run has its own clock, since a failed run stops its clock."""
         return self.clock.now()
 
     def run(self, night: int, catalog: dict[str, Any], *, fails: bool = False, at: int = 3, **settings: Any) -> Result:
-        """Run once; where it is to fail, in the window of that number."""
+        """Run once; with `fails`, the window with number `at` fails."""
         self.clock = FakeClock(FIRST_NIGHT + dt.timedelta(days=night))
         asked = sum(seen.kind == "export" for seen in self.emulator.requests)
         self.emulator.faults = [Fault("export", asked + at, "status:402")] if fails else []
-        # One at a time: a request's number is its window's.
+        # One at a time, so that a request has the number of its window.
         settings = self.settings | {"concurrent_exports": 1} | settings
         result = run_here(settings, self.clock, catalog=catalog, state=self.state)
         assert (result.error is not None) == fails
@@ -66,7 +65,7 @@ class Nights:
         return result
 
     def source(self) -> list[bytes]:
-        """All that shows in the last night."""
+        """Return all events visible in the last night."""
         return list(self.project.lines(self.first, self.now().date(), now=self.now()))
 
 
@@ -75,16 +74,17 @@ def row_of(line: bytes) -> Row:
     return properties["trace_id"], properties.get("mp_processing_time_ms")
 
 
-def came_too_late(line: bytes) -> bool:
-    """Whether it was imported, and showed when its day was behind the look-back."""
+def is_too_late(line: bytes) -> bool:
+    """Return whether the event was imported and became visible when its day was outside the look-back."""
     properties = json.loads(line)["properties"]
     if "$mp_api_timestamp_ms" in properties:
         return False
-    shows = dt.datetime.fromtimestamp(properties["mp_processing_time_ms"] / 1000, dt.UTC) + HIDDEN
-    return (shows.date() - dt.datetime.fromtimestamp(properties["time"], dt.UTC).date()).days > LOOKBACK
+    visible_at = dt.datetime.fromtimestamp(properties["mp_processing_time_ms"] / 1000, dt.UTC) + HIDDEN
+    return (visible_at.date() - dt.datetime.fromtimestamp(properties["time"], dt.UTC).date()).days > LOOKBACK
 
 
-def test_by_event_time_a_target_that_updates_rows_by_key_equals_the_source() -> None:
+def test_by_event_time_an_upserted_table_is_complete() -> None:
+    """By event time a table upserted by key equals the source, except for events outside the look-back."""
     nights = Nights(raw=False)
     catalog = catalog_of("events")
     target: dict[Key, Record] = {}
@@ -95,22 +95,23 @@ def test_by_event_time_a_target_that_updates_rows_by_key_equals_the_source() -> 
             target |= {key_of(record): record for record in map(reference.parsed, result.lines)}
             delivered += result.lines.total()
         source = nights.source()
-    held: dict[Key, list[Record]] = {}
+    expected: dict[Key, list[Record]] = {}
     for line in source:
         record = reference.normalized(line)
-        held.setdefault(key_of(record), []).append(record)
-    late = {key_of(reference.normalized(line)) for line in source if came_too_late(line)}
+        expected.setdefault(key_of(record), []).append(record)
+    late = {key_of(reference.normalized(line)) for line in source if is_too_late(line)}
     assert nights.failed == 3
-    assert target.keys() <= held.keys()
-    assert held.keys() - target.keys() <= late
-    assert len(held.keys() - target.keys()) == TOO_LATE
+    assert target.keys() <= expected.keys()
+    assert expected.keys() - target.keys() <= late
+    assert len(expected.keys() - target.keys()) == TOO_LATE
     for key, record in target.items():
-        # An event that came twice is one row here, and a merge of identities behind the look-back is not seen.
-        assert without_identity(record) in map(without_identity, held[key])
-    assert delivered - len(target) == 8_414, "the look-back brings events again"
+        # Duplicates are one row here, and an identity merge outside the look-back is not read.
+        assert without_identity(record) in map(without_identity, expected[key])
+    assert delivered - len(target) == 8_414, "the look-back delivers events again"
 
 
-def test_by_ingestion_time_a_target_that_only_appends_has_every_event_once() -> None:
+def test_by_ingestion_time_appended_rows_are_unique() -> None:
+    """By ingestion time an append-only table has every event once, except those without a processing time."""
     nights = Nights(raw=True, incremental_by="ingestion_time")
     target: Counter[Row] = Counter()
     with nights.emulator:
@@ -120,21 +121,22 @@ def test_by_ingestion_time_a_target_that_only_appends_has_every_event_once() -> 
         source, now = nights.source(), nights.now()
     assert nights.failed == 4
     assert missing_of(target, source, now) == TOO_LATE
-    # The rows that come again are those that do not tell when they were processed, and no others.
+    # Only events without a processing time are delivered again.
     again = {row: count for row, count in target.items() if count > 1}
     assert {processed for _, processed in again} == {None}
     assert sum(count - 1 for count in again.values()) == 53
     assert target.total() < 1.1 * len(source)
 
 
-def test_between_the_modes_nothing_is_lost() -> None:
+def test_switching_modes_loses_nothing() -> None:
+    """Switching between event time and ingestion time loses nothing."""
     nights = Nights(raw=True)
     target: Counter[Row] = Counter()
     doubled = []
     with nights.emulator:
         for night in range(NIGHTS):
             by = "ingestion_time" if 8 <= night < 18 or night >= 24 else "event_time"
-            # Among them the last run before a switch and the first one after it.
+            # Including the last run before a switch and the first one after it.
             result = nights.run(night, RAW_EVENTS, fails=night in {7, 8, 18, 23, 27}, incremental_by=by)
             new = Counter(row_of(line) for line in result.lines.elements())
             doubled.append(sum(1 for row in new if row in target and row[1] is not None))
@@ -142,7 +144,7 @@ def test_between_the_modes_nothing_is_lost() -> None:
         source, now = nights.source(), nights.now()
     assert nights.failed == 5
     assert missing_of(target, source, now) == TOO_LATE
-    # After a switch to ingestion time the days of the look-back come once more, and later nothing does.
+    # After a switch to ingestion time the look-back is delivered once more, and later nothing.
     assert doubled[10:18] == [0] * 8
     assert doubled[26:] == [0] * 5
     assert all(doubled[1:8])
@@ -152,10 +154,8 @@ def test_between_the_modes_nothing_is_lost() -> None:
 @pytest.mark.parametrize(
     ("switched", "halfway"), [(False, ["2023-10-13", "2023-08-21"]), (True, ["2023-10-25", "2023-09-03"])]
 )
-def test_a_back_fill_newest_first_loses_nothing_and_by_ingestion_time_repeats_nothing(
-    switched: bool, halfway: list[str]
-) -> None:
-    """There are 187 days before the first night, and 60 requests a night for windows of a day, the front's first."""
+def test_a_newest_first_backfill_loses_nothing(switched: bool, halfway: list[str]) -> None:
+    """A newest-first back-fill over several nights loses nothing, and by ingestion time repeats nothing."""
     nights = Nights(dt.date(2023, 7, 1), raw=True, window_days=1, max_quota_wait=0)
     target: Counter[Row] = Counter()
     reached = []
@@ -171,7 +171,7 @@ def test_a_back_fill_newest_first_loses_nothing_and_by_ingestion_time_repeats_no
             assert nights.state
             reached.append(nights.state["bookmarks"]["events"].get("ahead", {}).get("from_date"))
         source, now = nights.source(), nights.now()
-    # Night 2 fails after 12 days of history, or goes forwards from the other end.
+    # Night 2 fails after 12 days of history, or reads from the oldest day.
     assert reached[:5] == ["2023-12-17", "2023-10-25", *halfway, None]
     assert reached[5:] == [None] * 5
     assert missing_of(target, source, now) == 1
@@ -180,11 +180,11 @@ def test_a_back_fill_newest_first_loses_nothing_and_by_ingestion_time_repeats_no
 
 
 def missing_of(target: Counter[Row], source: list[bytes], now: dt.datetime) -> int:
-    """How many rows a target lacks that is due to hold what was processed an hour before; all of them came too late."""
+    """Return the number of settled rows missing in a target, and check that all of them are too late."""
     edge = now.timestamp() * 1000 - SETTLING_MS
     due = [line for line in source if (row_of(line)[1] or 0) < edge]
     missing = Counter(row_of(line) for line in due) - target
-    assert missing <= Counter(row_of(line) for line in due if came_too_late(line))
+    assert missing <= Counter(row_of(line) for line in due if is_too_late(line))
     assert target.keys() <= {row_of(line) for line in source}
     assert len(due) > 1800
     return missing.total()
@@ -195,7 +195,7 @@ def key_of(record: Record) -> Key:
 
 
 def without_identity(record: Record) -> Record:
-    """A record without what a merge changes, and without when Mixpanel processed it."""
+    """Return a record without its identity and its processing time."""
     changing = {"$distinct_id_before_identity", "mp_processing_time_ms"}
     properties = {name: value for name, value in record["properties"].items() if name not in changing}
     return {**record, "distinct_id": None, "properties": properties}

@@ -1,4 +1,4 @@
-"""Hours of quota, with a clock that the test turns."""
+"""Quota over several hours, with a fake clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def project(days: int) -> FixedProject:
     return FixedProject({FIRST + dt.timedelta(days=day): [line(day)] for day in range(days)})
 
 
-def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
+def test_three_years_take_at_most_40_requests() -> None:
+    """Three years of a small project take at most 40 requests and no wait."""
     clock = FakeClock(NOW)
     with Emulator(project(1096), now=clock.now) as emulator:
         config = emulator.settings | {
@@ -38,7 +39,8 @@ def test_three_years_of_a_small_project_take_at_most_forty_requests() -> None:
     assert result.waited == 0
 
 
-def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429() -> None:
+def test_150_requests_wait_and_get_no_429() -> None:
+    """150 requests wait for the hourly quota and get no 429."""
     clock = FakeClock(NOW)
     with Emulator(project(150), quota=Quota(clock=clock.monotonic), now=clock.now) as emulator:
         config = emulator.settings | {
@@ -48,18 +50,19 @@ def test_a_hundred_and_fifty_requests_wait_for_the_rolling_hour_and_meet_no_429(
             "raw": True,
             "window_days": 1,
         }
-        # One at a time: a turned clock jumps for a request on its way, too.
+        # One at a time: a fake clock also advances during a request.
         config |= {"max_quota_wait": 10_000, "concurrent_exports": 1}
         result = run_here(config, clock, catalog=RAW_EVENTS)
         answers = {seen.status for seen in emulator.requests}
     assert result.error is None
     assert result.lines.total() == 150
     assert answers == {200}
-    # Two hours, less the pauses between the requests of each.
+    # Two hours, minus the pauses between the requests of each.
     assert 7100 <= result.waited <= 7200
 
 
-def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
+def test_past_max_quota_wait_the_run_can_be_continued() -> None:
+    """Past `max_quota_wait` the run fails, and the next one continues from its state."""
     clock = FakeClock(NOW)
     with Emulator(project(150), now=clock.now) as emulator:
         config = emulator.settings | {
@@ -83,7 +86,8 @@ def test_past_max_quota_wait_the_run_stops_with_a_state_that_resumes() -> None:
     assert second.lines.total() == 30
 
 
-def test_others_who_use_the_quota_too_are_waited_for() -> None:
+def test_a_429_caused_by_other_clients_is_waited_for() -> None:
+    """A 429 caused by other clients of the project is waited for."""
     clock = FakeClock(NOW)
     faults = [Fault("export", (2, 3), "status:429")]
     with Emulator(project(4), faults=faults, now=clock.now) as emulator:

@@ -1,6 +1,6 @@
-"""Seeded storms of faults over thousands of windows and pages: what was written is what the project holds, each whole.
+"""Random faults over thousands of windows and pages: only complete windows and pages are delivered, and all of them.
 
-`make soak SEEDS=100-400` lets other seeds storm.
+`make soak SEEDS=100-400` uses other seeds.
 """
 
 from __future__ import annotations
@@ -45,49 +45,49 @@ STORMS: Mapping[str, list[str]] = {
     "export": sorted(ALL - ENGAGE_FAULTS - UNNOTICED),
     "engage": sorted(ALL - EXPORT_FAULTS),
 }
-# What a line holds that a fault struck and that is delivered as it came.
+# Content of lines that a fault changed and that are delivered.
 ALTERED = re.compile(rb'"(?:nul|surrogate|twice|separators|big|long)":|"time":null')
-# Sizes that are enough where `a_bomb` says what is a bomb.
+# Sizes that suffice with the limits lowered by `lower_bomb_limit`.
 SIZES: Mapping[str, object] = {"bomb": 24 << 20, "endless-line": 2 << 20, "long-line": 100_000, "trickle": 0.05}
 
 
 @dataclass
 class Tally:
-    """What a storm has seen.
+    """Counts over the runs of a storm.
 
     Attributes:
-        wholes: Windows or pages that were delivered.
-        struck: How often each fault struck a request.
+        delivered: Windows or pages delivered.
+        applied: Number of requests with each fault.
     """
 
-    wholes: int = 0
-    struck: Counter[str] = field(default_factory=Counter)
+    delivered: int = 0
+    applied: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.wholes + other.wholes, self.struck + other.struck)
+        return Tally(self.delivered + other.delivered, self.applied + other.applied)
 
 
 def faults(rng: random.Random, kind: str, share: float) -> list[Fault]:
-    """Faults at a share of all requests."""
+    """Return random faults for a share of all requests."""
     chosen = []
     for number in range(1, 4000):
         if rng.random() < share:
             name = rng.choice(STORMS[kind])
             value = SIZES.get(name, "http://127.0.0.1:9/")
             if name in {"stall", "silence"}:
-                # Now and then for longer than the run allows.
+                # Sometimes longer than the run's timeout.
                 value = rng.choice([0.02] * 9 + [1.2])
             chosen.append(Fault(kind, number, name, rng.random(), value))
     return chosen
 
 
-def a_bomb() -> Any:
-    """Make a bomb of what a test can afford."""
+def lower_bomb_limit() -> Any:
+    """Lower the size from which the compression ratio is checked."""
     return mock.patch.object(decompression, "_UNCHECKED_BYTES", 1 << 20)
 
 
 def events(rng: random.Random) -> FixedProject:
-    """A few events on most days, none on others, some days with many."""
+    """Return a project with few events on most days, none on some and many on others."""
     days: dict[dt.date, list[bytes]] = {}
     for number in range(DAYS):
         day = FIRST + dt.timedelta(days=number)
@@ -103,16 +103,16 @@ def events(rng: random.Random) -> FixedProject:
 
 @cache
 def storm_of_events(seed: int) -> Tally:
-    """Read a project's history through a storm, run after run, and see after each run that it left whole windows."""
+    """Read a project's history with random faults, and check after each run that windows are complete."""
     rng = random.Random(seed)
     source = events(rng)
     source_lines = set(source.lines(FIRST, FIRST + dt.timedelta(days=DAYS), now=NOW))
-    held = {_insert_id(line): _time(line) for line in source_lines}
+    expected = {_insert_id(line): _time(line) for line in source_lines}
     raw = rng.random() < 0.7
     state: dict[str, Any] | None = None
     written: Counter[str] = Counter()
     tally = Tally()
-    with a_bomb(), Emulator(source, faults=faults(rng, "export", 0.3)) as emulator:
+    with lower_bomb_limit(), Emulator(source, faults=faults(rng, "export", 0.3)) as emulator:
         config = emulator.settings | {
             "project_timezone": "UTC",
             "start_date": str(FIRST),
@@ -131,34 +131,34 @@ def storm_of_events(seed: int) -> Tally:
             before = _bookmark(state)
             state = result.state or state
             new = Counter(map(_insert_id, result.records()))
-            # What came is exactly what lies between the old bookmark and the new one: whole windows, each once.
-            assert new == Counter(name for name, time in held.items() if before <= time < _bookmark(state))
+            # The records are exactly the events between the old and the new bookmark.
+            assert new == Counter(name for name, time in expected.items() if before <= time < _bookmark(state))
             assert not raw or all(line in source_lines or ALTERED.search(line) for line in result.records())
             written += new
-            tally.wholes += result.stdout.count(b'{"type":"STATE"') - (before > 0)
+            tally.delivered += result.stdout.count(b'{"type":"STATE"') - (before > 0)
             if result.error is None:
                 break
-            _is_telling(result.error, "events 20")
+            _check_error(result.error, "events 20")
         else:
-            pytest.fail("never through")
-        tally.struck.update(name for seen in emulator.requests for name in seen.faults)
-    assert written == Counter(held.keys())
+            pytest.fail("no run succeeded")
+        tally.applied.update(name for seen in emulator.requests for name in seen.faults)
+    assert written == Counter(expected.keys())
     return tally
 
 
 @cache
 def storm_of_profiles(seed: int) -> Tally:
-    """Read all profiles through a storm, as often as it takes, and see that each run left whole pages in order."""
+    """Read all profiles with random faults until a run succeeds, and check that pages are complete."""
     rng = random.Random(seed)
-    held = [
+    expected = [
         {"$distinct_id": f"u{number}", "$properties": {"n": number}}
         for number in range(rng.choice([1, PAGE, PROFILES, rng.randint(1, PROFILES)]))
     ]
     raw = rng.random() < 0.5
     tally = Tally()
     with (
-        a_bomb(),
-        Emulator(FixedProject(profiles=held), faults=faults(rng, "engage", 0.3), max_page_size=PAGE) as emulator,
+        lower_bomb_limit(),
+        Emulator(FixedProject(profiles=expected), faults=faults(rng, "engage", 0.3), max_page_size=PAGE) as emulator,
     ):
         config = emulator.settings | {
             "raw": raw,
@@ -168,62 +168,66 @@ def storm_of_profiles(seed: int) -> Tally:
         }
         for _ in range(400):
             result = run_here(config, FakeClock(NOW), catalog=_catalog("profiles", raw=raw))
-            came = [_distinct_id(record) for record in result.records("profiles")]
-            parts = _parts(came)
+            received = [_distinct_id(record) for record in result.records("profiles")]
+            parts = _parts(received)
             ends = [0, *(part[-1] + 1 for part in parts)]
-            # Whole pages come in order. A session that is read again goes on from a page that came before.
+            # Complete pages in order. A restarted session continues from a page already delivered.
             assert all(part == list(range(part[0], part[-1] + 1)) for part in parts)
             assert all(part[0] % PAGE == 0 and part[0] <= end for part, end in zip(parts, ends, strict=False))
-            tally.wholes += sum(-(-len(part) // PAGE) for part in parts)
-            # Twice the same few missing are taken for a total that is off.
+            tally.delivered += sum(-(-len(part) // PAGE) for part in parts)
+            # The same few profiles missing twice count as a wrong total.
             if result.error is None and not any("twice; accepted" in warning for warning in result.warnings):
-                assert set(came) == set(range(len(held)))
-                assert ends[-1] == len(held)
+                assert set(received) == set(range(len(expected)))
+                assert ends[-1] == len(expected)
                 break
             if result.error is None:
                 continue
             assert all(end % PAGE == 0 for end in ends)
-            _is_telling(result.error, "profiles page ")
+            _check_error(result.error, "profiles page ")
         else:
-            pytest.fail("never through")
-        tally.struck.update(name for seen in emulator.requests for name in seen.faults)
+            pytest.fail("no run succeeded")
+        tally.applied.update(name for seen in emulator.requests for name in seen.faults)
     return tally
 
 
 @pytest.mark.seeds(SEEDS)
-def test_a_storm_of_faults_loses_no_event_and_delivers_no_part_of_a_window(seed: int) -> None:
-    assert storm_of_events(seed).wholes > 0
+def test_random_faults_lose_no_event(seed: int) -> None:
+    """Random faults lose no event and deliver no partial window."""
+    assert storm_of_events(seed).delivered > 0
 
 
 @pytest.mark.seeds(SEEDS)
-def test_a_storm_of_faults_loses_no_profile_and_delivers_no_part_of_a_page(seed: int) -> None:
-    assert storm_of_profiles(seed).wholes > 0
+def test_random_faults_lose_no_profile(seed: int) -> None:
+    """Random faults lose no profile and deliver no partial page."""
+    assert storm_of_profiles(seed).delivered > 0
 
 
 @pytest.mark.seeds(SEEDS)
 @pytest.mark.parametrize(("kind", "storm"), [("export", storm_of_events), ("engage", storm_of_profiles)])
-def test_each_fault_strikes_often(kind: str, storm: Callable[[int], Tally], seeds: range) -> None:
+def test_each_fault_occurs_often(kind: str, storm: Callable[[int], Tally], seeds: range) -> None:
+    """Over all seeds each fault occurs several times."""
     if len(seeds) < SEEDS:
         pytest.skip(f"fewer than {SEEDS} seeds need not have all kinds")
     tally = sum(map(storm, seeds), Tally())
-    assert set(tally.struck) == set(STORMS[kind])
-    assert min(tally.struck.values()) >= len(seeds) // 3
+    assert set(tally.applied) == set(STORMS[kind])
+    assert min(tally.applied.values()) >= len(seeds) // 3
 
 
-def test_the_readme_does_not_boast() -> None:
+def test_the_readme_figures_are_true() -> None:
+    """The number of faults and of windows and pages in the README is not too high."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    told = re.search(r"(\d+) kinds of fault, .* into ([\d,]+) windows and pages", readme.replace("\n", " "))
-    assert told
+    figures = re.search(r"(\d+) kinds of fault, .* into ([\d,]+) windows and pages", readme.replace("\n", " "))
+    assert figures
     rows = re.findall(r"^\| `[^`]+` \|(?: [^|]+ \|){5}$", page, re.MULTILINE)
-    assert int(told[1]) == len(rows) == len(FAULT_DESCRIPTIONS)
+    assert int(figures[1]) == len(rows) == len(FAULT_DESCRIPTIONS)
     assert "except the two faults that no client can detect" in readme
     assert [row.split("`")[1] for row in rows if "undetected" in row] == sorted(UNNOTICED, reverse=True)
-    wholes = sum(storm(seed).wholes for storm in (storm_of_events, storm_of_profiles) for seed in range(SEEDS))
-    assert wholes >= int(told[2].replace(",", ""))
+    delivered = sum(storm(seed).delivered for storm in (storm_of_events, storm_of_profiles) for seed in range(SEEDS))
+    assert delivered >= int(figures[2].replace(",", ""))
 
 
-def _is_telling(error: str, beginning: str) -> None:
+def _check_error(error: str, beginning: str) -> None:
     assert error.startswith(beginning)
     assert "\n" not in error
 
@@ -245,10 +249,10 @@ def _time(line: bytes) -> int:
     return time
 
 
-def _parts(came: list[int]) -> list[list[int]]:
-    """Profiles, parted where they go back."""
-    backs = [place for place, (one, other) in enumerate(pairwise(came), start=1) if other <= one]
-    return [came[start:end] for start, end in pairwise([0, *backs, len(came)]) if start < end]
+def _parts(received: list[int]) -> list[list[int]]:
+    """Split profile numbers where they go back."""
+    backs = [place for place, (one, other) in enumerate(pairwise(received), start=1) if other <= one]
+    return [received[start:end] for start, end in pairwise([0, *backs, len(received)]) if start < end]
 
 
 def _bookmark(state: Mapping[str, Any] | None) -> float:

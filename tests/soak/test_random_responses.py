@@ -1,7 +1,7 @@
-"""Random responses at the HTTP level, against the installed command: bodies, gzip, framing, headers, statuses, timing.
+"""Random responses at the HTTP level for the installed command: bodies, gzip, framing, headers, statuses, timing.
 
-Whatever comes, a run ends soon, with exit code 0 and everything, or with exit code 1, one line that says why, and whole
-windows or pages before that. `make soak SEEDS=100-400` takes other seeds.
+Each run ends soon: with exit code 0 and all records, or with exit code 1, one error line and complete windows or pages.
+`make soak SEEDS=100-400` uses other seeds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DAYS = 5
 PROFILES, PAGE = 23, 5
 SECRET = "c0ffee-decaf-5ecre7-t0ken"
 SECONDS, MIB = 45, 400
-"""What a run may take at the most. It makes at most a dozen requests, and the machine may be busy."""
+"""Limits of a run. It makes at most a dozen requests, but the machine may be busy."""
 
 TEXTS = (
     b"<html><title>x</title>Bad gateway</html>",
@@ -84,7 +84,7 @@ NAMES = (
 ).split()
 
 
-# --- What the server holds -------------------------------------------------------------------------------------------
+# --- The server's data ------------------------------------------------------------------------------------------------
 
 
 def events_of(day: int) -> list[bytes]:
@@ -95,13 +95,13 @@ def events_of(day: int) -> list[bytes]:
     ]
 
 
-def export(asked: dict[str, list[str]]) -> bytes:
-    first, last = ((dt.date.fromisoformat(asked[name][0]) - FIRST).days for name in ("from_date", "to_date"))
+def export(parameters: dict[str, list[str]]) -> bytes:
+    first, last = ((dt.date.fromisoformat(parameters[name][0]) - FIRST).days for name in ("from_date", "to_date"))
     return b"".join(line + b"\n" for day in range(first, last + 1) for line in events_of(day))
 
 
-def engage(asked: dict[str, list[str]]) -> bytes:
-    page = int(asked["page"][0])
+def engage(parameters: dict[str, list[str]]) -> bytes:
+    page = int(parameters["page"][0])
     people = [
         {"$distinct_id": f"u{number}", "$properties": {}}
         for number in range(page * PAGE, min(PROFILES, (page + 1) * PAGE))
@@ -111,13 +111,13 @@ def engage(asked: dict[str, list[str]]) -> bytes:
     ).encode()
 
 
-# --- What it makes of it ---------------------------------------------------------------------------------------------
+# --- Its responses ----------------------------------------------------------------------------------------------------
 
 
 class Scrambled:
-    """A response to one request, some of whose layers went wrong.
+    """A response with faults in some of its layers.
 
-    A body that went wrong in a way that HTTP and gzip do not show is not among them: nobody could notice it.
+    A wrong body that HTTP and gzip cannot reveal is not among them, since no client could detect it.
     """
 
     def __init__(self, rng: random.Random, body: bytes) -> None:
@@ -132,7 +132,7 @@ class Scrambled:
         self.packed = self._packed(body)
         self.framed: bytes | None = None
         layers = [self._of_text, self._of_gzip, self._of_framing, self._of_headers, self._of_status, self._of_timing]
-        # Mostly one at a time: two hide each other.
+        # Mostly one at a time: two faults hide each other.
         for layer in rng.sample(layers, rng.choice([0] * 6 + [1] * 6 + [2, 3])):
             layer()
 
@@ -150,7 +150,7 @@ class Scrambled:
         self.packed, self.coding = rng.choice(
             [
                 (cut, b"gzip"),
-                # Past the header, where a bit can change what is not part of the data.
+                # After the header, in which some bits are not part of the data.
                 (packed[: max(10, place)] + other + packed[max(10, place) + 1 :], b"gzip"),
                 (packed + rng.randbytes(20), b"gzip"),
                 (packed + gzip.compress(b""), b"gzip"),
@@ -210,7 +210,7 @@ class Scrambled:
 
     def _of_timing(self) -> None:
         rng = self._rng
-        # Silence for longer than the run allows, too little at a time, or pieces that come as they like.
+        # A pause longer than the timeout, too slow a rate, or irregular pieces.
         self.pauses = rng.choice([[0.0, 2.5], [2.5], [0.02] * 9 + [0.0], [0.3] * 9 + [0.0]])
         self.reset = rng.random() < 0.3
         if rng.random() < 0.5:
@@ -242,7 +242,7 @@ def _chunks(body: bytes, size: int) -> bytes:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers each request with a response that is scrambled by the seed."""
+    """A server that answers each request with a response scrambled by the seed."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -261,7 +261,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """The other side has gone, which is its right."""
+        """Ignore clients that closed the connection."""
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -274,22 +274,22 @@ class _Handler(socketserver.StreamRequestHandler):
                 if header.lower().startswith(b"content-length:"):
                     length = int(header.split(b":")[1])
             url = urlsplit(line.split()[1].decode())
-            asked = parse_qs(url.query) | parse_qs(self.rfile.read(length).decode())
-            body = export(asked) if url.path.endswith("/export") else engage(asked)
+            parameters = parse_qs(url.query) | parse_qs(self.rfile.read(length).decode())
+            body = export(parameters) if url.path.endswith("/export") else engage(parameters)
             with self.server.lock:
                 rng = random.Random(self.server.rng.random())
-            # Some responses are followed by another on the same connection, all others by its end.
+            # Some responses are followed by another one on the connection; after all others it is closed.
             response = Scrambled(rng, body)
             response.send(self.connection)
             if not response.after:
                 return
 
 
-# --- What a run makes of it ------------------------------------------------------------------------------------------
+# --- The runs ---------------------------------------------------------------------------------------------------------
 
 
 def run(seed: int, stream: str) -> Run:
-    """Run the command, and see that it ends in time, says why it failed in one line, and takes little memory."""
+    """Run the command, and check its duration, error line and memory."""
     rng = random.Random(f"settings {seed}")
     with Server(seed) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -329,26 +329,26 @@ def run(seed: int, stream: str) -> Run:
 
 @pytest.mark.seeds(SEEDS)
 def test_random_responses_lose_nothing(seed: int) -> None:
-    """What was written is whole windows or pages from the first one on, and with exit code 0 all of them."""
+    """Records are complete windows or pages from the first on, and all of them with exit code 0."""
     if seed % 2:
-        _judge_events(run(seed, "events"))
+        _check_events(run(seed, "events"))
     else:
-        _judge_profiles(run(seed, "profiles"))
+        _check_profiles(run(seed, "profiles"))
 
 
-def _judge_events(done: Run) -> None:
-    # The bookmark is the midnight after the last day that was written.
+def _check_events(done: Run) -> None:
+    # The bookmark is the midnight after the last day delivered.
     days = (dt.datetime.fromisoformat(done.bookmark).date() - FIRST).days if done.bookmark else 0
-    came = Counter(record["properties"]["$insert_id"] for record in done.records())
-    held = [json.loads(line)["properties"]["$insert_id"] for day in range(days) for line in events_of(day)]
-    assert came == Counter(held)
+    received = Counter(record["properties"]["$insert_id"] for record in done.records())
+    expected = [json.loads(line)["properties"]["$insert_id"] for day in range(days) for line in events_of(day)]
+    assert received == Counter(expected)
     assert days == DAYS or done.exit_code == 1
 
 
-def _judge_profiles(done: Run) -> None:
-    came = [record["$distinct_id"] for record in done.records("profiles")]
-    assert came == [f"u{number}" for number in range(len(came))]
-    assert len(came) == PROFILES or (done.exit_code == 1 and len(came) % PAGE == 0)
+def _check_profiles(done: Run) -> None:
+    received = [record["$distinct_id"] for record in done.records("profiles")]
+    assert received == [f"u{number}" for number in range(len(received))]
+    assert len(received) == PROFILES or (done.exit_code == 1 and len(received) % PAGE == 0)
 
 
 @cache

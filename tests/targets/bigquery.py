@@ -1,4 +1,4 @@
-"""A BigQuery of the tests' own, by bigquery_server.py."""
+"""A BigQuery emulator for the tests, run by bigquery_server.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs target-bigquery, or a query, against bigquery_server.py, which asks for no credentials.
+"""Run target-bigquery, or a query, with bigquery_server.py, which needs no credentials.
 
 PYTHON_WITH_TARGET_BIGQUERY bigquery_client.py load OPTIONS…    target-bigquery, with its own options
 PYTHON_WITH_TARGET_BIGQUERY bigquery_client.py ask              a query from stdin, its rows as JSON lines
@@ -16,7 +16,7 @@ from target_bigquery.target import TargetBigQuery
 
 
 def main() -> None:
-    """Run the target, or answer a query."""
+    """Run the target or a query."""
     anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call, unused-ignore]
     google.auth.default = lambda *_, **__: (anonymous, "warehouse")
     if sys.argv.pop(1) == "load":

@@ -1,9 +1,9 @@
-"""Stands in for BigQuery: local-bigquery, which translates GoogleSQL for DuckDB and serves BigQuery's REST interface.
+"""A BigQuery emulator: local-bigquery, which translates GoogleSQL for DuckDB and serves BigQuery's REST API.
 
     PYTHON_WITH_LOCAL_BIGQUERY bigquery_server.py FOLDER PORT GRPC_PORT
 
-Shims: DuckDB takes its extensions from packages, not from the network; uploads are unpacked, since DuckDB tells gzip by
-a file's name. Not emulated: permissions, quotas of load jobs, the streaming buffer, and limits of rows and columns.
+Shims: DuckDB loads its extensions from packages instead of the network; uploads are decompressed, since DuckDB detects
+gzip by file name. Not emulated: permissions, quotas of load jobs, the streaming buffer, limits of rows and columns.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _connect, _load = duckdb.connect, runner.HANDLERS["load"]
 
 
 def connect(*place: Any, config: dict[str, Any] | None = None, **options: Any) -> Any:
-    """Connect to a database that finds its extensions in the folder."""
+    """Connect to a database with its extensions in the folder."""
     return _connect(*place, config={"extension_directory": f"{FOLDER}/extensions", **(config or {})}, **options)
 
 
 def load(cursor: Any, config: Any, upload: str | None) -> Any:
-    """Unpack an upload, and load it."""
+    """Decompress an upload and load it."""
     if upload and (content := Path(upload).read_bytes()).startswith(GZIP):
         Path(upload).write_bytes(gzip.decompress(content))
     return _load(cursor, config, upload)

@@ -1,4 +1,4 @@
-"""A ClickHouse of the tests' own, by clickhouse_server.py."""
+"""A ClickHouse server for the tests, run by clickhouse_server.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClickHouse:
 
     @property
     def address(self) -> dict[str, Any]:
-        """What a target needs in order to reach the database."""
+        """The settings with which a target connects to the database."""
         access = {"username": USER, "password": PASSWORD, "database": DATABASE}
         return {"host": "127.0.0.1", "port": self.port, **access}
 
@@ -43,7 +43,7 @@ class ClickHouse:
         return [json.loads(line) for line in answer.split("\n")[:-1]]
 
     def run(self, query: str, database: str = "default") -> str:
-        """Run a query, and return what the server answers."""
+        """Run a query and return the response."""
         access = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         url = f"http://127.0.0.1:{self.port}/?database={database}"
         request = urllib.request.Request(url, query.encode(), {"Authorization": f"Basic {access}"})

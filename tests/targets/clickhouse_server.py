@@ -1,9 +1,9 @@
-"""Stands in for a ClickHouse server: its HTTP interface over chdb, which is ClickHouse as a library.
+"""A ClickHouse server: its HTTP interface with chdb, which is ClickHouse as a library.
 
     PYTHON_WITH_CHDB clickhouse_server.py FOLDER PORT USER PASSWORD
 
-A query comes as the parameter `query`, as the body, or as both in this order, settings as further parameters. chdb runs
-one query at a time: several at once, replication and clusters are not emulated.
+A query is the parameter `query`, the body, or both in this order; settings are further parameters. chdb runs one query
+at a time: concurrent queries, replication and clusters are not emulated.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from chdb.session import Session
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One query."""
+    """A handler for queries."""
 
     session: Session
     user: str
     password: str
 
     def do_POST(self) -> None:
-        """Run a query, and answer as ClickHouse does."""
+        """Run a query and respond like ClickHouse."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Content-Encoding"] == "gzip":
             body = gzip.decompress(body)
-        if not self._may_enter():
-            self._answer(403, f"Code: 516. DB::Exception: {self.user}: Authentication failed".encode())
+        if not self._is_authorized():
+            self._respond(403, f"Code: 516. DB::Exception: {self.user}: Authentication failed".encode())
             return
         settings = dict(parse_qsl(urlsplit(self.path).query))
         query = "\n".join(filter(None, (settings.pop("query", ""), body.decode())))
@@ -42,23 +42,23 @@ class Handler(BaseHTTPRequestHandler):
                 self.session.query(f"USE {database}")
             for name, value in settings.items():
                 self.session.query(f"SET {name} = '{value}'")
-            self._answer(200, bytes(self.session.query(query, form).bytes()))
-        except Exception as error:  # noqa: BLE001 - a server goes on
-            self._answer(500, str(error).encode())
+            self._respond(200, bytes(self.session.query(query, form).bytes()))
+        except Exception as error:  # noqa: BLE001 - a server must not stop
+            self._respond(500, str(error).encode())
 
-    def _may_enter(self) -> bool:
+    def _is_authorized(self) -> bool:
         basic = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = self.headers["X-ClickHouse-User"], self.headers["X-ClickHouse-Key"]
         return self.headers["Authorization"] == f"Basic {basic}" or headers == (self.user, self.password)
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _respond(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The targets, each with the settings of docs/targets.md, and what can be read from them afterwards."""
+"""The targets with the settings of docs/targets.md, and how to read what they loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, installed
-from tests.targets.source import Reading, Row, spelled
+from tests.targets.source import Reading, Row, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PAGE = "docs/targets.md"
 BIGQUERY_CLIENT = Path(__file__).with_name("bigquery_client.py")
 SNOWFLAKE_SHIMS = Path(__file__).with_name("snowflake_shims.py")
-# A cell of a CSV file holds a whole object.
+# A cell of a CSV file can contain a whole object.
 csv.field_size_limit(sys.maxsize)
 
 COLUMNS = {
@@ -46,19 +46,19 @@ KEYS = {
 
 
 def shown_settings(name: str) -> dict[str, Any]:
-    """A configuration that docs/targets.md shows; empty where a target needs none."""
+    """Return a configuration of docs/targets.md, empty if a target needs none."""
     shown: dict[str, Any] = json.loads(pages.named(PAGE).get(name, "{}"))
     return shown
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """How a pipeline ended.
+    """The result of a pipeline.
 
     Attributes:
         codes: The exit codes of tap and target.
-        states: What the target handed on, in order.
-        log: What both said on stderr.
+        states: The states that the target emitted, in order.
+        log: The stderr of both.
     """
 
     codes: tuple[int, int]
@@ -70,7 +70,7 @@ class Target(abc.ABC):
     """A target that loads into a folder or a server.
 
     Args:
-        folder: Where the run's files are; the target runs there.
+        folder: The folder of the run's files, in which the target runs.
         server: The PostgreSQL server, for those that need it.
     """
 
@@ -84,13 +84,13 @@ class Target(abc.ABC):
     """Whether rows with a key are updated; appended otherwise."""
 
     needs: ClassVar[str | None] = None
-    """The fixture that is its server."""
+    """The fixture of its server."""
 
     shapes: ClassVar[tuple[bool, ...]] = (False, True)
-    """The values of `raw` that it takes."""
+    """The values of `raw` that it accepts."""
 
     reading = Reading()
-    """How it holds values."""
+    """How it stores values."""
 
     def __init__(self, name: str, folder: Path, server: Any = None) -> None:
         self.name = name
@@ -98,34 +98,34 @@ class Target(abc.ABC):
         self.server = server
 
     def settings(self) -> dict[str, Any]:
-        """Its configuration: that of the page."""
+        """Return its configuration from the page."""
         return shown_settings(f"{self.environment}: target.json")
 
     def tap_settings(self) -> dict[str, Any]:
-        """What the tap needs for it: that of the page."""
+        """Return the tap's settings for it from the page."""
         return shown_settings(f"{self.name}: config.json")
 
     def key(self, stream: str, *, raw: bool) -> tuple[str, ...] | None:
-        """The columns by which its rows are updated; None where they are appended."""
+        """Return the columns by which its rows are updated; None if they are appended."""
         return KEYS.get((stream, raw)) if self.updates else None
 
-    def prepare(self, *, raw: bool) -> None:  # noqa: B027 - most need nothing
-        """Create what must be there before the first run."""
+    def prepare(self, *, raw: bool) -> None:  # noqa: B027 - most need no preparation
+        """Prepare the target for the first run."""
 
     @abc.abstractmethod
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """What is in it of a stream: text columns, JSON columns in one spelling."""
+        """Yield its rows of a stream: text columns, and JSON columns in canonical form."""
 
     @abc.abstractmethod
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask it what the page asks, and return the rows."""
+        """Run a query of the page and return the rows."""
 
     def command(self) -> list[str]:
-        """What starts it, without options."""
+        """Return its command without options."""
         return [str(installed(self.environment, self.program))]
 
     def environment_variables(self) -> Mapping[str, str]:
-        """What it finds in its environment, besides."""
+        """Return its additional environment variables."""
         return {}
 
     def load(
@@ -138,10 +138,10 @@ class Target(abc.ABC):
         """Run `tap | target`.
 
         Args:
-            settings: The tap's.
-            state: The state to go on from.
-            target_settings: In place of those of the page.
-            environment: The target's, besides.
+            settings: The tap's settings.
+            state: The state to continue from.
+            target_settings: The target's settings, instead of the page's.
+            environment: Additional variables of the target.
         """
         self.prepare(raw=settings.get("raw", False))
         tap = [str(COMMANDS / "tap-mixpanel-stream"), f"--config={self._file('config.json', settings)}"]
@@ -163,7 +163,7 @@ class Target(abc.ABC):
             ) as sink,
         ):
             assert source.stdout
-            source.stdout.close()  # only the target holds it now: should it stop, the tap notices
+            source.stdout.close()  # Only the target has the pipe open now, so the tap notices if it stops.
             out, _ = sink.communicate(timeout=300)
             codes = source.wait(60), sink.returncode
         return Loaded(codes, [json.loads(line) for line in out.splitlines()], log.read_text(encoding="utf-8"))
@@ -175,20 +175,20 @@ class Target(abc.ABC):
 
 
 class JsonLines(Target):
-    """target-jsonl: a file for each stream and run, read back by DuckDB where it is asked something."""
+    """target-jsonl: a file for each stream and run, queried with DuckDB."""
 
     environment = "jsonl"
     program = "target-jsonl"
     updates = False
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The lines of all files."""
+        """Yield the lines of all files."""
         for path in sorted((self.folder / "output").glob(f"{stream}-*.jsonl")):
             yield from _rows_of_lines(path.read_bytes(), COLUMNS[stream, raw], self.reading)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask DuckDB, in the folder where the files are."""
-        return list(asked_of_duckdb(query, self.folder))
+        """Run a query in DuckDB, in the folder of the files."""
+        return list(query_duckdb(query, self.folder))
 
 
 class Csv(Target):
@@ -200,7 +200,7 @@ class Csv(Target):
     reading = Reading(null="")
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of all files."""
+        """Yield the rows of all files."""
         for path in sorted((self.folder / "output").glob(f"{stream}-*.csv")):
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
@@ -208,8 +208,8 @@ class Csv(Target):
                     yield _row(row, self.reading)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask DuckDB, in the folder where the files are."""
-        return list(asked_of_duckdb(query, self.folder))
+        """Run a query in DuckDB, in the folder of the files."""
+        return list(query_duckdb(query, self.folder))
 
 
 class DuckDB(Target):
@@ -221,14 +221,14 @@ class DuckDB(Target):
     reading = Reading(doubles=True, empty=None)
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of the table."""
+        """Yield the rows of the table."""
         columns = ", ".join(f'"{column}"::VARCHAR AS "{column}"' for column in COLUMNS[stream, raw])
         query = f"SELECT {columns} FROM mixpanel.{stream}"  # noqa: S608 - our own names
-        yield from (_row(row, self.reading) for row in asked_of_duckdb(query, self.folder, "warehouse.duckdb"))
+        yield from (_row(row, self.reading) for row in query_duckdb(query, self.folder, "warehouse.duckdb"))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the database."""
-        return list(asked_of_duckdb(query, self.folder, "warehouse.duckdb"))
+        """Run a query in the database."""
+        return list(query_duckdb(query, self.folder, "warehouse.duckdb"))
 
 
 class Postgres(Target):
@@ -242,26 +242,26 @@ class Postgres(Target):
     reading = Reading(without_nul=True)
 
     def settings(self) -> dict[str, Any]:
-        """The page's, with the tests' own server."""
+        """Return the page's configuration with the tests' server."""
         return super().settings() | self.server.address
 
     def tap_settings(self) -> dict[str, Any]:
-        """The page's, with a folder of the test's own where files go."""
+        """Return the page's settings with a folder of the test for batch files."""
         return _with_folder(super().tap_settings(), self.folder)
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of the table."""
+        """Yield the rows of the table."""
         columns = ", ".join(f'"{column}"::text' for column in COLUMNS[stream, raw])
         query = f"SELECT {columns} FROM mixpanel.{stream}"  # noqa: S608 - our own names
         yield from (_row(row, self.reading) for row in self.server.rows(query))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the database."""
+        """Run a query in the database."""
         return self.server.rows(query)
 
 
 class ClickHouse(Target):
-    """shaped-target-clickhouse: updated by ReplacingMergeTree, in tables made before; raw records are appended."""
+    """shaped-target-clickhouse: updates by ReplacingMergeTree in prepared tables; raw records are appended."""
 
     environment = "clickhouse"
     program = "target-clickhouse"
@@ -271,33 +271,33 @@ class ClickHouse(Target):
     server: clickhouse.ClickHouse
 
     def settings(self) -> dict[str, Any]:
-        """The page's, with the tests' own server."""
+        """Return the page's configuration with the tests' server."""
         return super().settings() | self.server.address
 
     def key(self, stream: str, *, raw: bool) -> tuple[str, ...] | None:
-        """None for raw records."""
+        """Return None for raw records."""
         return None if raw else super().key(stream, raw=raw)
 
     def prepare(self, *, raw: bool) -> None:
-        """Make the tables of the page for normalized records."""
+        """Create the tables of the page for normalized records."""
         if not raw:
             for statement in pages.named(PAGE)["clickhouse: tables"].split(";")[:-1]:
                 self.server.run(statement)
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of the table."""
-        # The target leaves the dollar of a column's name out.
+        """Yield the rows of the table."""
+        # The target removes the dollar sign from column names.
         columns = ", ".join(f'toString({column.removeprefix("$")}) AS "{column}"' for column in COLUMNS[stream, raw])
         query = f"SELECT {columns} FROM {stream} {'' if raw else 'FINAL'}"  # noqa: S608 - our own names
         yield from (_row(row, self.reading) for row in self.server.rows(query))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the database."""
+        """Run a query in the database."""
         return self.server.rows(query)
 
 
 class BigQuery(Target):
-    """z3-target-bigquery by load jobs, with `properties` as text; it takes no raw records."""
+    """z3-target-bigquery with load jobs and `properties` as text; it accepts no raw records."""
 
     environment = "bigquery"
     program = "python"
@@ -307,27 +307,27 @@ class BigQuery(Target):
     server: bigquery.BigQuery
 
     def command(self) -> list[str]:
-        """The target, without credentials."""
+        """Return the command of the target without credentials."""
         return [*super().command(), "-Wignore", str(BIGQUERY_CLIENT), "load"]
 
     def environment_variables(self) -> Mapping[str, str]:
-        """Where the emulator is."""
+        """Return the variables with the emulator's address."""
         return self.server.environment
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of the table."""
+        """Yield the rows of the table."""
         columns = ", ".join(COLUMNS[stream, raw])
         rows = self.ask(f"SELECT {columns} FROM mixpanel.{stream}")  # noqa: S608 - our own names
         yield from (_row(row, self.reading) for row in rows)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the server."""
+        """Run a query on the server."""
         command = [*super().command(), "-Wignore", str(BIGQUERY_CLIENT), "ask"]
         return list(_answers_of(command, query, self.folder, self.server.environment))
 
 
 class S3(Target):
-    """plinxore-target-s3: gzip'd JSON lines."""
+    """plinxore-target-s3: gzip-compressed JSON lines."""
 
     environment = "s3"
     program = "target-s3"
@@ -336,23 +336,23 @@ class S3(Target):
     server: ObjectStorage
 
     def settings(self) -> dict[str, Any]:
-        """The page's, with the tests' own server."""
+        """Return the page's configuration with the tests' server."""
         settings = super().settings()
         settings["cloud_provider"]["aws"]["aws_endpoint_override"] = self.server.url
         return settings
 
     def environment_variables(self) -> Mapping[str, str]:
-        """The keys."""
+        """Return the variables with the keys."""
         return self.server.environment
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The lines of all objects."""
+        """Yield the lines of all objects."""
         for path in sorted(self.server.bucket.glob(f"mixpanel/{stream}/**/*.jsonl.gz")):
             yield from _rows_of_lines(gzip.decompress(path.read_bytes()), COLUMNS[stream, raw], self.reading)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask DuckDB, in the bucket's folder: its extension for S3 is not in a package."""
-        return list(asked_of_duckdb(query.replace("s3://lake", str(self.server.bucket)), self.folder))
+        """Run a query in DuckDB on the bucket's folder: its S3 extension is not in a package."""
+        return list(query_duckdb(query.replace("s3://lake", str(self.server.bucket)), self.folder))
 
 
 class Gcs(Target):
@@ -365,17 +365,17 @@ class Gcs(Target):
     server: ObjectStorage
 
     def environment_variables(self) -> Mapping[str, str]:
-        """Where the emulator is."""
+        """Return the variables with the emulator's address."""
         return self.server.environment
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The lines of all objects."""
+        """Yield the lines of all objects."""
         for path in sorted(self.server.bucket.glob(f"mixpanel/{stream}_*.jsonl")):
             yield from _rows_of_lines(path.read_bytes(), COLUMNS[stream, raw], self.reading)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask DuckDB, in the bucket's folder: its extension for GCS is not in a package."""
-        return list(asked_of_duckdb(query.replace("gs://lake", str(self.server.bucket)), self.folder))
+        """Run a query in DuckDB on the bucket's folder: its GCS extension is not in a package."""
+        return list(query_duckdb(query.replace("gs://lake", str(self.server.bucket)), self.folder))
 
 
 class Snowflake(Target):
@@ -386,21 +386,21 @@ class Snowflake(Target):
     updates = True
 
     def command(self) -> list[str]:
-        """The target, in the same process as what stands in for Snowflake."""
+        """Return the command of the target with the Snowflake emulator in the same process."""
         return [*super().command(), str(SNOWFLAKE_SHIMS), str(self._database), "load"]
 
     def tap_settings(self) -> dict[str, Any]:
-        """The page's, with a folder of the test's own where files go."""
+        """Return the page's settings with a folder of the test for batch files."""
         return _with_folder(super().tap_settings(), self.folder)
 
     def rows(self, stream: str, *, raw: bool) -> Iterator[Row]:
-        """The rows of the table."""
+        """Yield the rows of the table."""
         columns = ", ".join(f'"{column.upper()}" AS "{column}"' for column in COLUMNS[stream, raw])
         rows = self._answers(f"SELECT {columns} FROM mixpanel.{stream}")  # noqa: S608 - our own names
         yield from (_row(row, self.reading) for row in rows)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the database, which has names in capitals."""
+        """Run a query in the database, which has upper-case names."""
         return [{name.lower(): value for name, value in row.items()} for row in self._answers(query)]
 
     @property
@@ -429,16 +429,16 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 WEEKLY = {"bigquery", "snowflake", "snowflake-batch"}
-"""Those whose environment is too large for `make test`."""
+"""Targets whose environment is too large for `make test`."""
 
 
 def each_target() -> list[Any]:
-    """All targets as parameters, the weekly ones marked."""
+    """Return all targets as parameters, with the weekly ones marked."""
     return [pytest.param(name, marks=pytest.mark.weekly if name in WEEKLY else ()) for name in TARGETS]
 
 
 def new_target(name: str, request: pytest.FixtureRequest, folder: Path) -> Target:
-    """Return a target with nothing in it, and start the server that it needs."""
+    """Return an empty target, and start the server that it needs."""
     target = TARGETS[name]
     return target(name, folder, request.getfixturevalue(target.needs) if target.needs else None)
 
@@ -453,15 +453,15 @@ for row in answer.fetchall():
 """
 
 
-def asked_of_duckdb(query: str, folder: Path, database: str = ":memory:") -> Iterator[dict[str, Any]]:
-    """Run a query in DuckDB, in the version that target-duckdb works with; paths in it start from the folder."""
+def query_duckdb(query: str, folder: Path, database: str = ":memory:") -> Iterator[dict[str, Any]]:
+    """Run a query in target-duckdb's version of DuckDB, with paths relative to the folder."""
     yield from _answers_of([str(installed("duckdb", "python")), "-c", _ASK, database], query, folder)
 
 
 def _answers_of(
     command: list[str], query: str, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Hand a query to a program, and parse the rows that it prints."""
+    """Pass a query to a program and parse the rows that it prints."""
     done = subprocess.run(
         command,
         input=query,
@@ -476,7 +476,7 @@ def _answers_of(
 
 
 def _with_folder(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tap's settings with batch files in a folder of the test's own, if they ask for batch files."""
+    """Return the tap's settings with batch files, if any, in a folder of the test."""
     if "batch_config" in settings:
         batches = folder / "batches"
         batches.mkdir(exist_ok=True)
@@ -491,8 +491,8 @@ def _rows_of_lines(lines: bytes, columns: Iterable[str], reading: Reading) -> It
 
 
 def _member(column: str, value: Any, reading: Reading) -> str | None:
-    if column.endswith("properties"):  # an object, or its text
-        return reading.json(value) if isinstance(value, str) else spelled(value)
+    if column.endswith("properties"):  # an object or its text
+        return reading.json(value) if isinstance(value, str) else canonical_json(value)
     return _instant(value) if column == "event_time" else _plain(value)
 
 
@@ -509,12 +509,12 @@ def _value(column: str, value: str | None, reading: Reading) -> str | None:
 
 
 def _instant(text: str) -> str:
-    """An instant as the tap spells it; those of a column without a zone are UTC."""
+    """Return an instant in the tap's format; without a zone it is UTC."""
     moment = dt.datetime.fromisoformat(text)
     moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
 
 
 def _plain(value: Any) -> str | None:
-    """A text, or a number that came as one, as text."""
+    """Return a value as text, also if it is a number."""
     return str(value["number"]) if isinstance(value, dict) else value

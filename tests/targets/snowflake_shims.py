@@ -1,4 +1,4 @@
-"""Stands in for Snowflake: fakesnow, which translates its SQL for DuckDB, and the user's stage, which fakesnow lacks.
+"""A Snowflake emulator: fakesnow, which translates its SQL for DuckDB, and the user's stage, which fakesnow lacks.
 
     PYTHON_WITH_FAKESNOW snowflake_shims.py FOLDER load OPTIONS…    target-snowflake, with its own options
     PYTHON_WITH_FAKESNOW snowflake_shims.py FOLDER ask              a query from stdin, its rows as JSON lines
@@ -30,7 +30,7 @@ _execute = FakeSnowflakeCursor.execute
 
 
 def execute(cursor: FakeSnowflakeCursor, command: str, params: Any = None, **options: Any) -> Any:
-    """Run a statement, or do what it means for the stage."""
+    """Run a statement, or emulate it for the stage."""
     statement = command.strip()
     word = statement.split(None, 1)[0].lower()
     if word == "put":
@@ -52,7 +52,7 @@ def execute(cursor: FakeSnowflakeCursor, command: str, params: Any = None, **opt
 
 def _from_stage(cursor: FakeSnowflakeCursor, statement: str, found: re.Match[str]) -> Any:
     files = sorted(str(path) for path in (STAGE / found[1]).iterdir())
-    # Streams are loaded at the same time.
+    # Streams are loaded concurrently.
     staged = f'{DATABASE}.{SCHEMA}."{found[1]}"'
     rows = f'{DATABASE}.{SCHEMA}."{found[1]}/rows"'
     _execute(cursor, f"use schema {DATABASE}.{SCHEMA}")
@@ -70,9 +70,9 @@ def _from_stage(cursor: FakeSnowflakeCursor, statement: str, found: re.Match[str
 
 
 def main() -> None:
-    """Run the target, or answer a query."""
+    """Run the target or a query."""
     FakeSnowflakeCursor.execute = execute
-    FakeSnowflakeCursor._inline_variables = lambda _, command: command  # it takes "$city" for a session's variable
+    FakeSnowflakeCursor._inline_variables = lambda _, command: command  # it reads "$city" as a session variable
     with fakesnow.patch(db_path=FOLDER):
         if sys.argv[2] == "load":
             from target_snowflake.target import TargetSnowflake  # noqa: PLC0415 - not needed for a query

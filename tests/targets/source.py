@@ -1,7 +1,7 @@
-"""What Mixpanel holds in these tests: a made-up history, and in it all that targets were seen to stumble over.
+"""The data in Mixpanel for the target tests: a synthetic history with everything that targets have failed on.
 
-It is asked on two evenings: for everything, and two days later for the new days and those of the look-back. In between
-an event arrives late, another changes hands, and so do some profiles.
+It is read on two evenings: completely, and two days later for the new days and the look-back. In between an event
+arrives late, another one is merged into another user, and some profiles change.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 FIRST_DAY = dt.date(2024, 1, 1)
 EVENINGS = (dt.date(2024, 1, 8), dt.date(2024, 1, 10))
 BOOKMARKS = ("2024-01-09T00:00:00+00:00", "2024-01-11T00:00:00+00:00")
-# The second run begins on its bookmark's day less the tap's default look-back.
-ASKED_FROM = (FIRST_DAY, dt.date(2024, 1, 4))
+# The second run starts on the day of its bookmark minus the default look-back.
+REQUESTED_FROM = (FIRST_DAY, dt.date(2024, 1, 4))
 LATE, MERGED = dt.date(2024, 1, 5), dt.date(2024, 1, 6)
 ALL_HAVE_ARRIVED = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 
-# One property, in each event of another type, or a text that could be taken for another type.
+# One property with a different type in each event, or text that looks like another type.
 MIXED = (
     *('"text"', "1", "1.5", "true", "false", "null", "[]", "{}", '[1,"a",null,{"b":[]}]', '{"a":{"b":{"c":[1]}}}'),
     *('""', '"null"', '"NULL"', '"true"', '"False"', '"007"', '"1e5"', '"2024-01-15"', '"{"', '"[]"', r'"\\N"'),
@@ -40,7 +40,7 @@ ODD_PROPERTIES = (
     r'''"quotes, commas":"a \"b\", c; 'd' | e\r\nf\tg","back\\slash":"\\","\"":"\"\"","it's":"'"''',
     f'"{LONG_NAME}":"{"long value " * 3000}"',
     f'"2^60":{2**60},"-2^60":{-(2**60)},"2^63":{2**63},"2^70":{2**70}',
-    '"spelled":12.50,"small":1e-7,"exponent":1E5,"negative zero":-0.0,"digits":0.1234567890123456',
+    '"canonical_json":12.50,"small":1e-7,"exponent":1E5,"negative zero":-0.0,"digits":0.1234567890123456',
     '"":"no name","$city":"Bern","a.b":1,"a__b":2,"a b":3,"Case":"upper","case":"lower","properties":{"time":null}',
     r'"nul":"a\u0000b","n\u0000l":{"deeper":["\u0000"]}',
     f'"many":{[*range(2000)]}',
@@ -58,7 +58,7 @@ Row = dict[str, str | None]
 
 
 def event(day: dt.date, insert_id: str, properties: str) -> bytes:
-    """The line of an event in the morning of a day, with these properties beside Mixpanel's own."""
+    """Return the line of an event on a morning, with these properties besides Mixpanel's."""
     time = int(dt.datetime.combine(day, dt.time(6), dt.UTC).timestamp())
     own = f'"time":{time},"distinct_id":"u1","$insert_id":"{insert_id}"'
     return f'{{"event":"Odd","properties":{{{own},{properties}}}}}'.encode()
@@ -66,12 +66,12 @@ def event(day: dt.date, insert_id: str, properties: str) -> bytes:
 
 @dataclass
 class Source:
-    """A project that changes between its two evenings.
+    """A project that changes between two evenings.
 
     Attributes:
-        events: Lines by day, as they are now.
-        profiles: Profiles, as they are now.
-        found: The lines and the profiles that each run so far was to find, in Mixpanel's order.
+        events: Current lines by day.
+        profiles: Current profiles.
+        found: The lines and profiles available to each run so far, in Mixpanel's order.
     """
 
     events: dict[dt.date, list[bytes]]
@@ -80,7 +80,7 @@ class Source:
 
     @classmethod
     def new(cls) -> Source:
-        """The project on the first evening."""
+        """Return the project on the first evening."""
         history = SyntheticProject(events_per_day=150, profiles=120)
         days = [FIRST_DAY + dt.timedelta(days=number) for number in range(10)]
         events = {day: list(history.lines(day, day, now=ALL_HAVE_ARRIVED)) for day in days}
@@ -96,9 +96,9 @@ class Source:
         return cls(events, [*profiles, {"$distinct_id": "nothing else", "$properties": {}}])
 
     def change(self) -> None:
-        """What happens between the evenings."""
+        """Apply the changes between the evenings."""
         self.events[LATE].insert(0, event(LATE, "late", '"as of":"the second evening"'))
-        # The user of this one turned out to be another.
+        # This event is merged into another user.
         line = self.events[MERGED].pop()
         self.events[MERGED].append(line.replace(b'"u1"', b'"u2"').replace(b"first evening", b"second evening"))
         deleted, changed, *same = self.profiles
@@ -107,23 +107,23 @@ class Source:
         self.profiles = [changed, *same, {**deleted, "$distinct_id": "new"}]
 
     def project(self) -> FixedProject:
-        """The project as the next run is to find it."""
+        """Return the project for the next run."""
         run = len(self.found)
-        days = [day for day in sorted(self.events) if ASKED_FROM[run] <= day <= EVENINGS[run]]
+        days = [day for day in sorted(self.events) if REQUESTED_FROM[run] <= day <= EVENINGS[run]]
         self.found.append(([line for day in days for line in self.events[day]], self.profiles))
         return FixedProject(self.events, self.profiles)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a target holds values, as far as that differs from what Mixpanel sent.
+    """How a target changes values.
 
     Attributes:
-        doubles: Numbers with a fraction or an exponent went through a double.
-        whole_seconds: Fractions of a second were cut off.
-        without_nul: NULs were removed from strings.
-        empty: What an empty text of a column became.
-        null: What a null of a column became.
+        doubles: Numbers with a fraction or an exponent become doubles.
+        whole_seconds: Fractions of a second are dropped.
+        without_nul: NULs are removed from strings.
+        empty: The value of empty text in a column.
+        null: The value of null in a column.
     """
 
     doubles: bool = False
@@ -133,22 +133,22 @@ class Reading:
     null: str | None = None
 
     def text(self, value: str | None) -> str | None:
-        """A column's text as the target holds it."""
+        """Return a column's text as the target stores it."""
         if value is None:
             return self.null
         return self._string(value) or self.empty
 
     def instant(self, value: str) -> str:
-        """An instant as the target holds it."""
+        """Return an instant as the target stores it."""
         return re.sub(r"\.\d+", "", value) if self.whole_seconds else value
 
     def parse(self, text: str | bytes) -> Any:
-        """A JSON text's value as the target holds it, each number as an exact fraction."""
+        """Return the value of JSON text as the target stores it, with numbers as exact fractions."""
         return self._walk(json.loads(text, parse_int=_exact, parse_float=self._number))
 
     def json(self, text: str) -> str:
-        """A JSON text in one spelling for all that mean the same."""
-        return spelled(self.parse(text))
+        """Return JSON text in canonical form."""
+        return canonical_json(self.parse(text))
 
     def _number(self, text: str) -> dict[str, str]:
         return _exact(float(text) if self.doubles else text)
@@ -164,8 +164,8 @@ class Reading:
         return self._string(value) if isinstance(value, str) else value
 
 
-def spelled(value: Any) -> str:
-    """A parsed value as JSON text, sorted."""
+def canonical_json(value: Any) -> str:
+    """Return a parsed value as JSON text with sorted keys."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -173,8 +173,8 @@ def _exact(number: str | float) -> dict[str, str]:
     return {"number": str(Fraction(number))}
 
 
-def rows_found(source: Source, stream: str, reading: Reading, *, raw: bool) -> Iterator[Row]:
-    """What all runs so far had to deliver of a stream, in their order: text columns, JSON columns in one spelling."""
+def expected_rows(source: Source, stream: str, reading: Reading, *, raw: bool) -> Iterator[Row]:
+    """Yield the rows that all runs so far deliver: text columns, and JSON columns in canonical form."""
     for lines, profiles in source.found:
         if stream == "events":
             yield from ((_raw_event if raw else _event)(line, reading) for line in lines)
@@ -184,7 +184,7 @@ def rows_found(source: Source, stream: str, reading: Reading, *, raw: bool) -> I
 
 def _raw_event(line: bytes, reading: Reading) -> Row:
     parsed = reading.parse(line)
-    return {"event": parsed["event"], "properties": spelled(parsed["properties"])}
+    return {"event": parsed["event"], "properties": canonical_json(parsed["properties"])}
 
 
 def _event(line: bytes, reading: Reading) -> Row:

@@ -1,4 +1,4 @@
-"""Real targets, loaded twice in both shapes: what arrives is what Mixpanel holds, value by value."""
+"""Real targets, loaded twice in both shapes: the rows are Mixpanel's, value by value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tap_mixpanel_stream.emulator import Emulator, Fault
 from tests.docs import pages
 from tests.targets.loading import KEYS, PAGE, Target, each_target, new_target
-from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, rows_found
+from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Row, Source, expected_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,14 +22,14 @@ STREAMS = ("events", "profiles")
 
 @pytest.fixture(params=each_target())
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    """A target with nothing in it."""
+    """Return an empty target."""
     name: str = request.param
     return new_target(name, request, tmp_path)
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["normalized", "raw"])
-def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: bool) -> None:
-    """A target that takes one shape only rejects the other."""
+def test_two_runs_load_every_value_into_a_target(target: Target, raw: bool) -> None:
+    """Two runs load every value; a target that supports one shape rejects the other."""
     source = Source.new()
     state: dict[str, Any] | None = None
     for bookmark, evening in zip(BOOKMARKS, EVENINGS, strict=True):
@@ -43,7 +43,7 @@ def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: b
         state = loaded.states[-1]
         assert state["bookmarks"]["events"]["replication_key_value"] == bookmark
         for stream in STREAMS:
-            expected = rows_found(source, stream, target.reading, raw=raw)
+            expected = expected_rows(source, stream, target.reading, raw=raw)
             key = target.key(stream, raw=raw)
             same(target.rows(stream, raw=raw), newest(expected, key) if key else expected)
         source.change()
@@ -51,8 +51,8 @@ def test_two_runs_load_what_mixpanel_holds_value_by_value(target: Target, raw: b
     assert target.ask(query) == purchases(source)
 
 
-def test_a_run_that_fails_and_the_next_one_load_all_of_it(target: Target) -> None:
-    """The tap fails at the fifth of eight days, and goes on from what the target handed on."""
+def test_a_failed_run_and_the_next_load_everything(target: Target) -> None:
+    """The tap fails at the fifth of eight days, and the next run continues from the target's state."""
     source = Source.new()
     with Emulator(source.project(), faults=[Fault("export", 5, "status:402")]) as emulator:
         days = {"start_date": str(FIRST_DAY), "end_date": str(EVENINGS[0]), "window_days": 1, "concurrent_exports": 1}
@@ -65,7 +65,7 @@ def test_a_run_that_fails_and_the_next_one_load_all_of_it(target: Target) -> Non
         assert target.load(settings, state).codes == (0, 0)
         first = min(seen.query["from_date"] for seen in emulator.requests[asked:] if seen.kind == "export")
     assert first == "2024-01-04"
-    expected = list(rows_found(source, "events", target.reading, raw=False))
+    expected = list(expected_rows(source, "events", target.reading, raw=False))
     if key := target.key("events", raw=False):
         same(target.rows("events", raw=False), newest(expected, key))
     else:
@@ -74,12 +74,12 @@ def test_a_run_that_fails_and_the_next_one_load_all_of_it(target: Target) -> Non
 
 
 def newest(rows: Iterable[Row], key: tuple[str, ...]) -> list[Row]:
-    """Of the rows that share a key the last one."""
+    """Return the last of the rows with the same key."""
     return list({tuple(row[column] for column in key): row for row in rows}.values())
 
 
 def same(arrived: Iterable[Row], expected: Iterable[Row]) -> None:
-    """Fail where two heaps of rows differ, and show the first that do."""
+    """Check that two multisets of rows are equal, and show the first differences."""
     left, right = (Counter(json.dumps(row, sort_keys=True) for row in rows) for rows in (arrived, expected))
     different = [
         *(f"missing: {row:.600}" for row in (right - left).elements()),
@@ -89,9 +89,9 @@ def same(arrived: Iterable[Row], expected: Iterable[Row]) -> None:
 
 
 def purchases(source: Source) -> list[dict[str, Any]]:
-    """What the page's queries ask: by city, how many purchases and how much in all, each event counted once."""
+    """Return the result of the page's queries: purchases and their total by city, each event once."""
     found: dict[str, dict[str, Any]] = {}
-    for row in newest(rows_found(source, "events", Reading(), raw=False), KEYS["events", False]):
+    for row in newest(expected_rows(source, "events", Reading(), raw=False), KEYS["events", False]):
         if row["event_name"] == "Purchase":
             properties = json.loads(row["properties"] or "")
             city = properties["$city"]
@@ -102,10 +102,11 @@ def purchases(source: Source) -> list[dict[str, Any]]:
     return [found[city] for city in sorted(found)]
 
 
-def test_a_row_that_is_missing_or_changed_is_noticed() -> None:
+def test_same_detects_missing_and_changed_rows() -> None:
+    """The comparison of rows detects missing, additional and changed rows."""
     source = Source.new()
     source.project()
-    rows = list(rows_found(source, "events", Reading(), raw=True))
+    rows = list(expected_rows(source, "events", Reading(), raw=True))
     same(rows, reversed(rows))
     with pytest.raises(AssertionError, match="missing"):
         same(rows[1:], rows)

@@ -1,4 +1,4 @@
-"""What docs/targets.md warns of happens, and what it advises helps."""
+"""The pitfalls in docs/targets.md occur, and the advice there helps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def postgres_target(postgres: Server, tmp_path: Path) -> Postgres:
     return Postgres("postgres", tmp_path, postgres)
 
 
-def test_a_nul_ends_the_run_into_postgres_without_strip_nul(postgres_target: Postgres) -> None:
+def test_a_nul_fails_postgres_without_strip_nul(postgres_target: Postgres) -> None:
+    """A NUL fails the load into PostgreSQL; the page's `strip_nul` helps, the target's own setting does not."""
     own_remedy = postgres_target.settings() | {"sanitize_null_text_characters": True}
     with emulator(PLAIN, NUL) as mixpanel:
         for settings in (postgres_target.settings(), own_remedy):
@@ -49,9 +50,10 @@ def test_a_nul_ends_the_run_into_postgres_without_strip_nul(postgres_target: Pos
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("name", ["postgres", "duckdb"])
-def test_half_a_character_ends_the_run_unless_it_is_mapped_away(
+def test_a_surrogate_fails_databases_without_a_map(
     name: str, raw: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """An unpaired surrogate fails the load; with the page's stream map it succeeds."""
     target: Target = (
         Postgres("postgres", tmp_path, request.getfixturevalue("postgres"))
         if name == "postgres"
@@ -62,16 +64,15 @@ def test_half_a_character_ends_the_run_unless_it_is_mapped_away(
         loaded = target.load(settings)
         assert loaded.codes[1] != 0
         assert loaded.states == []
-        mapped = shown_settings("half a character: config.json")
+        mapped = shown_settings("unpaired surrogate: config.json")
         loaded = target.load(settings | mapped)
     assert loaded.codes == (0, 0), loaded.log
     texts = [json.loads(str(row["properties"])).get("text") for row in target.rows("events", raw=raw)]
     assert sorted(map(str, texts)) == ["None", "a?"]
 
 
-def test_without_copy_postgres_needs_the_session_in_utc(
-    postgres_target: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgres_without_copy_needs_a_utc_session(postgres_target: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without COPY, event times are wrong unless the session is in UTC."""
     slow = postgres_target.settings() | {"use_copy": False}
     times = []
     with emulator(PLAIN) as mixpanel:
@@ -84,7 +85,8 @@ def test_without_copy_postgres_needs_the_session_in_utc(
     assert "2024-01-01T00:00:00+00:00" in times
 
 
-def test_deleted_profiles_leave_postgres_where_it_is_asked_for(postgres_target: Postgres) -> None:
+def test_deleted_profiles_are_removed_from_postgres(postgres_target: Postgres) -> None:
+    """With the page's settings deleted profiles are removed, or marked as deleted."""
     settings = RANGE | shown_settings("postgres: config.json for deleted profiles")
     hard = postgres_target.settings() | {"hard_delete": True}
     for profiles in (("a", "b", "c"), ("b", "c", "d")):
@@ -101,7 +103,8 @@ def test_deleted_profiles_leave_postgres_where_it_is_asked_for(postgres_target: 
 
 
 @pytest.mark.parametrize("target_class", [JsonLines, Csv])
-def test_half_a_character_and_a_nul_pass_into_files(target_class: type[JsonLines | Csv], tmp_path: Path) -> None:
+def test_files_keep_surrogates_and_nuls(target_class: type[JsonLines | Csv], tmp_path: Path) -> None:
+    """JSON lines and CSV files keep unpaired surrogates and NULs."""
     target = target_class(target_class.environment, tmp_path)
     with emulator(HALF, NUL) as mixpanel:
         assert target.load(mixpanel.settings | RANGE).codes == (0, 0)
@@ -109,7 +112,8 @@ def test_half_a_character_and_a_nul_pass_into_files(target_class: type[JsonLines
     assert sorted(map(str, texts)) == [r'{"text": "a\ud83d"}', r'{"text": ["a\u0000b"]}']
 
 
-def test_csv_without_the_flattening_is_not_json(tmp_path: Path) -> None:
+def test_csv_without_flattening_is_not_json(tmp_path: Path) -> None:
+    """Without the flattening on the page, `properties` in CSV is not JSON."""
     target = Csv("csv", tmp_path)
     plain = {name: value for name, value in target.settings().items() if not name.startswith("flattening")}
     with emulator(PLAIN) as mixpanel:
@@ -118,7 +122,8 @@ def test_csv_without_the_flattening_is_not_json(tmp_path: Path) -> None:
         list(target.rows("events", raw=False))
 
 
-def test_csv_without_a_time_in_its_name_is_replaced(tmp_path: Path) -> None:
+def test_csv_without_a_time_in_its_name_is_overwritten(tmp_path: Path) -> None:
+    """Without a time in its name a CSV file is overwritten by the next run."""
     target = Csv("csv", tmp_path)
     one_file = target.settings() | {"file_naming_scheme": "{stream_name}-.csv"}
     with emulator(PLAIN) as mixpanel:
@@ -127,14 +132,15 @@ def test_csv_without_a_time_in_its_name_is_replaced(tmp_path: Path) -> None:
     assert len(list(target.rows("events", raw=False))) == 1
 
 
-def test_one_table_does_not_take_both_shapes(postgres_target: Postgres) -> None:
+def test_one_table_cannot_have_both_shapes(postgres_target: Postgres) -> None:
+    """Raw records cannot be loaded into a table of normalized ones."""
     with emulator(PLAIN) as mixpanel:
         assert postgres_target.load(mixpanel.settings | RANGE).codes == (0, 0)
         assert postgres_target.load(mixpanel.settings | RANGE | {"raw": True}).codes[1] != 0
 
 
 def test_replacing_merge_tree_keeps_one_raw_event(clickhouse: clickhouse.ClickHouse, tmp_path: Path) -> None:
-    """Raw events have no key, so all of them count as one."""
+    """Raw events have no key, so ReplacingMergeTree keeps only one."""
     target = ClickHouse("clickhouse", tmp_path, clickhouse)
     replacing = target.settings() | {"engine_type": "ReplacingMergeTree"}
     with emulator(PLAIN, NUL, HALF) as mixpanel:
@@ -143,7 +149,8 @@ def test_replacing_merge_tree_keeps_one_raw_event(clickhouse: clickhouse.ClickHo
     assert len(list(target.rows("events", raw=True))) == 1
 
 
-def test_parquet_in_s3_has_text_and_no_milliseconds(s3: ObjectStorage, tmp_path: Path) -> None:
+def test_parquet_in_s3_has_no_milliseconds(s3: ObjectStorage, tmp_path: Path) -> None:
+    """Parquet files of target-s3 have `properties` as text and no milliseconds."""
     target = S3("s3", tmp_path, s3)
     parquet = target.settings() | {"format": {"format_type": "parquet"}}
     with emulator(PLAIN.replace(b"1704067200", b"1704067200250")) as mixpanel:

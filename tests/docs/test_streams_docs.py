@@ -80,9 +80,9 @@ def test_the_states_shown_are_continued() -> None:
         state = {"bookmarks": {**profiles["bookmarks"], **funnels["bookmarks"]}}
         result = run_here(config, FakeClock(now), catalog=catalog_of("profiles", "funnels"), state=state)
         [engage] = [seen for seen in emulator.requests if seen.kind == "engage"]
-        asked = [seen for seen in emulator.requests if "funnel_id" in seen.query]
+        requested = [seen for seen in emulator.requests if "funnel_id" in seen.query]
     assert result.error is None
-    assert [seen.query["from_date"] for seen in asked] == ["2024-01-15"] * len(ids)
+    assert [seen.query["from_date"] for seen in requested] == ["2024-01-15"] * len(ids)
     assert engage.form["where"] == 'properties["$last_seen"] >= "2024-01-20T08:00:00"'
     assert result.state is not None
     for stream in ("profiles", "funnels"):

@@ -55,7 +55,7 @@ def test_a_working_configuration_is_ok() -> None:
     """Every check is ok, with few requests."""
     with Emulator(project()) as emulator:
         found = run_doctor(emulator.settings | YEAR)
-        asked = kinds(emulator)
+        requested = kinds(emulator)
     assert found.code == 0
     assert found.problems == {}
     assert found.lines("warning") == {}
@@ -63,8 +63,8 @@ def test_a_working_configuration_is_ok() -> None:
         *("settings", "credentials", "region", "project", "clock", "events", "completeness", "time zone"),
         *("run", "quota", "disk", "profiles", "plan"),
     ]
-    assert asked == ["export"] * 6 + ["event_counts"] * 6 + ["engage"]
-    assert found.queries == len(asked)
+    assert requested == ["export"] * 6 + ["event_counts"] * 6 + ["engage"]
+    assert found.queries == len(requested)
     assert found.lines("ok")["profiles"] == "30 in the project"
     took = "Requests made: 13; quota: 60 exports and 60 other requests an hour.\n"
     assert found.text.endswith(f"No problem found. {took}")
@@ -95,9 +95,9 @@ def test_sampled_days_are_compared_with_event_counts(zone: str, raw: bool) -> No
     with Emulator(project(zone, events_per_day=300)) as emulator:
         config = emulator.settings | YEAR | {"raw": raw, "project_timezone": zone}
         found = run_doctor(config, catalog=catalog_of("events", raw=raw))
-    told = found.lines("ok")
-    events, counted = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", told["completeness"]))
-    assert events == counted < int(told["events"].split(" ")[0].replace(",", ""))
+    checks = found.lines("ok")
+    events, counted = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", checks["completeness"]))
+    assert events == counted < int(checks["events"].split(" ")[0].replace(",", ""))
     assert found.lines("warning") == {}
 
 
@@ -193,11 +193,11 @@ def test_a_project_in_another_region_is_found(
         if refusal != "400":
             emulators.us.faults.append(Fault("export", None, f"status:{refusal}"))
         found = run_doctor(LOGIN)
-        asked = [len(emulator.requests) for emulator in emulators]
+        requested = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
     assert found.problems == {"region": f"the project's region is {home}, not us: set region to {home}"}
-    assert asked == [1, 1, place - 1]
-    assert found.queries == sum(asked)
+    assert requested == [1, 1, place - 1]
+    assert found.queries == sum(requested)
 
 
 def test_the_suggested_region_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,12 +213,12 @@ def test_credentials_rejected_in_all_regions(monkeypatch: pytest.MonkeyPatch) ->
     """Credentials are tried once in each region, and the problem says that all reject them."""
     with regions(monkeypatch, None, None, None) as emulators:
         found = run_doctor(LOGIN)
-        asked = [len(emulator.requests) for emulator in emulators]
+        requested = [len(emulator.requests) for emulator in emulators]
     assert found.code == 1
     assert list(found.problems) == ["credentials"]
     assert "the credentials were rejected: check service_account_username" in found.problems["credentials"]
     assert "The other regions (eu and in) reject it too" in found.problems["credentials"]
-    assert asked == [1, 1, 1]
+    assert requested == [1, 1, 1]
 
 
 def test_credentials_stay_with_configured_urls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +323,9 @@ def test_the_doctor_and_a_run_have_the_same_wait(max_wait: int, caplog: pytest.L
         found = run_doctor(config, clock=FakeClock(NOW + dt.timedelta(seconds=0.5)))
     with Emulator(project(), faults=faults) as emulator:
         run = run_here(config | emulator.settings, FakeClock(NOW + dt.timedelta(seconds=0.5)))
-    told = "2024-01-16 12:01:01 UTC"
-    assert f"try again after {told}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
-    assert told in (run.error or caplog.text)
+    until = "2024-01-16 12:01:01 UTC"
+    assert f"try again after {until}. A run would {'wait' if max_wait else 'stop'}" in found.problems["quota"]
+    assert until in (run.error or caplog.text)
 
 
 OTHERS = {"cohorts": "cohorts", "cohort_members": "cohorts", "annotations": "annotations", "funnels": "funnels"}
@@ -670,9 +670,9 @@ def test_the_doctor_shows_no_secret(way: dict[str, str], fault: str | None) -> N
         urls = {name: emulator.settings[name] for name in ("data_api_url", "api_url")}
         run = run_tap(urls | way | YEAR, "--doctor", environment={"LOGLEVEL": "DEBUG"})
     assert run.exit_code == 1
-    said = run.stdout.decode() + "\n".join(run.stderr)
-    assert "s3cret" not in said
-    assert base64.b64encode(b"s3cret-of-project:").decode() not in said
+    output = run.stdout.decode() + "\n".join(run.stderr)
+    assert "s3cret" not in output
+    assert base64.b64encode(b"s3cret-of-project:").decode() not in output
 
 
 def test_a_run_does_not_load_the_doctor() -> None:

@@ -13,7 +13,7 @@ SECRET = basic(OWN.project_secret, "")
 TOKEN = f"Bearer {OWN.oauth_token}"
 
 
-def asked(authorization: str | None, project_id: str = OWN.project_id, *, app: bool = False) -> Answered:
+def requested(authorization: str | None, project_id: str = OWN.project_id, *, app: bool = False) -> Answered:
     with Emulator(FixedProject()) as emulator:
         url = f"{emulator.api_url}/app/projects/{project_id}/annotations" if app else f"{emulator.data_api_url}/export"
         day = date(2024, 1, 1)
@@ -24,7 +24,7 @@ def asked(authorization: str | None, project_id: str = OWN.project_id, *, app: b
 @pytest.mark.parametrize("authorization", [ACCOUNT, SECRET, TOKEN])
 def test_each_credential_type_can_export(authorization: str) -> None:
     """Service account, project secret and OAuth token can export."""
-    assert asked(authorization).status == 200
+    assert requested(authorization).status == 200
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_each_credential_type_can_export(authorization: str) -> None:
 )
 def test_wrong_credentials_get_400_from_the_export(authorization: str | None) -> None:
     """The export rejects wrong credentials with a 400 as plain text."""
-    answer = asked(authorization)
+    answer = requested(authorization)
     assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
     assert answer.text == b"Unable to authenticate request\n"
 
@@ -48,13 +48,13 @@ def test_wrong_credentials_get_401_from_the_query_api() -> None:
 
 def test_each_api_rejects_a_foreign_project_its_own_way() -> None:
     """The export as bad credentials, the query API without `status`, the app API without `request`."""
-    export = asked(ACCOUNT, "99")
+    export = requested(ACCOUNT, "99")
     assert (export.status, export.text) == (400, b"Unable to authenticate request\n")
     with Emulator(FixedProject()) as emulator:
         query = ask(emulator, f"{emulator.api_url}/query/engage", {"project_id": "99"}, form={})
     error = "User is not a member of this project"
     assert (query.status, query.json) == (403, {"request": "/api/query/engage", "error": error})
-    app = asked(ACCOUNT, "99", app=True)
+    app = requested(ACCOUNT, "99", app=True)
     assert (app.status, app.json) == (403, {"error": "User 123 is not a member of project 99.", "status": "error"})
 
 
@@ -72,4 +72,4 @@ def test_project_id_is_optional_with_a_project_secret(authorization: str, status
 @pytest.mark.parametrize(("authorization", "status"), [(ACCOUNT, 200), (TOKEN, 200), (SECRET, 401)])
 def test_the_app_api_rejects_a_project_secret(authorization: str, status: int) -> None:
     """Only service accounts and OAuth tokens can use the app API."""
-    assert asked(authorization, app=True).status == status
+    assert requested(authorization, app=True).status == status

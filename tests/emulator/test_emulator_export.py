@@ -156,9 +156,9 @@ def test_time_in_ms_sends_milliseconds() -> None:
         seconds, milliseconds = (
             [
                 json.loads(line)["properties"]["time"]
-                for line in export(emulator, DAY, time_in_ms=asked).text.splitlines()
+                for line in export(emulator, DAY, time_in_ms=requested).text.splitlines()
             ]
-            for asked in ("false", "true")
+            for requested in ("false", "true")
         )
     assert [each // 1000 for each in milliseconds] == [int(each) for each in seconds]
     assert any(each % 1000 for each in milliseconds)

@@ -72,13 +72,13 @@ def test_concurrent_exports_are_limited() -> None:
         slow.start()
         while not (emulator.requests and emulator.requests[0].status):
             time.sleep(0.01)
-        refused = export(emulator, DAY)
+        rejected = export(emulator, DAY)
         slow.join()
         # Its place becomes free shortly after its last byte, when the client already has the body.
         deadline = time.monotonic() + 5
         while export(emulator, DAY).status == 429:
             assert time.monotonic() < deadline
-    assert (refused.status, refused.error) == (429, "too many export requests in progress for this project")
+    assert (rejected.status, rejected.error) == (429, "too many export requests in progress for this project")
     assert answers[0].status == 200
 
 
@@ -107,20 +107,20 @@ def test_concurrent_queries_are_limited() -> None:
         slow.start()
         while not (emulator.requests and emulator.requests[0].status):
             time.sleep(0.01)
-        refused = engage(emulator)
+        rejected = engage(emulator)
         slow.join()
-    assert "exceeded the concurrency limit (2/1 queries running concurrently)." in refused.error
+    assert "exceeded the concurrency limit (2/1 queries running concurrently)." in rejected.error
 
 
 def test_ratelimit_headers_are_on_every_response() -> None:
     """`RateLimit` and `RateLimit-Policy` are sent with a 200 and with a 429."""
     with Emulator(FixedProject(), quota=Quota(hourly=1, rate_headers=True)) as emulator:
-        good, refused = engage(emulator), engage(emulator)
+        good, rejected = engage(emulator), engage(emulator)
     policy = '"project";q=1;w=3600, "project-concurrency";q=5;qu="concurrent-requests"'
-    assert good.headers["ratelimit-policy"] == refused.headers["ratelimit-policy"] == policy
+    assert good.headers["ratelimit-policy"] == rejected.headers["ratelimit-policy"] == policy
     assert good.headers["ratelimit"] == '"project";r=0;t=3600, "project-concurrency";r=4'
-    assert refused.headers["ratelimit"].startswith('"project";r=0;t=3600, "project-concurrency";r=')
-    assert (good.status, refused.status) == (200, 429)
+    assert rejected.headers["ratelimit"].startswith('"project";r=0;t=3600, "project-concurrency";r=')
+    assert (good.status, rejected.status) == (200, 429)
 
 
 def test_401_and_402_are_not_counted() -> None:

@@ -124,8 +124,8 @@ def test_an_empty_cohort_needs_no_request() -> None:
     cohorts = [{"id": number, "name": "", "members": [], **count} for number, count in enumerate(counts)]
     with Emulator(FixedProject(cohorts=cohorts)) as emulator:
         run_tap(emulator.settings, catalog=only("cohort_members")).well()
-        asked = [seen.form["filter_by_cohort"] for seen in emulator.requests if seen.kind == "engage"]
-    assert asked == ['{"id": 1}', '{"id": 2}']
+        requested = [seen.form["filter_by_cohort"] for seen in emulator.requests if seen.kind == "engage"]
+    assert requested == ['{"id": 1}', '{"id": 2}']
 
 
 def small(state: dict[str, Any] | None, hour: float, cohorts: int = 4, **extra: Any) -> tuple[Result, list[str]]:
@@ -267,10 +267,10 @@ def test_an_invalid_members_state_is_rejected(broken: dict[str, Any]) -> None:
 def test_two_failed_cohorts_in_a_row_end_the_stream() -> None:
     """After one failed cohort the next ones are read; a second in a row ends the stream."""
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(1, 7)]
-    for failing, read, asked in (((2,), [1, 3, 4, 5, 6], 6), ((2, 4), [1, 3, 5, 6], 6), ((3, 4), [1, 2], 4)):
+    for failing, read, requested in (((2,), [1, 3, 4, 5, 6], 6), ((2, 4), [1, 3, 5, 6], 6), ((3, 4), [1, 2], 4)):
         with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", failing, "status:503")]) as emulator:
             run = run_tap(emulator.settings | {"max_retries": 0}, catalog=only("cohort_members"))
-            assert sum(seen.kind == "engage" for seen in emulator.requests) == asked
+            assert sum(seen.kind == "engage" for seen in emulator.requests) == requested
         assert run.exit_code == 1
         [error] = run.errors
         assert [number for number in range(1, 7) if f"cohort {number} page" in error] == list(failing)

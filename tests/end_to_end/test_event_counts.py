@@ -41,7 +41,7 @@ def counts(run: Run | Result) -> dict[tuple[str, str], int]:
     return found
 
 
-def asked(emulator: Emulator) -> list[dict[str, str]]:
+def requested(emulator: Emulator) -> list[dict[str, str]]:
     """Return the requests for counts, without those for names."""
     return [seen.query for seen in emulator.requests if seen.kind == "event_counts" and "event" in seen.query]
 
@@ -54,7 +54,7 @@ def here(
         state = more.pop("state", None)
         settings = {**emulator.settings, "start_date": "2024-01-01", **more}
         result = run_here(settings, clock, catalog=catalog(*streams), state=state)
-        return result, asked(emulator)
+        return result, requested(emulator)
 
 
 def test_each_name_and_day_has_one_count() -> None:
@@ -70,7 +70,7 @@ def test_each_name_and_day_has_one_count() -> None:
     with Emulator(project, now=lambda: NOW) as emulator:
         days = {"start_date": "2024-06-18", "end_date": "2024-06-29"}
         run = run_tap(emulator.settings | days, catalog=catalog()).well()
-        [query] = asked(emulator)
+        [query] = requested(emulator)
     assert counts(run) == {("2024-06-20", "Größe"): 2, ("2024-06-20", "B"): 2, ("2024-06-22", "B"): 1}
     parameters = {name: query[name] for name in ("type", "unit", "from_date", "to_date")}
     assert parameters == {"type": "general", "unit": "day", "from_date": "2024-06-18", "to_date": "2024-06-29"}

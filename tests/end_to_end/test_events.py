@@ -134,9 +134,9 @@ def test_a_second_run_reads_lookback_and_new_days(only_events: dict[str, Any]) -
         assert first.bookmark == "2024-01-04T00:00:00+00:00"
         begin = len(emulator.requests)
         second = run_tap(settings | {"end_date": "2024-01-05"}, catalog=only_events, state=first.states[-1]).well()
-    asked = [seen.query for seen in emulator.requests[begin:]]
-    assert min(query["from_date"] for query in asked) == "2024-01-02"
-    assert max(query["to_date"] for query in asked) == "2024-01-05"
+    requested = [seen.query for seen in emulator.requests[begin:]]
+    assert min(query["from_date"] for query in requested) == "2024-01-02"
+    assert max(query["to_date"] for query in requested) == "2024-01-05"
     assert second.bookmark == "2024-01-06T00:00:00+00:00"
 
 

@@ -61,9 +61,9 @@ def test_a_lasting_error_is_not_retried(name: str, only_raw_events: dict[str, An
     fault = Fault("export", range(2, 99), name, value="http://127.0.0.1:9/elsewhere")
     with Emulator(project(), faults=[fault]) as emulator:
         run = run_tap(emulator.settings | ONE_BY_ONE, catalog=only_raw_events)
-        asked = [seen.query["from_date"] for seen in emulator.requests]
+        requested = [seen.query["from_date"] for seen in emulator.requests]
     check_stopped(run)
-    assert asked.count("2024-01-02") == 1
+    assert requested.count("2024-01-02") == 1
 
 
 class SlowThenBad(SyntheticProject):
@@ -129,9 +129,9 @@ def test_a_window_truncated_twice_is_halved(only_raw_events: dict[str, Any]) -> 
     with Emulator(project(), faults=[Fault("export", (1, 2), "gzip-cut")]) as emulator:
         settings = emulator.settings | ONE_BY_ONE | {"window_days": 3, "max_retries": 1}
         run = run_tap(settings, catalog=only_raw_events).well()
-        asked = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
+        requested = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
     assert lines(run) == expected()
-    assert asked == [
+    assert requested == [
         ("2024-01-01", "2024-01-03"),
         ("2024-01-01", "2024-01-03"),
         ("2024-01-01", "2024-01-01"),

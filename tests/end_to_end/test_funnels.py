@@ -46,7 +46,7 @@ def days(*dates: str) -> dict[str, Any]:
     return dict.fromkeys(dates, DAY)
 
 
-def asked(emulator: Emulator) -> list[tuple[str, str, str]]:
+def requested(emulator: Emulator) -> list[tuple[str, str, str]]:
     """Return funnel and days of each request, without those for the list."""
     queries = [seen.query for seen in emulator.requests if "funnel_id" in seen.query]
     return [(query["funnel_id"], query["from_date"], query["to_date"]) for query in queries]
@@ -73,7 +73,7 @@ def here(project: FixedProject | SyntheticProject, now: dt.datetime, **more: Any
         state = more.pop("state", None)
         settings = {**emulator.settings, "start_date": "2024-01-01", **more}
         result = run_here(settings, clock, catalog=catalog(), state=state)
-        return result, asked(emulator)
+        return result, requested(emulator)
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -136,7 +136,7 @@ def test_a_long_funnel_request_that_fails_is_halved(name: str) -> None:
     with Emulator(PROJECT, faults=faults, now=clock.now) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "request_timeout": 1}
         result = run_here(settings, clock, catalog=catalog())
-        requests = asked(emulator)
+        requests = requested(emulator)
     assert result.error is None
     assert len(keys(result)) == len(set(keys(result))) == 2 * 182
     whole, halves = ("2024-01-01", "2024-06-30"), [("2024-01-01", "2024-03-31"), ("2024-04-01", "2024-06-30")]
@@ -162,7 +162,7 @@ def test_a_short_funnel_request_is_retried() -> None:
     clock = FakeClock(NOW)
     with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:504")], now=clock.now) as emulator:
         result = run_here(emulator.settings | {"start_date": "2024-01-01"}, clock, catalog=catalog())
-        requests = asked(emulator)
+        requests = requested(emulator)
     assert result.error is not None
     assert "funnels 2024-01-01..2024-02-14 of funnel 7509" in result.error
     first = ["2024-06-30"] * 2 + ["2024-03-31"] * 2 + ["2024-02-14"] * 6

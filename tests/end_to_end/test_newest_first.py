@@ -164,10 +164,10 @@ def test_history_left_to_the_next_run_is_not_requested() -> None:
     clock, settings = PassingClock(NOW), ONE_BY_ONE | {"max_quota_wait": 0, "project_timezone": "UTC"}
     with Emulator(project(), now=clock.now, faults=[Fault("export", (40,), "status:429")]) as emulator:
         result = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
-        asked = len(emulator.requests)
+        requested = len(emulator.requests)
     assert result.error is None
     assert days_of(result) == [str(day) for day in reversed(DAYS[-39:])]
-    assert asked == 40
+    assert requested == 40
 
 
 def test_the_history_reserves_waiting_time() -> None:
@@ -194,9 +194,9 @@ def test_a_truncated_history_window_is_halved() -> None:
     clock = FakeClock(NOW)
     with Emulator(project(), now=clock.now, faults=cut) as emulator:
         first = run_here(emulator.settings | settings, clock, catalog=RAW_EVENTS)
-        asked = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
+        requested = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests]
     # The truncated window, its newer half, its older half truncated, and again, rejected.
-    assert asked[1:5] == [
+    assert requested[1:5] == [
         ("2023-11-17", "2023-12-16"),
         ("2023-12-02", "2023-12-16"),
         ("2023-11-17", "2023-12-01"),

@@ -58,12 +58,12 @@ def test_an_empty_day_between_busy_ones_is_refetched(
 ) -> None:
     """An empty day between busy ones is fetched again, with a warning."""
     catalog = only_raw_events if way.get("raw") else only_events
-    done, asked = run(project(100, 100, 100), catalog, Fault("export", 2, "empty-body"), **way)
+    done, requested = run(project(100, 100, 100), catalog, Fault("export", 2, "empty-body"), **way)
     assert done.exit_code == 0
     # With several requests at a time, the second request may be for another day.
     if "concurrent_exports" not in way:
         assert len(done.records()) == 300
-        assert asked.count("2024-01-02") == 2
+        assert requested.count("2024-01-02") == 2
         [warning] = done.problems
         assert "events 2024-01-02: the response was unexpectedly empty" in warning
         assert "100 events" in warning
@@ -71,9 +71,9 @@ def test_an_empty_day_between_busy_ones_is_refetched(
 
 def test_a_day_that_stays_empty_is_accepted(only_events: dict[str, Any]) -> None:
     """A day that is empty twice is accepted, and the bookmark moves past it."""
-    done, asked = run(project(100, 0, 100), only_events)
+    done, requested = run(project(100, 0, 100), only_events)
     assert len(done.well().records()) == 200
-    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-02"]
+    assert requested == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-02"]
     assert done.bookmark == "2024-01-04T00:00:00+00:00"
 
 
@@ -84,7 +84,7 @@ def test_an_empty_day_before_a_failure_is_not_accepted(
     """It cannot be confirmed, so the bookmark stays before it."""
     catalog = only_raw_events if way.get("raw") else only_events
     settings = {"project_timezone": "UTC"} | way | {"concurrent_exports": 1}
-    done, asked = run(
+    done, requested = run(
         project(100, 100, 100),
         catalog,
         Fault("export", 2, "empty-body"),
@@ -92,7 +92,7 @@ def test_an_empty_day_before_a_failure_is_not_accepted(
         **settings,
     )
     assert done.exit_code == 1
-    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert requested == ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert len(done.records()) == 100
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
@@ -100,9 +100,9 @@ def test_an_empty_day_before_a_failure_is_not_accepted(
 def test_an_empty_day_without_quota_is_not_accepted(only_events: dict[str, Any]) -> None:
     """If the quota does not allow a second request, the day is left to the next run."""
     settings: dict[str, Any] = {"project_timezone": "UTC", "hourly_quota": 3, "max_quota_wait": 0}
-    done, asked = run(project(100, 100, 100), only_events, Fault("export", 2, "empty-body"), **settings)
+    done, requested = run(project(100, 100, 100), only_events, Fault("export", 2, "empty-body"), **settings)
     assert done.exit_code == 1
-    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert requested == ["2024-01-01", "2024-01-02", "2024-01-03"]
     assert len(done.records()) == 100
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
@@ -111,9 +111,9 @@ def test_half_a_window_after_an_empty_day_is_dropped(only_events: dict[str, Any]
     """Delivering the first half of the failed window would move the bookmark over the empty days."""
     faults = [Fault("export", 2, "empty-body"), Fault("export", 3, "reset"), Fault("export", 5, "status:401")]
     settings: dict[str, Any] = {"project_timezone": "UTC", "window_days": 2, "max_retries": 0}
-    done, asked = run(project(*[100] * 6), only_events, *faults, **settings)
+    done, requested = run(project(*[100] * 6), only_events, *faults, **settings)
     assert done.exit_code == 1
-    assert asked == ["2024-01-01", "2024-01-03", "2024-01-05", "2024-01-05", "2024-01-06"]
+    assert requested == ["2024-01-01", "2024-01-03", "2024-01-05", "2024-01-05", "2024-01-06"]
     assert len(done.records()) == 200
     assert done.bookmark == "2024-01-03T00:00:00+00:00"
 
@@ -137,18 +137,18 @@ def test_plausible_empty_days_are_not_refetched(
     counts: tuple[int, ...], settings: dict[str, Any], only_events: dict[str, Any]
 ) -> None:
     """Weekends, small projects and filters explain empty days, so no day is requested twice."""
-    done, asked = run(project(*counts), only_events, **settings)
+    done, requested = run(project(*counts), only_events, **settings)
     assert done.exit_code == 0
-    assert len(asked) == len(set(asked))
+    assert len(requested) == len(set(requested))
 
 
 def test_a_day_that_had_events_before_is_refetched(only_events: dict[str, Any]) -> None:
     """An empty day that had events in the previous run is fetched again."""
     first, _ = run(project(3, 0, 2), only_events)
     assert first.states[-1]["bookmarks"]["events"]["rows"] == {"2024-01-01": 3, "2024-01-03": 2}
-    again, asked = run(project(3, 0, 2), only_events, Fault("export", 3, "empty-body"), state=first.states[-1])
+    again, requested = run(project(3, 0, 2), only_events, Fault("export", 3, "empty-body"), state=first.states[-1])
     assert again.exit_code == 0
-    assert asked == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-03"]
+    assert requested == ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-03"]
     assert len(again.records()) == 5
 
 
@@ -228,8 +228,8 @@ def test_responses_with_other_days_fail_the_run(only_events: dict[str, Any]) -> 
 
 def test_neighboring_days_are_accepted_on_a_retry(only_events: dict[str, Any]) -> None:
     """After a change of the project's zone, events can have the neighboring day: a retry accepts them."""
-    done, asked = run(project(5, 5), only_events, Fault("export", range(2, 99), "other-days", value=1))
-    assert asked.count("2024-01-02") == 2
+    done, requested = run(project(5, 5), only_events, Fault("export", range(2, 99), "other-days", value=1))
+    assert requested.count("2024-01-02") == 2
     assert len(done.well().records()) == 10
 
 
@@ -244,9 +244,9 @@ def test_the_last_try_accepts_neighboring_days(retries: int, faults: list[Fault]
 def test_a_response_with_one_expected_event_is_accepted(only_events: dict[str, Any]) -> None:
     """If any event has the requested day, all events are delivered."""
     source = FixedProject({MONDAY: [*lines(40, 30), *lines(0, 1)]})
-    done, asked = run(source, only_events)
+    done, requested = run(source, only_events)
     assert len(done.well().records()) == 31
-    assert asked == ["2024-01-01"]
+    assert requested == ["2024-01-01"]
 
 
 # --- Names without an event -------------------------------------------------------------------------------------------

@@ -78,10 +78,10 @@ def test_the_start_date_in_the_error_works(stream: str) -> None:
     """With the start date that the error suggests, the run succeeds."""
     settings = {"start_date": "2024-03-03", "end_date": "2024-03-03"}
     with Emulator(project(), plan=Plan(history_days=90), now=lambda: NOW) as emulator:
-        refused = run_here(emulator.settings | DAYS, FakeClock(NOW), catalog=catalog_of(stream))
+        rejected = run_here(emulator.settings | DAYS, FakeClock(NOW), catalog=catalog_of(stream))
         allowed = run_here(emulator.settings | settings, FakeClock(NOW), catalog=catalog_of(stream))
-    assert refused.error is not None
-    assert "2024-03-03" in refused.error
+    assert rejected.error is not None
+    assert "2024-03-03" in rejected.error
     assert allowed.error is None
     if stream == "annotations":
         assert [json.loads(each)["id"] for each in allowed.records(stream)] == [2]

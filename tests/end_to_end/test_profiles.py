@@ -253,9 +253,9 @@ def test_a_data_view_limits_profiles(only_profiles: dict[str, Any]) -> None:
     """`workspace_id` limits the profiles to a data view; an unknown one fails."""
     with Emulator(FixedProject(profiles=PROFILES), data_views={"77": 'properties["plan"] == "paid"'}) as emulator:
         assert ids(run_tap(emulator.settings | {"workspace_id": "77"}, catalog=only_profiles)) == ["2", "u3"]
-        refused = run_tap(emulator.settings | {"workspace_id": "78"}, catalog=only_profiles)
-    assert refused.exit_code == 1
-    assert "workspace_id" in refused.errors[0]
+        rejected = run_tap(emulator.settings | {"workspace_id": "78"}, catalog=only_profiles)
+    assert rejected.exit_code == 1
+    assert "workspace_id" in rejected.errors[0]
 
 
 def test_profile_filters_are_combined(only_profiles: dict[str, Any]) -> None:

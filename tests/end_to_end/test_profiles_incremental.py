@@ -49,8 +49,8 @@ def run(
         config = {**emulator.settings, **ON, "max_retries": 0, **settings}
         selected = catalog("profiles", raw=bool(settings.get("raw")))
         result = run_here(config, FakeClock(now), catalog=selected, state=state)
-        asked = [seen.form.get("where") for seen in emulator.requests]
-    return result, ids(result), asked
+        requested = [seen.form.get("where") for seen in emulator.requests]
+    return result, ids(result), requested
 
 
 def ids(result: Result, stream: str = "profiles") -> list[str]:
@@ -72,9 +72,9 @@ def days(number: float) -> dt.timedelta:
 
 def test_the_first_run_reads_all_profiles() -> None:
     """The first run reads all profiles; the bookmark is the time before its first request."""
-    first, found, asked = run(START)
+    first, found, requested = run(START)
     assert found == ["old", "edge", "new", "unseen"]
-    assert set(asked) == {None}
+    assert set(requested) == {None}
     assert state_of(first) == {
         "replication_key": "last_seen",
         "replication_key_value": "2024-01-15T09:30:15+00:00",
@@ -85,9 +85,9 @@ def test_the_first_run_reads_all_profiles() -> None:
 def test_the_next_run_reads_profiles_seen_since() -> None:
     """The next run reads profiles seen since, with an hour of overlap, and keeps the refresh time."""
     first, _, _ = run(START)
-    second, found, asked = run(START + days(1), first.state)
+    second, found, requested = run(START + days(1), first.state)
     assert found == ["edge", "new"]
-    assert set(asked) == {'properties["$last_seen"] >= "2024-01-15T08:30:15"'}
+    assert set(requested) == {'properties["$last_seen"] >= "2024-01-15T08:30:15"'}
     assert state_of(second) == {
         "replication_key": "last_seen",
         "replication_key_value": "2024-01-16T09:30:15+00:00",
@@ -105,9 +105,9 @@ def test_the_bookmark_stays_if_profiles_are_missing() -> None:
         assert short.error is None
         assert len(found) == 9
         assert any(warning == "1 profiles are missing: the bookmark stays unchanged" for warning in short.warnings)
-        _, found, asked = run(START + days(1), short.state, people)
+        _, found, requested = run(START + days(1), short.state, people)
         assert len(found) == 10
-        assert asked[0] is None
+        assert requested[0] is None
 
 
 def test_a_profile_visible_late_is_read() -> None:
@@ -155,9 +155,9 @@ def test_profiles_where_is_combined_with_the_bookmark() -> None:
     """`profiles_where` is put in parentheses and combined by `and`."""
     first, _, _ = run(START)
     where = 'properties["plan"] == "paid" or properties["plan"] == "team"'
-    _, found, asked = run(START + days(1), first.state, profiles_where=where)
+    _, found, requested = run(START + days(1), first.state, profiles_where=where)
     assert found == ["new"]
-    assert set(asked) == {f'({where}) and (properties["$last_seen"] >= "2024-01-15T08:30:15")'}
+    assert set(requested) == {f'({where}) and (properties["$last_seen"] >= "2024-01-15T08:30:15")'}
 
 
 @pytest.mark.parametrize("refreshes", [True, False])

@@ -153,8 +153,8 @@ def test_several_invalid_settings_are_one_error() -> None:
     }
     run = run_tap(GOOD | wrong)
     assert len(run.errors) == 1
-    told = ("project_timezone", "end_date", "bad_lines_path", "setting window_days", "unknown setting lookback_day")
-    assert all(words in run.errors[0] for words in told)
+    expected = ("project_timezone", "end_date", "bad_lines_path", "setting window_days", "unknown setting lookback_day")
+    assert all(words in run.errors[0] for words in expected)
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def urls(emulator: Emulator) -> dict[str, str]:
 
 
 def assert_no_secret(run: Run) -> None:
-    said = run.stdout.decode() + "\n".join(run.stderr)
-    assert [secret for secret in SHOWN_NOWHERE if secret in said] == []
+    output = run.stdout.decode() + "\n".join(run.stderr)
+    assert [secret for secret in SHOWN_NOWHERE if secret in output] == []
 
 
 def small_project() -> SyntheticProject:
@@ -177,9 +177,9 @@ def test_a_secret_is_masked_in_every_form(
         fail(FORMS[form])
     except LookupError:
         logger.warning("it failed", exc_info=True)
-    said = handler.stream.getvalue()
-    assert said.startswith("before *** after\nit failed\nTraceback")
-    assert said.endswith("LookupError: ***\n")
+    output = handler.stream.getvalue()
+    assert output.startswith("before *** after\nit failed\nTraceback")
+    assert output.endswith("LookupError: ***\n")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -223,10 +223,10 @@ def test_no_secret_is_in_a_traceback(mode: str, tmp_path: Path, *, structured: b
     extra, options = MODES[mode]
     with Emulator(small_project(), credentials=CREDENTIALS) as emulator:
         run = run_tap(urls(emulator) | WAYS["service account"] | BASE | extra, *options, environment=loud)
-    said = "\n".join(run.stderr)
+    output = "\n".join(run.stderr)
     assert run.exit_code == 1
-    assert re.search(r"unexpected LookupError: \(.{1,2}a mistake.*Basic \*\*\*", said)
-    assert "in send" in said or '"function":"send"' in said, "the log has the place"
+    assert re.search(r"unexpected LookupError: \(.{1,2}a mistake.*Basic \*\*\*", output)
+    assert "in send" in output or '"function":"send"' in output, "the log has the place"
     assert_no_secret(run)
 
 
@@ -235,9 +235,9 @@ def test_a_rejected_secret_is_not_shown(way: str) -> None:
     """Rejected credentials are one error, are not retried and not shown."""
     with Emulator(SyntheticProject()) as emulator:
         run = run_tap(urls(emulator) | WAYS[way] | BASE, environment=LOUD)
-        asked = len(emulator.requests)
+        requested = len(emulator.requests)
     assert run.exit_code == 1
-    assert asked <= 2, "rejected credentials are not retried"
+    assert requested <= 2, "rejected credentials are not retried"
     assert len(run.errors) == 1
     assert "credentials were rejected" in run.errors[0]
     assert_no_secret(run)

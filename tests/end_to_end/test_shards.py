@@ -50,15 +50,15 @@ def test_concurrent_shards_deliver_everything(only_events: dict[str, Any]) -> No
         begin = len(emulator.requests)
         nightly = {"start_date": str(FIRST), "end_date": str(LAST + dt.timedelta(days=2)), "window_days": 90}
         continued = run_tap(emulator.settings | nightly, catalog=only_events, state=shards[-1].states[-1]).well()
-        [asked] = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests[begin:]]
+        [requested] = [(seen.query["from_date"], seen.query["to_date"]) for seen in emulator.requests[begin:]]
     with Emulator(project) as emulator:
         whole = run_tap(emulator.settings | nightly, catalog=only_events).well()
-    assert asked == (str(LAST - dt.timedelta(days=4)), str(LAST + dt.timedelta(days=2)))
+    assert requested == (str(LAST - dt.timedelta(days=4)), str(LAST + dt.timedelta(days=2)))
     by_shards = [Counter(map(key, shard.records())) for shard in shards]
     assert all(shard.total() > 400 for shard in by_shards)
     assert sum(by_shards, Counter()) + Counter(map(key, continued.records())) == Counter(
         map(key, whole.records())
-    ) + Counter(key(record) for record in shards[-1].records() if record["event_time"] >= asked[0])
+    ) + Counter(key(record) for record in shards[-1].records() if record["event_time"] >= requested[0])
     assert [shard.bookmark for shard in shards] == [f"{end + dt.timedelta(days=1)}T00:00:00+00:00" for _, end in SHARDS]
     assert continued.states[-1] == whole.states[-1]
 

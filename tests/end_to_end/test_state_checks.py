@@ -122,8 +122,8 @@ def test_a_bookmark_of_an_unknown_stream_is_a_warning(name: str, meant: str) -> 
     assert len(done.problems) == 1
     assert f"state.json: unknown stream '{name}'" in done.problems[0]
     assert f"did you mean {meant}?" in done.problems[0]
-    told, _ = run(bookmarks, "events", options=("--doctor",))
-    [warning] = [line for line in told.stdout.decode().splitlines() if line.startswith("warning  state ")]
+    doctor, _ = run(bookmarks, "events", options=("--doctor",))
+    [warning] = [line for line in doctor.stdout.decode().splitlines() if line.startswith("warning  state ")]
     assert f"unknown stream '{name}'" in warning
 
 

@@ -85,7 +85,7 @@ class Case:
         with emulator(Fault(self.kind, self.number, self.name, self.at, self.value)) as mixpanel:
             clock = FakeClock(dt.datetime.now(dt.UTC))
             result = run_here(mixpanel.settings | self.settings, clock, catalog=self.catalog)
-        return self.outcome(result.records(self.stream), result.error, result.state, _asked(mixpanel), result)
+        return self.outcome(result.records(self.stream), result.error, result.state, _requests_by_name(mixpanel), result)
 
     def always(self) -> str:
         """Run the installed command with the fault in all requests from one on, and return the outcome."""
@@ -98,20 +98,20 @@ class Case:
         state = run.states[-1] if run.states else None
         error = run.errors[0] if run.errors else None
         written = Result(run.stdout, error, 0, 0, run.problems)
-        return self.outcome(written.records(self.stream), error, state, _asked(mixpanel), written)
+        return self.outcome(written.records(self.stream), error, state, _requests_by_name(mixpanel), written)
 
     def outcome(
         self,
         records: list[bytes],
         error: str | None,
         state: Mapping[str, Any] | None,
-        asked: Counter[str],
+        requests_made: Counter[str],
         result: Result,
     ) -> str:
         """Return the outcome in the page's terms, and check that no partial window or page was delivered."""
         parts = _parts(self.stream, self.raw)
         if error is None:
-            return self._outcome_of_success(parts, Counter(records), asked, result)
+            return self._outcome_of_success(parts, Counter(records), requests_made, result)
         whole = [record for part in parts[: self.number - 1] for record in part]
         assert records == whole, "only the windows before the faulty one are delivered"
         # An expired or short session is requested again from its first page.
@@ -123,11 +123,11 @@ class Case:
         return f"fails: {error}"
 
     def _outcome_of_success(
-        self, parts: list[list[bytes]], records: Counter[bytes], asked: Counter[str], result: Result
+        self, parts: list[list[bytes]], records: Counter[bytes], requests_made: Counter[str], result: Result
     ) -> str:
         expected = Counter(record for part in parts for record in part)
         missing, more = expected - records, records - expected
-        tries = asked[self.request_name] - 1
+        tries = requests_made[self.request_name] - 1
         if self.rejected_lines:
             assert (tries, more.total(), len(self.rejected_lines)) == (0, 0, 1)
             assert any("1 malformed lines written to" in warning for warning in result.warnings), (
@@ -176,7 +176,7 @@ def _parts(stream: str, raw: bool) -> list[list[bytes]]:
     return [records[start : start + size] for start in range(0, len(records), size)]
 
 
-def _asked(mixpanel: Emulator) -> Counter[str]:
+def _requests_by_name(mixpanel: Emulator) -> Counter[str]:
     return Counter(
         f"profiles page {seen.form.get('page', 0)}:" if seen.kind == "engage" else f"events {seen.query['from_date']}:"
         for seen in mixpanel.requests

@@ -72,9 +72,9 @@ def cases(how: str, *, without: Collection[str] = ()) -> list[tuple[str, str, st
     ]
 
 
-def matches(said: str, outcome: str) -> bool:
-    words = re.fullmatch(r"fails: `(.+)`", said)
-    return (outcome.startswith("fails: ") and words[1] in outcome) if words else outcome == said
+def matches(expected: str, outcome: str) -> bool:
+    words = re.fullmatch(r"fails: `(.+)`", expected)
+    return (outcome.startswith("fails: ") and words[1] in outcome) if words else outcome == expected
 
 
 def test_the_page_lists_all_faults() -> None:
@@ -85,43 +85,43 @@ def test_the_page_lists_all_faults() -> None:
 def test_a_fault_marked_not_applicable_is_rejected() -> None:
     """The emulator rejects a fault that the page marks as not applicable."""
     for row in ROWS:
-        for (kind, how), said in row.cells.items():
-            assert (said == NOT_APPLICABLE) == (row.cells[kind, "once"] == NOT_APPLICABLE), how
-            if said == NOT_APPLICABLE:
+        for (kind, how), expected in row.cells.items():
+            assert (expected == NOT_APPLICABLE) == (row.cells[kind, "once"] == NOT_APPLICABLE), how
+            if expected == NOT_APPLICABLE:
                 with pytest.raises(ValueError, match="does not apply to"):
                     Fault(kind, 1, row.name)
 
 
 @pytest.mark.seeds(1)
-@pytest.mark.parametrize(("kind", "name", "said"), cases("once"))
-def test_a_fault_in_one_request_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+@pytest.mark.parametrize(("kind", "name", "expected"), cases("once"))
+def test_a_fault_in_one_request_has_its_outcome(kind: str, name: str, expected: str, seed: int) -> None:
     """A fault in one request has the outcome on the page."""
-    assert matches(said, Case(name, kind, seed, extra={"max_retries": 2}).once())
+    assert matches(expected, Case(name, kind, seed, extra={"max_retries": 2}).once())
 
 
 @pytest.mark.seeds(1)
-@pytest.mark.parametrize(("kind", "name", "said"), cases("once", without=SLOW))
-def test_a_fault_with_raw_records_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+@pytest.mark.parametrize(("kind", "name", "expected"), cases("once", without=SLOW))
+def test_a_fault_with_raw_records_has_its_outcome(kind: str, name: str, expected: str, seed: int) -> None:
     """With raw records a fault has the same outcome; `time-null` is delivered."""
     outcome = Case(name, kind, seed, raw=True, extra={"max_retries": 2}).once()
-    assert matches("delivered" if name == "time-null" else said, outcome)
+    assert matches("delivered" if name == "time-null" else expected, outcome)
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(
-    ("name", "said"), [(name, said) for kind, name, said in cases("once", without=SLOW) if kind == "export"]
+    ("name", "expected"), [(name, expected) for kind, name, expected in cases("once", without=SLOW) if kind == "export"]
 )
-def test_a_fault_with_a_worker_has_its_outcome(name: str, said: str, seed: int) -> None:
+def test_a_fault_with_a_worker_has_its_outcome(name: str, expected: str, seed: int) -> None:
     """With worker processes a fault has the same outcome."""
-    assert matches(said, Case(name, "export", seed, extra={"max_retries": 2, "worker_processes": 1}).once())
+    assert matches(expected, Case(name, "export", seed, extra={"max_retries": 2, "worker_processes": 1}).once())
 
 
 @pytest.mark.seeds(1)
-@pytest.mark.parametrize(("kind", "name", "said"), cases("always"))
-def test_a_fault_in_all_requests_has_its_outcome(kind: str, name: str, said: str, seed: int) -> None:
+@pytest.mark.parametrize(("kind", "name", "expected"), cases("always"))
+def test_a_fault_in_all_requests_has_its_outcome(kind: str, name: str, expected: str, seed: int) -> None:
     """A fault in all requests has the outcome on the page."""
     case = Case(name, kind, seed, extra={"max_retries": 0, "max_quota_wait": 5})
-    assert matches(said, case.always())
+    assert matches(expected, case.always())
 
 
 @pytest.mark.seeds(1)
@@ -134,9 +134,9 @@ def test_both_retry_after_formats_are_waited_for(kind: str, form: str, seed: int
 
 
 @pytest.mark.seeds(1)
-@pytest.mark.parametrize(("kind", "name", "said"), cases("once", without=SLOW))
-def test_a_fault_under_skip_has_its_outcome(kind: str, name: str, said: str, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "name", "expected"), cases("once", without=SLOW))
+def test_a_fault_under_skip_has_its_outcome(kind: str, name: str, expected: str, seed: int, tmp_path: Path) -> None:
     """With `bad_lines: skip` a fault has the outcome on the page."""
-    said = UNDER_SKIP[kind].get(name, said)
+    expected = UNDER_SKIP[kind].get(name, expected)
     extra = {"max_retries": 2, "bad_lines": "skip", "bad_lines_path": str(tmp_path / "rejected")}
-    assert matches(said, Case(name, kind, seed, extra=extra).once())
+    assert matches(expected, Case(name, kind, seed, extra=extra).once())

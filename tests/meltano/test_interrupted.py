@@ -113,9 +113,9 @@ def test_an_interrupted_run_loses_nothing(
         assert outcomes(project) == [outcome]
         assert stored_bookmark(project) == bookmark
         if outcome == "RUNNING":
-            refused = project.run()
-            assert refused.code == 1
-            assert "already running" in refused.out
+            rejected = project.run()
+            assert rejected.code == 1
+            assert "already running" in rejected.out
         project.run(*(["--force"] if outcome == "RUNNING" else [])).well()
     assert all_lines() - loaded(project) == Counter()
     assert outcomes(project)[-1] == "SUCCESS"

@@ -64,11 +64,11 @@ def test_an_export_request_has_credentials_and_gzip(connect: Connect) -> None:
             assert b"".join(opened.blocks()) == packed(b"hello\n")
             assert opened.requested_at == START
             assert opened.received == len(packed(b"hello\n"))
-        asked = server.requests[0]
-    assert asked.startswith("GET /api/2.0/export?project_id=123&from_date=2024-01-01 HTTP/1.1\r\n")
-    assert "Accept-Encoding: gzip\r\n" in asked
-    assert "User-Agent: me/1\r\n" in asked
-    assert "Authorization: Basic " in asked
+        requested = server.requests[0]
+    assert requested.startswith("GET /api/2.0/export?project_id=123&from_date=2024-01-01 HTTP/1.1\r\n")
+    assert "Accept-Encoding: gzip\r\n" in requested
+    assert "User-Agent: me/1\r\n" in requested
+    assert "Authorization: Basic " in requested
 
 
 def test_an_unread_body_closes_its_connection(connect: Connect) -> None:

@@ -303,8 +303,8 @@ def test_an_invalid_page_is_retried(fetch: Fetch, script: Script) -> None:
 )
 def test_an_invalid_page_has_a_short_error(fetch: Fetch, wrong: dict[str, object]) -> None:
     """A session id of 1 MB or a page number of 4,000 digits is shortened, without control characters."""
-    said = {"page": 0, "page_size": 3, "session_id": "s", "results": [], "total": 0} | wrong
-    with Server(answer(json.dumps(said).encode())) as server, pytest.raises(BrokenBody) as raised:
+    page_content = {"page": 0, "page_size": 3, "session_id": "s", "results": [], "total": 0} | wrong
+    with Server(answer(json.dumps(page_content).encode())) as server, pytest.raises(BrokenBody) as raised:
         fetch(server)
     assert len(str(raised.value)) < 400
     assert str(raised.value).isprintable()
@@ -374,10 +374,10 @@ def test_profile_filters_are_sent() -> None:
     }
 
 
-@pytest.mark.parametrize(("asked", "sent"), [(False, "false"), (True, "true")])
-def test_include_all_users_follows_the_setting(*, asked: bool, sent: str) -> None:
+@pytest.mark.parametrize(("requested", "sent"), [(False, "false"), (True, "true")])
+def test_include_all_users_follows_the_setting(*, requested: bool, sent: str) -> None:
     """`include_all_users` is sent with a cohort only, with the setting's value."""
-    form = EngageOptions(cohort_id=12345, include_all_users=asked).form()
+    form = EngageOptions(cohort_id=12345, include_all_users=requested).form()
     assert json.loads(form["filter_by_cohort"]) == {"id": 12345}
     assert form["include_all_users"] == sent
-    assert "include_all_users" not in EngageOptions(include_all_users=asked).form()
+    assert "include_all_users" not in EngageOptions(include_all_users=requested).form()

@@ -68,10 +68,10 @@ def test_no_repr_shows_a_secret(auth: Auth) -> None:
 )
 def test_a_secret_with_whitespace_is_rejected(setting: str, make: Callable[[str], Auth], secret: str) -> None:
     """An empty secret, or one with whitespace or control characters, is rejected without showing it."""
-    with pytest.raises(Refused, match=setting) as refused:
+    with pytest.raises(Refused, match=setting) as rejected:
         make(secret)
-    assert refused.value.kind == "credentials"
-    assert "hun" not in str(refused.value)
+    assert rejected.value.kind == "credentials"
+    assert "hun" not in str(rejected.value)
 
 
 def test_a_user_name_with_a_colon_is_rejected() -> None:

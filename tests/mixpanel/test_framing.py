@@ -154,9 +154,9 @@ def test_only_waiting_counts_toward_the_timeout(connect: Connect) -> None:
     body = b"x" * 300_000
     with Server(answer(body)) as server, connect(server).open(QUERY) as opened:
         blocks = opened.blocks()
-        came = len(next(blocks))
+        received = len(next(blocks))
         time.sleep(1.5 * TIMEOUT)
-        assert came + sum(map(len, blocks)) == len(body)
+        assert received + sum(map(len, blocks)) == len(body)
 
 
 @pytest.mark.parametrize("size", [b"-1", b"+5", b"0x5", b"5_0", b" 5", b"", b"\xd9\xa5", b"f" * 16, b"5 5"])
@@ -251,8 +251,8 @@ def test_a_proxy_password_is_sent_as_utf8(connect: Connect, monkeypatch: pytest.
 
 def test_a_proxy_message_has_no_password(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's message is shown without the password in any form and without control characters."""
-    said = "407 you sent\x1b[31m user:hunter3-hunter3 as dXNlcjpodW50ZXIzLWh1bnRlcjM="
-    with Server(answer(b"", status=said)) as proxy:
+    status_line = "407 you sent\x1b[31m user:hunter3-hunter3 as dXNlcjpodW50ZXIzLWh1bnRlcjM="
+    with Server(answer(b"", status=status_line)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:hunter3-hunter3@"))
         message = str(error_of(connect(AWAY)))
     assert "407 you sent [31m user:*** as ***" in message

@@ -261,9 +261,9 @@ def test_a_funnel_with_other_days_is_rejected(body: bytes, ask: Asking[object]) 
 @pytest.mark.parametrize(("status", "kind"), [("402 Payment Required", "plan"), ("403 Forbidden", "access")])
 def test_402_is_plan_and_403_is_access(status: str, kind: str, ask: Asking[object]) -> None:
     """A 402 has the kind `plan`, a 403 the kind `access`."""
-    with Server(answer(b'{"error":"no"}', status=status)) as server, pytest.raises(Refused) as refused:
+    with Server(answer(b'{"error":"no"}', status=status)) as server, pytest.raises(Refused) as rejected:
         ask(server, cohorts)
-    assert refused.value.kind == kind
+    assert rejected.value.kind == kind
 
 
 def test_cohort_members_have_no_other_filter(ask: Asking[object]) -> None:

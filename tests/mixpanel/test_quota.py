@@ -104,7 +104,7 @@ def test_hourly_quota_may_exceed_60(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told", "hourly"),
+    ("setting", "reported", "hourly"),
     [
         (None, None, 60),
         (None, 400, 400),
@@ -117,11 +117,11 @@ def test_hourly_quota_may_exceed_60(clock: FakeClock) -> None:
     ],
 )
 def test_the_lower_of_setting_and_response_applies(
-    setting: int | None, told: int | None, hourly: int, clock: FakeClock
+    setting: int | None, reported: int | None, hourly: int, clock: FakeClock
 ) -> None:
     """A limit in a response applies to its API; a lower setting stays, a higher one is capped."""
     quota = Quota(clock, hourly=setting)
-    quota.update_limits("query", RateLimit(hourly=told))
+    quota.update_limits("query", RateLimit(hourly=reported))
     quota.update_limits("query", RateLimit())
     assert quota.hourly("query") == hourly
     assert quota.hourly("data") == (setting or 60)
@@ -162,7 +162,7 @@ def test_a_refunded_request_is_not_counted(clock: FakeClock) -> None:
     assert clock.sleeps == []
 
 
-def refused(quota: Quota, limit: RateLimit | None = None) -> None:
+def get_429(quota: Quota, limit: RateLimit | None = None) -> None:
     """Send a request that gets a 429."""
     quota.refund("data", quota.acquire("events"))
     quota.block_after_429("data", limit or RateLimit())
@@ -181,7 +181,7 @@ def test_retry_after_delays_only_its_api(clock: FakeClock) -> None:
 def test_the_reset_time_of_a_full_hour_is_used(clock: FakeClock) -> None:
     """Without `Retry-After`, `t` is the time to wait."""
     quota = Quota(clock)
-    refused(quota, RateLimit(cause="hour", remaining=0, resets_in=1200))
+    get_429(quota, RateLimit(cause="hour", remaining=0, resets_in=1200))
     quota.acquire("events")
     assert clock.sleeps == [1200]
 
@@ -189,7 +189,7 @@ def test_the_reset_time_of_a_full_hour_is_used(clock: FakeClock) -> None:
 def test_retry_after_0_waits_a_second(clock: FakeClock) -> None:
     """`Retry-After: 0` waits a second."""
     quota = Quota(clock)
-    refused(quota, RateLimit(retry_after=0))
+    get_429(quota, RateLimit(retry_after=0))
     quota.acquire("events")
     assert sum(clock.sleeps) >= 1
 
@@ -199,7 +199,7 @@ def test_a_full_hour_waits_for_the_oldest_request(clock: FakeClock) -> None:
     quota = Quota(clock)
     quota.acquire("events")
     clock.advance(600)
-    refused(quota, RateLimit(cause="hour"))
+    get_429(quota, RateLimit(cause="hour"))
     quota.acquire("events")
     assert clock.sleeps == [pytest.approx(3000, abs=2)]
 
@@ -216,7 +216,7 @@ def test_429_waits_double_without_a_time(limit: RateLimit, waits: list[int], clo
     """60 s, or 10 s for concurrency, doubled after each further 429, up to an hour."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(8):
-        refused(quota, limit)
+        get_429(quota, limit)
     quota.acquire("events")
     assert [round(sleep) for sleep in clock.sleeps] == waits
 
@@ -227,7 +227,7 @@ def test_a_429_about_load_waits_briefly(cause: Literal["concurrency"] | None, wa
     quota = Quota(clock)
     quota.acquire("events")
     clock.advance(5)
-    refused(quota, RateLimit(cause=cause))
+    get_429(quota, RateLimit(cause=cause))
     quota.acquire("events")
     assert clock.sleeps == [wait]
 
@@ -236,7 +236,7 @@ def test_a_response_resets_the_429_wait(clock: FakeClock) -> None:
     """After a response the next 429 waits 60 s again."""
     quota = Quota(clock, max_wait=LONG)
     for _ in range(3):
-        refused(quota)
+        get_429(quota)
         quota.acquire("events")
         quota.reset_backoff("data")
         clock.advance(2)
@@ -255,7 +255,7 @@ def test_simultaneous_429s_count_once(clock: FakeClock) -> None:
 def test_a_one_second_wait_is_recorded(clock: FakeClock) -> None:
     """A 429 with `Retry-After: 1` adds a second to the time waited."""
     quota = Quota(clock)
-    refused(quota, RateLimit(retry_after=1))
+    get_429(quota, RateLimit(retry_after=1))
     quota.acquire("events")
     assert quota.waited == 1
 

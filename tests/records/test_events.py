@@ -136,7 +136,7 @@ def test_mixed_layouts_keep_their_values(line: bytes, record: bytes, count: int)
     assert run.records == [USUAL_RECORD, record] * count
 
 
-# --- columns that came as something else
+# --- columns of another type
 
 
 @pytest.mark.parametrize(

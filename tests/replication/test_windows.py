@@ -289,16 +289,16 @@ def test_the_bookmark_of_a_past_day_starts_the_next(day: date, zone: tzinfo) -> 
 
 def test_the_bookmark_of_today_is_the_request_time() -> None:
     """For a window that includes today the bookmark is the time of the request."""
-    asked = datetime(2024, 1, 16, 9, 30, 15, 999_999, tzinfo=UTC)
-    end = end_instant(Window(date(2024, 1, 1), date(2024, 1, 16)), UTC, asked)
+    requested = datetime(2024, 1, 16, 9, 30, 15, 999_999, tzinfo=UTC)
+    end = end_instant(Window(date(2024, 1, 1), date(2024, 1, 16)), UTC, requested)
     assert end == datetime(2024, 1, 16, 9, 30, 15, tzinfo=UTC)
     assert bookmark_text(end) == "2024-01-16T09:30:15+00:00"
 
 
 def test_the_bookmark_of_a_past_day_is_midnight() -> None:
     """For a past day the bookmark is the next midnight in the project's time zone."""
-    asked = datetime(2024, 7, 20, tzinfo=UTC)
-    end = end_instant(Window(date(2024, 7, 1), date(2024, 7, 7)), ZoneInfo("America/Los_Angeles"), asked)
+    requested = datetime(2024, 7, 20, tzinfo=UTC)
+    end = end_instant(Window(date(2024, 7, 1), date(2024, 7, 7)), ZoneInfo("America/Los_Angeles"), requested)
     assert bookmark_text(end) == "2024-07-08T07:00:00+00:00"
 
 

@@ -54,8 +54,8 @@ class Nights:
     def run(self, night: int, catalog: dict[str, Any], *, fails: bool = False, at: int = 3, **settings: Any) -> Result:
         """Run once; with `fails`, the window with number `at` fails."""
         self.clock = FakeClock(FIRST_NIGHT + dt.timedelta(days=night))
-        asked = sum(seen.kind == "export" for seen in self.emulator.requests)
-        self.emulator.faults = [Fault("export", asked + at, "status:402")] if fails else []
+        requested = sum(seen.kind == "export" for seen in self.emulator.requests)
+        self.emulator.faults = [Fault("export", requested + at, "status:402")] if fails else []
         # One at a time, so that a request has the number of its window.
         settings = self.settings | {"concurrent_exports": 1} | settings
         result = run_here(settings, self.clock, catalog=catalog, state=self.state)

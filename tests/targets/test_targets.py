@@ -61,9 +61,9 @@ def test_a_failed_run_and_the_next_load_everything(target: Target) -> None:
         assert failed.codes == (1, 0), failed.log
         state = failed.states[-1]
         assert state["bookmarks"]["events"]["replication_key_value"] == "2024-01-05T00:00:00+00:00"
-        asked = len(emulator.requests)
+        requested = len(emulator.requests)
         assert target.load(settings, state).codes == (0, 0)
-        first = min(seen.query["from_date"] for seen in emulator.requests[asked:] if seen.kind == "export")
+        first = min(seen.query["from_date"] for seen in emulator.requests[requested:] if seen.kind == "export")
     assert first == "2024-01-04"
     expected = list(expected_rows(source, "events", target.reading, raw=False))
     if key := target.key("events", raw=False):

@@ -117,7 +117,7 @@ def test_mixpanel_headless_reads_the_same(read: Read, tmp_path: Path) -> None:
 
     def profile(row: Row) -> Row:
         last_seen = row["last_seen"]
-        # Here as text in ISO format with a zone, there as it received.
+        # Either ISO text with a zone, or the text as sent.
         moment = last_seen and datetime.fromisoformat(last_seen).replace(tzinfo=UTC).isoformat()
         return {**row, "distinct_id": str(row["distinct_id"]), "last_seen": moment}
 

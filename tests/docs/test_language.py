@@ -81,6 +81,7 @@ def test_no_docstring_of_the_package_uses_a_retired_word() -> None:
 
 
 def test_a_retired_word_is_found() -> None:
+    """Retired words are found across line breaks."""
     assert retired("Lines are set aside\nand the run goes\non with the rest.") != []
     assert len(retired("unpacked, then handed on, then mended")) == 3
     assert retired("The run continues. Load it by hand on two cores.") == []

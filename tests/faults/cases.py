@@ -85,7 +85,8 @@ class Case:
         with emulator(Fault(self.kind, self.number, self.name, self.at, self.value)) as mixpanel:
             clock = FakeClock(dt.datetime.now(dt.UTC))
             result = run_here(mixpanel.settings | self.settings, clock, catalog=self.catalog)
-        return self.outcome(result.records(self.stream), result.error, result.state, _requests_by_name(mixpanel), result)
+        requests = _requests_by_name(mixpanel)
+        return self.outcome(result.records(self.stream), result.error, result.state, requests, result)
 
     def always(self) -> str:
         """Run the installed command with the fault in all requests from one on, and return the outcome."""

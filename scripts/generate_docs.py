@@ -34,29 +34,29 @@ COMMON = (
     "lookback_days",
 )
 
-# The pages of docs/ in the order of a reader's day, and the question that each answers.
+# The pages of docs/ in the order of a reader's day, and what each contains.
 PAGES = {
     "Start": {
-        "getting-started": "How do I get from a Mixpanel account to a load every night?",
-        "meltano": "How do I run it with Meltano?",
-        "settings": "Which settings are there, and how do they interact?",
+        "getting-started": "Set up a nightly load into PostgreSQL.",
+        "meltano": "Configure, schedule and back-fill with Meltano.",
+        "settings": "All settings, and how they interact.",
     },
     "Data": {
-        "streams": "What does each stream request, need and deliver?",
-        "state": "What does the state contain, and how are late events found?",
-        "backfill": "How do I load years of history?",
-        "targets": "How do I configure a target, and what arrives there?",
-        "is-everything-there": "Has everything arrived?",
-        "after-the-load": "How do I get from rows to people, sessions and a chart?",
+        "streams": "What each stream requests, requires and delivers.",
+        "state": "What the state contains, and how late events are loaded.",
+        "backfill": "Load years of history, in one run or in shards.",
+        "targets": "Tested configurations and queries for each target.",
+        "is-everything-there": "Compare the loaded events with Mixpanel's counts.",
+        "after-the-load": "Model users and sessions, and draw a chart.",
     },
     "Operate": {
-        "production": "How do I install, schedule, monitor, stop, upgrade and secure it?",
-        "time-zones": "Which time zone are the events in?",
-        "errors": "What does this message mean, and what do I do?",
+        "production": "Install, schedule, monitor, stop, upgrade and secure the tap.",
+        "time-zones": "Find the project's time zone and set `project_timezone`.",
+        "errors": "Every message, its cause and its fix.",
     },
     "Background": {
-        "benchmarks": "How fast is it, and how does it compare with other connectors?",
-        "how-it-works": "How is it built?",
+        "benchmarks": "Speed, memory and a comparison with other connectors.",
+        "how-it-works": "The architecture.",
     },
 }
 

@@ -58,8 +58,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Project ID",
             description=(
-                "Number of the Mixpanel project, as text or a number. Required with a service account or an "
-                "OAuth token."
+                "Mixpanel project ID, as a string or a number. Required with a service account or an OAuth token."
             ),
         ),
     ] = None
@@ -67,7 +66,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             title="Service Account Username",
-            description="User name of a service account, the recommended way to authenticate.",
+            description="Username of a service account, the recommended way to authenticate.",
             extra_json_schema=SECRET,
         ),
     ] = None
@@ -92,18 +91,22 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     region: Annotated[
-        Literal["us", "eu", "in"], Meta(title="Region", description="Region that stores the project's data.")
+        Literal["us", "eu", "in"],
+        Meta(title="Region", description="Region where the project's data is stored: `us`, `eu` or `in` (India)."),
     ] = "us"
     raw: Annotated[
-        bool, Meta(title="Raw Records", description="Records in Mixpanel's own shape instead of the normalized one.")
+        bool,
+        Meta(
+            title="Raw Records", description="Deliver records in Mixpanel's own format instead of normalized records."
+        ),
     ] = False
     streams: Annotated[
         list[str] | None,
         Meta(
             title="Streams",
             description=(
-                "Names of the streams to read without a catalog. Default: events, profiles and groups. A catalog "
-                "takes precedence; Meltano always passes one."
+                "Streams to read if there is no catalog. Default: events, profiles and groups. A catalog takes "
+                "precedence; Meltano always passes one."
             ),
             examples=[["events", "profiles", "cohorts"]],
         ),
@@ -113,8 +116,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Start Date",
             description=(
-                "First day of events, funnels and event counts, a date or a date-time. Required for them. A "
-                "date-time means its day in the project's time zone."
+                "First day of events, funnels and event counts to read, as a date or date-time. Required for "
+                "these streams. A date-time is converted to its day in the project's time zone."
             ),
             examples=["2024-01-15"],
         ),
@@ -124,7 +127,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="End Date",
             description=(
-                "Last day of events, funnels and event counts, inclusive. Default: today in the project's time zone."
+                "Last day of events, funnels and event counts to read, inclusive. Default: today in the "
+                "project's time zone."
             ),
             examples=["2024-01-31"],
         ),
@@ -135,8 +139,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             title="Project Time Zone",
             description=(
                 "IANA name of the time zone in which Mixpanel stored the events. Required for projects created "
-                "before 2023. Default: UTC; the first load stops before its first record if the events show "
-                "another zone."
+                "before 2023. Default: UTC. If it is not set and the events are in another zone, the first load "
+                "stops before its first record."
             ),
             examples=["Europe/Berlin"],
         ),
@@ -175,15 +179,16 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromOne | None, Meta(title="Window Days", description="Days per export request. Default: adaptive.")
     ] = None
     concurrent_exports: Annotated[
-        int, Meta(ge=1, le=100, title="Concurrent Exports", description="Windows fetched at the same time.")
+        int,
+        Meta(ge=1, le=100, title="Concurrent Exports", description="Maximum number of windows to fetch concurrently."),
     ] = 2
     worker_processes: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
         Meta(
             title="Worker Processes",
             description=(
-                "Processes that decompress and convert events, each on a core of its own. Needs a larger "
-                "`concurrent_exports`. Default: none, the tap's own process does it."
+                "Number of extra processes that decompress and convert events, each on its own core. Set "
+                "`concurrent_exports` higher than this. Default: none; the main process does the work."
             ),
         ),
     ] = None
@@ -235,9 +240,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Profiles Incremental",
             description=(
-                "Read only profiles updated since the last run, by `$last_seen`, for users and groups. Misses "
-                "profiles without `$last_seen`, changes that do not move it, and deletions, until the next full "
-                "refresh."
+                "Read only user and group profiles updated since the last run, according to `$last_seen`. Until "
+                "the next full refresh, this misses profiles without `$last_seen`, changes that do not update "
+                "it, and deletions."
             ),
         ),
     ] = False
@@ -249,19 +254,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 7
     cohort_id: Annotated[
-        int | None, Meta(title="Cohort ID", description="ID of the cohort whose profiles to read.")
+        int | None, Meta(title="Cohort ID", description="Read only the profiles in the cohort with this ID.")
     ] = None
     include_all_users: Annotated[
         bool, Meta(title="Include All Users", description="With `cohort_id`: include members without a profile.")
     ] = False
     distinct_ids: Annotated[
-        list[str], Meta(title="Distinct IDs", description="IDs of the profiles to read, at most 2000.")
+        list[str], Meta(title="Distinct IDs", description="Read only the profiles with these IDs, at most 2000.")
     ] = []
     behaviors: Annotated[
         list[dict[str, Any]],
         Meta(
             title="Behaviors",
-            description="Behaviors for `profiles_where`, as Mixpanel's Engage query takes them.",
+            description="Behaviors to use in `profiles_where`, in the format of Mixpanel's Engage API.",
         ),
     ] = []
     as_of_timestamp: Annotated[
@@ -269,8 +274,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="As of Timestamp",
             description=(
-                "Unix time in seconds as of which profiles are read, and up to which Mixpanel counts "
-                "`behaviors`. Default with `behaviors`: the time of the request."
+                "Read profiles as of this Unix time in seconds, and count `behaviors` up to it. Default with "
+                "`behaviors`: the time of the request."
             ),
         ),
     ] = None
@@ -279,8 +284,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Group Profiles",
             description=(
-                "Groups whose profiles to read, each as a stream: its `name` and the group's `data_group_id`, as "
-                "text. Filters for user profiles do not apply to groups."
+                "Group keys whose profiles to read. Each entry is a stream with a `name` and the group key's "
+                "`data_group_id`, as a string. Filters for user profiles do not apply."
             ),
             examples=[[{"name": "companies", "data_group_id": "-1234567890123456789"}]],
         ),
@@ -290,8 +295,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Insights Reports",
             description=(
-                "Saved Insights reports for the stream `insights`: a `name` of your choice, and the `bookmark_id` in "
-                "the report's address, `report-BOOKMARK_ID`."
+                "Saved Insights reports for the `insights` stream. Each entry has a `name` of your choice and "
+                "the `bookmark_id` from the report's URL (`report-BOOKMARK_ID`)."
             ),
             examples=[[{"name": "Weekly sign-ups", "bookmark_id": 12345}]],
         ),
@@ -301,9 +306,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Event Columns",
             description=(
-                "Properties of normalized events that become columns too: the column's `name`, the `property` and a "
-                "`type`: string, number, integer, boolean, date-time or json (an object or array). A value that does "
-                "not fit the type becomes null and is counted; the property stays in `properties`."
+                "Properties of normalized events to copy into their own columns. Each entry has the column's "
+                "`name`, the `property` and a `type`: string, number, integer, boolean, date-time or json (an "
+                "object or array). A value that does not match the type becomes null and is counted. The "
+                "property also stays in `properties`, unless it is a column already."
             ),
             examples=[[{"name": "city", "property": "$city", "type": "string"}]],
         ),
@@ -312,7 +318,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         list[PropertyColumn],
         Meta(
             title="Profile Columns",
-            description="The same for normalized profiles, of users and of groups.",
+            description="Like `event_columns`, for normalized user and group profiles.",
             examples=[[{"name": "email", "property": "$email", "type": "string"}]],
         ),
     ] = []
@@ -320,7 +326,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             title="Workspace ID",
-            description="Number of the data view through which to query profiles, as text or a number.",
+            description="ID of the data view through which to query profiles, as a string or a number.",
         ),
     ] = None
     bad_lines: Annotated[
@@ -328,8 +334,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Bad Lines",
             description=(
-                "What to do with a malformed event or profile: fail, or skip it, append it to `bad_lines_path` "
-                "and count it."
+                "What to do with malformed events and profiles. `fail` fails the stream; `skip` counts them and "
+                "appends them to `bad_lines_path`."
             ),
         ),
     ] = "fail"
@@ -337,14 +343,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         Meta(
             title="Bad Lines Path",
-            description="File to which skipped lines are appended, as they came. Required with `bad_lines: skip`.",
+            description="File to which skipped lines are appended unchanged. Required with `bad_lines: skip`.",
         ),
     ] = None
     strip_nul: Annotated[
         bool,
         Meta(
             title="Strip NUL",
-            description="Remove \\u0000 from strings, which PostgreSQL cannot store, and report how many were removed.",
+            description="Remove `\\u0000`, which PostgreSQL cannot store, from strings, and report how many.",
         ),
     ] = False
     request_timeout: Annotated[
@@ -354,7 +360,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             le=86_400,
             title="Request Timeout",
             description=(
-                "Read timeout in seconds: the longest wait for a response to start, and the longest pause in it."
+                "Read timeout in seconds: the maximum wait for a response to start, and the maximum pause within it."
             ),
         ),
     ] = 600
@@ -362,7 +368,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromZero,
         Meta(
             title="Max Retries",
-            description="Retries of a failed request or a truncated window, after about 1, 2, 4, 8, 8 s.",
+            description=(
+                "Number of retries for a failed request or a truncated window, with pauses of about 1, 2, 4, 8 and 8 s."
+            ),
         ),
     ] = 5
     hourly_quota: Annotated[
@@ -370,8 +378,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Hourly Quota",
             description=(
-                "Requests per hour that this run may send to the export, and as many to the query API. Default: "
-                "60, or the limit that Mixpanel reports. Set it lower if several runs share a project."
+                "Maximum requests per hour from this run to the export API, and separately to the query API. "
+                "Default: 60, or the limit that Mixpanel reports. Set it lower if several runs share a project."
             ),
         ),
     ] = None
@@ -379,14 +387,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         FromZero,
         Meta(
             title="Max Quota Wait",
-            description="Longest time in seconds that a run waits for Mixpanel's quota in total.",
+            description="Maximum total time in seconds that a run waits for Mixpanel's quota.",
         ),
     ] = 7200
     data_api_url: Annotated[
         str | None,
         Meta(
             title="Data API URL",
-            description="Base URL of the raw export, instead of the region's.",
+            description="Base URL of the export API. Default: the region's URL.",
             examples=["https://data.mixpanel.com/api/2.0"],
         ),
     ] = None
@@ -394,7 +402,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             title="API URL",
-            description="Base URL of the query API, instead of the region's.",
+            description="Base URL of the query and app APIs. Default: the region's URL.",
             examples=["https://mixpanel.com/api"],
         ),
     ] = None
@@ -404,8 +412,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             title="Emit ACTIVATE_VERSION",
             description=(
-                "Send an ACTIVATE_VERSION message after all records of a full-table stream, so that a target can "
-                "drop rows that no longer exist in Mixpanel."
+                "Send an ACTIVATE_VERSION message after all records of a full-table stream, so that the target "
+                "can delete rows that no longer exist in Mixpanel."
             ),
         ),
     ] = False

@@ -55,7 +55,8 @@ def test_the_page_links_to_all_its_sections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "settings"), [("What the state says", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})]
+    ("title", "settings"),
+    [("What the state contains", {}), ("By ingestion time", {"incremental_by": "ingestion_time"})],
 )
 def test_the_state_shown_continues_as_shown(title: str, settings: dict[str, str]) -> None:
     """The first run ends with the state shown, and the second reads the days shown."""

@@ -1,23 +1,23 @@
-"""Speed, memory and requests of this tap and of comparable programs, measured on this machine.
+"""Benchmarks of speed, memory, requests and fidelity, for this tap and for comparable programs.
 
-    python -m benchmarks                                all of it, into docs/ and the README
-    python -m benchmarks --only comparison,pipelines    parts of it
-    python -m benchmarks --quick                        small sizes, without other programs, to the screen
+    python -m benchmarks                                all parts; updates docs/benchmarks.md and README.md
+    python -m benchmarks --only comparison,pipelines    some parts
+    python -m benchmarks --quick                        small sizes, without other programs, printed to the screen
 
-The pieces, in the order in which they are needed:
+Modules, in the order of their use:
 
-    data           the events, the same for everybody
-    serving        the local Mixpanel, in a process of its own
-    processes      a command run and measured, by `measured` in between
-    environments   where the other programs are installed
-    programs       the programs, and their command lines
-    comparison     the cost of an event, in alternating runs
-    pipelines      the tap with each target, and bulk loads
-    fidelity       the output, compared with the source
-    growth         larger and larger
-    asking         requests and hours of quota
-    stages         where the tap's own time goes
-    circumstances  when, where and with what
-    page, chart    the tables in docs/, and the pictures
-    report         progress, on stderr
+    data              the events that all programs read
+    emulator_process  the emulator, in a separate process
+    processes         running a command and measuring it, with measure_process.py
+    virtualenvs       virtual environments of the other programs
+    programs          the programs and their command lines
+    comparison        cost per event, in alternating runs
+    pipelines         the tap with each target, and bulk loads
+    fidelity          differences between input and output
+    scaling           cost and memory by the number of events
+    request_counts    number of requests and waiting time for the quota
+    stages            CPU of each stage of the tap
+    environment       date, machine and versions of a run
+    page, chart       the tables and charts in docs/
+    report            progress messages on stderr
 """

@@ -1,8 +1,8 @@
-"""The cost of an event for each program, in alternating runs.
+"""The cost per event of each program, measured in alternating runs.
 
-A program runs twice in a round: over much, and over little. What the small run took is taken off, and with it the
-start-up; the rest is divided by the events between. That in turn is divided by what `gzip -dc` took for an event in the
-same round, so that a machine that is busy, or slow, shows less. The figures are the medians of the rounds.
+In each round, a program runs twice, with much and with little data. The difference between the two costs, divided by
+the difference in events, is the cost per event without start-up. The ratio to the cost of `gzip -dc` in the same round
+compensates for differences in machine speed and load. The results are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .data import FIRST_DAY, History, last_day_of
-from .environments import NotInstalledError
-from .processes import Cost, RunFailedError, cpu_until, run
+from .data import FIRST_DAY, History, last_day
+from .emulator_process import run_emulator
+from .processes import Cost, RunFailedError, cpu_until_output, run
 from .programs import (
-    GZIP_AT_LENGTH,
+    DECOMPRESSORS,
+    GZIP_LONG,
     GZIP_OF_PROFILES,
-    IN_EACH_LAYOUT,
-    IN_LONG_WINDOWS,
-    OBVIOUS,
-    OURS,
+    LAYOUT_GROUPS,
+    LONG_WINDOW_VARIANTS,
+    MINIMAL_TAPS,
+    PEERS,
     SCHEMA,
-    THE_PEERS,
-    UNPACKING,
+    TAP_VARIANTS,
     Task,
-    as_installed,
+    supported,
 )
 from .report import progress
-from .serving import serving
+from .virtualenvs import NotInstalledError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .emulator_process import EmulatorServer
     from .programs import Program
-    from .serving import Site
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What an event, or a profile, took in one round.
+class UnitCost:
+    """The cost per event or profile in one round.
 
     Attributes:
-        cpu: Seconds of CPU.
-        wall: Seconds.
+        cpu: CPU seconds, or the ratio to those of `gzip -dc`.
+        wall: Wall time in seconds, or the ratio to that of `gzip -dc`.
     """
 
     cpu: float
@@ -56,168 +56,170 @@ class Pace:
 
 @dataclass
 class Result:
-    """What a program's rounds brought.
+    """The results of a program.
 
     Attributes:
-        program: Who ran.
-        paces: Its pace in each round.
-        times_gzip: The same, as multiples of gzip's in the same round.
-        runs: The large run of each round.
-        starts: Seconds of CPU to the SCHEMA message, in each round; empty for who writes none.
-        least_memory: Bytes below which the memory of a process cannot be seen.
-        failure: Why there is nothing.
+        program: The program.
+        costs: Cost per event in each round.
+        times_gzip: Ratio of the cost to that of `gzip -dc` in each round.
+        runs: Cost of the large run in each round.
+        starts: CPU seconds until the SCHEMA message in each round; empty for programs without this message.
+        min_memory: Memory of the measuring process in bytes. Lower values cannot be measured.
+        failure: Reason why the program did not run; empty if it ran.
     """
 
     program: Program
-    paces: list[Pace] = field(default_factory=list)
-    times_gzip: list[Pace] = field(default_factory=list)
+    costs: list[UnitCost] = field(default_factory=list)
+    times_gzip: list[UnitCost] = field(default_factory=list)
     runs: list[Cost] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
-    least_memory: int = 0
+    min_memory: int = 0
     failure: str = ""
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU an event, the median."""
-        return median(pace.cpu for pace in self.paces)
+        """CPU seconds per event, the median."""
+        return median(cost.cpu for cost in self.costs)
 
     @property
     def wall(self) -> float:
-        """Seconds an event, the median."""
-        return median(pace.wall for pace in self.paces)
+        """Wall time per event in seconds, the median."""
+        return median(cost.wall for cost in self.costs)
 
     @property
     def memory(self) -> int:
-        """Bytes at the peak, of the largest process, the median."""
+        """Peak memory of the largest process in bytes, the median."""
         return int(median(run.memory for run in self.runs))
 
     @property
-    def together(self) -> int:
-        """Bytes at the peak, of all processes, the median."""
-        return int(median(run.together for run in self.runs))
+    def total_memory(self) -> int:
+        """Peak memory of all processes in bytes, the median."""
+        return int(median(run.total_memory for run in self.runs))
 
     @property
     def start(self) -> float:
-        """Seconds of CPU to the SCHEMA message, the median."""
+        """CPU seconds until the SCHEMA message, the median."""
         return median(self.starts)
 
     @property
     def cpu_times_gzip(self) -> float:
-        """CPU as a multiple of gzip's, the median."""
-        return median(pace.cpu for pace in self.times_gzip)
+        """Ratio of the CPU time to that of `gzip -dc`, the median."""
+        return median(cost.cpu for cost in self.times_gzip)
 
     @property
     def wall_times_gzip(self) -> float:
-        """Time as a multiple of gzip's, the median."""
-        return median(pace.wall for pace in self.times_gzip)
+        """Ratio of the wall time to that of `gzip -dc`, the median."""
+        return median(cost.wall for cost in self.times_gzip)
 
 
 def groups(*, quick: bool) -> list[list[Program]]:
-    """Return the programs in groups. The first of a group is what the others are measured by."""
-    all_sorts = [*UNPACKING, *as_installed(OURS), *OBVIOUS, *(() if quick else THE_PEERS)]
+    """Return the programs in groups. The first program of each group is the reference for the others."""
+    programs = [*DECOMPRESSORS, *supported(TAP_VARIANTS), *MINIMAL_TAPS, *(() if quick else PEERS)]
     all_groups = [
-        [each for each in all_sorts if each.stream == "events"],
-        [GZIP_OF_PROFILES, *(each for each in all_sorts if each.stream == "profiles")],
-        [GZIP_AT_LENGTH, *as_installed(IN_LONG_WINDOWS)],
-        *map(list, IN_EACH_LAYOUT),
+        [each for each in programs if each.stream == "events"],
+        [GZIP_OF_PROFILES, *(each for each in programs if each.stream == "profiles")],
+        [GZIP_LONG, *supported(LONG_WINDOW_VARIANTS)],
+        *map(list, LAYOUT_GROUPS),
     ]
-    return [[each.given(4_000, 2_000) for each in group] for group in all_groups] if quick else all_groups
+    return [[each.with_size(4_000, 2_000) for each in group] for group in all_groups] if quick else all_groups
 
 
 def measure(group: list[Program]) -> list[Result]:
-    """Run a group's rounds.
+    """Run the rounds of a group.
 
     Args:
-        group: Who runs; the first is what the others are measured by, and runs in each round.
+        group: Programs. The first one is the reference and runs in each round.
     """
-    nothing = run(["true"])
-    results = [Result(program, least_memory=nothing.memory) for program in group]
-    with _course(group) as course:
+    baseline = run(["true"])
+    results = [Result(program, min_memory=baseline.memory) for program in group]
+    with _set_up(group) as setup:
         for number in range(max(program.size.rounds for program in group)):
             progress(f"comparison: round {number + 1}")
-            yardstick: Pace | None = None
+            reference: UnitCost | None = None
             for result in results:
                 if result.failure or number >= result.program.size.rounds:
                     continue
                 try:
-                    pace = _round(course, result)
+                    cost = _round(setup, result)
                 except (RunFailedError, NotInstalledError) as failure:
                     result.failure = str(failure)
                     progress(f"comparison: {result.program.name}: {failure}")
                     continue
-                yardstick = yardstick or pace
-                result.paces.append(pace)
-                result.times_gzip.append(Pace(_times(pace.cpu, yardstick.cpu), _times(pace.wall, yardstick.wall)))
+                reference = reference or cost
+                result.costs.append(cost)
+                result.times_gzip.append(UnitCost(_ratio(cost.cpu, reference.cpu), _ratio(cost.wall, reference.wall)))
     return results
 
 
-def _round(course: _Course, result: Result) -> Pace:
+def _round(setup: _Setup, result: Result) -> UnitCost:
     program = result.program
     size = program.size
     if program.is_singer:
-        with course.task(program, size.small) as task:
-            result.starts.append(cpu_until(SCHEMA, program.command(task), dict(program.environment)))
-    small, large = (course.run(program, amount) for amount in (size.small, size.large))
+        with setup.task(program, size.small) as task:
+            result.starts.append(cpu_until_output(SCHEMA, program.command(task), dict(program.environment)))
+    small, large = (setup.run(program, amount) for amount in (size.small, size.large))
     result.runs.append(large)
-    between = size.large - size.small
-    return Pace((large.cpu - small.cpu) / between, (large.wall - small.wall) / between)
+    difference = size.large - size.small
+    return UnitCost((large.cpu - small.cpu) / difference, (large.wall - small.wall) / difference)
 
 
-def _times(figure: float, measure: float) -> float:
-    # Over very little, the small run can take longer than the large one.
-    return figure / measure if measure > 0 else nan
+def _ratio(cost: float, reference: float) -> float:
+    # With little data, the small run can take longer than the large one.
+    return cost / reference if reference > 0 else nan
 
 
-class _Course:
-    """Where a group runs: the local Mixpanels and the files, for each size.
+class _Setup:
+    """The emulators and files for the programs of a group.
 
     Args:
-        sites: The local Mixpanel, by the number of its profiles and its zone.
-        bodies: The file with a stream's answer, by how much it holds.
-        names: The file with the names of all properties.
+        servers: Emulators by number of profiles and time zone.
+        bodies: Gzip files with the response, by number of events or profiles.
+        names: File with the names of all properties.
     """
 
-    def __init__(self, sites: dict[tuple[int, str], Site], bodies: dict[int, Path], names: Path) -> None:
-        self._sites = sites
+    def __init__(self, servers: dict[tuple[int, str], EmulatorServer], bodies: dict[int, Path], names: Path) -> None:
+        self._servers = servers
         self._bodies = bodies
         self._names = names
 
     @contextmanager
     def task(self, program: Program, amount: int) -> Iterator[Task]:
-        """Make the task of reading so many events or profiles."""
+        """Create the task to read a number of events or profiles."""
         of_events = program.stream == "events"
         with tempfile.TemporaryDirectory() as folder:
             yield Task(
-                site=self._sites[0 if of_events else amount, program.zone],
+                server=self._servers[0 if of_events else amount, program.zone],
                 first=FIRST_DAY,
-                last=last_day_of(amount) if of_events else FIRST_DAY,
+                last=last_day(amount) if of_events else FIRST_DAY,
                 body=self._bodies[amount],
                 names=self._names,
                 folder=Path(folder),
             )
 
     def run(self, program: Program, amount: int) -> Cost:
-        """Run a program once."""
+        """Run a program once and return its cost."""
         with self.task(program, amount) as task:
             return run(program.command(task), environment=dict(program.environment))
 
 
 @contextmanager
-def _course(group: list[Program]) -> Iterator[_Course]:
+def _set_up(group: list[Program]) -> Iterator[_Setup]:
     amounts = sorted({amount for each in group for amount in (each.size.small, each.size.large)})
     of_events = group[0].stream == "events"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = {(0 if of_events else amount, each.zone) for each in group for amount in amounts}
         layout = group[0].layout
-        sites = {(profiles, zone): stack.enter_context(serving(profiles, zone, layout)) for profiles, zone in served}
+        servers = {
+            (profiles, zone): stack.enter_context(run_emulator(profiles, zone, layout)) for profiles, zone in served
+        }
         bodies = {amount: folder / f"{amount}.gz" for amount in amounts}
         history = History(layout=layout)
         for amount, body in bodies.items():
             if of_events:
                 history.save(body, amount)
             else:
-                sites[amount, group[0].zone].save_profiles(body)
+                servers[amount, group[0].zone].save_profiles(body)
         names = folder / "names.json"
         history.save_names(names)
-        yield _Course(sites, bodies, names)
+        yield _Setup(servers, bodies, names)

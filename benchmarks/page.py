@@ -1,6 +1,6 @@
-"""The page: each part's tables, between marks of its own in docs/benchmarks.md, and a few rows in the README.
+"""Writing the tables of docs/benchmarks.md and README.md.
 
-Each part says by itself when and where it was measured, so that a part can be measured again alone.
+Each part is between a pair of marks and includes date and environment, so it can be measured again on its own.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ import re
 from math import nan
 from typing import TYPE_CHECKING
 
-from .asking import PROJECTS, bytes_a_day
 from .data import NO_INSERT_ID
-from .environments import ROOT, version_of
-from .fidelity import CUTS, ODD_VALUES
-from .tables import Goal, cell, figure, goals, table
+from .fidelity import EDGE_CASES, TRUNCATIONS
+from .request_counts import PROJECTS, bytes_per_day
+from .tables import Goal, cell, figure, goal_table, table
+from .virtualenvs import ROOT, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from .asking import Case
-    from .circumstances import Circumstances
     from .comparison import Result
+    from .environment import Environment
     from .fidelity import Differences
-    from .growth import Growth, Step
     from .pipelines import Load
     from .programs import Program
+    from .request_counts import Case
+    from .scaling import Scaling, Step
     from .stages import Stage
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 
-# Which of the tap's own ways the README shows.
-_IN_README = ("raw", "normalized", "normalized, batch files packed by gzip", "normalized, a stream map")
+# The configurations of the tap in the README.
+_IN_README = ("raw", "normalized", "normalized, gzip batch files", "normalized, stream map")
 _MICRO = 1e6
 _MB = 1e6
 
@@ -41,10 +41,10 @@ _MB = 1e6
 
 
 def write(path: Path, part: str, text: str) -> None:
-    """Put a part into its place in a file.
+    """Replace the text of a part in a file.
 
     Raises:
-        ValueError: The file has no such place.
+        ValueError: The file does not contain the marks of the part.
     """
     whole = path.read_text(encoding="utf-8")
     begin, end = between_marks(whole, part)
@@ -52,7 +52,7 @@ def write(path: Path, part: str, text: str) -> None:
 
 
 def between_marks(text: str, part: str) -> tuple[int, int]:
-    """Where a part's place is: from after one mark's line to before the other's.
+    """Return the start and end of the text between the marks of a part.
 
     Raises:
         ValueError: The marks are missing.
@@ -68,27 +68,27 @@ def between_marks(text: str, part: str) -> tuple[int, int]:
 
 
 def comparison(groups: Sequence[Sequence[Result]]) -> str:
-    """A table for events, one for profiles, one for events in long windows, and one for layouts of a line."""
-    events, profiles, long_windows, *each_layout = groups
-    layouts = [result for group in each_layout for result in group if result.program.is_ours]
-    by_name = {result.program.name: result for result in events if result.program.is_ours}
+    """Return the tables for events, profiles, events in long windows and line layouts."""
+    events, profiles, long_windows, *layout_groups = groups
+    layouts = [result for group in layout_groups for result in group if result.program.is_tap]
+    by_name = {result.program.name: result for result in events if result.program.is_tap}
     raw, normalized = (by_name[name].cpu_times_gzip for name in ("raw", "normalized"))
-    by_two = next(each for each in long_windows if each.program.name == "normalized, 2 worker processes")
+    two_workers = next(each for each in long_windows if each.program.name == "normalized, 2 worker processes")
     return "\n\n".join(
         [
-            _table_of("event", "What one event takes:", events),
-            _table_of("profile", "What one profile takes:", profiles),
-            _table_of("event", "What one event takes in windows of 100 days, three of them under way:", long_windows),
-            _table_of("event", "What one normalized event takes in other layouts of a line:", layouts),
-            goals(
-                Goal("CPU of raw events, as a multiple of `gzip -dc`", 0.9, raw),
-                Goal("CPU of normalized events, as a multiple of `gzip -dc`", 2.0, normalized),
+            _table_of("event", "Cost per event:", events),
+            _table_of("profile", "Cost per profile:", profiles),
+            _table_of("event", "Cost per event in windows of 100 days, three at a time:", long_windows),
+            _table_of("event", "Cost per normalized event in other line layouts:", layouts),
+            goal_table(
+                Goal("CPU of raw events, relative to `gzip -dc`", 0.9, raw),
+                Goal("CPU of normalized events, relative to `gzip -dc`", 2.0, normalized),
                 *(
-                    Goal(f"the same, {result.program.name}", 2.0, result.cpu_times_gzip)
+                    Goal(f"CPU of normalized events, {result.program.name}", 2.0, result.cpu_times_gzip)
                     for result in layouts
                     if not result.failure and result.program.layout != NO_INSERT_ID
                 ),
-                Goal("time of normalized events by 2 worker processes, likewise", 1.1, by_two.wall_times_gzip),
+                Goal("wall time of normalized events, 2 worker processes", 1.1, two_workers.wall_times_gzip),
             ),
         ]
     )
@@ -96,8 +96,8 @@ def comparison(groups: Sequence[Sequence[Result]]) -> str:
 
 def _table_of(what: str, title: str, group: Sequence[Result]) -> str:
     head = [
-        *("", f"{what}s", "rounds", "CPU, µs", "times `gzip -dc`", "time, µs", "times `gzip -dc`"),
-        *("memory, MB", "all processes", "start-up, ms"),
+        *("", f"{what}s", "rounds", "CPU, µs", "CPU / `gzip -dc`", "time, µs", "time / `gzip -dc`"),
+        *("memory, MB", "all processes, MB", "start-up, ms"),
     ]
     return f"{title}\n\n" + table(head, [_row(result) for result in group])
 
@@ -108,77 +108,79 @@ def _row(result: Result) -> list[str]:
     return [
         _name(result.program),
         figure(result.program.size.large),
-        figure(len(result.paces)),
+        figure(len(result.costs)),
         figure(result.cpu * _MICRO),
         figure(result.cpu_times_gzip),
         figure(result.wall * _MICRO),
         figure(result.wall_times_gzip),
-        _memory(result.memory, result.least_memory),
-        _memory(result.together, result.least_memory),
+        _memory(result.memory, result.min_memory),
+        _memory(result.total_memory, result.min_memory),
         f"{result.start * 1000:.0f}" if result.program.is_singer else "",
     ]
 
 
-def readme(results: Sequence[Result], circumstances: Circumstances, event_bytes: float) -> str:
-    """The table of the README, from the comparison over events."""
+def readme(results: Sequence[Result], environment: Environment, event_bytes: float) -> str:
+    """Return the table of the README, from the comparison of events."""
     rows = [
         [
             _name(result.program),
             figure(result.cpu * _MICRO),
             figure(result.cpu_times_gzip),
-            _memory(result.memory, result.least_memory),
+            _memory(result.memory, result.min_memory),
         ]
         for result in results
-        if not result.failure and (not result.program.is_ours or result.program.name in _IN_README)
+        if not result.failure and (not result.program.is_tap or result.program.name in _IN_README)
     ]
     return "\n\n".join(
         [
             f"A million events, {figure(event_bytes * 1e6 / 1e9)} GB decompressed:",
-            table(["", "CPU, s", "times `gzip -dc`", "memory, MB"], rows),
-            circumstances.brief(),
+            table(["", "CPU, s", "CPU / `gzip -dc`", "memory, MB"], rows),
+            environment.brief(),
         ]
     )
 
 
 def fidelity(checked: Sequence[Differences]) -> str:
-    """What came out, compared with what went in."""
+    """Return the tables of the comparison of input and output."""
     done = [each for each in checked if not each.failure]
-    own = [each for each in done if each.program.is_ours]
+    ours = [each for each in done if each.program.is_tap]
     names = [_name(each.program) for each in done]
     head = [
         "",
         "events",
         "lost",
-        "doubled",
+        "duplicated",
         "names",
-        "changed",
+        "renamed",
         "values",
         "now text",
-        "altered",
-        "left out",
-        "times moved",
+        "changed",
+        "missing",
+        "times changed",
     ]
     return "\n\n".join(
         [
-            "A day of the usual events:",
+            "A day of events:",
             table(head, [[_name(each.program), *map(figure, _counts(each))] for each in done]),
             "\n".join(f"- {_name(each.program)}: {_note(each)}" for each in checked),
-            "What becomes of values that are hard to keep:",
-            table(["", *names], [[cell(odd), *(cell(each.odd[odd]) for each in done)] for odd in ODD_VALUES]),
-            "What becomes of a first answer, with status 200, that breaks off half-way:",
-            table(["", *names], [[cell(cut), *(cell(each.cuts[cut]) for each in done)] for cut in CUTS]),
-            goals(
-                Goal("events that this tap loses or doubles", 0, sum(each.dropped + each.doubled for each in own)),
-                Goal("values that it alters or leaves out", 0, sum(each.changes for each in own)),
-                Goal("broken answers that it takes for whole", 0, sum(each.fooled for each in own)),
+            "Edge-case values:",
+            table(["", *names], [[cell(name), *(cell(each.edge_cases[name]) for each in done)] for name in EDGE_CASES]),
+            "The first response, with status 200, is truncated half-way:",
+            table(
+                ["", *names], [[cell(name), *(cell(each.truncations[name]) for each in done)] for name in TRUNCATIONS]
+            ),
+            goal_table(
+                Goal("events lost or duplicated by this tap", 0, sum(each.dropped + each.duplicated for each in ours)),
+                Goal("values changed or lost by this tap", 0, sum(each.changes for each in ours)),
+                Goal("truncated responses that this tap does not detect", 0, sum(each.undetected for each in ours)),
             ),
         ]
     )
 
 
 def pipelines(loads: Sequence[Load]) -> str:
-    """A table of whole pipelines."""
-    head = ["", "events a second", "time, s", "CPU of the tap, s", "CPU of the target or loader, s"]
+    """Return the table of pipelines."""
+    head = ["", "events per second", "time, s", "CPU of the tap, s", "CPU of the target or loader, s"]
     rows = [
         [load.pipeline.name, cell(f"did not run: {load.failure}")]
         if load.failure
@@ -196,63 +198,64 @@ def pipelines(loads: Sequence[Load]) -> str:
 
 def _counts(found: Differences) -> tuple[int, ...]:
     return (
-        *(found.events, found.dropped, found.doubled, found.names, len(found.renamed)),
-        *(found.values, found.as_text, found.altered, found.left_out, found.shifted),
+        *(found.events, found.dropped, found.duplicated, found.names, len(found.renamed)),
+        *(found.values, found.as_text, found.changed, found.missing, found.times_changed),
     )
 
 
 def _note(found: Differences) -> str:
-    """Say in words what the comparison found."""
+    """Summarize the differences in sentences."""
     if found.failure:
         return f"did not run: {found.failure}."
     sentences = []
-    if found.dropped or found.doubled:
-        sentences.append(f"{found.dropped:,} events are lost and {found.doubled:,} doubled.")
+    if found.dropped or found.duplicated:
+        sentences.append(f"{found.dropped:,} events are lost and {found.duplicated:,} are duplicated.")
     else:
-        sentences.append("All events came, each as often as it was sent.")
+        sentences.append("No event is lost or duplicated.")
     if found.renamed:
         name, now = next(iter(found.renamed.items()))
-        sentences.append(f"{len(found.renamed)} of {found.names} names changed (`{name}` is `{now}`).")
+        sentences.append(f"{len(found.renamed)} of {found.names} names changed (`{name}` became `{now}`).")
     for kind, words in (
         ("as_text", "became text"),
-        ("altered", "became others"),
-        ("left_out", "were left out"),
-        ("shifted", "became other instants"),
+        ("changed", "changed"),
+        ("missing", "are missing"),
+        ("times_changed", "are a different time"),
     ):
         if count := getattr(found, kind):
             name, before, after = found.examples[kind]
-            example = f"`{name}` was `{before}`" + (f" and is `{after}`" if after else "")
+            example = f"`{name}`: `{before}`" + (f" became `{after}`" if after else "")
             sentences.append(f"{count:,} of {found.values:,} values {words} ({example}).")
     if not found.as_text + found.changes:
-        sentences.append("Every value is what it was.")
-    if found.fooled:
+        sentences.append("All values are unchanged.")
+    if found.undetected:
         sentences.append(
-            f"{found.fooled} of {len(CUTS)} truncated responses ended in rows missing or doubled without an error."
+            f"{found.undetected} of {len(TRUNCATIONS)} truncated responses caused missing or duplicated rows "
+            "without an error."
         )
     return " ".join(sentences)
 
 
-def growth(grown: Growth) -> str:
-    """More and more events, and longer and longer windows."""
-    head = ["", "events", "MB decompressed", "windows", "CPU of an event, µs", "memory, MB"]
-    aims = []
-    for shape in dict.fromkeys(step.shape for step in grown.steps):
+def scaling(results: Scaling) -> str:
+    """Return the tables by number of events and by size of the window."""
+    head = ["", "events", "MB decompressed", "windows", "CPU per event, µs", "memory, MB"]
+    goals: list[Goal] = []
+    for shape in dict.fromkeys(step.shape for step in results.steps):
         steps, windows = (
-            [step for step in all_steps if step.shape == shape] for all_steps in (grown.steps, grown.windows)
+            [step for step in all_steps if step.shape == shape] for all_steps in (results.steps, results.windows)
         )
-        aims += [
-            # The first size is too small to say much.
-            Goal(f"{shape}: CPU of an event, the most through the least", 1.1, _spread(step.cpu for step in steps[1:])),
-            Goal(f"{shape}: memory, the most through the least", 1.1, _spread(step.memory for step in steps[1:])),
-            Goal(f"{shape}: memory of the large window through that of the small", 1.1, _last_through_first(windows)),
+        goals += [
+            # The first size is too small for a stable figure.
+            Goal(f"{shape}: CPU per event, maximum / minimum", 1.1, _spread(step.cpu for step in steps[1:])),
+            Goal(f"{shape}: memory, maximum / minimum", 1.1, _spread(step.memory for step in steps[1:])),
+            Goal(f"{shape}: memory, large window / small window", 1.1, _last_by_first(windows)),
         ]
     return "\n\n".join(
         [
-            "More and more events:",
-            table(head, _steps(grown.steps, grown.event_bytes)),
-            "One window:",
-            table(head, _steps(grown.windows, grown.event_bytes)),
-            goals(*aims),
+            "By number of events:",
+            table(head, _steps(results.steps, results.event_bytes)),
+            "A single window:",
+            table(head, _steps(results.windows, results.event_bytes)),
+            goal_table(*goals),
         ]
     )
 
@@ -272,66 +275,80 @@ def _steps(steps: Sequence[Step], event_bytes: float) -> list[list[str]]:
 
 
 def _spread(figures: Iterable[float]) -> float:
-    least, *_, most = sorted([*figures] * 2)
-    # Over very little, a run can take less than the one that is taken off it.
-    return most / least if least > 0 else nan
+    minimum, *_, maximum = sorted([*figures] * 2)
+    # With little data, the difference between two runs can be negative.
+    return maximum / minimum if minimum > 0 else nan
 
 
-def _last_through_first(steps: Sequence[Step]) -> float:
+def _last_by_first(steps: Sequence[Step]) -> float:
     return steps[-1].memory / steps[0].memory
 
 
-def asking(cases: Sequence[Case]) -> str:
-    """Requests, and the hours that they take."""
-    head = ["project", "events a day", "a day", "years", "windows", "requests", "hours", "largest window", "known by"]
+def requests(cases: Sequence[Case]) -> str:
+    """Return the table of requests and hours."""
+    head = [
+        "project",
+        "events per day",
+        "size per day",
+        "years",
+        "windows",
+        "requests",
+        "hours",
+        "largest window",
+        "method",
+    ]
     rows = [
         [
             case.project,
             figure(PROJECTS[case.project]),
-            _size(bytes_a_day(case.project)),
+            _size(bytes_per_day(case.project)),
             figure(case.years),
             case.windows,
-            figure(case.asked.requests),
-            f"{case.asked.hours:.1f}",
-            _size(case.asked.largest),
-            "sizes" if case.read is None else "reading",
+            figure(case.result.requests),
+            f"{case.result.hours:.1f}",
+            _size(case.result.largest),
+            "simulation" if case.emulated is None else "emulator",
         ]
         for case in cases
     ]
-    apart = max(abs(case.read.requests - case.by_plan.requests) for case in cases if case.read is not None)
-    small = [case.asked.requests for case in cases if (case.project, case.windows) == ("small", "adaptive")]
-    aims = goals(
-        Goal("requests for three years of the small project, adaptive", 40, small[-1]),
-        Goal("requests by which reading and sizes disagree", 1, apart),
+    difference = max(
+        abs(case.emulated.requests - case.simulated.requests) for case in cases if case.emulated is not None
     )
-    return f"{table(head, rows)}\n\n{aims}"
+    small = [case.result.requests for case in cases if (case.project, case.windows) == ("small", "adaptive")]
+    goals = goal_table(
+        Goal("requests for three years of the small project, adaptive windows", 40, small[-1]),
+        Goal("difference in requests between emulator and simulation", 1, difference),
+    )
+    return f"{table(head, rows)}\n\n{goals}"
 
 
 def stages(timed: Sequence[Stage]) -> str:
-    """Where the time goes."""
+    """Return the table of stages."""
     rows = []
     before: dict[str, float] = {}
     for stage in timed:
-        # The shapes part where the stages are no longer alike.
+        # The first stage of each shape follows the last common stage.
         last = before.get(stage.shape, before.get("", 0.0))
         before[stage.shape] = stage.times_gzip
         so_far = [figure(stage.cpu * _MICRO), figure(stage.times_gzip)]
         rows.append([stage.shape or "both", stage.name, *so_far, figure(stage.times_gzip - last)])
-    return table(["", "stage", "CPU so far, µs an event", "times `gzip -dc` so far", "this stage alone"], rows)
+    return table(
+        ["", "stage", "cumulative CPU, µs per event", "cumulative CPU / `gzip -dc`", "this stage / `gzip -dc`"], rows
+    )
 
 
-# --- Words -----------------------------------------------------------------------------------------------------------
+# --- Cells -----------------------------------------------------------------------------------------------------------
 
 
 def _name(program: Program) -> str:
-    if program.is_ours:
+    if program.is_tap:
         return f"this tap, {program.name}"
     return f"{program.name} {version_of(program.name)}" if program.is_peer else program.name
 
 
-def _memory(held: int, least: int) -> str:
-    # What the measuring process itself holds is the least that can be seen.
-    return f"{'≤ ' if held <= least * 1.05 else ''}{held / _MB:,.0f}"
+def _memory(size: int, minimum: int) -> str:
+    # What the measured_command process itself holds is the least that can be seen.
+    return f"{'≤ ' if size <= minimum * 1.05 else ''}{size / _MB:,.0f}"
 
 
 def _size(count: float) -> str:

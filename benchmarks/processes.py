@@ -1,4 +1,4 @@
-"""A command, run to its end and measured: CPU of all its processes, wall time, memory."""
+"""Running commands and measuring their CPU time, wall time and memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
-# Linux: the number of the clock that shows another process's CPU time is made from the process's own.
+# Linux derives the id of a process's CPU clock from the process id and this constant.
 _CPU_CLOCK = 2
 
-# Seconds after which a command is ended.
+# Seconds after which a command is killed.
 _LIMIT = 900.0
 
-# Nothing of the surroundings must reach a program: no settings, no proxies.
-_ENVIRONMENT = {
+# The environment of measured commands, without settings of the programs and proxies.
+_BASE_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("TAP_", "PYTHON", "MP_")) and not name.lower().endswith("_proxy")
@@ -39,19 +39,20 @@ class RunFailedError(Exception):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took.
+    """The measured cost of a command.
 
     Attributes:
-        cpu: Seconds of CPU, user and system, of the process and all it waited for.
-        wall: Seconds.
-        memory: Bytes of memory at its peak, of the largest process.
-        together: The same of all its processes, what they share counted once: looked at ten times a second.
+        cpu: User and system CPU time of the process and its children, in seconds.
+        wall: Wall time in seconds.
+        memory: Peak memory of the largest process, in bytes.
+        total_memory: Peak memory of all processes, in bytes, with shared pages counted once. Sampled ten times a
+            second.
     """
 
     cpu: float
     wall: float
     memory: int
-    together: int
+    total_memory: int
 
 
 def run(
@@ -61,64 +62,65 @@ def run(
     output: Path | None = None,
     limit: float = _LIMIT,
 ) -> Cost:
-    """Run a command to its end.
+    """Run a command and return its cost.
 
     Args:
-        command: The command line.
-        environment: Variables to add.
-        output: Where its stdout goes to. Without it, into a pipe that another process empties, as a target would.
-        limit: Seconds after which it is ended.
+        command: Command line.
+        environment: Additional environment variables.
+        output: File for stdout. By default, stdout is a pipe that another process drains, as a target would.
+        limit: Seconds after which the command is killed.
 
     Raises:
-        RunFailedError: It ended with an error; the message holds the end of what it said.
+        RunFailedError: The command failed. The message contains the last lines of stderr.
     """
-    with tempfile.TemporaryDirectory() as folder, output.open("wb") if output else emptied_pipe() as stdout:
-        return _Measured(command, Path(folder), (subprocess.DEVNULL, stdout), environment, limit).cost()
+    with tempfile.TemporaryDirectory() as folder, output.open("wb") if output else drained_pipe() as stdout:
+        return _MeasuredProcess(command, Path(folder), (subprocess.DEVNULL, stdout), environment, limit).cost()
 
 
 def run_pipeline(
     source: Sequence[str], sink: Sequence[str], *, environment: Mapping[str, str] | None = None
 ) -> tuple[Cost, Cost]:
-    """Run `source | sink` to its end, and return the cost of each.
+    """Run `source | sink` and return the cost of both.
 
     Args:
-        source: The first command line.
-        sink: The second; its stdout is dropped.
-        environment: Variables to add for both.
+        source: Command line of the source.
+        sink: Command line of the sink. Its stdout is discarded.
+        environment: Additional environment variables of both commands.
 
     Raises:
-        RunFailedError: One of them ended with an error.
+        RunFailedError: One of the commands failed.
     """
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        writing = _Measured(source, Path(first), (subprocess.DEVNULL, subprocess.PIPE), environment)
+        writing = _MeasuredProcess(source, Path(first), (subprocess.DEVNULL, subprocess.PIPE), environment)
         pipe = cast("IO[bytes]", writing.process.stdout)
-        reading = _Measured(sink, Path(second), (pipe, subprocess.DEVNULL), environment)
-        pipe.close()  # only the sink holds it now: should it stop, the source notices
+        reading = _MeasuredProcess(sink, Path(second), (pipe, subprocess.DEVNULL), environment)
+        pipe.close()  # so that only the sink has it open and the source gets SIGPIPE if the sink stops
         for process in (reading.process, writing.process):
             process.wait()
-        # The sink first: where it fails, the source loses its reader.
-        of_sink = reading.cost()
-        return writing.cost(), of_sink
+        # Check the sink first: if it fails, the source fails as well.
+        sink_cost = reading.cost()
+        return writing.cost(), sink_cost
 
 
-def measuring(command: Sequence[str], report: Path, limit: float = _LIMIT) -> list[str]:
-    """Return the command line that runs a command and writes its cost into a file.
+def measured_command(command: Sequence[str], report: Path, limit: float = _LIMIT) -> list[str]:
+    """Return a command line that runs a command and writes its cost to a file.
 
-    A small process stands between, since Linux counts what a process was before it became another.
+    It starts the command from a small process, because on Linux the peak memory of a process includes the memory it had
+    before `exec`.
     """
-    program = str(Path(__file__).with_name("measured.py"))
+    program = str(Path(__file__).with_name("measure_process.py"))
     return [sys.executable, "-ISE", program, str(report), str(limit), *command]
 
 
-class _Measured:
-    """A command that runs and is measured.
+class _MeasuredProcess:
+    """A running command whose cost is measured.
 
     Args:
-        command: The command line.
-        folder: Where its report and its stderr go.
-        ends: Its stdin and its stdout.
-        environment: Variables to add.
-        limit: Seconds after which it is ended.
+        command: Command line.
+        folder: Folder for the report and stderr.
+        ends: Stdin and stdout.
+        environment: Additional environment variables.
+        limit: Seconds after which the command is killed.
     """
 
     def __init__(
@@ -130,32 +132,32 @@ class _Measured:
         limit: float = _LIMIT,
     ) -> None:
         self._name = Path(command[0]).name
-        self._report, self._said = folder / "report", folder / "said"
-        with self._said.open("wb") as stderr:
+        self._report, self._stderr = folder / "report", folder / "stderr"
+        with self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                measuring(command, self._report, limit),
+                measured_command(command, self._report, limit),
                 stdin=ends[0],
                 stdout=ends[1],
                 stderr=stderr,
-                env=_ENVIRONMENT | dict(environment or {}),
+                env=_BASE_ENVIRONMENT | dict(environment or {}),
             )
 
     def cost(self) -> Cost:
-        """Wait for its end, and return its cost."""
+        """Wait for the command to end and return its cost."""
         if code := self.process.wait():
-            lines = self._said.read_text(errors="replace").splitlines()[-5:]
-            raise RunFailedError(f"{self._name} ended with {code}: " + " | ".join(lines))
+            lines = self._stderr.read_text(errors="replace").splitlines()[-5:]
+            raise RunFailedError(f"{self._name} failed with exit code {code}: " + " | ".join(lines))
         return cost_in(self._report)
 
 
 def cost_in(report: Path) -> Cost:
-    """Return the cost that a measured command left in a file."""
+    """Return the cost that a measured command wrote to a file."""
     return Cost(**json.loads(report.read_text()))
 
 
 @contextmanager
-def emptied_pipe() -> Iterator[IO[bytes]]:
-    """Give a pipe that another process empties while the block lasts."""
+def drained_pipe() -> Iterator[IO[bytes]]:
+    """Provide a pipe that another process drains."""
     cat = shutil.which("cat") or "cat"
     with subprocess.Popen([cat], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0) as drain:
         pipe = cast("IO[bytes]", drain.stdin)
@@ -163,25 +165,27 @@ def emptied_pipe() -> Iterator[IO[bytes]]:
             yield pipe
 
 
-def cpu_until(marks: tuple[bytes, ...], command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
-    """Return the CPU seconds that a command had spent when it wrote the first line that begins with one of `marks`.
+def cpu_until_output(
+    prefixes: tuple[bytes, ...], command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> float:
+    """Return the CPU seconds that a command used until it wrote a line that starts with one of `prefixes`.
 
-    The command is ended then.
+    The command is then killed.
 
     Raises:
-        RunFailedError: It ended without.
+        RunFailedError: The command ended without such a line.
     """
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_ENVIRONMENT | dict(environment or {}),
+        env=_BASE_ENVIRONMENT | dict(environment or {}),
     ) as process:
         try:
             for line in process.stdout or ():
-                if line.startswith(marks):
+                if line.startswith(prefixes):
                     return time.clock_gettime((~process.pid << 3) | _CPU_CLOCK)
         finally:
             process.kill()
-    raise RunFailedError(f"{Path(command[0]).name} wrote no line that begins with one of {marks}")
+    raise RunFailedError(f"{Path(command[0]).name} wrote no line that starts with one of {prefixes}")

@@ -1,7 +1,7 @@
-"""Who runs, and how each is called.
+"""The measured programs and their command lines.
 
-To add one of the tap's own ways, add a line to `OURS`. One whose settings this version of the tap does not have is left
-out by itself.
+To measure another configuration of the tap, add a line to `TAP_VARIANTS`. Configurations with settings that the
+installed version of the tap does not have are skipped.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data import LAYOUTS, USUAL
-from .environments import PEERS, ROOT, python_with
+from .data import DEFAULT_LAYOUT, LAYOUTS
+from .virtualenvs import PEER_FOLDER, ROOT, python_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    from .serving import Site
+    from .emulator_process import EmulatorServer
 
 TAP = str(Path(sys.executable).with_name("tap-mixpanel-stream"))
 
 SCHEMA = (b'{"type":"SCHEMA"', b'{"type": "SCHEMA"')
-"""How the line of a SCHEMA message begins."""
+"""Possible first bytes of a SCHEMA message."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be read, and what a program may need for it.
+    """The data that a program reads in one run, and the files it needs.
 
     Attributes:
-        site: Where the local Mixpanel is.
-        first: The first day.
-        last: The last day, inclusive.
-        body: The answer to a request for these days, or the profiles, as a gzip file.
-        names: A file with the names of all event properties, as a JSON list.
-        folder: An empty folder, gone after the run.
+        server: Running emulator.
+        first: First day.
+        last: Last day, inclusive.
+        body: Gzip file with the export of these days, or with the profiles.
+        names: File with the names of all event properties, as a JSON list.
+        folder: Empty temporary folder.
     """
 
-    site: Site
+    server: EmulatorServer
     first: date
     last: date
     body: Path
@@ -54,12 +54,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Size:
-    """How much a program is given, so that a run takes neither a moment nor an hour.
+    """The amount of data for a program, chosen by its speed so that runs have a suitable duration.
 
     Attributes:
-        rounds: How often it runs.
-        large: Events or profiles in the run that is measured.
-        small: Events or profiles in the run that is taken off it, and with it the start-up.
+        rounds: Number of rounds.
+        large: Events or profiles in the large run.
+        small: Events or profiles in the small run. Subtracting its cost removes the start-up.
     """
 
     rounds: int
@@ -67,47 +67,47 @@ class Size:
     small: int
 
 
-QUICK = Size(5, 100_000, 4_000)
-IN_A_LAYOUT = Size(3, 100_000, 4_000)
+FAST = Size(5, 100_000, 4_000)
+LAYOUT_SIZE = Size(3, 100_000, 4_000)
 SLOW = Size(3, 20_000, 4_000)
-# It takes milliseconds for an event.
-SLOWEST = Size(3, 6_000, 2_000)
-PROFILES = Size(5, 40_000, 4_000)
-LONG = Size(3, 1_000_000, 200_000)
+# For programs that take more than a millisecond per event.
+VERY_SLOW = Size(3, 6_000, 2_000)
+PROFILE_RUN = Size(5, 40_000, 4_000)
+LONG_RUN = Size(3, 1_000_000, 200_000)
 
 
 @dataclass(frozen=True)
 class Program:
-    """One way to get events or profiles out.
+    """A program that reads events or profiles, with its configuration.
 
     Attributes:
-        name: What the tables call it.
-        command: Makes its command line.
-        size: How much it is given.
+        name: Name in the tables.
+        command: Function that returns the command line for a task.
+        size: Amount of data and number of rounds.
         stream: `events` or `profiles`.
-        zone: The zone of the project that it reads.
-        layout: How the lines are laid out that it reads.
-        environment: Variables to add.
-        is_singer: Whether it writes a SCHEMA message.
-        is_ours: Whether it is this tap.
-        is_peer: Whether it is one of the peers.
-        needs: The settings of this tap that it is about.
+        zone: Time zone of the project.
+        layout: Layout of the lines, a key of `LAYOUTS`.
+        environment: Additional environment variables.
+        is_singer: Whether the program writes a SCHEMA message.
+        is_tap: Whether the program is this tap.
+        is_peer: Whether the program is another connector or client.
+        needs: Settings of this tap that the configuration uses.
     """
 
     name: str
     command: Callable[[Task], list[str]]
-    size: Size = QUICK
+    size: Size = FAST
     stream: str = "events"
     zone: str = "UTC"
-    layout: str = USUAL
+    layout: str = DEFAULT_LAYOUT
     environment: tuple[tuple[str, str], ...] = ()
     is_singer: bool = False
-    is_ours: bool = False
+    is_tap: bool = False
     is_peer: bool = False
     needs: frozenset[str] = frozenset()
 
-    def given(self, large: int, small: int) -> Program:
-        """The same, which runs once and is given less."""
+    def with_size(self, large: int, small: int) -> Program:
+        """Return the program with one round and another amount of data."""
         return replace(self, size=Size(1, large, small))
 
 
@@ -116,14 +116,14 @@ class Program:
 
 @functools.cache
 def known_settings() -> frozenset[str]:
-    """The settings that this version of the tap has."""
+    """Return the names of the settings of the installed tap."""
     about = subprocess.run([TAP, "--about", "--format", "json"], check=True, capture_output=True)
     return frozenset(json.loads(about.stdout)["settings"]["properties"])
 
 
 @functools.cache
 def catalog_of(stream: str, deselected: str = "", *, config_json: str) -> dict[str, Any]:
-    """Return the catalog discovered with a configuration, with one stream selected less one of its columns."""
+    """Discover a catalog and select one stream, without the column `deselected`."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as config:
         config.write(config_json)
         config.flush()
@@ -138,35 +138,35 @@ def catalog_of(stream: str, deselected: str = "", *, config_json: str) -> dict[s
     return catalog
 
 
-def ours(
+def tap_variant(
     name: str,
     *,
     stream: str = "events",
-    size: Size = QUICK,
+    size: Size = FAST,
     deselected: str = "",
     in_batches: bool = False,
     **settings: Any,
 ) -> Program:
-    """Make one of the tap's own ways.
+    """Return a configuration of this tap as a program.
 
     Args:
-        name: What the tables call it.
+        name: Name in the tables.
         stream: `events` or `profiles`.
-        size: How much it is given.
-        deselected: A column to leave out.
-        in_batches: Whether it writes batch files, packed.
-        settings: The tap's settings.
+        size: Amount of data and number of rounds.
+        deselected: Column to deselect.
+        in_batches: Whether the tap writes batch files, compressed with gzip.
+        settings: Settings of the tap.
     """
 
     def command(task: Task) -> list[str]:
-        config = {"start_date": str(task.first), "end_date": str(task.last), **task.site.settings, **settings}
+        config = {"start_date": str(task.first), "end_date": str(task.last), **task.server.settings, **settings}
         if in_batches:
             config["batch_config"] = {
                 "encoding": {"format": "jsonl", "compression": "gzip"},
                 "storage": {"root": task.folder.as_uri()},
             }
-        of_columns = {name: settings[name] for name in ("raw", "event_columns") if name in settings}
-        catalog = catalog_of(stream, deselected, config_json=json.dumps(of_columns))
+        schema_settings = {name: settings[name] for name in ("raw", "event_columns") if name in settings}
+        catalog = catalog_of(stream, deselected, config_json=json.dumps(schema_settings))
         arguments = [TAP]
         for option, content in (("config", config), ("catalog", catalog)):
             path = task.folder / f"{option}.json"
@@ -175,10 +175,10 @@ def ours(
         return arguments
 
     zone = settings.get("project_timezone", "UTC")
-    return Program(name, command, size, stream, zone, is_singer=True, is_ours=True, needs=frozenset(settings))
+    return Program(name, command, size, stream, zone, is_singer=True, is_tap=True, needs=frozenset(settings))
 
 
-A_STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
+STREAM_MAP = {"events": {"city": "properties.get('$city')"}}
 FIVE_COLUMNS = [
     {"name": "city", "property": "$city", "type": "string"},
     {"name": "browser", "property": "$browser", "type": "string"},
@@ -187,24 +187,24 @@ FIVE_COLUMNS = [
     {"name": "score", "property": "score", "type": "number"},
 ]
 
-OURS = (
-    ours("raw", raw=True),
-    ours("normalized"),
-    ours("raw, batch files packed by gzip", raw=True, in_batches=True),
-    ours("normalized, batch files packed by gzip", in_batches=True),
-    ours("normalized, `distinct_id` deselected", deselected="distinct_id"),
-    ours("normalized, `time_in_ms`", time_in_ms=True),
-    ours("normalized, `project_timezone` Europe/Zurich", project_timezone="Europe/Zurich"),
-    ours("normalized, five `event_columns`", event_columns=FIVE_COLUMNS),
-    ours("normalized, a stream map", size=SLOW, stream_maps=A_STREAM_MAP),
-    ours("normalized, flattened", size=SLOW, flattening_enabled=True, flattening_max_depth=1),
-    ours("profiles, raw", stream="profiles", size=PROFILES, raw=True),
-    ours("profiles, normalized", stream="profiles", size=PROFILES),
+TAP_VARIANTS = (
+    tap_variant("raw", raw=True),
+    tap_variant("normalized"),
+    tap_variant("raw, gzip batch files", raw=True, in_batches=True),
+    tap_variant("normalized, gzip batch files", in_batches=True),
+    tap_variant("normalized, `distinct_id` deselected", deselected="distinct_id"),
+    tap_variant("normalized, `time_in_ms`", time_in_ms=True),
+    tap_variant("normalized, `project_timezone` Europe/Zurich", project_timezone="Europe/Zurich"),
+    tap_variant("normalized, five `event_columns`", event_columns=FIVE_COLUMNS),
+    tap_variant("normalized, stream map", size=SLOW, stream_maps=STREAM_MAP),
+    tap_variant("normalized, flattened", size=SLOW, flattening_enabled=True, flattening_max_depth=1),
+    tap_variant("profiles, raw", stream="profiles", size=PROFILE_RUN, raw=True),
+    tap_variant("profiles, normalized", stream="profiles", size=PROFILE_RUN),
 )
 
-# Long windows, lest the limit of three requests a second decides.
-IN_LONG_WINDOWS = tuple(
-    ours(name, size=LONG, window_days=100, concurrent_exports=3, **settings)
+# Long windows, so that the limit of three requests per second does not determine the wall time.
+LONG_WINDOW_VARIANTS = tuple(
+    tap_variant(name, size=LONG_RUN, window_days=100, concurrent_exports=3, **settings)
     for name, settings in (
         ("raw", {"raw": True}),
         ("normalized", {}),
@@ -214,59 +214,60 @@ IN_LONG_WINDOWS = tuple(
 )
 
 
-def as_installed(programs: tuple[Program, ...]) -> list[Program]:
-    """Those of this tap's ways that the installed version has."""
+def supported(programs: tuple[Program, ...]) -> list[Program]:
+    """Return the programs whose settings the installed tap has."""
     return [program for program in programs if program.needs <= known_settings()]
 
 
-# --- What it is compared with ----------------------------------------------------------------------------------------
+# --- Other programs --------------------------------------------------------------------------------------------------
 
 
-def _unpacking(*command: str) -> Callable[[Task], list[str]]:
+def _decompressor(*command: str) -> Callable[[Task], list[str]]:
     return lambda task: [*command, str(task.body)]
 
 
 IGZIP = ("igzip", "-dc") if shutil.which("igzip") else (sys.executable, "-m", "isal.igzip", "-dc")
-"""ISA-L's command; where it is not installed, the Python package's."""
+"""The command of ISA-L, or of the Python package isal if ISA-L is not installed."""
 
-GZIP = Program("`gzip -dc`", _unpacking("gzip", "-dc"))
-GZIP_OF_PROFILES = replace(GZIP, stream="profiles", size=PROFILES)
-GZIP_AT_LENGTH = replace(GZIP, size=LONG)
-IN_EACH_LAYOUT = tuple(
-    tuple(replace(each, layout=layout, size=IN_A_LAYOUT) for each in (GZIP, ours(layout)))
+GZIP = Program("`gzip -dc`", _decompressor("gzip", "-dc"))
+GZIP_OF_PROFILES = replace(GZIP, stream="profiles", size=PROFILE_RUN)
+GZIP_LONG = replace(GZIP, size=LONG_RUN)
+LAYOUT_GROUPS = tuple(
+    tuple(replace(each, layout=layout, size=LAYOUT_SIZE) for each in (GZIP, tap_variant(layout)))
     for layout in LAYOUTS
-    if layout != USUAL
+    if layout != DEFAULT_LAYOUT
 )
-"""The tap's normalized events in each layout of a line but the usual one, and what they are measured by."""
+"""For each layout except the default: `gzip -dc` and the tap with normalized events."""
 
-UNPACKING = (GZIP, Program(f"`{'igzip' if IGZIP[0] == 'igzip' else 'python -m isal.igzip'} -dc`", _unpacking(*IGZIP)))
+_IGZIP_NAME = "igzip" if IGZIP[0] == "igzip" else "python -m isal.igzip"
+DECOMPRESSORS = (GZIP, Program(f"`{_IGZIP_NAME} -dc`", _decompressor(*IGZIP)))
 
 
-def _obvious(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: bool = False) -> Program:
+def _minimal_tap(name: str, *, stream: str = "events", size: Size = SLOW, msgspec: bool = False) -> Program:
     def command(task: Task) -> list[str]:
         config = task.folder / "config.json"
         days = {"start_date": str(task.first), "end_date": str(task.last)}
-        config.write_text(json.dumps({**task.site.settings, **days, "stream": stream}))
-        return [sys.executable, "-m", "benchmarks.obvious_tap", "--config", str(config)]
+        config.write_text(json.dumps({**task.server.settings, **days, "stream": stream}))
+        return [sys.executable, "-m", "benchmarks.minimal_tap", "--config", str(config)]
 
     environment = (("PYTHONPATH", str(ROOT)), *((("MSGSPEC_WRITER", "1"),) if msgspec else ()))
     return Program(name, command, size, stream, environment=environment, is_singer=True)
 
 
-OBVIOUS = (
-    _obvious("the obvious tap"),
-    _obvious("the obvious tap, the SDK's msgspec writer", msgspec=True),
-    _obvious("profiles, the obvious tap", stream="profiles", size=PROFILES),
+MINIMAL_TAPS = (
+    _minimal_tap("minimal SDK tap"),
+    _minimal_tap("minimal SDK tap, msgspec writer", msgspec=True),
+    _minimal_tap("profiles, minimal SDK tap", stream="profiles", size=PROFILE_RUN),
 )
 
 
 def _peer(name: str, *, size: Size, is_singer: bool = False) -> Program:
     def command(task: Task) -> list[str]:
-        driver = PEERS / f"{name.replace('-', '_')}.py"
+        driver = PEER_FOLDER / f"{name.replace('-', '_')}.py"
         return [
             str(python_with(name)),
             str(driver),
-            task.site.base,
+            task.server.url,
             str(task.first),
             str(task.last),
             str(task.names),
@@ -275,9 +276,9 @@ def _peer(name: str, *, size: Size, is_singer: bool = False) -> Program:
     return Program(name, command, size, is_singer=is_singer, is_peer=True)
 
 
-THE_PEERS = (
-    _peer("mixpanel-utils", size=QUICK),
+PEERS = (
+    _peer("mixpanel-utils", size=FAST),
     _peer("mixpanel-headless", size=SLOW),
     _peer("tap-mixpanel", size=SLOW, is_singer=True),
-    _peer("airbyte-source-mixpanel", size=SLOWEST),
+    _peer("airbyte-source-mixpanel", size=VERY_SLOW),
 )

@@ -1,4 +1,4 @@
-"""Progress of a benchmark, on stderr: a table may go to stdout."""
+"""Progress messages on stderr. Tables go to stdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 
 
 def progress(text: str) -> None:
-    """Print a line about what is being measured."""
+    """Print a progress message."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

@@ -1,7 +1,8 @@
-"""Where the tap's own time goes: its stages, one more at a time, over one and the same answer.
+"""CPU time of the stages of the tap, measured by adding one stage at a time.
 
-Each stage does all that the ones before it do, with the tap's own parts, in this process. What a stage adds is what it
-costs. The last one is the command itself, its start-up left out; it adds threads, windows, state and the SDK.
+Each stage includes all previous ones. They run in this process, with the code of the tap and the same response. The
+difference to the previous stage is the cost of a stage. The last stage is the command itself without start-up, which
+adds threads, windows, state and the SDK.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from tap_mixpanel_stream.pipeline.window import Conversion
 from tap_mixpanel_stream.records import EventSchema, LineCutter, record_envelope
 from tap_mixpanel_stream.records.json_lines import is_utf8
 
-from .data import EVENTS_A_DAY, FIRST_DAY, History, last_day_of
-from .processes import emptied_pipe, run
-from .programs import GZIP, Task, ours
+from .data import EVENTS_PER_DAY, FIRST_DAY, History, last_day
+from .emulator_process import run_emulator
+from .processes import drained_pipe, run
+from .programs import GZIP, Task, tap_variant
 from .report import progress
-from .serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from tap_mixpanel_stream.records import BadLine
     from tap_mixpanel_stream.records.json_lines import LineConverter
 
+    from .emulator_process import EmulatorServer
     from .programs import Program
-    from .serving import Site
 
 EVENTS, ROUNDS = 60_000, 5
 QUICK_EVENTS, QUICK_ROUNDS = 4_000, 1
@@ -50,13 +51,13 @@ _ENVELOPE = record_envelope("events", time_extracted=datetime.now(UTC))
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """The result of a stage.
 
     Attributes:
-        name: What it adds.
-        shape: `raw`, `normalized`, or nothing where both are alike.
-        cpu: Seconds of CPU an event, with all stages before it.
-        times_gzip: The same, as a multiple of what `gzip -dc` takes.
+        name: Name of the stage.
+        shape: `raw` or `normalized`; empty for a stage that is the same for both.
+        cpu: CPU seconds per event, including all previous stages.
+        times_gzip: Ratio of `cpu` to the CPU of `gzip -dc`.
     """
 
     name: str
@@ -65,60 +66,62 @@ class Stage:
     times_gzip: float
 
 
-def time_stages(*, quick: bool) -> list[Stage]:
-    """Time all stages, a few times in turns; the figures are medians."""
+def measure(*, quick: bool) -> list[Stage]:
+    """Measure all stages in alternating rounds and return the medians."""
     events, rounds = (QUICK_EVENTS, QUICK_ROUNDS) if quick else (EVENTS, ROUNDS)
-    took: dict[tuple[str, str], list[float]] = defaultdict(list)
-    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    cpus: dict[tuple[str, str], list[float]] = defaultdict(list)
+    ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
     with ExitStack() as stack:
-        bench = _Bench(stack.enter_context(serving()), Path(stack.enter_context(tempfile.TemporaryDirectory())), events)
+        bench = _Bench(
+            stack.enter_context(run_emulator()), Path(stack.enter_context(tempfile.TemporaryDirectory())), events
+        )
         for number in range(rounds):
             progress(f"stages: round {number + 1}")
-            measure = bench.command(GZIP)
+            reference = bench.command(GZIP)
             for key, stage in bench.stages().items():
                 cpu = stage()
-                took[key].append(cpu)
-                times[key].append(cpu / measure if measure > 0 else nan)
-    return [Stage(name, shape, median(took[name, shape]), median(times[name, shape])) for name, shape in took]
+                cpus[key].append(cpu)
+                ratios[key].append(cpu / reference if reference > 0 else nan)
+    return [Stage(name, shape, median(cpus[name, shape]), median(ratios[name, shape])) for name, shape in cpus]
 
 
 class _Bench:
-    """The stages, each returning the seconds of CPU that it takes for an event."""
+    """The stages as functions that return CPU seconds per event."""
 
-    def __init__(self, site: Site, folder: Path, events: int) -> None:
-        self._site = site
+    def __init__(self, server: EmulatorServer, folder: Path, events: int) -> None:
+        self._site = server
         self._folder = folder
         self._events = events
-        self._bodies = {amount: folder / f"{amount}.gz" for amount in (events, EVENTS_A_DAY)}
+        self._bodies = {amount: folder / f"{amount}.gz" for amount in (events, EVENTS_PER_DAY)}
         history = History()
         for amount, body in self._bodies.items():
             history.save(body, amount)
 
     def stages(self) -> dict[tuple[str, str], Callable[[], float]]:
-        """All of them, in their order, by name and shape."""
+        """Return the stages in order, by name and shape."""
         stages: dict[tuple[str, str], Callable[[], float]] = {
             ("read the response", ""): partial(self._timed, self._read),
             ("decompress it", ""): partial(self._timed, self._unpack),
-            ("cut it into whole lines", ""): partial(self._timed, self._cut),
-            ("check that it is UTF-8", ""): partial(self._timed, self._check),
+            ("split it into lines", ""): partial(self._timed, self._cut),
+            ("validate UTF-8", ""): partial(self._timed, self._check),
         }
         for shape, raw in (("raw", True), ("normalized", False)):
-            whole = ours(shape, raw=raw, window_days=self._events // EVENTS_A_DAY)
+            program = tap_variant(shape, raw=raw, window_days=self._events // EVENTS_PER_DAY)
             stages |= {
-                ("make records", shape): partial(self._timed, self._convert, raw),
-                ("spool them", shape): partial(self._timed, self._spool, raw),
-                ("copy them out", shape): partial(self._timed, self._copy, raw),
-                ("the command itself", shape): partial(self.command, whole),
+                ("convert to records", shape): partial(self._timed, self._convert, raw),
+                ("spool to disk", shape): partial(self._timed, self._spool, raw),
+                ("copy to stdout", shape): partial(self._timed, self._copy, raw),
+                ("complete command", shape): partial(self.command, program),
             }
         return stages
 
     def command(self, program: Program) -> float:
-        """Run a command over all of it and over little, as in the comparison."""
-        small, large = (self._run(program, amount) for amount in (EVENTS_A_DAY, self._events))
-        return (large - small) / (self._events - EVENTS_A_DAY)
+        """Run a command with much and with little data and return CPU seconds per event, as in the comparison."""
+        small, large = (self._run(program, amount) for amount in (EVENTS_PER_DAY, self._events))
+        return (large - small) / (self._events - EVENTS_PER_DAY)
 
     def _run(self, program: Program, amount: int) -> float:
-        task = Task(self._site, FIRST_DAY, last_day_of(amount), self._bodies[amount], Path(), self._folder)
+        task = Task(self._site, FIRST_DAY, last_day(amount), self._bodies[amount], Path(), self._folder)
         return run(program.command(task)).cpu
 
     def _timed(self, stage: Callable[..., None], *arguments: bool) -> float:
@@ -126,9 +129,9 @@ class _Bench:
         stage(*arguments)
         return (time.process_time() - began) / self._events
 
-    def _answer(self) -> requests.Response:
+    def _response(self) -> requests.Response:
         session = requests.Session()
-        # No proxy must come in between.
+        # Ignore proxies in the environment.
         session.trust_env = False
         settings = self._site.settings
         return session.get(
@@ -136,7 +139,7 @@ class _Bench:
             params={
                 "project_id": settings["project_id"],
                 "from_date": str(FIRST_DAY),
-                "to_date": str(last_day_of(self._events)),
+                "to_date": str(last_day(self._events)),
             },
             auth=(settings["service_account_username"], settings["service_account_secret"]),
             headers={"Accept-Encoding": "gzip"},
@@ -145,19 +148,19 @@ class _Bench:
         )
 
     def _read(self) -> None:
-        with self._answer() as answer:
-            for _ in raw_blocks(answer, Counts()):
+        with self._response() as response:
+            for _ in raw_blocks(response, Counts()):
                 pass
 
     def _unpack(self) -> None:
-        with self._answer() as answer:
-            for _ in decompress(answer):
+        with self._response() as response:
+            for _ in decompress(response):
                 pass
 
     def _lines(self) -> Iterator[bytes]:
         cutter = LineCutter()
-        with self._answer() as answer:
-            for block in decompress(answer):
+        with self._response() as response:
+            for block in decompress(response):
                 if lines := cutter.cut(block):
                     yield lines
 
@@ -179,7 +182,7 @@ class _Bench:
             pass
 
     def _copy(self, raw: bool) -> None:
-        with self._spooled(raw) as chunk, emptied_pipe() as pipe:
+        with self._spooled(raw) as chunk, drained_pipe() as pipe:
             for block in chunk.lines.blocks():
                 pipe.write(block)
 
@@ -193,8 +196,8 @@ class _Bench:
             skip_bad_lines=False,
             content_encoding="gzip",
         )
-        with self._answer() as answer, SpooledChunk().filling() as chunk:
-            conversion(raw_blocks(answer, Counts()), chunk)
+        with self._response() as response, SpooledChunk().filling() as chunk:
+            conversion(raw_blocks(response, Counts()), chunk)
         return chunk
 
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and what stands in them."""
+"""Markdown tables and the format of their cells."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. Rows that are short are filled up."""
+    """Return a table. Short rows are padded with empty cells."""
     lines = [head, ["---"] * len(head), *([*row, *[""] * (len(head) - len(row))] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(text: str) -> str:
-    """Any text, so that it stays in its cell."""
+    """Escape text for a table cell."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def figure(number: float) -> str:
-    """A figure, as exact as it is worth."""
+    """Format a number: integers in full, others with about three significant digits."""
     if isinstance(number, int):
         return f"{number:,}"
     decimals = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2  # noqa: PLR2004
@@ -30,27 +30,27 @@ def figure(number: float) -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is aimed at.
+    """A goal of the tap's performance.
 
     Attributes:
-        name: What it is about.
-        most: What it may be.
-        measured: What it is.
+        name: Name of the figure.
+        limit: Maximum value that meets the goal.
+        measured: Measured value.
     """
 
     name: str
-    most: float
+    limit: float
     measured: float
 
     @property
     def verdict(self) -> str:
-        """Whether it holds, and by how much not."""
-        if self.measured <= self.most:
-            return "holds"
-        return f"**does not hold**, {self.measured / self.most - 1:.0%} over" if self.most else "**does not hold**"
+        """Whether the goal is met, or by how much it is missed."""
+        if self.measured <= self.limit:
+            return "met"
+        return f"**missed**, {self.measured / self.limit - 1:.0%} over" if self.limit else "**missed**"
 
 
-def goals(*aims: Goal) -> str:
-    """The table of what is aimed at."""
-    rows = [[aim.name, figure(aim.most), figure(aim.measured), aim.verdict] for aim in aims]
-    return table(["target", "at most", "measured", ""], rows)
+def goal_table(*goals: Goal) -> str:
+    """Return a table of goals."""
+    rows = [[goal.name, figure(goal.limit), figure(goal.measured), goal.verdict] for goal in goals]
+    return table(["goal", "at most", "measured", ""], rows)

@@ -1,11 +1,11 @@
-"""What else gets data out of Mixpanel: for each of them its pinned packages, and a driver that runs it here.
+"""Other programs that read data from Mixpanel: pinned requirements and a driver script for each.
 
-A driver runs in an environment that has the peer and nothing of this project, and is called with
+A driver runs in the virtual environment of its program, which does not contain this project. Its command line is
 
-    BASE FIRST LAST NAMES [profiles]
+    URL FIRST LAST NAMES [profiles]
 
-the address of the local Mixpanel, the first and the last day, and a file with the names of all event properties as a
-JSON list. With `profiles` the peer reads all profiles, and the file has the types of their properties as a JSON object.
-The driver has the peer read this in one request, or one request a page, and writes what the peer makes of it to stdout.
-It changes nothing of the peer but the address, and answers what discovery would ask beyond that.
+with the URL of the emulator, the first and the last day, and a file with the names of all event properties as a JSON
+list. With `profiles`, the program reads all profiles, and the file is a JSON object with the type of each profile
+property. The driver reads everything in one request, or one request per page, and writes the program's output to
+stdout. It changes only the URL of the program, and provides the responses to requests of the program's discovery.
 """

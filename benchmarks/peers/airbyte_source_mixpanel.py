@@ -1,4 +1,7 @@
-"""Runs Airbyte's source-mixpanel: its hosts are constants, and its schema asks for the names of properties."""
+"""Run Airbyte's source-mixpanel.
+
+Its hosts are constants and its schema requests property names, so both are patched.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from airbyte_cdk.sources.declarative.schema import DynamicSchemaLoader
 from source_mixpanel import SourceMixpanel
 from source_mixpanel.streams import Export, ExportSchema
 
-base, first, last, names = sys.argv[1:]
+url, first, last, names = sys.argv[1:]
 properties = json.loads(Path(names).read_text())
-Export.url_base = f"{base}/api/2.0/"
+Export.url_base = f"{url}/api/2.0/"
 ExportSchema.read_records = lambda *_, **__: iter(properties)
-# Streams that are not wanted would ask for theirs all the same.
+# The other streams would send requests for their schemas.
 DynamicSchemaLoader.get_json_schema = lambda _: {}
-# It sleeps for a minute after each request otherwise.
+# Disable the pause of one minute after each request.
 Export.reqs_per_hour_limit = 0
 config = {
     "credentials": {

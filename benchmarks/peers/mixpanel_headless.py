@@ -1,4 +1,4 @@
-"""Runs mixpanel-headless: `stream_events` and `stream_profiles` yield dictionaries, written here as lines of JSON."""
+"""Run mixpanel-headless. `stream_events` and `stream_profiles` yield dictionaries, written here as JSON lines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import os
 import sys
 
-# This file's own folder comes first otherwise, and it has the same name.
+# Remove the folder of this script, because the script has the same name as the package.
 sys.path.pop(0)
 
-base, first, last, _, *stream = sys.argv[1:]
+url, first, last, _, *stream = sys.argv[1:]
 os.environ |= {
-    "MP_API_BASE_URL": base,
+    "MP_API_BASE_URL": url,
     "MP_USERNAME": "tap.abc123.mp-service-account",
     "MP_SECRET": "emulated-service-account-secret",
     "MP_PROJECT_ID": "2526451",

@@ -1,4 +1,4 @@
-"""Runs mixpanel-utils: `export_events` and `export_people` write one JSON array into a file."""
+"""Run mixpanel-utils. `export_events` and `export_people` write a JSON array to a file."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-# This file's own folder comes first otherwise, and it has the same name.
+# Remove the folder of this script, because the script has the same name as the package.
 sys.path.pop(0)
 
 from mixpanel_utils import MixpanelUtils
 
-base, first, last, _, *stream = sys.argv[1:]
+url, first, last, _, *stream = sys.argv[1:]
 utils = MixpanelUtils(
     "emulated-service-account-secret", service_account_username="tap.abc123.mp-service-account", project_id=2526451
 )
-utils.raw_api = utils.formatted_api = f"{base}/api"
+utils.raw_api = utils.formatted_api = f"{url}/api"
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "output.json")
     if stream:

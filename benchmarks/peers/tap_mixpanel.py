@@ -1,4 +1,7 @@
-"""Runs singer-io's tap-mixpanel: its hosts are constants, and its discovery asks for the names of properties."""
+"""Run singer-io's tap-mixpanel.
+
+Its hosts are constants and its discovery requests property names, so both are patched.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# This file's own folder comes first otherwise, and it has the same name.
+# Remove the folder of this script, because the script has the same name as the package.
 sys.path.pop(0)
 
 import requests
 import tap_mixpanel
 from tap_mixpanel.discover import discover
 
-base, first, last, names, *stream = sys.argv[1:]
+base_url, first, last, names, *stream = sys.argv[1:]
 properties = json.loads(Path(names).read_text())
 
 
-class _NoRequests:
-    """Answers discovery's questions."""
+class _DiscoveryClient:
+    """A client that provides the responses for discovery."""
 
     disable_engage_endpoint = False
 
@@ -30,26 +33,26 @@ class _NoRequests:
         return {"status": "ok", "results": {name: {"type": properties[name]} for name in properties}} if stream else {}
 
 
-setattr(_NoRequests, "__api_domain", "")
-ask = requests.Session.request
+setattr(_DiscoveryClient, "__api_domain", "")
+send = requests.Session.request
 
 
-def ask_here(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
-    """Ask the local Mixpanel."""
+def send_to_emulator(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+    """Send a request to the emulator instead of Mixpanel."""
     for host in ("https://mixpanel.com", "https://data.mixpanel.com"):
-        url = url.replace(host, base)
-    return ask(session, method, url, **options)
+        url = url.replace(host, base_url)
+    return send(session, method, url, **options)
 
 
-requests.Session.request = ask_here
-wanted = "engage" if stream else "export"
-catalog = discover(_NoRequests(), "true").to_dict()
+requests.Session.request = send_to_emulator
+selected = "engage" if stream else "export"
+catalog = discover(_DiscoveryClient(), "true").to_dict()
 for entry_of in catalog["streams"]:
-    if entry_of["tap_stream_id"] == wanted:
+    if entry_of["tap_stream_id"] == selected:
         for entry in entry_of["metadata"]:
             entry["metadata"]["selected"] = True
 config = {
-    # Without the colon it would not add itself, its password reads as a name.
+    # The tap uses the secret as the complete credentials, so the colon before the empty password is required.
     "api_secret": "emulated-project-secret:",
     "start_date": f"{first}T00:00:00Z",
     "end_date": f"{last}T23:59:59Z",

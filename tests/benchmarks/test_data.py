@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from benchmarks.data import EVENTS_A_DAY, FIRST_DAY, LAYOUTS, USUAL, History, last_day_of
+from benchmarks.data import DEFAULT_LAYOUT, EVENTS_PER_DAY, FIRST_DAY, LAYOUTS, History, last_day
 
 
 def test_a_date_range_is_one_gzip_body() -> None:
@@ -13,8 +13,8 @@ def test_a_date_range_is_one_gzip_body() -> None:
     history = History()
     last = FIRST_DAY + timedelta(days=11)
     body = gzip.decompress(b"".join(history.gzipped(FIRST_DAY, last)))
-    assert body.split(b"\n")[:-1] == history.lines(12 * EVENTS_A_DAY)
-    assert body.count(b"\n") == 12 * EVENTS_A_DAY
+    assert body.split(b"\n")[:-1] == history.lines(12 * EVENTS_PER_DAY)
+    assert body.count(b"\n") == 12 * EVENTS_PER_DAY
 
 
 def test_days_repeat_after_ten() -> None:
@@ -27,16 +27,16 @@ def test_days_repeat_after_ten() -> None:
 def test_layouts_differ() -> None:
     """Each layout changes the line; only the usual one is the emulator's."""
     line = b'{"event":"A","properties":{"time":1262344504,"distinct_id":"u","$insert_id":"i","$city":"B"}}'
-    lines = {layout: History(layout=layout).laid_out(line) for layout in LAYOUTS}
+    lines = {layout: History(layout=layout).apply_layout(line) for layout in LAYOUTS}
     assert len(set(lines.values())) == len(LAYOUTS)
-    assert lines[USUAL] == line
+    assert lines[DEFAULT_LAYOUT] == line
 
 
 def test_the_usual_layout_has_whole_seconds() -> None:
     """Fractions of a second are a separate layout."""
     line = b'{"event":"A","properties":{"time":1262344504.271,"distinct_id":"u"}}'
-    assert History().laid_out(line) == line.replace(b".271", b"")
-    assert b".271" in History(layout="fractional `time`").laid_out(line)
+    assert History().apply_layout(line) == line.replace(b".271", b"")
+    assert b".271" in History(layout="fractional `time`").apply_layout(line)
 
 
 def test_milliseconds_are_the_same_events() -> None:
@@ -50,6 +50,6 @@ def test_milliseconds_are_the_same_events() -> None:
 
 def test_event_counts_must_be_whole_days() -> None:
     """A number of events that is not a whole number of days is rejected."""
-    assert last_day_of(EVENTS_A_DAY) == FIRST_DAY
-    with pytest.raises(ValueError, match="no whole days"):
-        last_day_of(EVENTS_A_DAY + 1)
+    assert last_day(EVENTS_PER_DAY) == FIRST_DAY
+    with pytest.raises(ValueError, match="not a positive multiple"):
+        last_day(EVENTS_PER_DAY + 1)

@@ -42,10 +42,10 @@ def test_a_part_without_marks_is_rejected(tmp_path: Path) -> None:
 
 def test_a_missed_goal_has_the_excess() -> None:
     """A missed goal shows the excess in percent; NaN is missed."""
-    assert Goal("", 2.0, 2.0).verdict == "holds"
-    assert Goal("", 2.0, 2.5).verdict == "**does not hold**, 25% over"
-    assert Goal("", 0, 1).verdict == "**does not hold**"
-    assert Goal("", 1.1, nan).verdict != "holds"
+    assert Goal("", 2.0, 2.0).verdict == "met"
+    assert Goal("", 2.0, 2.5).verdict == "**missed**, 25% over"
+    assert Goal("", 0, 1).verdict == "**missed**"
+    assert Goal("", 1.1, nan).verdict != "met"
 
 
 def test_figures_are_rounded_by_size() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.processes import MIB, RunFailedError, cpu_until, run, run_pipeline
+from benchmarks.processes import MIB, RunFailedError, cpu_until_output, run, run_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +32,14 @@ def test_memory_of_one_process() -> None:
     """The memory of a single process is the total memory."""
     cost = run(python(ALLOCATE_60_MIB))
     assert 60 * MIB < cost.memory < 90 * MIB
-    assert cost.together == cost.memory
+    assert cost.total_memory == cost.memory
 
 
 def test_memory_of_several_processes() -> None:
     """The total memory and that of the largest process are measured."""
     cost = run(twice(ALLOCATE_60_MIB))
     assert 60 * MIB < cost.memory < 90 * MIB
-    assert 120 * MIB < cost.together < 180 * MIB
+    assert 120 * MIB < cost.total_memory < 180 * MIB
 
 
 def test_cpu_of_all_processes_is_added() -> None:
@@ -55,7 +55,7 @@ def test_output_goes_to_the_file(tmp_path: Path) -> None:
 
 def test_a_failure_has_the_last_line_of_stderr() -> None:
     """The error of a failed command has its exit code and last line."""
-    with pytest.raises(RunFailedError, match=r"ended with 3: it went wrong$"):
+    with pytest.raises(RunFailedError, match=r"failed with exit code 3: it went wrong$"):
         run(python("import sys; print('it went wrong', file=sys.stderr); sys.exit(3)"))
 
 
@@ -78,13 +78,13 @@ def test_start_up_is_measured_to_its_last_line() -> None:
     """Start-up CPU time is measured up to the given line."""
     early = python(f"print('BEGIN', flush=True)\n{BURN_CPU}")
     late = python(f"{BURN_CPU}print('BEGIN', flush=True)")
-    assert cpu_until((b"BEGIN",), early) < 0.5 <= cpu_until((b"BEGIN",), late)
+    assert cpu_until_output((b"BEGIN",), early) < 0.5 <= cpu_until_output((b"BEGIN",), late)
 
 
 def test_start_up_without_its_line_fails() -> None:
     """Start-up that never prints its line is an error."""
     with pytest.raises(RunFailedError, match="BEGIN"):
-        cpu_until((b"BEGIN",), python("print('END')"))
+        cpu_until_output((b"BEGIN",), python("print('END')"))
 
 
 def test_both_ends_of_a_pipeline_are_measured() -> None:
@@ -97,5 +97,5 @@ def test_both_ends_of_a_pipeline_are_measured() -> None:
 
 def test_a_pipeline_with_a_failed_sink_fails() -> None:
     """A failed sink is an error even if the source succeeds."""
-    with pytest.raises(RunFailedError, match="ended with 3"):
+    with pytest.raises(RunFailedError, match="failed with exit code 3"):
         run_pipeline(python("print('x')"), python("import sys; sys.stdin.read(); sys.exit(3)"))

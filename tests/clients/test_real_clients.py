@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.environments import PEERS, NotInstalledError, python_with
+from benchmarks.virtualenvs import PEER_FOLDER, NotInstalledError, python_with
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 from tests.harness import ENVIRONMENT, catalog_of, run_tap
 
@@ -80,7 +80,7 @@ def run_client(read: Read, folder: Path, name: str, *stream: str) -> bytes:
     types = {name: TYPES[type(value)] for row in read.raw_profiles for name, value in row["$properties"].items()}
     names = types if stream else sorted({name for row in read.raw_events for name in row["properties"]})
     (folder / "names.json").write_text(json.dumps(names))
-    driver = PEERS / f"{name.replace('-', '_')}.py"
+    driver = PEER_FOLDER / f"{name.replace('-', '_')}.py"
     base = read.emulator.api_url.removesuffix("/api")
     command = [str(python), str(driver), base, str(FIRST), str(LAST), str(folder / "names.json"), *stream]
     done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=300, check=False)

@@ -1,4 +1,4 @@
-"""Events and profiles by `RESTStream`, `iter_lines` and `json.loads`, one window for all days."""
+"""A tap for events and profiles with `RESTStream`, `iter_lines` and `json.loads`. It requests all days at once."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
 
 
-class ObviousStream(RESTStream[Any]):
-    """What both streams share."""
+class MinimalStream(RESTStream[Any]):
+    """The common base of both streams."""
 
     @property
     def authenticator(self) -> HTTPBasicAuth:
-        """A service account's name and secret."""
+        """Basic authentication with a service account."""
         return HTTPBasicAuth(self.config["service_account_username"], self.config["service_account_secret"])
 
     @property
     def http_headers(self) -> dict[str, str]:
-        """The headers of every request."""
+        """The headers of all requests."""
         return {"Accept-Encoding": "gzip"}
 
 
-class Events(ObviousStream):
+class Events(MinimalStream):
     """All events, normalized."""
 
     name = "events"
@@ -50,7 +50,7 @@ class Events(ObviousStream):
 
     @property
     def url_base(self) -> str:
-        """Where the raw export is."""
+        """The base URL of the raw export."""
         return str(self.config["data_api_url"])
 
     def _request(
@@ -63,7 +63,7 @@ class Events(ObviousStream):
         return response
 
     def get_url_params(self, context: Context | None, next_page_token: Any | None) -> dict[str, Any]:  # noqa: ARG002
-        """The days to ask for."""
+        """Return the project id and the days."""
         return {
             "project_id": self.config["project_id"],
             "from_date": self.config["start_date"],
@@ -71,12 +71,12 @@ class Events(ObviousStream):
         }
 
     def parse_response(self, response: requests.Response) -> Iterable[dict[str, Any]]:
-        """Read line by line."""
+        """Yield one event per line."""
         for line in response.iter_lines():
             yield json.loads(line)
 
     def post_process(self, row: dict[str, Any], context: Context | None = None) -> dict[str, Any]:  # noqa: ARG002
-        """Take the columns out of the properties."""
+        """Move properties to columns."""
         properties = row["properties"]
         return {
             "event_name": row["event"],
@@ -88,17 +88,17 @@ class Events(ObviousStream):
 
 
 class Pages(BaseAPIPaginator[str | None]):
-    """The pages of one query, each asked for by its number and the session's id."""
+    """A paginator for engage, which requests pages by number and session id."""
 
     def get_next(self, response: requests.Response) -> str | None:
-        """What asks for the page after this one; None after the last."""
+        """Return the parameters of the next page; None after the last page."""
         page = response.json()
         if len(page["results"]) < page["page_size"]:
             return None
         return urlencode({"session_id": page["session_id"], "page": page["page"] + 1})
 
 
-class Profiles(ObviousStream):
+class Profiles(MinimalStream):
     """All user profiles."""
 
     name = "profiles"
@@ -116,27 +116,27 @@ class Profiles(ObviousStream):
 
     @property
     def url_base(self) -> str:
-        """Where the query API is."""
+        """The base URL of the query API."""
         return str(self.config["api_url"])
 
     def get_url_params(self, context: Context | None, next_page_token: Any | None) -> dict[str, Any]:  # noqa: ARG002
-        """The project."""
+        """Return the project id."""
         return {"project_id": self.config["project_id"]}
 
     def get_new_paginator(self) -> Pages:
-        """Return the pages of one query."""
+        """Return the paginator of a query."""
         return Pages(None)
 
     def prepare_request_payload(self, context: Context | None, next_page_token: str | None) -> dict[str, Any]:  # noqa: ARG002
-        """Say which page."""
+        """Return the page size and the parameters of the page."""
         return {"page_size": 5000, **dict(parse_qsl(next_page_token or ""))}
 
     def parse_response(self, response: requests.Response) -> Iterable[dict[str, Any]]:
-        """Read a page."""
+        """Yield the profiles of a page."""
         yield from response.json()["results"]
 
     def post_process(self, row: dict[str, Any], context: Context | None = None) -> dict[str, Any]:  # noqa: ARG002
-        """Take the columns out of the properties."""
+        """Move properties to columns."""
         properties = row["$properties"]
         return {
             "distinct_id": str(row["$distinct_id"]),
@@ -145,10 +145,10 @@ class Profiles(ObviousStream):
         }
 
 
-class ObviousTap(Tap):
-    """Events and profiles."""
+class MinimalTap(Tap):
+    """A minimal tap for events or profiles."""
 
-    name = "obvious-tap"
+    name = "minimal-tap"
     config_jsonschema = th.PropertiesList(
         *(
             th.Property(name, th.StringType, required=True)
@@ -165,12 +165,12 @@ class ObviousTap(Tap):
         th.Property("stream", th.StringType, required=True),
     ).to_dict()
 
-    def discover_streams(self) -> list[ObviousStream]:
-        """The one stream that is asked for."""
+    def discover_streams(self) -> list[MinimalStream]:
+        """Return the stream named in the setting `stream`."""
         return [(Profiles if self.config.get("stream") == "profiles" else Events)(self)]
 
 
-class ObviousTapWithMsgSpec(ObviousTap):
-    """The same, with the SDK's faster writer."""
+class MinimalTapWithMsgSpec(MinimalTap):
+    """The minimal tap with the SDK's msgspec writer, which is faster."""
 
     message_writer_class = MsgSpecWriter

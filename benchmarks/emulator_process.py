@@ -1,4 +1,4 @@
-"""The local Mixpanel, in a process of its own, so that its work is nobody's cost."""
+"""The emulator in a separate process, so that its CPU and memory are not measured."""
 
 from __future__ import annotations
 
@@ -16,74 +16,75 @@ import requests
 
 from tap_mixpanel_stream.emulator import Emulator, SyntheticProject
 
-from .data import FIRST_DAY, USUAL, History
+from .data import DEFAULT_LAYOUT, FIRST_DAY, History
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 PAGE_SIZE = 5000
-"""Profiles in a page: what the tap asks for by default."""
+"""Profiles per page, the default of the tap."""
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where the local Mixpanel is, and who may ask.
+class EmulatorServer:
+    """A running emulator.
 
     Attributes:
-        base: Its address, without a path.
-        settings: The tap's settings that reach it.
+        url: URL of the server without a path.
+        settings: Tap settings for the emulator, including credentials.
     """
 
-    base: str
+    url: str
     settings: dict[str, str]
 
     def save_profiles(self, path: Path) -> None:
-        """Write the pages of a query for all profiles into a file, packed as they come."""
+        """Request all profiles and write the pages to a file, each as a gzip member."""
         login = self.settings["service_account_username"], self.settings["service_account_secret"]
         form: dict[str, Any] = {"page_size": PAGE_SIZE, "page": 0}
         with path.open("wb") as file, requests.Session() as session:
-            # No proxy must come in between.
+            # Ignore proxies in the environment.
             session.trust_env = False
             while True:
-                answer = session.post(
+                response = session.post(
                     f"{self.settings['api_url']}/query/engage",
                     params={"project_id": self.settings["project_id"]},
                     data=form,
                     auth=login,
                     stream=True,
                 )
-                packed = answer.raw.read(decode_content=False)
-                # An answer that is small comes as it is.
-                packed = packed if answer.headers.get("Content-Encoding") == "gzip" else gzip.compress(packed)
-                file.write(packed)
-                page = json.loads(gzip.decompress(packed))
+                compressed = response.raw.read(decode_content=False)
+                # Small responses are not compressed.
+                if response.headers.get("Content-Encoding") != "gzip":
+                    compressed = gzip.compress(compressed)
+                file.write(compressed)
+                page = json.loads(gzip.decompress(compressed))
                 if len(page["results"]) < page["page_size"]:
                     return
                 form |= {"session_id": page["session_id"], "page": page["page"] + 1}
 
 
 @contextmanager
-def serving(profiles: int = 0, zone: str = "UTC", layout: str = USUAL) -> Iterator[Site]:
-    """Serve the benchmark's data while the block lasts.
+def run_emulator(profiles: int = 0, zone: str = "UTC", layout: str = DEFAULT_LAYOUT) -> Iterator[EmulatorServer]:
+    """Run an emulator with the data of the benchmarks.
 
     Args:
-        profiles: How many profiles there are.
-        zone: The project's zone.
-        layout: How an event's line is laid out.
+        profiles: Number of profiles.
+        zone: Time zone of the project.
+        layout: Layout of the lines, a key of `LAYOUTS`.
     """
-    command = [sys.executable, "-m", "benchmarks.serving", str(profiles), zone, layout]
+    command = [sys.executable, "-m", "benchmarks.emulator_process", str(profiles), zone, layout]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             settings = json.loads(cast("Any", server.stdout).readline())
-            yield Site(settings["api_url"].removesuffix("/api"), settings)
+            yield EmulatorServer(settings["api_url"].removesuffix("/api"), settings)
         finally:
-            # The server ends with its standard input, also when this process is killed.
+            # The server exits at the end of its stdin, so it also exits if this process is killed.
             cast("Any", server.stdin).close()
 
 
 class _EncodedBody:
-    """A body as it goes out; see `tap_mixpanel_stream.emulator.response_writer.EncodedBody`."""
+    """An encoded body. See `tap_mixpanel_stream.emulator.response_writer.EncodedBody`."""
 
     coding: str | None
     pieces: Iterator[bytes]
@@ -93,22 +94,22 @@ class _EncodedBody:
         self.pieces = history.gzipped(first, last) if gzip else (day.lines for day in history.between(first, last))
 
 
-class Ready:
-    """Stands in for the emulator's cache: every export is at hand, packed.
+class PreparedExports:
+    """A replacement for the emulator's cache that contains the compressed body of every export.
 
     Args:
-        zone: The project's zone.
-        layout: How an event's line is laid out.
+        zone: Time zone of the project.
+        layout: Layout of the lines, a key of `LAYOUTS`.
     """
 
     capacity = 1
 
-    def __init__(self, zone: str = "UTC", layout: str = USUAL) -> None:
+    def __init__(self, zone: str = "UTC", layout: str = DEFAULT_LAYOUT) -> None:
         self._seconds, self._milliseconds = (History(in_ms=in_ms, zone=zone, layout=layout) for in_ms in (False, True))
         _ = self._seconds.days, self._milliseconds.days
 
     def get(self, key: tuple[Any, ...]) -> _EncodedBody | None:
-        """Return the body for a request, by whether it takes gzip, and its parameters."""
+        """Return the body of a response. The key is whether the client accepts gzip, and the parameters."""
         query = dict(key[1:])
         if "limit" in query:
             return None
@@ -117,14 +118,14 @@ class Ready:
         return _EncodedBody(history, first, last, gzip=key[0])
 
     def store(self, key: tuple[Any, ...], body: object) -> None:
-        """Keep nothing more."""
+        """Ignore the body, because all bodies are available already."""
 
 
 def main() -> None:
-    """Serve until standard input ends. The first line on stdout is the tap's settings."""
+    """Serve until stdin ends. The first line on stdout contains the tap settings as JSON."""
     profiles, zone, layout = sys.argv[1:]
     emulator = Emulator(SyntheticProject(1, FIRST_DAY, FIRST_DAY, profiles=int(profiles), zone=zone), gzip_level=1)
-    emulator.cache = cast("Any", Ready(zone, layout))
+    emulator.cache = cast("Any", PreparedExports(zone, layout))
     with emulator:
         sys.stdout.write(json.dumps(emulator.settings) + "\n")
         sys.stdout.flush()

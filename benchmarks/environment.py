@@ -1,4 +1,4 @@
-"""When, where and with what something was measured."""
+"""The environment of a benchmark run: date, machine and versions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .environments import ROOT
 from .programs import IGZIP
+from .virtualenvs import ROOT
 
 
 @dataclass(frozen=True)
-class Circumstances:
-    """When, where and with what.
+class Environment:
+    """The environment of a benchmark run.
 
     Attributes:
-        day: The day.
-        machine: Processor, cores, system, Python.
-        load: How busy the machine was before it began.
-        versions: This tap's and those of what it is made of.
-        tools: Those of `gzip` and `igzip`.
+        day: Date of the run, in UTC.
+        machine: Processor, number of cores, operating system and Python version.
+        load: Load average of the last minute before the run.
+        versions: Versions of the tap and its main packages.
+        tools: Versions of `gzip` and `igzip`.
     """
 
     day: str
@@ -34,28 +34,28 @@ class Circumstances:
     tools: str
 
     @classmethod
-    def now(cls) -> Circumstances:
-        """Look around. To be called before anything is measured."""
+    def capture(cls) -> Environment:
+        """Return the current environment. Call this before the benchmarks, because they change the load."""
         release = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
         python = f"{platform.python_implementation()} {platform.python_version()}"
-        made_of = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("singer-sdk", "msgspec", "isal"))
+        packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("singer-sdk", "msgspec", "isal"))
         return cls(
             day=str(datetime.now(UTC).date()),
             machine=f"{_processor()}, {os.cpu_count()} cores, {release}, {python}",
             load=os.getloadavg()[0],
-            versions=f"tap-mixpanel-stream {importlib.metadata.version('tap-mixpanel-stream')}{_commit()}, {made_of}",
+            versions=f"tap-mixpanel-stream {importlib.metadata.version('tap-mixpanel-stream')}{_commit()}, {packages}",
             tools=", ".join(_version(command) for command in (["gzip"], [*IGZIP[:-1]])),
         )
 
-    def text(self, part: str) -> str:
-        """Say it, for a part."""
+    def describe(self, part: str) -> str:
+        """Return the description for a part of docs/benchmarks.md."""
         return (
             f"Measured on {self.day} by `python -m benchmarks --only {part}`: {self.machine}, load {self.load:.1f} "
             f"before the start; {self.versions}; {self.tools}."
         )
 
     def brief(self) -> str:
-        """Say it in the README."""
+        """Return the description for the README."""
         return f"Measured on {self.day}: {self.machine}; {self.versions}."
 
 
@@ -67,7 +67,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit that is measured, in brackets; nothing outside of a checkout."""
+    """Return the commit in parentheses; an empty string outside of a Git checkout."""
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], check=False, capture_output=True, text=True)
     if commit.returncode:
@@ -77,7 +77,7 @@ def _commit() -> str:
 
 
 def _version(command: list[str]) -> str:
-    if len(command) > 1:  # Python's isal, which does not say its version
+    if len(command) > 1:  # the Python package, whose command has no --version option
         return f"isal.igzip {importlib.metadata.version('isal')}"
     said = subprocess.run([*command, "--version"], check=False, capture_output=True, text=True)
     first = (said.stdout or said.stderr).strip().splitlines()[0]

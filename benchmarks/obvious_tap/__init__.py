@@ -1,1 +1,0 @@
-"""The tap one would write first: a baseline, made of the SDK's own parts and nothing else."""

@@ -14,7 +14,7 @@ from .delivery.stdout import SIGNAL_BASE, Interrupted, StdoutError, TargetGoneEr
 from .mixpanel.errors import MixpanelError, Refused
 from .pipeline.errors import DiskError, StreamError
 from .settings import SettingsError
-from .streams.progress import counted
+from .streams.progress import with_count
 
 if TYPE_CHECKING:
     import logging
@@ -103,7 +103,7 @@ class Sync:
         left = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
         records = sum(stream.progress.records for stream in self._streams)
         seconds = self._run.clock.monotonic() - self._began
-        withheld = [stream.name for stream in self._streams if stream.is_withheld]
+        withheld = [stream.name for stream in self._streams if stream.is_without_access]
         streams = {
             "done": [name for name in self.done if name not in withheld],
             "without access": withheld,
@@ -114,7 +114,7 @@ class Sync:
         self._run.log.info(
             "run: streams %s; %s in %.0f s; exit code %d%s",
             ", ".join(counts),
-            counted(records, "record"),
+            with_count(records, "record"),
             seconds,
             exit_code,
             f": {reason_of(error)}" if error else "",

@@ -141,7 +141,7 @@ class _Examination:
         for warning in self._state_warnings:
             self._report.warning("state", warning)
         bookmarks = [
-            f"{stream.name} ({stream.bookmark_value or 'in part'})" for stream in self._streams if stream.state_before
+            f"{stream.name} ({stream.bookmark_value or 'in part'})" for stream in self._streams if stream.state_entry
         ]
         if bookmarks:
             self._report.ok("state", f"{self._run.state_source}: a run continues from {', '.join(bookmarks)}")
@@ -158,7 +158,7 @@ class _Examination:
                 total = stream.first_page(1).total
                 return "readable" if total is None else f"{total:,} in the project"
             if isinstance(stream, ReportStream):
-                next(stream.fetch(few=1), None)  # an error that leaves the stream empty in a run is reported here
+                next(stream.fetch(limit=1), None)  # Raises errors that only leave the stream empty in a run.
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:

@@ -1,1 +1,1 @@
-"""What Singer sees: the streams. They join the wings, which do not know each other."""
+"""The Singer streams. They connect the other packages, which do not depend on each other."""

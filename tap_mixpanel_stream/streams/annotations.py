@@ -1,4 +1,4 @@
-"""The annotations stream."""
+"""The annotations stream: notes that users add to charts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AnnotationsStream(ReportStream):
-    """All annotations, by one request to the app API."""
+    """All annotations, from a single request to the app API."""
 
     name = "annotations"
     chunk_name = "response"
@@ -38,16 +38,20 @@ class AnnotationsStream(ReportStream):
         flattened=("user",),
     )
 
-    # Whether annotations before `start_date` are left out.
-    _is_cut = False
+    _starts_at_start_date = False
+    """Whether the run reads only annotations from `start_date` on."""
 
     @property
-    def refreshes(self) -> bool:
-        """Return whether this run delivers all annotations."""
-        return super().refreshes and not self._is_cut
+    def is_full_refresh(self) -> bool:
+        """Whether this run delivers all annotations."""
+        return super().is_full_refresh and not self._starts_at_start_date
 
     def check_start(self) -> None:
-        """Refuse credentials that the app API does not take."""
+        """Reject credentials that the app API does not accept.
+
+        Raises:
+            SettingsError: The credentials are a project secret.
+        """
         if isinstance(self.settings.auth, ProjectSecret):
             problem = (
                 "annotations: Mixpanel's app API does not take project secrets: set service_account_username, "
@@ -55,8 +59,8 @@ class AnnotationsStream(ReportStream):
             )
             raise SettingsError([problem])
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
-        """Ask for all of them, or from `start_date` on where the plan's history begins later than the first one."""
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - always a single request
+        """Fetch all annotations, or those from `start_date` on if the plan's history does not include all."""
         start_date = self.settings.start_date
         try:
             listed = list_annotations(self.client, self.retrying)
@@ -64,7 +68,7 @@ class AnnotationsStream(ReportStream):
             if refused.kind != "history" or start_date is None:
                 raise
             listed = list_annotations(self.client, self.retrying, start_date)
-            self._is_cut = True
+            self._starts_at_start_date = True
             self.log(
                 "the plan's history is limited: annotations before start_date (%s) are not read",
                 start_date,

@@ -1,4 +1,4 @@
-"""What all streams share: how complete chunks become messages or batch files, and how a stream begins and ends."""
+"""The base class of all streams: writes complete chunks as messages or batch files, and manages state and versions."""
 
 from __future__ import annotations
 
@@ -54,32 +54,32 @@ SEVERAL_STREAMS = "stream_maps split {} into several streams, which batch files 
 class MixpanelStream(Stream, abc.ABC):
     """A stream whose records arrive in chunks: windows of events, pages of profiles, whole responses.
 
-    A chunk reaches stdout in one of two ways. The block route copies record lines as they were spooled. The SDK's route
-    decodes them and takes each record through property selection, stream maps and flattening; it is used only if one of
-    these has something to do. Records and state are the same on both.
+    Usually, the record lines of a chunk are copied to stdout unchanged, block by block. If property selection, stream
+    maps or flattening apply, each record is decoded and goes through the SDK instead. Records and state are the same
+    either way.
     """
 
     chunk_name: str
-    """The log's word for a chunk of this stream."""
+    """The word for a chunk of this stream in the log."""
 
     rank: ClassVar[int] = 3
-    """The order of a run: streams of a lower rank come first, those of the same rank by name."""
+    """The position in a run: streams with a lower rank come first, those with the same rank in order of name."""
 
     unit: str
-    """The unit of its chunks' extent."""
+    """The unit of `SpooledChunk.extent`."""
 
     api: Api = "query"
-    """The API that the stream uses, which has a quota of its own."""
+    """The API that the stream uses. Each API has its own quota."""
 
     started_at: dt.datetime
-    """The instant before the run's first request for this stream, UTC."""
+    """The time before the stream's first request in this run, in UTC."""
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
-    """The records fit their schemas by construction. Conforming would turn `"false"` into true."""
+    """The conversion makes records that fit their schemas. The SDK's conforming would turn `"false"` into true."""
 
     def __init__(self, tap: Tap, run: Run, schema: RecordSchema, name: str) -> None:
         super().__init__(tap, schema=schema.schema, name=name)
-        # A plain logger. From singer-sdk 0.55 on it is an adapter, which drops the fields that a log line gives.
+        # From singer-sdk 0.55 on, the SDK's logger is an adapter that drops the extra fields of a log line.
         self._logger = tap.logger.getChild(name)
         self.run = run
         self.primary_keys = list(schema.key_properties)
@@ -88,26 +88,26 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def settings(self) -> Settings:
-        """Return the checked settings."""
+        """The validated settings."""
         return self.run.settings
 
     @property
     def client(self) -> Client:
-        """Return the client, one for all streams of a run."""
+        """The API client, shared by all streams of a run."""
         return self.run.client
 
     @property
     def clock(self) -> Clock:
-        """Return the run's clock."""
+        """The run's clock."""
         return self.run.clock
 
     @property
     def is_incremental(self) -> bool:
-        """Return whether the run continues from the stream's bookmark."""
+        """Whether the run continues from the stream's bookmark."""
         return self.replication_method == "INCREMENTAL"
 
     def set_settings(self, *names: str) -> tuple[str, ...]:
-        """Return those of the settings that are set, to name them in messages."""
+        """Return the names of those settings that are set, for messages."""
         return tuple(name for name in names if self.config.get(name))
 
     def start_date(self) -> dt.date:
@@ -126,7 +126,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @functools.cached_property
     def progress(self) -> Progress:
-        """Return the progress of the stream."""
+        """The progress of the stream."""
         return Progress(
             stream=self.name,
             chunk_name=self.chunk_name,
@@ -140,23 +140,23 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def bookmark_value(self) -> str | None:
-        """Return the stream's bookmark in the present state."""
+        """The stream's bookmark in the current state; None if there is none."""
         value: str | None = self.tap_state.get("bookmarks", {}).get(self.name, {}).get("replication_key_value")
         return value
 
     @property
-    def state_before(self) -> Mapping[str, Any]:
-        """Return the stream's entry in the state; empty in a first run."""
+    def state_entry(self) -> Mapping[str, Any]:
+        """The stream's entry in the current state; empty if there is none."""
         state: Mapping[str, Any] = self.tap_state.get("bookmarks", {}).get(self.name, {})
         return state
 
     def instant_in_state(self, name: str) -> dt.datetime | None:
-        """Return an instant that an earlier run left in the state, None if it left none.
+        """Return an instant in the stream's state entry; None if it is missing.
 
         Raises:
-            SettingsError: The state holds something else.
+            SettingsError: The value is not an instant.
         """
-        text = self.state_before.get(name)
+        text = self.state_entry.get(name)
         if text is None:
             return None
         try:
@@ -168,19 +168,19 @@ class MixpanelStream(Stream, abc.ABC):
         """Return the error for a bookmark that cannot be used."""
         return SettingsError([f"{self.run.state_source}: the bookmark of {self.name} {problem}"])
 
-    def refuse_future(self, name: str, instant: dt.datetime | None) -> None:
-        """Refuse an instant in the state after today: a run would read nothing until then.
+    def check_not_in_future(self, name: str, instant: dt.datetime | None) -> None:
+        """Check that an instant in the state is not after today. Otherwise, runs would read nothing until then.
 
         Args:
-            name: What the state calls it.
-            instant: The instant, None where there is none.
+            name: The name of the entry in the state.
+            instant: The instant; None if it is missing.
 
         Raises:
-            SettingsError: It lies after the end of today in the project's time zone.
+            SettingsError: The instant is after the end of today in the project's time zone.
         """
         now = self.clock.now()
         today = now.astimezone(self.settings.zone).date()
-        # A bookmark is the end of a day at the latest. Another machine's clock may be a little ahead.
+        # A bookmark is at most the end of a day, or a little later if it is from a machine whose clock is ahead.
         latest = max(end_instant(Window(today, today), self.settings.zone, now + 2 * DAY), now + MAX_CLOCK_LEAD)
         if instant is not None and instant > latest:
             raise self.state_error(
@@ -190,38 +190,43 @@ class MixpanelStream(Stream, abc.ABC):
             )
 
     def on_poll(self) -> None:
-        """Check the target and log progress while the main thread waits; raise to end the wait."""
+        """Check that the target still reads, and log progress. Called while the main thread waits; may raise."""
         self.stdout.check_reader()
         self.progress.tick()
 
     @property
     def stdout(self) -> Stdout:
-        """Return the only writer to stdout."""
+        """The run's writer to stdout."""
         return self.run.stdout
 
     @abc.abstractmethod
     def chunks(self, envelope: Envelope) -> AbstractContextManager[Iterator[tuple[SpooledChunk, Any]]]:
-        """Fetch what this run is to deliver.
+        """Fetch the chunks that this run delivers.
 
         Args:
             envelope: The RECORD message around each record.
 
         Returns:
-            The chunks in order, each with the argument of `move_bookmark` once it is out (None: no bookmark moves).
+            The chunks in order, each with the argument for `move_bookmark` after it is delivered. If the argument is
+            None, the bookmark does not move.
         """
 
     @abc.abstractmethod
     def sample(self, count: int) -> SpooledChunk:
-        """Fetch about `count` bare records by the smallest request there is."""
+        """Fetch about `count` records without envelope, with as few and as small requests as possible."""
 
     def check_start(self) -> None:
-        """Check at start-up what only a selected stream needs; raise SettingsError."""
-
-    def check_batches(self) -> None:
-        """Refuse at start-up what batch files cannot do.
+        """Check the settings and the state that this stream needs, before the run starts.
 
         Raises:
-            SettingsError: `batch_config` is used with a setting that it excludes.
+            SettingsError: The stream cannot be read with these settings or this state.
+        """
+
+    def check_batches(self) -> None:
+        """Check that the stream can be written to batch files, before the run starts.
+
+        Raises:
+            SettingsError: `batch_config` is combined with a setting that it excludes.
         """
         if len(self.stream_maps) > 1:
             raise SettingsError([f"batch_config: {SEVERAL_STREAMS.format(self.name)}"])
@@ -233,62 +238,62 @@ class MixpanelStream(Stream, abc.ABC):
             )
             raise SettingsError([problem])
 
-    # --- Tables that are delivered whole -----------------------------------------------------------------------------
+    # --- Full refreshes and table versions ---------------------------------------------------------------------------
 
     @property
-    def refreshes(self) -> bool:
-        """Return whether this run delivers the whole table, so that rows which it does not bring were deleted."""
+    def is_full_refresh(self) -> bool:
+        """Whether this run delivers the whole table. Rows that it does not deliver no longer exist in Mixpanel."""
         return self.replication_method == "FULL_TABLE"
 
     @property
     def is_versioned(self) -> bool:
-        """Whether ACTIVATE_VERSION messages, if wanted, make a version of its table, which its records carry."""
-        return self.refreshes
+        """Whether records have a table version if ACTIVATE_VERSION messages are enabled."""
+        return self.is_full_refresh
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """Return when the run began that last delivered the whole table, this one included; None if none did."""
-        return self.started_at if self.refreshes else None
+        """The start of the run that last delivered the whole table, which can be this run; None if there was none."""
+        return self.started_at if self.is_full_refresh else None
 
-    is_withheld = False
-    """Whether this run left the stream empty because the plan or the role does not include it."""
+    is_without_access = False
+    """Whether the stream is empty in this run because the plan or the role does not include it."""
 
     has_earlier_rows = False
-    """Whether earlier runs delivered rows of the table that this run completes."""
+    """Whether earlier runs delivered part of the table, and this run the rest."""
 
     @property
-    def gap(self) -> str | None:
-        """Return why this run did not deliver the whole table, None if it did."""
-        # No records are more likely a failure than a table that lost all its rows at once.
+    def incomplete_reason(self) -> str | None:
+        """Why this run did not deliver the whole table; None if it did."""
+        # An empty result is more likely a failure than a table that lost all of its rows.
         return None if self.progress.records or self.has_earlier_rows else "no records were read"
 
     @property
     def emit_activate_version_messages(self) -> bool:
-        """Return false: the SDK would send the message before the first record.
+        """Always false, since the SDK would send the message before the first record.
 
-        A target drops older rows as soon as it reads the message, and would lose the rows that a failing run does not
-        deliver. So the records carry the version, and the message follows the last one.
+        A target deletes older rows when it reads the message. If the run then failed, the rows that it did not deliver
+        would be lost. So this class adds the version to the records and sends the message after the last one.
         """
         return False
 
     def complete(self) -> None:
-        """Write what only a complete run knows into the state."""
+        """Update the state at the end of a successful run."""
 
     def _begin(self) -> None:
         self.started_at = self.clock.now()
-        wanted = self.settings.emit_activate_version_messages
-        # A run that delivers some rows only adds them to the table of the last complete run.
-        # In milliseconds: two small runs can begin within a second, and a target drops rows of lower versions only.
-        refreshed = self.refreshed_at if wanted else None
+        is_enabled = self.settings.emit_activate_version_messages
+        # A run that delivers only some rows adds them to the version of the last full refresh.
+        # Versions are in milliseconds: two short runs can start within a second, and a target deletes lower versions.
+        refreshed = self.refreshed_at if is_enabled else None
         self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
 
     def _end(self) -> None:
-        # Without any chunk there was nothing to request, or Mixpanel withheld it: that says nothing about the table.
+        # Without chunks there was nothing to request or no access to it, so the table must not be replaced.
         has_read = self.progress.chunks or self.has_earlier_rows
-        if self._stream_version is not None and self.refreshes and has_read:
-            if self.gap:
+        if self._stream_version is not None and self.is_full_refresh and has_read:
+            if self.incomplete_reason:
                 text = "%s: ACTIVATE_VERSION is not sent, so the target keeps its rows"
-                self.log(text, self.gap, level=logging.WARNING)
+                self.log(text, self.incomplete_reason, level=logging.WARNING)
             else:
                 self._write_activate_version_message(self._stream_version)
         self.complete()
@@ -298,10 +303,10 @@ class MixpanelStream(Stream, abc.ABC):
     # --- SCHEMA and catalog ----------------------------------------------------------------------------------------
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Apply selection, replication method and key of a catalog; what it leaves out stays as discovered.
+        """Apply the selection, the replication method and the key from a catalog. Missing entries keep their defaults.
 
         Raises:
-            SettingsError: The catalog was discovered with other columns or types.
+            SettingsError: The catalog was discovered with settings that result in other columns or types.
         """
         key, replication_key = self.primary_keys, self.replication_key
         super().apply_catalog(catalog)
@@ -323,15 +328,15 @@ class MixpanelStream(Stream, abc.ABC):
         self._write_schema_message()
 
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return no signpost: a bookmark comes from a complete window, never from a record."""
+        """Return None: a bookmark comes from a complete window, never from a record."""
 
     def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:
-        """Return the batch configuration; `--test` writes its records to stdout."""
+        """Return the batch configuration; None for `--test`, which writes records to stdout."""
         return None if self.ABORT_AT_RECORD_COUNT is not None else super().get_batch_config(config)
 
     def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
         for message in super()._generate_schema_messages():
-            # Raw events have no such column, and a stream map can remove it from normalized events.
+            # The replication key is not a column of raw events, and a stream map can remove it from normalized events.
             if self.replication_key not in message.schema.get("properties", {}):
                 message.bookmark_properties = None
             yield message
@@ -339,27 +344,27 @@ class MixpanelStream(Stream, abc.ABC):
     # --- Records and batches ------------------------------------------------------------------------------------------
 
     @property
-    def takes_block_route(self) -> bool:
-        """Return whether records can be copied as they are."""
+    def copies_blocks(self) -> bool:
+        """Whether record lines can be copied unchanged."""
         maps = self.stream_maps
-        untouched = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
-        return untouched and not self._selects_inside
+        is_unmapped = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
+        return is_unmapped and not self._has_nested_deselection
 
     @functools.cached_property
-    def _selects_inside(self) -> bool:
-        """Return whether a property inside a column is deselected; the conversion leaves out whole columns itself."""
-        column_depth = 2  # a breadcrumb is ("properties", column, …)
+    def _has_nested_deselection(self) -> bool:
+        """Whether a property inside a column is deselected. The conversion itself omits whole columns."""
+        column_depth = 2  # A breadcrumb is ("properties", column, …).
         return not all(selected or len(breadcrumb) <= column_depth for breadcrumb, selected in self.mask.items())
 
     @property
     def selected_columns(self) -> frozenset[str] | None:
-        """Return the columns to deliver, None for all of them."""
-        chosen = frozenset(column for column in self._columns if self.mask["properties", column])
-        return None if len(chosen) == len(self._columns) else chosen
+        """The columns to deliver; None for all."""
+        selected = frozenset(column for column in self._columns if self.mask["properties", column])
+        return None if len(selected) == len(self._columns) else selected
 
     def _sync_records(
         self,
-        context: Context | None = None,  # noqa: ARG002 - the SDK's
+        context: Context | None = None,  # noqa: ARG002 - the SDK's signature
         *,
         write_messages: bool = True,
     ) -> Generator[dict[str, Any], Any, Any]:
@@ -369,7 +374,7 @@ class MixpanelStream(Stream, abc.ABC):
             yield from self._write_sample(self.ABORT_AT_RECORD_COUNT)
             return
         self._begin()
-        if self.takes_block_route:
+        if self.copies_blocks:
             envelope = record_envelope(self.name, dt.datetime.now(tz=dt.UTC), self._stream_version)
             yield from self._deliver(envelope, self._write_blocks)
         else:
@@ -378,21 +383,20 @@ class MixpanelStream(Stream, abc.ABC):
     def get_batches(
         self,
         batch_config: BatchConfig,
-        context: Context | None = None,  # noqa: ARG002 - the SDK's
+        context: Context | None = None,  # noqa: ARG002 - the SDK's signature
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Write batch files, chunk by chunk; the bookmark moves when a chunk's last manifest is written."""
-        # `check_batches` has rejected what batch files cannot do.
+        """Write batch files chunk by chunk. The bookmark moves after the last manifest of a chunk is written."""
         if isinstance(self.stream_maps[0], RemoveRecordTransform):
             return
         self._begin()
         yield from self._deliver(BARE, functools.partial(self._write_batch_files, batch_config))
 
     def _deliver(self, envelope: Envelope, write: Callable[[SpooledChunk], Iterable[T]]) -> Iterator[T]:
-        """Write chunk after chunk, and move the bookmark over each once it is out.
+        """Write the chunks in order, and move the bookmark after each of them.
 
         Args:
             envelope: The RECORD message around each record.
-            write: Writes a chunk, and yields what the SDK expects of it: records, or manifests of batch files.
+            write: Writes a chunk. Yields what the SDK expects: records, or manifests of batch files.
         """
         with self.get_record_counter() as counter, self.get_sync_timer(), self._summarizing():
             with self.progress, self.chunks(envelope) as chunks:
@@ -402,10 +406,10 @@ class MixpanelStream(Stream, abc.ABC):
                         counter.increment(chunk.records)
                         self._finish_chunk(chunk, delivered)
             self._end()
-            self.progress.sum_up(self.bookmark_value)
+            self.progress.log_summary(self.bookmark_value)
 
     def _write_sample(self, count: int) -> Iterator[dict[str, Any]]:
-        """Write at most `count` records, and no bookmark."""
+        """Write up to `count` records, without moving the bookmark."""
         with self.get_record_counter() as counter, self.get_sync_timer(), self._summarizing():
             with self.sample(count) as chunk:
                 for record in islice(decode_records(chunk.lines.lines()), count):
@@ -416,13 +420,13 @@ class MixpanelStream(Stream, abc.ABC):
             self._write_state_message()
 
     def _write_blocks(self, chunk: SpooledChunk) -> Iterable[dict[str, Any]]:
-        """Copy record lines to stdout as they are; the SDK gets no record to look at."""
+        """Copy record lines to stdout unchanged. The SDK receives no records."""
         for block in chunk.lines.blocks():
             self.stdout.write(block)
         return ()
 
     def _write_records(self, chunk: SpooledChunk) -> Iterator[dict[str, Any]]:
-        """Write record by record, through selection, stream maps and flattening."""
+        """Write records one by one, after property selection, stream maps and flattening."""
         with self._translate_mapping_errors():
             for record in decode_records(chunk.lines.lines()):
                 self._write_record_message(record)
@@ -432,12 +436,12 @@ class MixpanelStream(Stream, abc.ABC):
     def _write_batch_files(
         self, config: BatchConfig, chunk: SpooledChunk
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        blocks = chunk.lines.blocks() if self.takes_block_route else self._map_lines(chunk.lines.lines())
+        blocks = chunk.lines.blocks() if self.copies_blocks else self._map_lines(chunk.lines.lines())
         for url in batch_files(blocks, config, f"{self.tap_name}--{self.name}"):
             yield config.encoding, [url]
 
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
-        if self._selects_inside:  # Removing deselected properties costs as much as all the rest.
+        if self._has_nested_deselection:  # The SDK's removal of deselected properties doubles the cost.
             yield from super()._generate_record_messages(record)
             return
         for stream_map in self.stream_maps:
@@ -472,9 +476,9 @@ class MixpanelStream(Stream, abc.ABC):
             ) from None
 
     def _finish_chunk(self, chunk: SpooledChunk, delivered: Any) -> None:
-        """Write rejected lines and the state, after the last byte of a chunk was written."""
+        """Write the rejected lines and the state after all records of a chunk are written."""
         if chunk.rejected and self.settings.bad_lines_path:
-            # Before the bookmark moves: after that, these lines are not requested again.
+            # Before the bookmark moves, because later runs do not request these lines again.
             try:
                 write_rejected_lines(self.settings.bad_lines_path, chunk.rejected_lines.blocks())
             except RejectedLinesError as error:
@@ -489,7 +493,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @contextlib.contextmanager
     def _summarizing(self) -> Iterator[None]:
-        """Log at the end, also after an error, what an operator should look at."""
+        """Log warnings about rejected lines and changed values at the end, also after an error."""
         progress = self.progress
         try:
             yield
@@ -505,11 +509,15 @@ class MixpanelStream(Stream, abc.ABC):
                 self.log(text, counts, level=logging.WARNING, extra={"misfits": dict(progress.misfits)})
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Write what a chunk delivered into the state. Only for streams that have bookmarks."""
+        """Update the state after a chunk is delivered. Streams without a bookmark do not implement this.
+
+        Args:
+            delivered: The value that `chunks` returned with the chunk.
+        """
         raise NotImplementedError
 
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        """Not used: records come in chunks."""
+        """Not used, since records arrive in chunks."""
         raise NotImplementedError
 
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from ..mixpanel.engage import Page
 
 FINISHED = "finished"
-"""In the state until all cohorts are read: the ids of those that are."""
+"""State entry with the ids of the cohorts read so far. Exists until all cohorts are read."""
 
 VERSION = "version"
-"""In the state beside `FINISHED`: the version of their records, if they have one."""
+"""State entry beside `FINISHED` with the table version of these cohorts' records, if they have one."""
 
 SHORT = "short"
-"""In the state beside `FINISHED`: true if members of one of them did not come."""
+"""State entry beside `FINISHED`, true if members of one of these cohorts are missing."""
 
 
 class CohortsStream(ReportStream):
-    """All saved cohorts, by one request."""
+    """All saved cohorts, from a single request."""
 
     name = "cohorts"
     chunk_name = "response"
@@ -49,67 +49,72 @@ class CohortsStream(ReportStream):
         ("id",),
     )
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
-        """Ask for the list."""
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - always a single request
+        """Fetch the list of cohorts."""
         listed = list_cohorts(self.client, self.retrying)
         rows = [Row(cohort.text) for cohort in listed.content]
         yield Rows("cohorts", rows, listed.received, listed.decompressed_bytes, len(rows))
 
 
 class CohortMembersStream(ReportStream):
-    """Who is in each cohort, by the Engage query; the members' own properties are in the profiles.
+    """The members of each cohort, from the Engage endpoint. Their properties are in the stream `profiles`.
 
-    The table can take several runs: a run that ends early leaves the finished cohorts in the state, and the next one
-    reads the others.
+    Reading the table can take several runs. A run that ends early stores the finished cohorts in the state, and the
+    next run reads the others.
     """
 
     name = "cohort_members"
     chunk_name = "page"
     unit = "members"
-    # A table that is all key cannot be updated by some targets: target-duckdb 0.8.0 fails on it.
+    # The table needs a column that is not part of the key, such as `data_group_id`: target-duckdb 0.8.0 cannot update a
+    # table in which all columns are keys.
     record_schema = ReportSchema(
         {"cohort_id": INTEGER, "distinct_id": ID_TEXT, "data_group_id": ID_TEXT},
         ("cohort_id", "distinct_id"),
         has_other=False,
     )
 
-    _is_whole = False
-    """Whether this run has come to the end of the list."""
+    _has_read_all = False
+    """Whether this run has read all cohorts in the list."""
 
     # --- The state ---------------------------------------------------------------------------------------------------
 
     def finished(self) -> list[int]:
-        """Return the cohorts that need not be read again before all others are.
+        """Return the ids of the cohorts that this and earlier runs have read, and that this run can skip.
 
         Raises:
-            SettingsError: The state holds something else.
+            SettingsError: The state is malformed.
         """
-        finished, version = self.state_before.get(FINISHED, []), self.state_before.get(VERSION)
+        finished, version = self.state_entry.get(FINISHED, []), self.state_entry.get(VERSION)
         try:
             require_type(finished, FINISHED, list)
             require_type(0 if version is None else version, VERSION, int)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
-        # A target would drop their rows if they have no version, and the others do.
+        # If these rows have no version but the others do, a target would delete these rows.
         return [] if version is None and self.settings.emit_activate_version_messages else finished
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """When the run began that read the first of the cohorts."""
-        version = self.state_before.get(VERSION) if self.refreshes else None
+        """The start of the run that read the first of the finished cohorts; of this run if there are none."""
+        version = self.state_entry.get(VERSION) if self.is_full_refresh else None
         return super().refreshed_at if version is None else EPOCH + dt.timedelta(milliseconds=version)
 
     @property
-    def gap(self) -> str | None:
-        """Return why this run, and those before it, did not deliver all members; None if they did."""
-        return "a cohort is incomplete" if self.state_before.get(SHORT) else super().gap
+    def incomplete_reason(self) -> str | None:
+        """Why this run and the earlier ones did not deliver all members; None if they did."""
+        return "a cohort is incomplete" if self.state_entry.get(SHORT) else super().incomplete_reason
 
     def check_start(self) -> None:
-        """Refuse a broken state."""
+        """Check that the state is valid."""
         self.finished()
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Note that a cohort is finished."""
+        """Store a finished cohort in the state.
+
+        Args:
+            delivered: The cohort's id, and whether members are missing.
+        """
         cohort, is_short = delivered
         self.stream_state[FINISHED] = [*self.finished(), cohort]
         self.stream_state.pop(VERSION, None)
@@ -119,32 +124,32 @@ class CohortMembersStream(ReportStream):
             self.stream_state[SHORT] = True
 
     def complete(self) -> None:
-        """Forget the finished cohorts, so that the next run reads all of them."""
-        if self._is_whole:
+        """Remove the finished cohorts from the state, so that the next run reads all cohorts."""
+        if self._has_read_all:
             for name in (FINISHED, VERSION, SHORT):
                 self.stream_state.pop(name, None)
 
     # --- The members -------------------------------------------------------------------------------------------------
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Ask for the list, then for the pages of one cohort after another."""
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch the list of cohorts, then the pages of each cohort."""
         listed = list_cohorts(self.client, self.retrying, "cohort_members, the list of cohorts")
         if not listed.content:
             yield Rows(self.name, [], listed.received, listed.decompressed_bytes)
-        finished = () if few else self.finished()
+        finished = () if limit else self.finished()
         for cohort in listed.content:
             if cohort.is_empty or cohort.id in finished:
                 continue
-            yield from self._members(cohort, few)
-        self._is_whole = True
+            yield from self._members(cohort, limit)
+        self._has_read_all = True
         self.has_earlier_rows = bool(finished)
 
-    def _members(self, cohort: Cohort, few: int | None) -> Iterator[Rows]:
+    def _members(self, cohort: Cohort, limit: int | None) -> Iterator[Rows]:
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
-        page_size = few or self.settings.profiles_page_size
+        page_size = limit or self.settings.profiles_page_size
         pages = fetch_members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
         failed_before, is_short = self.failed_items, False
-        for page, is_last in _mark_last(self.skipping_failures("cohort", islice(pages, 1 if few else None))):
+        for page, is_last in _mark_last(self.skipping_failures("cohort", islice(pages, 1 if limit else None))):
             is_short = is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
@@ -152,13 +157,13 @@ class CohortMembersStream(ReportStream):
                 page.received,
                 page.decompressed_bytes,
                 len(page.results),
-                # A cohort that fails after some pages ends with one that looks like its last.
+                # If the cohort failed, this page is the last one fetched but not the last of the cohort.
                 (cohort.id, is_short) if is_last and self.failed_items == failed_before else None,
             )
 
 
 def _mark_last(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:
-    """Yield each page with whether it is the last one."""
+    """Yield each page with whether it is the last."""
     before = None
     for page in pages:
         if before is not None:

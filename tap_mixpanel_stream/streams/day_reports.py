@@ -1,4 +1,4 @@
-"""Reports by day: what funnels and event counts share."""
+"""The base class of reports by day: funnels and event counts."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ if TYPE_CHECKING:
     from ..mixpanel.retry import Retrying
 
 MAX_DAYS = 366
-"""Days of a request. Mixpanel's docs name no limit, and years in one request were seen to work."""
+"""Maximum number of days of a request. Mixpanel's docs state no limit, and others have requested years at once."""
 
-FEW_DAYS = 60
-"""Days of a request that is retried as often as any. A longer one is tried twice and then halved."""
+SMALL_WINDOW_DAYS = 60
+"""Number of days up to which a request has all its retries. A longer request is tried twice and then halved."""
 
 
 class DayReportStream(ReportStream):
-    """A report that is read day by day, from `start_date` or a bookmark less the look-back."""
+    """A report with numbers for each day, read from `start_date` or from the bookmark minus the look-back."""
 
     chunk_name = "window"
     unit = "days"
     replication_key = "date"
-    refreshes = False
+    is_full_refresh = False
     """A run delivers a range of days, so the rows of other days are not deleted, even with FULL_TABLE."""
 
     _days_at_once = MAX_DAYS
-    """Days of the next request. Once halved, it stays so for the rest of the run."""
+    """Number of days of the next request. Once halved, it stays halved for the rest of the run."""
 
-    def in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
-        """Fetch the days of a window, as many at a time as Mixpanel gives.
+    def fetch_in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
+        """Fetch the days of a window in smaller windows that Mixpanel can answer.
 
         Args:
             window: The days.
-            fetch: Fetches some of them.
+            fetch: Fetches one of the smaller windows.
         """
         first = window.first
         while True:
             days = min(self._days_at_once, (window.last - first).days + 1)
             window_days = Window(first, first + dt.timedelta(days=days - 1))
             retrying = self.retrying
-            if days > FEW_DAYS:
+            if days > SMALL_WINDOW_DAYS:
                 retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
             try:
                 rows = fetch(window_days, retrying)
             except (Transient, TooLarge) as error:
-                if days <= FEW_DAYS:
+                if days <= SMALL_WINDOW_DAYS:
                     raise
                 self._days_at_once = days // 2
                 self.log("%s. Requesting %d days at a time", error, self._days_at_once, level=logging.WARNING)

@@ -1,4 +1,4 @@
-"""The event_counts stream: Mixpanel's own numbers of events, to compare with what was loaded."""
+"""The event_counts stream: Mixpanel's own counts of events, to compare with the loaded events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 NAMES = "event_names"
-"""In the state: the names whose counts are delivered up to the bookmark."""
+"""State entry with the names whose counts are delivered up to the bookmark."""
 
 
 class EventCountsStream(DayReportStream):
-    """How many events of each name Mixpanel counts on each day."""
+    """The number of events that Mixpanel counts for each name and day."""
 
     name = "event_counts"
     record_schema = ReportSchema(
@@ -41,7 +41,7 @@ class EventCountsStream(DayReportStream):
 
     def _counted_names(self) -> set[str]:
         """Return the names whose counts are delivered up to the bookmark."""
-        names = self.state_before.get(NAMES, [])
+        names = self.state_entry.get(NAMES, [])
         if not isinstance(names, list):
             raise self.state_error(f"is broken: {NAMES} is not a list")
         if not all(isinstance(name, str) for name in names):
@@ -49,9 +49,13 @@ class EventCountsStream(DayReportStream):
         return set(names)
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Move the bookmark forward, never back: a window of the look-back ends before it.
+        """Move the bookmark forward. A window of the look-back does not move it back.
 
-        A name that was not counted up to the new bookmark is forgotten: it is new once it is counted again.
+        Names that were not counted up to the new bookmark are removed from the state. If they are counted again, they
+        are treated as new names.
+
+        Args:
+            delivered: The end of the delivered period, and the names.
         """
         until, names = delivered
         before = self._bookmark()
@@ -61,48 +65,48 @@ class EventCountsStream(DayReportStream):
             self.stream_state[NAMES] = sorted(set(names))
 
     def check_start(self) -> None:
-        """Reject a start without a first day, or from a bookmark that is broken or in the future.
+        """Check that `start_date` is set and the bookmark is valid and not in the future.
 
-        This is before the first stream is read, so that the events stream knows that its names are needed.
+        Also makes the events stream collect event names. All streams are checked before the first one is read.
         """
         self.run.event_names = set()
         self.start_date()
-        self.refuse_future("replication_key_value", self._bookmark())
+        self.check_not_in_future("replication_key_value", self._bookmark())
         self._counted_names()
 
     # --- The counts --------------------------------------------------------------------------------------------------
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Fetch the names, then the counts of all days."""
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch the event names, then the counts of all days."""
         settings = self.settings
         if settings.events_where:
             self.log("events_where applies to the stream events only: event_counts counts all events")
         names = self._names()
         last = self.last_day()
-        if few is not None:
-            yield self._window(names[:few], Window(last, last), self.retrying)
+        if limit is not None:
+            yield self._window(names[:limit], Window(last, last), self.retrying)
             return
         bookmark = self._bookmark()
         first = first_day(bookmark, self.start_date(), settings.lookback_days, settings.zone)
         if not names:
             self.log("Mixpanel lists no event of the last 31 days: there is nothing to count", level=logging.WARNING)
             return
-        # Names that are not counted up to the bookmark, as from the older windows of a back-fill.
+        # Names that are not counted up to the bookmark, such as those that the events stream found in older days.
         new_names = sorted(set(names) - self._counted_names()) if bookmark else []
         start, last_before = self.start_date(), min(first - DAY, last)
         history = Window(start, last_before) if new_names and start <= last_before else None
         window = Window(first, last) if first <= last else None
         self.progress.total = sum(each.days for each in (history, window) if each)
         if history:
-            for rows in self.in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
+            for rows in self.fetch_in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
                 yield dataclasses.replace(rows, delivered=None)
         if window:
-            yield from self.in_windows(window, lambda part, retrying: self._window(names, part, retrying))
+            yield from self.fetch_in_windows(window, lambda part, retrying: self._window(names, part, retrying))
         elif not history:
             self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)
 
     def _names(self) -> Sequence[str]:
-        """Return the names to count: those that are set, or all that are known."""
+        """Return the names to count: `event_names` if set, otherwise all known names."""
         if self.settings.event_names:
             return self.settings.event_names
         seen = self.run.event_names or set()
@@ -116,7 +120,7 @@ class EventCountsStream(DayReportStream):
         return sorted({*list_event_names(self.client, self.retrying).content, *seen, *known})
 
     def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
-        """Fetch all counts of a window: without those of some names it would not be whole."""
+        """Fetch the counts of all names for a window."""
         source_settings = self.set_settings("event_names", "start_date", "end_date")
         fetched = [
             count_events(self.client, batch, window.first, window.last, retrying, source_settings=source_settings)

@@ -1,4 +1,4 @@
-"""The events stream: windows of days, fetched ahead, each delivered whole or not at all."""
+"""The events stream: windows of days, fetched ahead. Only complete windows are delivered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class EventsStream(MixpanelStream):
-    """All events, by Mixpanel's raw export."""
+    """All events, from Mixpanel's raw export."""
 
     name = "events"
     replication_key = "event_time"
@@ -42,7 +42,7 @@ class EventsStream(MixpanelStream):
     chunk_name = "window"
     unit = "days"
     api = "data"
-    refreshes = False
+    is_full_refresh = False
     """A run delivers a range of days, so the rows of other days are not deleted, even with FULL_TABLE."""
 
     def __init__(self, tap: Tap, run: Run, schema: EventSchema) -> None:
@@ -54,20 +54,20 @@ class EventsStream(MixpanelStream):
     # --- The bookmark ------------------------------------------------------------------------------------------------
 
     def delivered(self) -> DeliveredDays:
-        """Return what earlier runs and this one have delivered; nothing if everything is to be read.
+        """Return what earlier runs and this run have delivered; nothing if the stream is not incremental.
 
         Raises:
-            SettingsError: The state holds something else.
+            SettingsError: The bookmark is malformed.
         """
         if not self.is_incremental:
             return DeliveredDays()
         try:
-            return read_bookmark(self.state_before)
+            return read_bookmark(self.state_entry)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
 
     def move_bookmark(self, delivered: DeliveredWindow) -> None:
-        """Write a delivered window into the state."""
+        """Update the bookmark and the row counts after a window is delivered."""
         if self.is_incremental:
             before = self.delivered()
             after = before.with_range(delivered.date_range, delivered.until, self._replication_settings)
@@ -75,7 +75,7 @@ class EventsStream(MixpanelStream):
             self._write_row_counts(delivered)
 
     def _write_row_counts(self, delivered: DeliveredWindow) -> None:
-        """Leave the row counts of the look-back's days to the next run, and warn of days that had more in the last."""
+        """Write the row counts of the look-back days to the state, and warn if a day had more in the previous run."""
         self.stream_state.pop("rows", None)
         if self._row_counts is None:
             return
@@ -89,12 +89,12 @@ class EventsStream(MixpanelStream):
             self.stream_state["rows"] = rows
 
     def _read_row_counts(self) -> RowCounts | None:
-        """Return the row counts of the previous run; None if those of this run cannot be compared with them."""
+        """Return the row counts of the previous run; None if this run's counts are not comparable with them."""
         settings = self.settings
         if not self.is_incremental or self._is_filtered or settings.incremental_by == "ingestion_time":
             return None
         try:
-            return RowCounts.read(self.state_before, self.last_day(), settings.lookback_days)
+            return RowCounts.read(self.state_entry, self.last_day(), settings.lookback_days)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
 
@@ -103,16 +103,16 @@ class EventsStream(MixpanelStream):
         return bool(self.settings.event_names or self.settings.events_where)
 
     def check_start(self) -> None:
-        """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
+        """Check that `start_date` is set and the state is valid and not in the future."""
         self.start_date()
         self._read_row_counts()
         delivered = self.delivered()
-        self.refuse_future("replication_key_value", delivered.before)
+        self.check_not_in_future("replication_key_value", delivered.before)
         if delivered.ahead:
             begin = dt.datetime.combine(delivered.ahead.first, dt.time(), tzinfo=dt.UTC)
-            self.refuse_future("ahead.from_date", begin)
-            self.refuse_future("ahead.before", delivered.ahead.before)
-        self.refuse_future("ingested.before", max(delivered.ingested.values(), default=None))
+            self.check_not_in_future("ahead.from_date", begin)
+            self.check_not_in_future("ahead.before", delivered.ahead.before)
+        self.check_not_in_future("ingested.before", max(delivered.ingested.values(), default=None))
 
     # --- The days ----------------------------------------------------------------------------------------------------
 
@@ -122,19 +122,19 @@ class EventsStream(MixpanelStream):
         return ReplicationSettings(self.start_date(), settings.lookback_days, settings.zone)
 
     def date_ranges(self) -> list[DateRange]:
-        """Return what this run is to read, in the order of delivery."""
+        """Return the date ranges that this run reads, in the order of delivery."""
         settings, delivered, days = self.settings, self.delivered(), self._replication_settings
         now, processed_before = self.clock.now(), None
         if self.is_incremental and settings.incremental_by == "ingestion_time":
             processed_before = settled_until(now)
-            # The latest day in which the bookmark can lie: later days could not be noted.
+            # Read no later day than that of the bookmark's maximum, since the state could not include it.
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
         newest_first = self.is_incremental and settings.backfill == "newest_first"
         date_ranges = delivered.ranges_to_read(days, last, newest_first=newest_first, processed_before=processed_before)
         if not date_ranges:
             first = days.first_day(delivered.before)
-            # A start date in the future is most likely a mistake.
+            # A start date in the future is probably a mistake.
             level = logging.WARNING if days.start_date > last else logging.INFO
             self.log("nothing to read: the first day, %s, is after the last day, %s", first, last, level=level)
         return date_ranges
@@ -143,7 +143,7 @@ class EventsStream(MixpanelStream):
 
     @contextlib.contextmanager
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, DeliveredWindow]]]:
-        """Fetch the windows from the bookmark, less the look-back, to the last day."""
+        """Fetch the windows from the bookmark, minus the look-back, to the last day."""
         date_ranges = self.date_ranges()
         if not date_ranges:
             yield iter(())
@@ -173,7 +173,7 @@ class EventsStream(MixpanelStream):
             yield self._chunks_of(planner, stack.enter_context(self._checked(results, fetch)))
 
     def sample(self, count: int) -> SpooledChunk:
-        """Fetch at most `count` events of the days that a run would read."""
+        """Fetch up to `count` events of the days that a run would read."""
         date_ranges = self.date_ranges()
         if not date_ranges:
             return SpooledChunk()
@@ -214,7 +214,7 @@ class EventsStream(MixpanelStream):
 
     @functools.cached_property
     def _insert_id_check(self) -> InsertIdCheck | None:
-        """The check of shared insert ids; None where they cannot merge rows of different users."""
+        """The check for shared insert ids; None if the key prevents them from merging rows of different users."""
         keys = [set(stream_map.transformed_key_properties or ()) for stream_map in self.stream_maps]
         return InsertIdCheck() if any("insert_id" in key and "distinct_id" not in key for key in keys) else None
 
@@ -228,11 +228,15 @@ class EventsStream(MixpanelStream):
     def _chunks_of(
         self, planner: WindowPlanner, results: Iterator[FetchResult]
     ) -> Iterator[tuple[SpooledChunk, DeliveredWindow]]:
-        """Yield the chunks in order, then raise the first failure, unless the next run can continue from there."""
+        """Yield the chunks in order until a window fails.
+
+        If a deferrable window fails for lack of quota, the stream ends without an error, since the next run continues
+        from there. Any other failure is raised.
+        """
         unfinished: QuotaSpent | None = None
         for result in results:
             with contextlib.closing(result):
-                if unfinished:  # A window after one that is missing could not be noted in the state.
+                if unfinished:  # The state cannot include a window after a missing one.
                     continue
                 self._check_insert_ids(result.sample)
                 for chunk, delivered in result.chunks:
@@ -250,7 +254,7 @@ class EventsStream(MixpanelStream):
         self._warn_of_missing_names()
 
     def _warn_of_missing_names(self) -> None:
-        """Warn of names in `event_names` of which the run saw no event."""
+        """Warn about names in `event_names` for which the run read no events."""
         seen = {name.casefold(): name for name in self._names}
         missing = []
         for name in self.settings.event_names:

@@ -1,4 +1,4 @@
-"""The funnels stream: each funnel day by day, with a bookmark of its own."""
+"""The funnels stream: the numbers of each funnel by day. Each funnel has its own bookmark."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ..mixpanel.retry import Retrying
 
 BY_FUNNEL = "by_funnel"
-"""In the state: the bookmark of each funnel, by its id."""
+"""State entry with the bookmark of each funnel, by funnel id."""
 
 FUNNEL_IDS = "funnel_ids"
-"""In older states: the funnels that share the bookmark `replication_key_value`."""
+"""Entry in older states with the funnels that share the bookmark `replication_key_value`."""
 
 
 class FunnelsStream(DayReportStream):
-    """Each saved funnel, day by day."""
+    """The numbers of each saved funnel by day."""
 
     name = "funnels"
     record_schema = ReportSchema(
@@ -47,31 +47,31 @@ class FunnelsStream(DayReportStream):
     )
 
     _bookmarks: dict[int, dt.datetime] | None = None
-    """By funnel, the instant before which its days are delivered; None until Mixpanel has listed the funnels."""
+    """By funnel, the instant before which its days are delivered; None until the list of funnels is fetched."""
 
     # --- The bookmarks -----------------------------------------------------------------------------------------------
 
     @property
     def bookmark_value(self) -> str | None:
-        """The earliest bookmark of a funnel, as the state holds it now."""
-        by_funnel: Mapping[str, str] = self.state_before.get(BY_FUNNEL, {})
+        """The earliest bookmark of all funnels in the current state."""
+        by_funnel: Mapping[str, str] = self.state_entry.get(BY_FUNNEL, {})
         return min(by_funnel.values(), default=super().bookmark_value)
 
     def bookmarks(self, funnel_ids: Sequence[int] = ()) -> dict[int, dt.datetime]:
-        """Return the bookmark of each funnel that the state holds.
+        """Return the bookmarks in the state by funnel id.
 
         Args:
-            funnel_ids: The funnels that a bookmark without any names is about.
+            funnel_ids: The funnels to which a shared bookmark without funnel ids applies.
 
         Raises:
-            SettingsError: The state holds something else.
+            SettingsError: The state is malformed.
         """
         if not self.is_incremental:
             return {}
-        by_funnel = self.state_before.get(BY_FUNNEL)
+        by_funnel = self.state_entry.get(BY_FUNNEL)
         if by_funnel is None:
             shared = self.instant_in_state("replication_key_value")
-            known = self.state_before.get(FUNNEL_IDS, funnel_ids)
+            known = self.state_entry.get(FUNNEL_IDS, funnel_ids)
             if not isinstance(known, list | tuple):
                 raise self.state_error(f"is broken: {FUNNEL_IDS} is {shown(known)}, not a list")
             return {} if shared is None else dict.fromkeys(known, shared)
@@ -84,14 +84,18 @@ class FunnelsStream(DayReportStream):
             raise self.state_error(f"is broken: {error}") from None
 
     def move_bookmark(self, delivered: Any) -> None:
-        """Move a funnel's bookmark forward, never back: a window of the look-back ends before it."""
+        """Move a funnel's bookmark forward. A window of the look-back does not move it back.
+
+        Args:
+            delivered: The funnel's id, and the end of the delivered period.
+        """
         if self._bookmarks is not None:
             funnel, before = delivered
             self._bookmarks[funnel] = max(before, self._bookmarks.get(funnel, before))
             self._write_bookmarks()
 
     def complete(self) -> None:
-        """Drop the bookmarks of funnels that are no longer there."""
+        """Remove the bookmarks of funnels that no longer exist."""
         self._write_bookmarks()
 
     def _write_bookmarks(self) -> None:
@@ -103,23 +107,23 @@ class FunnelsStream(DayReportStream):
         self.stream_state[BY_FUNNEL] = {str(funnel): bookmark_text(at) for funnel, at in self._bookmarks.items()}
 
     def check_start(self) -> None:
-        """Refuse a start without a first day, or from a bookmark that is broken or in the future."""
+        """Check that `start_date` is set and the bookmarks are valid and not in the future."""
         self.start_date()
-        self.refuse_future("replication_key_value", self.instant_in_state("replication_key_value"))
-        self.refuse_future(BY_FUNNEL, max(self.bookmarks().values(), default=None))
+        self.check_not_in_future("replication_key_value", self.instant_in_state("replication_key_value"))
+        self.check_not_in_future(BY_FUNNEL, max(self.bookmarks().values(), default=None))
 
     # --- The windows -------------------------------------------------------------------------------------------------
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Ask for the list, then for one funnel after another.
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch the list of funnels, then the days of each funnel.
 
-        The funnels that are furthest behind come first, so that runs with a small quota bring all of them forward. A
-        funnel without a bookmark is read from `start_date`: Mixpanel knows its days from before it was saved, too.
+        The funnels with the oldest bookmarks come first, so that with a small quota all funnels advance over several
+        runs. A funnel without a bookmark is read from `start_date`: Mixpanel also returns days before it was saved.
         """
         settings = self.settings
         funnels = list_funnels(self.client, self.retrying).content
         last = self.last_day()
-        if few is not None:
+        if limit is not None:
             for funnel in funnels[:1]:
                 yield self._window(funnel, Window(last, last), self.retrying)
             return
@@ -136,7 +140,7 @@ class FunnelsStream(DayReportStream):
             yield from self.skipping_failures("funnel", self._funnel(funnel, window))
 
     def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
-        """Return the bookmarks of the funnels that there are, and name the others."""
+        """Keep and return the bookmarks of existing funnels. Warn about bookmarks of other funnels."""
         ids = [funnel.id for funnel in funnels]
         before = self.bookmarks(ids)
         for funnel in sorted(before.keys() - set(ids)):
@@ -147,7 +151,7 @@ class FunnelsStream(DayReportStream):
         return dict(self._bookmarks)
 
     def _funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
-        return self.in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
+        return self.fetch_in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
 
     def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
         source_settings = self.set_settings("start_date", "end_date")

@@ -1,4 +1,4 @@
-"""The insights stream: saved Insights reports, a record for each number."""
+"""The insights stream: saved Insights reports, with one record for each number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..mixpanel.insights import fetch_insights_report
 from ..records.reports import INTEGER, NUMBER, OBJECT, TEXT, ReportSchema, Row
-from .reports import LEFT_OUT, ReportStream, Rows
+from .reports import SKIPPED_KINDS, ReportStream, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class InsightsStream(ReportStream):
-    """The numbers of the saved reports that `insights_reports` names, by one request each."""
+    """The numbers of the saved reports in `insights_reports`, with one request for each report."""
 
     name = "insights"
     chunk_name = "report"
     unit = "reports"
-    # A saved report can be private, which says nothing about the others.
-    kinds_left_out = LEFT_OUT | {"access"}
+    # A single report can be private.
+    skipped_kinds = SKIPPED_KINDS | {"access"}
     record_schema = ReportSchema(
         {
             "report_id": INTEGER,
@@ -37,13 +37,13 @@ class InsightsStream(ReportStream):
         ("report_id", "cell_id"),
     )
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Fetch one report after another."""
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch each report."""
         reports = self.settings.insights_reports
         if not reports:
             self.log("insights_reports is not set: there is no report to read", level=logging.WARNING)
         self.progress.total = len(reports)
-        for report in islice(reports, 1 if few else None):
+        for report in islice(reports, 1 if limit else None):
             yield from self.skipping_failures("report", self._report(report))
 
     def _report(self, report: InsightsReport) -> Iterator[Rows]:

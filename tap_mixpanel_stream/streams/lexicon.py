@@ -1,4 +1,4 @@
-"""The lexicon_schemas stream: the data dictionary."""
+"""The lexicon_schemas stream: the project's data dictionary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LexiconSchemasStream(ReportStream):
-    """What the Lexicon says of events, profiles and their properties, by one request to the app API."""
+    """The Lexicon's descriptions of events, profiles and their properties, from a single request to the app API."""
 
     name = "lexicon_schemas"
     chunk_name = "response"
@@ -34,7 +34,11 @@ class LexiconSchemasStream(ReportStream):
     )
 
     def check_start(self) -> None:
-        """Reject credentials that Mixpanel does not take for the Lexicon."""
+        """Reject credentials that Mixpanel does not accept for the Lexicon.
+
+        Raises:
+            SettingsError: The credentials are not a service account.
+        """
         if not isinstance(self.settings.auth, ServiceAccount):
             problem = (
                 "lexicon_schemas: the Lexicon requires a service account: set service_account_username, "
@@ -42,7 +46,7 @@ class LexiconSchemasStream(ReportStream):
             )
             raise SettingsError([problem])
 
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - it is one request anyway
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - always a single request
         """Fetch all schemas."""
         listed = list_schemas(self.client, self.retrying)
         rows = list(map(Row, listed.content))

@@ -1,4 +1,4 @@
-"""The progress of a stream: a bar on a terminal, a line every half minute in a log."""
+"""Show the progress of a stream: a progress bar on a terminal, otherwise a log line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ if TYPE_CHECKING:
     from ..mixpanel.quota import Quota
     from ..mixpanel.request import Api
 
-SECONDS = 30
-"""Seconds between two log lines of a stream under way."""
+LOG_INTERVAL = 30
+"""Seconds between log lines while chunks are delivered."""
 
-MOST_SECONDS = 600
-"""How often at least, while nothing new arrives: each such line waits twice as long as the one before."""
+MAX_LOG_INTERVAL = 600
+"""Maximum seconds between log lines. Without new chunks the interval doubles with each line, up to this value."""
 
-SHORT = 120
-"""Seconds from which a duration is shown in minutes."""
+MIN_SECONDS_IN_MINUTES = 120
+"""Seconds from which on a duration is given in minutes."""
 
-_REFRESH = 1.0
-"""Seconds between two drawings of the bar."""
+_BAR_INTERVAL = 1.0
+"""Seconds between updates of the progress bar."""
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
 @dataclass(kw_only=True)
 class Progress:
-    r"""What a stream has delivered so far. A context manager: it shows from entering to leaving.
+    r"""What a stream has delivered so far. As a context manager, it shows the progress during the block.
 
     Attributes:
         stream: The stream's name.
-        chunk_name: What its chunks are called.
-        unit: What the extent of a chunk is counted in.
+        chunk_name: The word for a chunk, such as `window`.
+        unit: The unit of `extent` and `total`, such as `days`.
         bookmark_from: The stream's bookmark before the run.
         clock: The run's clock.
-        api: The API that the stream asks.
-        quota: The run's accounts of requests.
-        log: Where lines go to.
-        total: The extent of all that is to come, once it is known.
-        extent: Days or profiles delivered.
-        chunks: Windows or pages delivered.
-        records: Records delivered.
-        received: Bytes of the responses, as sent.
-        decompressed_bytes: Bytes of the responses, decompressed.
-        rejected: Malformed lines.
-        nuls: `\u0000` removed from strings.
-        misfits: By chosen column, values that became null because they did not fit its type.
+        api: The API that the stream uses.
+        quota: The run's quota.
+        log: Receives the log lines.
+        total: The total extent of the stream; None while it is unknown.
+        extent: The number of days, profiles or other units delivered.
+        chunks: The number of chunks delivered.
+        records: The number of records delivered.
+        received: The size of the responses as sent, in bytes.
+        decompressed_bytes: The decompressed size of the responses.
+        rejected: The number of malformed lines.
+        nuls: The number of `\u0000` removed from strings.
+        misfits: By property column, the number of values that became null because they do not fit the column's type.
     """
 
     stream: str
@@ -84,31 +84,31 @@ class Progress:
     nuls: int = 0
     misfits: Counter[str] = field(default_factory=Counter)
     _began: float = field(init=False)
-    _said: float = field(init=False)
-    _said_of: int = 0
-    _pause: float = SECONDS
+    _logged_at: float = field(init=False)
+    _logged_chunks: int = 0
+    _interval: float = LOG_INTERVAL
     _requests_before: int = field(init=False)
     _counted_before: int = field(init=False)
     _waited_before: float = field(init=False)
     _bar: tqdm[Any] | None = None
-    _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _exit_stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
-        self._began = self._said = self.clock.monotonic()
+        self._began = self._logged_at = self.clock.monotonic()
         self._requests_before, self._waited_before = self.quota.requests, self.quota.waited
         self._counted_before = self.quota.counted(self.api)
         if sys.stderr.isatty():
-            self._ends.enter_context(self._showing_bar())
+            self._exit_stack.enter_context(self._showing_bar())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ends.close()
+        self._exit_stack.close()
 
     @contextlib.contextmanager
     def _showing_bar(self) -> Iterator[None]:
-        # Imported here, since a log needs none of it.
+        # Imported here, because only the progress bar needs them.
         from tqdm import tqdm  # noqa: PLC0415
         from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
 
@@ -119,11 +119,11 @@ class Progress:
 
     @contextlib.contextmanager
     def _refreshing(self) -> Iterator[None]:
-        """Draw the bar each second, also while the main thread waits for the target."""
-        over = threading.Event()
+        """Update the bar every second, even while the main thread waits for the target."""
+        ended = threading.Event()
 
         def refresh() -> None:
-            while not over.wait(_REFRESH):
+            while not ended.wait(_BAR_INTERVAL):
                 self._draw()
 
         thread = threading.Thread(target=refresh, daemon=True, name="progress")
@@ -131,11 +131,11 @@ class Progress:
         try:
             yield
         finally:
-            over.set()
+            ended.set()
             thread.join()
 
     def add(self, chunk: SpooledChunk) -> None:
-        """Count a chunk that is out."""
+        """Add a delivered chunk."""
         self.chunks += 1
         self.extent += chunk.extent
         self.records += chunk.records
@@ -148,66 +148,72 @@ class Progress:
         self.tick()
 
     def tick(self) -> None:
-        """Log it, if it is time to. To be called now and then, also while nothing arrives."""
+        """Log the progress if the interval has passed. Call this regularly, even while nothing arrives."""
         if self._bar is not None:
             return
         now = self.clock.monotonic()
-        if now - self._said >= (SECONDS if self.chunks > self._said_of else self._pause):
-            self._pause = SECONDS if self.chunks > self._said_of else min(2 * self._pause, MOST_SECONDS)
-            self._said, self._said_of = now, self.chunks
-            self.log.info("%s: %s", self.stream, self._so_far(now - self._began), extra=self._fields())
+        has_new_chunks = self.chunks > self._logged_chunks
+        if now - self._logged_at >= (LOG_INTERVAL if has_new_chunks else self._interval):
+            self._interval = LOG_INTERVAL if has_new_chunks else min(2 * self._interval, MAX_LOG_INTERVAL)
+            self._logged_at, self._logged_chunks = now, self.chunks
+            self.log.info("%s: %s", self.stream, self._text(now - self._began), extra=self._fields())
 
-    def sum_up(self, bookmark_to: str | None) -> None:
-        """Say in the end what was delivered, and what it took.
+    def log_summary(self, bookmark_to: str | None) -> None:
+        """Log what the stream has delivered, at its end.
 
         Args:
-            bookmark_to: The stream's bookmark now.
+            bookmark_to: The stream's bookmark after the run.
         """
         requests = self.quota.requests - self._requests_before
         waited = self.quota.waited - self._waited_before
         text = (
-            f"{self.records:,} records in {counted(self.chunks, self.chunk_name)}, "
+            f"{self.records:,} records in {with_count(self.chunks, self.chunk_name)}, "
             f"{self.decompressed_bytes / 1e6:,.1f} MB ({self.received / 1e6:,.1f} MB received), "
-            f"{counted(requests, 'request')}, {waited:.0f} s waited for quota, "
-            f"{counted(self.rejected, 'malformed line')}"
+            f"{with_count(requests, 'request')}, {waited:.0f} s waited for quota, "
+            f"{with_count(self.rejected, 'malformed line')}"
         )
         if bookmark_to:
             text += f"; bookmark from {self.bookmark_from or 'none'} to {bookmark_to}"
-        took = {"requests": requests, "seconds_waited": waited}
+        usage = {"requests": requests, "seconds_waited": waited}
         bookmarks = {"bookmark_from": self.bookmark_from, "bookmark_to": bookmark_to}
-        self.log.info("%s: %s", self.stream, text, extra=self._fields() | took | bookmarks)
+        self.log.info("%s: %s", self.stream, text, extra=self._fields() | usage | bookmarks)
 
     def _draw(self) -> None:
-        """Redraw the bar. What comes first stays where the terminal is narrow."""
+        """Redraw the bar. The most important text comes first, since a narrow terminal cuts off the rest."""
         if self._bar is not None:
             self._bar.total, self._bar.n = self.total, self.extent
             self._bar.set_postfix_str(
                 ", ".join(
-                    [f"{self._done()} {self.unit}", *self._ahead(), f"{self.records:,} records", *self._requests_left()]
+                    [
+                        f"{self._extent_text()} {self.unit}",
+                        *self._time_texts(),
+                        f"{self.records:,} records",
+                        *self._quota_texts(),
+                    ]
                 )
             )
 
-    def _so_far(self, seconds: float) -> str:
-        done = [
-            f"{self._done()} {self.unit}",
+    def _text(self, seconds: float) -> str:
+        parts = [
+            f"{self._extent_text()} {self.unit}",
             f"{self.records:,} records",
             f"{self.decompressed_bytes / 1e6:,.1f} MB",
             f"{self.records / seconds:,.0f} records a second",
-            *self._requests_left(),
-            *self._ahead(),
+            *self._quota_texts(),
+            *self._time_texts(),
         ]
-        return ", ".join(done)
+        return ", ".join(parts)
 
-    def _done(self) -> str:
+    def _extent_text(self) -> str:
         return f"{self.extent:,}" + ("" if self.total is None else f" of {self.total:,}")
 
-    def _requests_left(self) -> Iterator[str]:
-        left = self.quota.remaining(self.api)
-        if left is not None:
-            yield f"{left} requests left this hour"
+    def _quota_texts(self) -> Iterator[str]:
+        remaining = self.quota.remaining(self.api)
+        if remaining is not None:
+            yield f"{remaining} requests left this hour"
 
-    def _ahead(self) -> Iterator[str]:
-        """What is still to come: a wait that is going on, and the time to the end, all waits in it."""
+    def _time_texts(self) -> Iterator[str]:
+        """Yield the end of the current wait, and the remaining time including all waits."""
         if waiting := self.quota.waiting:
             yield f"waiting for quota until {time_text(self.clock.now() + timedelta(seconds=waiting))}"
         if not (self.total and self.extent):
@@ -221,7 +227,7 @@ class Progress:
         yield text + (f", {in_words(wait)} of it waiting for quota" if wait >= 1 else "")
 
     def _fields(self) -> dict[str, object]:
-        """The counts, as fields of a structured log."""
+        """Return the counts as fields for a structured log."""
         return {
             "stream_name": self.stream,
             f"{self.chunk_name}s": self.chunks,
@@ -236,13 +242,14 @@ class Progress:
         }
 
 
-def counted(number: int, name: str) -> str:
-    """Return a number with what it counts: `1 record`, `2 records`."""
+def with_count(number: int, name: str) -> str:
+    """Return a number with a noun: `1 record`, `2 records`."""
     return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def in_words(seconds: float) -> str:
-    """Return a length of time in words, in whole minutes from two minutes on: `31 seconds`, `1 hour 2 minutes`."""
+    """Return a duration in words, in whole minutes from two minutes on: `31 seconds`, `1 hour 2 minutes`."""
     whole = round(seconds)
-    length = pendulum.duration(seconds=whole) if whole < SHORT else pendulum.duration(minutes=round(seconds / 60))
-    return length.in_words() if whole else "0 seconds"
+    is_short = whole < MIN_SECONDS_IN_MINUTES
+    duration = pendulum.duration(seconds=whole) if is_short else pendulum.duration(minutes=round(seconds / 60))
+    return duration.in_words() if whole else "0 seconds"

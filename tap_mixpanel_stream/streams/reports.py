@@ -1,4 +1,4 @@
-"""What report streams share: flat records, `raw` or not, from responses that not every plan includes."""
+"""The base class of report streams. Their endpoints are not part of every plan, and `raw` does not apply to them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Refusals that leave the stream empty: the plan does not include it, or the role may not see it.
+# Kinds of errors that leave the stream empty: the plan does not include it, or the role has no access.
 NOT_IN_PLAN = frozenset({"plan", "access"})
 
-# Refusals that concern a single item, such as a cohort that was deleted.
-LEFT_OUT = frozenset({"missing_group", "not_found", "parameter"})
+# Kinds of errors that concern a single item, such as a deleted cohort.
+SKIPPED_KINDS = frozenset({"missing_group", "not_found", "parameter"})
 
-MOST_FAILED_IN_A_ROW = 2
-"""Items of a stream that may fail one after the other before the stream gives up the rest."""
+MAX_CONSECUTIVE_FAILURES = 2
+"""Number of consecutive failed items after which the stream stops."""
 
 
 @dataclass
@@ -44,10 +44,10 @@ class Rows:
     Attributes:
         what: What was requested, for messages.
         rows: The rows to convert.
-        received: Bytes of the responses, as sent.
-        decompressed_bytes: Bytes of the responses, decompressed.
-        extent: How much of its stream it covers, in the stream's unit.
-        delivered: The argument of `move_bookmark` once the chunk is out; None if it moves no bookmark.
+        received: The size of the responses as sent, in bytes.
+        decompressed_bytes: The decompressed size of the responses.
+        extent: As in `SpooledChunk`.
+        delivered: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
     """
 
     what: str
@@ -59,113 +59,113 @@ class Rows:
 
 
 class ReportStream(MixpanelStream):
-    """A stream that is not selected by default, and stays empty if the project's plan or role does not include it."""
+    """A stream that is not selected by default, and stays empty if the plan or the role does not include it."""
 
     selected_by_default = False
     name: str
     record_schema: ClassVar[ReportSchema]
-    kinds_left_out: ClassVar[frozenset[str]] = LEFT_OUT
-    """The kinds of refusals by which one item, such as a cohort, is left out."""
+    skipped_kinds: ClassVar[frozenset[str]] = SKIPPED_KINDS
+    """The kinds of errors after which a single item, such as a cohort, is skipped."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
         super().__init__(tap, run, self.record_schema, self.name)
-        self._left_out: list[Refused] = []
+        self._skipped: list[Refused] = []
         self._failures: list[MixpanelError] = []
-        self._failed_in_a_row = 0
+        self._consecutive_failures = 0
 
     @abc.abstractmethod
-    def fetch(self, few: int | None = None) -> Iterator[Rows]:
-        """Fetch what this run is to deliver.
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch the rows that this run delivers.
 
         Args:
-            few: Fetch about so many records only, by the smallest request possible.
+            limit: Fetch only about this many records, with as few and as small requests as possible; None for all.
         """
 
     @property
     def retrying(self) -> Retrying:
-        """Return how often to try one request."""
+        """The retry loop for one request."""
         return Retrying(self.clock, self.settings.max_retries, self.logger)
 
     @contextlib.contextmanager
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
-        """Fetch response by response."""
+        """Fetch the rows, each chunk while the previous one is written."""
         source = self._pages(envelope)
         with prefetch_pages(source, on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
-        """Fetch a few records."""
-        return next(self._pages(BARE, few=count), SpooledPage()).chunk or SpooledChunk()
+        """Fetch about `count` records."""
+        return next(self._pages(BARE, limit=count), SpooledPage()).chunk or SpooledChunk()
 
     @property
-    def gap(self) -> str | None:
-        """Return why this run did not deliver the whole table, None if it did."""
-        # The rows of a cohort whose group was deleted are gone for good.
-        is_kept = any(refused.kind != "missing_group" for refused in self._left_out)
-        return "a cohort, funnel or report was skipped" if is_kept else super().gap
+    def incomplete_reason(self) -> str | None:
+        """Why this run did not deliver the whole table; None if it did."""
+        # A cohort whose group was deleted no longer has rows, so it is not missing.
+        is_missing = any(refused.kind != "missing_group" for refused in self._skipped)
+        return "a cohort, funnel or report was skipped" if is_missing else super().incomplete_reason
 
     @property
     def failed_items(self) -> int:
-        """Return how many items of the stream, such as cohorts, have failed so far."""
+        """The number of items, such as cohorts, that have failed so far."""
         return len(self._failures)
 
     def skipping_failures(self, what: str, responses: Iterator[T]) -> Iterator[T]:
-        """Yield the responses of one item, such as a cohort, and end without an error if only this item fails.
+        """Yield the responses of one item, such as a cohort. If the item fails, end without raising.
 
-        An item that Mixpanel refuses is left out with a warning. One that fails after all retries fails the stream too,
-        but only after the items behind it: otherwise each run would stop at it.
+        An item that Mixpanel rejects is skipped with a warning. An item that fails after all retries also fails the
+        stream, but only after the remaining items are read. Otherwise every run would stop at the same item.
 
         Args:
-            what: What kind of item it is, for the warning.
-            responses: Fetches them.
+            what: The kind of item, for the warning.
+            responses: Fetches the responses of the item.
 
         Raises:
-            Refused: Mixpanel refuses a later response: half of an item is not a success.
-            StreamError: The second item in a row failed, so the cause is likely no single item.
+            Refused: Mixpanel rejected a response after the first one, or the error does not concern a single item.
+            StreamError: `MAX_CONSECUTIVE_FAILURES` items failed, so the cause is probably not a single item.
         """
-        begun = False
+        has_started = False
         try:
             for response in responses:
-                begun = True
+                has_started = True
                 yield response
         except Refused as refused:
-            if begun or refused.kind not in self.kinds_left_out:
+            if has_started or refused.kind not in self.skipped_kinds:
                 raise
             self.log("%s. Skipping this %s", refused, what, level=logging.WARNING)
-            self._left_out.append(refused)
+            self._skipped.append(refused)
         except Transient as failure:
             self._failures.append(failure)
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row == MOST_FAILED_IN_A_ROW:
+            self._consecutive_failures += 1
+            if self._consecutive_failures == MAX_CONSECUTIVE_FAILURES:
                 self._raise_failures()
             self.log("%s. Reading the next %s; the stream will fail at its end", failure, what, level=logging.WARNING)
             return
-        self._failed_in_a_row = 0
+        self._consecutive_failures = 0
 
     def _raise_failures(self) -> None:
-        """Fail with what the items failed with, if any did."""
+        """Raise the errors of failed items, if there are any."""
         if len(self._failures) == 1:
             raise self._failures[0]
         if self._failures:
             failures = "; ".join(map(str, self._failures))
             raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {failures}")
 
-    def _pages(self, envelope: Envelope, few: int | None = None) -> Iterator[SpooledPage]:
-        begun = False
+    def _pages(self, envelope: Envelope, limit: int | None = None) -> Iterator[SpooledPage]:
+        has_started = False
         try:
-            for rows in self.fetch(few):
+            for rows in self.fetch(limit):
                 yield SpooledPage(self._convert(rows, envelope), rows.delivered)
-                begun = True
+                has_started = True
             self._raise_failures()
-            # If Mixpanel refuses all of them, none of them is the cause, unless their groups were deleted.
-            for refused in () if begun or self.has_earlier_rows else self._left_out:
+            # If Mixpanel rejected all items, the cause is not a single item, unless all their groups were deleted.
+            for refused in () if has_started or self.has_earlier_rows else self._skipped:
                 if refused.kind != "missing_group":
                     raise refused
         except Refused as refused:
-            # Once something is out, an end without an error would leave half a table behind.
-            if begun or refused.kind not in NOT_IN_PLAN:
+            # After the first rows, ending without an error would leave the table incomplete.
+            if has_started or refused.kind not in NOT_IN_PLAN:
                 raise
-            self.is_withheld = True
+            self.is_without_access = True
             self.log("%s. The stream stays empty", refused, level=logging.WARNING)
 
     def _convert(self, rows: Rows, envelope: Envelope) -> SpooledChunk:

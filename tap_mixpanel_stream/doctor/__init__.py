@@ -1,10 +1,11 @@
-"""The doctor: tries a configuration with a handful of queries, and says what a run would meet.
+"""`--doctor`: check a configuration with a few requests, and report problems and the cost of a run.
 
-    examination  the checks, their order, and what the responses mean
-    forecast     from the size of some days to a run's requests, hours and disk
-    report       a line for each check
+    examination   the checks and their order
+    completeness  comparison of exported events with Mixpanel's own counts
+    forecast      estimate of a run's requests, size and disk space
+    report        one line for each check
 
-It writes no Singer messages. Imported only where it is asked for.
+The doctor writes no Singer messages. It is imported only for `--doctor`.
 """
 
 from __future__ import annotations

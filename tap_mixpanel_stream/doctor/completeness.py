@@ -1,4 +1,4 @@
-"""Whether the days that the doctor exports have as many events as Mixpanel counts on them."""
+"""Compare the number of exported events with Mixpanel's own counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..mixpanel.retry import Retrying
 
 TOLERANCE = 0.01
-"""The share of Mixpanel's count by which an export may differ from it: events arrive between two requests."""
+"""The share of Mixpanel's count by which an export may differ, since events arrive between the two requests."""
 
 _NULL = msgspec.Raw(b"null")
 _EMPTY = msgspec.Raw(b'""')
@@ -33,7 +33,7 @@ class _RawProperties(msgspec.Struct, rename={"insert_id": "$insert_id"}, gc=Fals
 
 
 class _Event(msgspec.Struct, gc=False):
-    """An event in either shape."""
+    """A record of the events stream, normalized or raw."""
 
     event_name: msgspec.Raw = _NULL
     event_time: msgspec.Raw = _NULL
@@ -52,10 +52,10 @@ _read_properties = msgspec.json.Decoder(_RawProperties).decode
 
 
 class DistinctEvents(Spool):
-    """A spool that keeps nothing but the size, the names and a hash of what identifies an event.
+    """A spool that discards the lines and keeps their size, the event names, and a hash of each distinct event.
 
-    Mixpanel counts events that are equal in name, `distinct_id`, time and `$insert_id` once. Events without
-    `$insert_id` are identified by all their properties.
+    Mixpanel counts events with the same name, `distinct_id`, time and `$insert_id` once. Events without `$insert_id`
+    are identified by all of their properties.
 
     Args:
         raw: Whether the records are raw.
@@ -69,7 +69,7 @@ class DistinctEvents(Spool):
 
     @property
     def count(self) -> int:
-        """The number of different events."""
+        """The number of distinct events."""
         return len(self._hashes)
 
     @property
@@ -78,18 +78,20 @@ class DistinctEvents(Spool):
         return {json.loads(name) for name in self._names}
 
     def write(self, lines: bytes) -> None:
-        """Look at whole lines, each a RECORD message."""
+        """Add whole lines, each a RECORD message."""
         self.size += len(lines)
         messages, restore = decode_masked(_read_messages, lines)
         for message in messages:
             event = message.record
             name, key = bytes(event.event_name), [event.distinct_id, event.event_time, event.insert_id]
             if self._raw:
-                own = _RawProperties() if bytes(event.properties) == b"null" else _read_properties(event.properties)
-                name, key = bytes(event.event), [own.distinct_id, own.time, own.insert_id]
-                if bytes(own.insert_id) in {bytes(_NULL), bytes(_EMPTY)}:
+                properties = (
+                    _RawProperties() if bytes(event.properties) == b"null" else _read_properties(event.properties)
+                )
+                name, key = bytes(event.event), [properties.distinct_id, properties.time, properties.insert_id]
+                if bytes(properties.insert_id) in {bytes(_NULL), bytes(_EMPTY)}:
                     key.append(event.properties)
-            # No text can hold a name with half a surrogate pair.
+            # A name with an unpaired surrogate is not valid text.
             if restore is None or restore(name) == name:
                 self._names.add(name)
             self._hashes.add(hash((name, *map(bytes, key))))
@@ -97,12 +99,12 @@ class DistinctEvents(Spool):
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """What the export and Mixpanel's own count say of a day.
+    """The number of events on a day, by the export and by Mixpanel's own count.
 
     Attributes:
         day: The day.
-        exported: How many different events the export has.
-        counted: How many Mixpanel counts.
+        exported: The number of distinct events in the export.
+        counted: Mixpanel's count.
     """
 
     day: date
@@ -111,7 +113,7 @@ class DayCount:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two numbers are equal, give or take a few."""
+        """Whether the two numbers are equal within `TOLERANCE`."""
         return abs(self.exported - self.counted) <= TOLERANCE * self.counted
 
     def __str__(self) -> str:
@@ -121,12 +123,12 @@ class DayCount:
 def count_days(
     client: Client, exported: Mapping[date, DistinctEvents], event_names: Sequence[str], retrying: Retrying
 ) -> list[DayCount]:
-    """Ask Mixpanel how many events it counts on days that were exported.
+    """Fetch Mixpanel's counts of the events on exported days.
 
     Args:
-        client: The client.
-        exported: What the export of each day has.
-        event_names: The names that narrow the export; empty for all.
+        client: The API client.
+        exported: The exported events of each day.
+        event_names: The names in the setting `event_names`; empty for all.
         retrying: The retry loop.
 
     Raises:

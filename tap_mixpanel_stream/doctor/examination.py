@@ -1,4 +1,4 @@
-"""The checks of the doctor, their order, and what the responses mean."""
+"""The checks of `--doctor`, their order, and the interpretation of the responses."""
 
 from __future__ import annotations
 
@@ -38,26 +38,28 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..streams.base import MixpanelStream
 
-DAYS = 5
-"""Days of events that are read, at the most."""
+SAMPLE_DAYS = 5
+"""Maximum number of days of events to read."""
 
-SECONDS = 30.0
-"""Seconds that are spent on one day, at the most."""
+MAX_SECONDS_PER_DAY = 30.0
+"""Maximum number of seconds to spend on reading one day."""
 
-RETRIES = 1
-PATIENCE = 30
-"""Seconds to wait for quota, instead of `max_quota_wait`: a person waits for the report."""
+MAX_RETRIES = 1
+"""Retries instead of `max_retries`."""
+
+MAX_QUOTA_WAIT = 30
+"""Seconds to wait for quota instead of `max_quota_wait`, since a person waits for the report."""
 
 SAMPLE_LINES = 16 * LINES_PER_WINDOW
-"""Lines of a day that show its time zone."""
+"""Maximum number of lines of each day for the time zone check."""
 
-WRONG_CLOCK = timedelta(seconds=30)
-SECONDS_AN_HOUR = 3600
+MAX_CLOCK_DIFFERENCE = timedelta(seconds=30)
+SECONDS_PER_HOUR = 3600
 
-# Refusals that show that the credentials are right and the project is found.
-WELCOME = frozenset({"plan", "history", "time_zone", "parameter"})
-# Refusals that a project in another region causes.
-UNKNOWN_HERE = frozenset({"credentials", "access", "not_found"})
+# Kinds of errors that show that the credentials are valid and the project exists in this region.
+ACCEPTED_KINDS = frozenset({"plan", "history", "time_zone", "parameter"})
+# Kinds of errors that occur if the project is in another region.
+OTHER_REGION_KINDS = frozenset({"credentials", "access", "not_found"})
 
 
 # The outcome of a request: the report's text for a stream that can be read, or the error.
@@ -67,16 +69,16 @@ Outcome = str | MixpanelError | StreamError
 def examine(
     run: Run, streams: Sequence[MixpanelStream], *, state_warnings: Sequence[str] = (), has_catalog: bool = False
 ) -> int:
-    """Try a configuration and write a report.
+    """Check a configuration and write a report.
 
     Args:
-        run: The run of that configuration, which has sent no request yet. It waits and retries less from now on.
+        run: The run of the configuration, before its first request. Its waits and retries are reduced.
         streams: The selected streams, in the order of a run.
-        state_warnings: A sentence for each entry of the state that a run does not use.
+        state_warnings: A warning for each entry of the state that a run does not use.
         has_catalog: Whether a catalog selects the streams.
 
     Returns:
-        The exit code: 1 if a run would fail or date its events wrong, else 0.
+        The exit code: 1 if a run would fail or deliver wrong timestamps, otherwise 0.
     """
     report = Report(run.stdout, run.settings.auth.secrets)
     max_wait = timedelta(seconds=run.settings.max_quota_wait)
@@ -85,19 +87,19 @@ def examine(
     except QuotaSpent as spent:
         now = run.clock.now()
         until = spent.until or now
-        would = "wait" if until - now <= max_wait else "stop"
+        action = "wait" if until - now <= max_wait else "stop"
         report.problem(
             "quota",
-            f"the project's quota for this hour is used up: try again after {time_text(until)}. A run would {would}",
+            f"the project's quota for this hour is used up: try again after {time_text(until)}. A run would {action}",
         )
     finally:
         run.client.close()
-    report.end(run.quota.requests, run.quota.hourly("data"))
+    report.write_summary(run.quota.requests, run.quota.hourly("data"))
     return 1 if report.problems else 0
 
 
 class _Examination:
-    """One examination of one configuration."""
+    """Runs the checks for one configuration."""
 
     def __init__(
         self,
@@ -114,30 +116,30 @@ class _Examination:
         self._state_warnings = state_warnings
         self._has_catalog = has_catalog
         self._settings = run.settings
-        run.settings = structs.replace(run.settings, max_retries=RETRIES, max_quota_wait=PATIENCE)
-        self._given: list[str] = []
+        run.settings = structs.replace(run.settings, max_retries=MAX_RETRIES, max_quota_wait=MAX_QUOTA_WAIT)
+        self._readable: list[str] = []
         self._not_in_plan: dict[str, Refused] = {}
 
     def examine(self) -> None:
-        """Run the checks in order, and stop where one makes the next ones pointless."""
+        """Run the checks in order. Stop if the credentials, region or project are wrong."""
         warnings = self._settings.warnings()
         for warning in warnings:
             self._report.warning("settings", warning)
         if not warnings:
             self._report.ok("settings", "valid")
-        self._tell_of_state()
-        outcome = self._ask(self._streams[0])
-        is_let_in = self._is_let_in(outcome)
+        self._report_state()
+        outcome = self._probe(self._streams[0])
+        has_access = self._check_access(outcome)
         self._check_clock()
-        if not is_let_in:
+        if not has_access:
             return
         self._check_stream(self._streams[0], outcome)
         for stream in self._streams[1:]:
-            self._check_stream(stream, self._ask(stream))
-        self._tell_of_plan()
+            self._check_stream(stream, self._probe(stream))
+        self._report_plan()
 
-    def _tell_of_state(self) -> None:
-        """Report which state a run would continue from; a bookmark that stops a run has stopped us by now."""
+    def _report_state(self) -> None:
+        """Report the state that a run would continue from. Invalid bookmarks were rejected before the examination."""
         for warning in self._state_warnings:
             self._report.warning("state", warning)
         bookmarks = [
@@ -146,14 +148,14 @@ class _Examination:
         if bookmarks:
             self._report.ok("state", f"{self._run.state_source}: a run continues from {', '.join(bookmarks)}")
 
-    # --- Who asks, and where -----------------------------------------------------------------------------------------
+    # --- Credentials, region and project -----------------------------------------------------------------------------
 
-    def _ask(self, stream: MixpanelStream) -> Outcome:
-        """Request as little of a stream as shows whether it can be read."""
+    def _probe(self, stream: MixpanelStream) -> Outcome:
+        """Send the smallest request that shows whether a stream can be read."""
         try:
             if isinstance(stream, EventsStream):
-                # The last day, since it is the one that need not have begun in the project.
-                return self._retrying(lambda: self._one_event(stream))
+                # Request the last day, which may not have begun in the project's real time zone.
+                return self._retrying(lambda: self._probe_events(stream))
             if isinstance(stream, ProfilesStream):
                 total = stream.first_page(1).total
                 return "readable" if total is None else f"{total:,} in the project"
@@ -165,36 +167,36 @@ class _Examination:
             return error
         return "readable"
 
-    def _one_event(self, stream: EventsStream) -> str:
-        last = self._range(stream)[1]
+    def _probe_events(self, stream: EventsStream) -> str:
+        last = stream.last_day()
         self._fetcher(stream).check_access(DateRange(Window(last, last)))
         return "readable"
 
-    def _is_let_in(self, outcome: Outcome) -> bool:
-        """Report on credentials, region and project; the rest can be checked only where these are right."""
+    def _check_access(self, outcome: Outcome) -> bool:
+        """Report on credentials, region and project, and return whether they are right."""
         report, settings = self._report, self._settings
-        if _is_welcome(outcome):
+        if _is_accepted(outcome):
             report.ok("credentials", "accepted")
             report.ok("region", settings.region if settings.other_regions else "set by data_api_url and api_url")
             report.ok("project", settings.auth.project_id or "the project of api_secret")
             return True
-        if not isinstance(outcome, Refused) or outcome.kind not in UNKNOWN_HERE:
+        if not isinstance(outcome, Refused) or outcome.kind not in OTHER_REGION_KINDS:
             report.problem("connection", str(outcome))
-        elif home := self._home():
-            report.problem("region", f"the project's region is {home}, not {settings.region}: set region to {home}")
+        elif region := self._find_region():
+            report.problem("region", f"the project's region is {region}, not {settings.region}: set region to {region}")
         else:
             others = " and ".join(settings.other_regions)
-            tried = f". The other regions ({others}) reject it too" if others else ""
+            note = f". The other regions ({others}) reject it too" if others else ""
             check = "credentials" if outcome.kind == "credentials" else "project"
-            report.problem(check, f"{outcome}{tried}")
+            report.problem(check, f"{outcome}{note}")
         return False
 
-    def _home(self) -> str | None:
-        """Ask the other regions; return the one that knows the project."""
+    def _find_region(self) -> str | None:
+        """Try the other regions, and return the one that accepts the credentials; None if none does."""
         for region, hosts in self._settings.other_regions.items():
             self._run.client.close()
             self._run.client = self._run.client_at(hosts)
-            if _is_welcome(self._ask(self._streams[0])):
+            if _is_accepted(self._probe(self._streams[0])):
                 return region
         return None
 
@@ -202,7 +204,7 @@ class _Examination:
         lead = self._run.client.clock_lead
         if lead is None:
             return
-        if abs(lead) <= WRONG_CLOCK:
+        if abs(lead) <= MAX_CLOCK_DIFFERENCE:
             self._report.ok("clock", "in sync with Mixpanel's")
             return
         side = "ahead of" if lead > timedelta() else "behind"
@@ -212,7 +214,7 @@ class _Examination:
             "last day to read and the bookmarks depend on it",
         )
 
-    # --- What can be read --------------------------------------------------------------------------------------------
+    # --- Streams -----------------------------------------------------------------------------------------------------
 
     def _check_stream(self, stream: MixpanelStream, outcome: Outcome) -> None:
         refused = outcome.kind if isinstance(outcome, Refused) else None
@@ -224,25 +226,25 @@ class _Examination:
             self._report.warning(stream.name, f"{outcome}. A run leaves the stream empty")
             return
         elif refused == "plan":
-            return  # The line about the plan says so.
+            return  # Reported in the line about the plan.
         elif not isinstance(outcome, str):
             self._report.problem(stream.name, str(outcome))
             return
         else:
-            self._given.append(stream.name)
+            self._readable.append(stream.name)
         if isinstance(stream, EventsStream):
-            # Clocks of zones are never more than 26 hours apart.
+            # Time zones are at most 26 hours apart, so at most two days have not begun.
             self._check_events(stream, days_not_begun=2 if refused else 0)
         else:
             self._report.ok(stream.name, str(outcome))
 
-    def _tell_of_plan(self) -> None:
-        """Say which streams the plan does not include, and how to read the others."""
+    def _report_plan(self) -> None:
+        """Report the streams that the plan does not include, and how to read the others."""
         if not self._not_in_plan:
-            if self._given:
-                self._report.ok("plan", f"includes {' and '.join(self._given)}")
+            if self._readable:
+                self._report.ok("plan", f"includes {' and '.join(self._readable)}")
             return
-        # The others have a warning of their own.
+        # Report streams have their own warning, since they do not make a run fail.
         failing = [
             stream.name
             for stream in self._streams
@@ -262,7 +264,7 @@ class _Examination:
         self._report.problem("plan", text)
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
-        """Read some days, and report on the time zone and on a whole run."""
+        """Read some days, and report on them, the time zone, and the cost of a run."""
         date_ranges = stream.date_ranges()
         if not date_ranges:
             first, last = self._range(stream)
@@ -270,49 +272,49 @@ class _Examination:
             return
         first, last = span(date_ranges).first, span(date_ranges).last
         today = last_day(None, self._run.clock.now(), self._settings.zone)
-        # A day that is not over shows less than it will hold.
+        # Today is not over, so its size would be too small.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
         timezone_check = TimezoneCheck()
         measured: list[_MeasuredDay] = []
         failure: Exception | None = None
         try:
-            for day in sample_days(first, latest, DAYS):
-                each = self._retrying(functools.partial(self._measure_day, stream, day, timezone_check))
-                measured.append(each)
+            for day in sample_days(first, latest, SAMPLE_DAYS):
+                measured_day = self._retrying(functools.partial(self._measure_day, stream, day, timezone_check))
+                measured.append(measured_day)
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:
             failure = error
-        self._tell_of_events(measured, failure)
+        self._report_events(measured, failure)
         if not failure:
-            self._tell_of_completeness(measured)
+            self._report_completeness(measured)
         if measured:
-            self._tell_of_zone(
+            self._report_timezone(
                 timezone_check.finding(self._settings.project_timezone),
                 is_first_load=stream.delivered() == DeliveredDays(),
             )
-            self._tell_of_run(date_ranges, [each.day for each in measured])
+            self._report_run(date_ranges, [each.day for each in measured])
 
     def _measure_day(self, stream: EventsStream, day: date, timezone_check: TimezoneCheck) -> _MeasuredDay:
-        """Read one day, or the beginning of a very long one, as a run would, and keep none of it."""
+        """Read one day, or the beginning of a very large one, and measure it without keeping its events."""
         clock = self._run.clock
-        until = clock.monotonic() + SECONDS
+        deadline = clock.monotonic() + MAX_SECONDS_PER_DAY
         is_whole = True
 
         def is_enough(chunk: SpooledChunk) -> bool:
             nonlocal is_whole
-            is_whole = chunk.decompressed_bytes <= LARGE and clock.monotonic() <= until
+            is_whole = chunk.decompressed_bytes <= LARGE and clock.monotonic() <= deadline
             return not is_whole
 
         date_range = DateRange(Window(day, day))
         events = DistinctEvents(raw=self._settings.raw)
         with SpooledChunk(events, _SizeOnly()) as chunk:
             timezone_check.add(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
-        seen = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
+        size = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
         reason = f"events {day}: malformed line {chunk.first_rejected}: {chunk.first_reason}"
-        return _MeasuredDay(seen, chunk.rejected, reason, events)
+        return _MeasuredDay(size, chunk.rejected, reason, events)
 
-    def _tell_of_events(self, measured: Sequence[_MeasuredDay], failure: Exception | None) -> None:
+    def _report_events(self, measured: Sequence[_MeasuredDay], failure: Exception | None) -> None:
         bad_lines = sum(each.bad_lines for each in measured)
         first_bad_line = next((each.first_bad_line for each in measured if each.bad_lines), "")
         events = sum(each.day.events for each in measured)
@@ -332,8 +334,8 @@ class _Examination:
             check = ", ".join(["start_date", *filters])
             self._report.warning("events", f"none on the sampled days ({days}): check {check}")
 
-    def _tell_of_completeness(self, measured: Sequence[_MeasuredDay]) -> None:
-        """Compare the days that were read with Mixpanel's own counts, where the plan includes these."""
+    def _report_completeness(self, measured: Sequence[_MeasuredDay]) -> None:
+        """Compare the days that were read with Mixpanel's own counts, if the plan includes these."""
         exported = {each.day.date: each.events for each in measured if each.day.is_whole}
         if self._settings.events_where or not exported:
             return
@@ -355,7 +357,7 @@ class _Examination:
                 "completeness", f"{events:,} distinct events exported for the sampled days; Mixpanel counts {counted:,}"
             )
 
-    def _tell_of_zone(self, finding: TimezoneFinding, *, is_first_load: bool) -> None:
+    def _report_timezone(self, finding: TimezoneFinding, *, is_first_load: bool) -> None:
         setting = f"project_timezone {finding.zone.key}" if finding.zone else "UTC (project_timezone is not set)"
         if finding.fits is False and finding.zone is None and is_first_load:
             self._report.problem("time zone", f"{finding}. A run stops before its first record")
@@ -372,86 +374,86 @@ class _Examination:
                 "Settings > Overview (docs/time-zones.md)",
             )
 
-    # --- What a run takes --------------------------------------------------------------------------------------------
+    # --- The cost of a run -------------------------------------------------------------------------------------------
 
-    def _tell_of_run(self, date_ranges: Sequence[DateRange], days: Sequence[Day]) -> None:
+    def _report_run(self, date_ranges: Sequence[DateRange], days: Sequence[Day]) -> None:
         settings = self._settings
         ahead = settings.concurrent_exports
         run = forecast(date_ranges, days, window_days=settings.window_days, ahead=ahead)
         window = span(date_ranges)
-        # By ingestion time, days of which rows are delivered bring only those that are new.
-        reads_less = any(date_range.processed and date_range.processed.since for date_range in date_ranges)
-        least = "up to " if reads_less else "" if run.is_whole else "at least "
+        # With replication by ingestion time, days that were read before are read in part only.
+        is_partial = any(date_range.is_update for date_range in date_ranges)
+        bound = "up to " if is_partial else "" if run.is_whole else "at least "
         self._report.ok(
             "run",
-            f"{window.first} to {window.last}: {least}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
+            f"{window.first} to {window.last}: {bound}{about(run.events)} events, {size_text(run.decompressed_bytes)} "
             f"({size_text(run.received)} over the network)",
         )
-        self._tell_of_quota(run.requests, can_go_on=any(date_range.is_deferrable for date_range in date_ranges))
-        self._tell_of_disk(run)
+        self._report_quota(run.requests, is_deferrable=any(date_range.is_deferrable for date_range in date_ranges))
+        self._report_disk(run)
 
-    def _tell_of_quota(self, requests: int, *, can_go_on: bool) -> None:
-        """Report what the exports of a run take.
+    def _report_quota(self, requests: int, *, is_deferrable: bool) -> None:
+        """Report how long a run waits for quota.
 
         Args:
-            requests: How many they are.
-            can_go_on: Whether a run that has read what is most wanted ends well where the quota does.
+            requests: The number of export requests of the run.
+            is_deferrable: Whether the run can leave part of the back-fill to the next run when the quota is used up.
         """
-        hourly, most = self._run.quota.hourly("data"), self._settings.max_quota_wait
+        hourly, max_wait = self._run.quota.hourly("data"), self._settings.max_quota_wait
         hours = (requests - 1) // hourly
-        taken = f"{about(requests)} exports"
+        cost = f"{about(requests)} exports"
         if not hours:
-            who = "hourly_quota" if hourly == self._settings.hourly_quota else "Mixpanel"
-            self._report.ok("quota", f"{taken}, {who} allows {hourly} an hour: no waiting")
+            source = "hourly_quota" if hourly == self._settings.hourly_quota else "Mixpanel"
+            self._report.ok("quota", f"{cost}, {source} allows {hourly} an hour: no waiting")
             return
-        wait = hours * SECONDS_AN_HOUR
-        taken += f" at {hourly} an hour: {in_words(wait)} of waiting"
-        if wait <= most:
-            self._report.ok("quota", taken)
+        wait = hours * SECONDS_PER_HOUR
+        cost += f" at {hourly} an hour: {in_words(wait)} of waiting"
+        if wait <= max_wait:
+            self._report.ok("quota", cost)
             return
-        runs = -(-requests // (hourly * (1 + most // SECONDS_AN_HOUR)))
-        if can_go_on:
-            self._report.ok("quota", f"{taken}; the back-fill takes at least {runs} runs")
+        runs = -(-requests // (hourly * (1 + max_wait // SECONDS_PER_HOUR)))
+        if is_deferrable:
+            self._report.ok("quota", f"{cost}; the back-fill takes at least {runs} runs")
             return
         self._report.problem(
             "quota",
-            f"{taken}, more than max_quota_wait ({most} s) allows in one run: run {runs} times, an hour apart, or "
+            f"{cost}, more than max_quota_wait ({max_wait} s) allows in one run: run {runs} times, an hour apart, or "
             f"set max_quota_wait to {wait}",
         )
 
-    def _tell_of_disk(self, run: Forecast) -> None:
+    def _report_disk(self, run: Forecast) -> None:
         if not run.spooled:
             self._report.ok("disk", "none needed: the windows fit in memory")
             return
         needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()
         disk = shutil.disk_usage(folder)
-        others = reserved_bytes(disk.total)
-        if run.spooled <= disk.free - others:
+        reserved = reserved_bytes(disk.total)
+        if run.spooled <= disk.free - reserved:
             self._report.ok("disk", f"{needed} in the temporary folder, as a buffer for windows")
             return
         self._report.problem(
             "disk",
             f"{needed} in the temporary folder {folder}, which has {size_text(disk.free)} left, "
-            f"{size_text(others)} of it reserved: free some space, point TMPDIR at a larger disk, or lower "
+            f"{size_text(reserved)} of it reserved: free some space, point TMPDIR at a larger disk, or lower "
             "window_days or concurrent_exports",
         )
 
-    # --- Small things ------------------------------------------------------------------------------------------------
+    # --- Helpers -----------------------------------------------------------------------------------------------------
 
     @property
     def _retrying(self) -> Retrying:
-        return Retrying(self._run.clock, RETRIES, self._run.log)
+        return Retrying(self._run.clock, MAX_RETRIES, self._run.log)
 
     def _fetcher(self, stream: EventsStream) -> WindowFetcher:
-        # Malformed lines are counted; the report says what the setting `bad_lines` means for them.
+        # Always skip malformed lines, to count them. The report applies the setting `bad_lines`.
         settings = structs.replace(self._settings, bad_lines="skip")
         return WindowFetcher(
             self._run.client,
             settings,
             EventSchema(raw=settings.raw),
             record_envelope(stream.name, self._run.clock.now()),
-            # All of them: events without their keys could not be distinguished.
+            # All columns, because distinct events are recognized by their keys.
             columns=None,
             log=self._run.log,
         )
@@ -464,13 +466,13 @@ class _Examination:
 
 @dataclass(frozen=True, slots=True)
 class _MeasuredDay:
-    """One day of events.
+    """The events of one sampled day.
 
     Attributes:
-        day: Its size.
-        bad_lines: Number of malformed lines.
-        first_bad_line: What is wrong with the first one, without the line itself.
-        events: Its different events.
+        day: The size of the day.
+        bad_lines: The number of malformed lines.
+        first_bad_line: The position of the first malformed line and the reason, without the line itself.
+        events: The distinct events.
     """
 
     day: Day
@@ -480,12 +482,13 @@ class _MeasuredDay:
 
 
 class _SizeOnly(Spool):
-    """A spool that keeps nothing but the size."""
+    """A spool that discards the lines and keeps only their size."""
 
     def write(self, lines: bytes) -> None:
-        """Count the bytes."""
+        """Add the size of the lines."""
         self.size += len(lines)
 
 
-def _is_welcome(outcome: Outcome) -> bool:
-    return isinstance(outcome, str) or (isinstance(outcome, Refused) and outcome.kind in WELCOME)
+def _is_accepted(outcome: Outcome) -> bool:
+    """Return whether Mixpanel accepted the credentials for the project."""
+    return isinstance(outcome, str) or (isinstance(outcome, Refused) and outcome.kind in ACCEPTED_KINDS)

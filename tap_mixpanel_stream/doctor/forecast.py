@@ -1,4 +1,4 @@
-"""Estimates from the size of some days what a whole run takes. Sends no request."""
+"""Estimate the cost of a run from the size of some days. Sends no requests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Day:
 
     Attributes:
         date: The day.
-        events: Its events.
-        received: Bytes of its export, as sent.
-        decompressed_bytes: Bytes of its export, decompressed.
-        record_bytes: Bytes of its record lines.
-        is_whole: Whether it was read to its end; if not, it holds at least so much.
+        events: The number of events.
+        received: The size of the export as sent, in bytes.
+        decompressed_bytes: The decompressed size of the export.
+        record_bytes: The size of the record lines.
+        is_whole: Whether the day was read completely. If not, the numbers are minimums.
     """
 
     date: date
@@ -41,15 +41,15 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run over a range of days takes.
+    """The estimated cost of a run.
 
     Attributes:
-        requests: Exports to ask for.
-        events: Events in the range.
-        received: Bytes to come over the network.
-        decompressed_bytes: The same, decompressed.
-        spooled: Bytes on disk at the same time, at the busiest moment.
-        is_whole: Whether all days it rests on were read to their end; if not, it may take more.
+        requests: The number of export requests.
+        events: The number of events.
+        received: The number of bytes over the network.
+        decompressed_bytes: The decompressed size of the responses.
+        spooled: The maximum number of bytes on disk at any time.
+        is_whole: Whether all sampled days were read completely. If not, the numbers are minimums.
     """
 
     requests: int
@@ -60,42 +60,44 @@ class Forecast:
     is_whole: bool
 
 
-def sample_days(first: date, last: date, most: int) -> list[date]:
-    """Choose days spread evenly over a range, its ends among them."""
+def sample_days(first: date, last: date, count: int) -> list[date]:
+    """Return up to `count` days spread evenly over a range, including its first and last day."""
     days = (last - first).days
-    places = {round(days * step / (most - 1)) for step in range(most)}
-    return [first + timedelta(days=place) for place in sorted(places)]
+    offsets = {round(days * step / (count - 1)) for step in range(count)}
+    return [first + timedelta(days=offset) for offset in sorted(offsets)]
 
 
-def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_days: int | None, ahead: int) -> Forecast:
-    """Run the tap's window planner over days of estimated size.
+def forecast(
+    date_ranges: Sequence[DateRange], sample: Sequence[Day], *, window_days: int | None, ahead: int
+) -> Forecast:
+    """Estimate the cost of a run by simulating the window planner with estimated sizes of days.
 
-    The size of a day between two known days is interpolated; a day before or after all of them has the size of the
-    nearest.
+    The size of a day between two sampled days is interpolated. A day before the first or after the last sampled day has
+    the size of that day.
 
     Args:
-        date_ranges: What the run is to read; at least one.
-        seen: What some days hold, in their order; at least one.
-        window_days: As the setting.
-        ahead: How many windows are fetched ahead: `concurrent_exports`.
+        date_ranges: The date ranges that the run reads, at least one.
+        sample: The sampled days in order, at least one.
+        window_days: The setting `window_days`.
+        ahead: The number of windows that are fetched ahead: the setting `concurrent_exports`.
     """
     days = span(date_ranges)
     events, received, decompressed_bytes, record_bytes = (
-        _Sums(days, [(day.date, measure(day)) for day in seen])
+        _Sums(days, [(day.date, measure(day)) for day in sample])
         for measure in map(attrgetter, ("events", "received", "decompressed_bytes", "record_bytes"))
     )
-    plan = WindowPlanner(date_ranges, window_days)
+    planner = WindowPlanner(date_ranges, window_days)
     windows: list[Window] = []
-    under_way: deque[DateRange] = deque()
+    pending: deque[DateRange] = deque()
     while True:
-        while len(under_way) < ahead and (date_range := plan.next()) is not None:
-            under_way.append(date_range)
+        while len(pending) < ahead and (date_range := planner.next()) is not None:
+            pending.append(date_range)
             windows.append(date_range.window)
-        if not under_way:
+        if not pending:
             break
-        done = under_way.popleft()
-        plan.report(done, round(decompressed_bytes.of(done.window)))
-    # While one window is written out, so many others are fetched. Small ones stay in memory.
+        done = pending.popleft()
+        planner.report(done, round(decompressed_bytes.of(done.window)))
+    # While one window is written to stdout, `ahead` others are fetched. Small ones stay in memory.
     on_disk = [size if (size := record_bytes.of(window)) > MAX_IN_MEMORY else 0.0 for window in windows]
     return Forecast(
         requests=len(windows),
@@ -103,29 +105,37 @@ def forecast(date_ranges: Sequence[DateRange], seen: Sequence[Day], *, window_da
         received=sum(map(received.of, windows)),
         decompressed_bytes=sum(map(decompressed_bytes.of, windows)),
         spooled=max(sum(on_disk[start : start + ahead + 1]) for start in range(len(on_disk))),
-        is_whole=all(day.is_whole for day in seen),
+        is_whole=all(day.is_whole for day in sample),
     )
 
 
 class _Sums:
-    """A measure's estimate for every day of a range, added up so that any window's sum is one subtraction."""
+    """Prefix sums of a measure's estimates for the days of a range, for fast sums over windows.
 
-    def __init__(self, days: Window, seen: Sequence[tuple[date, int]]) -> None:
+    Args:
+        days: The range.
+        sample: The measure of the sampled days, in order.
+    """
+
+    def __init__(self, days: Window, sample: Sequence[tuple[date, int]]) -> None:
         self._first = days.first
-        self._until = list(accumulate(map(_straight_lines(seen), days.dates()), initial=0.0))
+        self._sums = list(accumulate(map(_interpolate(sample), days.dates()), initial=0.0))
 
     def of(self, window: Window) -> float:
+        """Return the sum over the days of a window."""
         begin = (window.first - self._first).days
-        return self._until[begin + window.days] - self._until[begin]
+        return self._sums[begin + window.days] - self._sums[begin]
 
 
-def _straight_lines(seen: Sequence[tuple[date, int]]) -> Callable[[date], float]:
+def _interpolate(sample: Sequence[tuple[date, int]]) -> Callable[[date], float]:
+    """Return a function that interpolates linearly between sampled days."""
+
     def measure(day: date) -> float:
-        if day <= seen[0][0]:
-            return seen[0][1]
-        for (before, low), (after, high) in pairwise(seen):
+        if day <= sample[0][0]:
+            return sample[0][1]
+        for (before, low), (after, high) in pairwise(sample):
             if day <= after:
                 return low + (high - low) * ((day - before) / (after - before))
-        return seen[-1][1]
+        return sample[-1][1]
 
     return measure

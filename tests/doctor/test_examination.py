@@ -273,7 +273,7 @@ def test_spent_quota_is_reported_without_waiting() -> None:
     assert list(found.problems) == ["quota"]
     assert "try again after 2024-01-16 13:00:" in found.problems["quota"]
     assert "A run would wait" in found.problems["quota"]
-    assert sum(clock.sleeps) <= examination.PATIENCE
+    assert sum(clock.sleeps) <= examination.MAX_QUOTA_WAIT
 
 
 # --- Streams ----------------------------------------------------------------------------------------------------------

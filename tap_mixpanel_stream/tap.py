@@ -29,7 +29,7 @@ from .settings import Settings, SettingsError
 from .settings.environment import PREFIX, read_environment, variable_of
 from .settings.errors import suggested_stream
 from .settings.schema import SCHEMA
-from .settings.validation import CREDENTIALS, find_misfits, groups_in, prepare, record_schemas
+from .settings.validation import CREDENTIALS, find_schema_errors, normalize, read_groups, record_schemas
 from .stream_maps import make_mapper
 from .streams.annotations import AnnotationsStream
 from .streams.cohorts import CohortMembersStream, CohortsStream
@@ -88,7 +88,7 @@ class TapMixpanelStream(Tap):
         """
         try:
             events, profiles = record_schemas(self.config)
-            groups = groups_in(self.config)
+            groups = read_groups(self.config)
         except ValueError as error:
             raise SettingsError([str(error)]) from None
         streams: list[MixpanelStream] = [
@@ -183,8 +183,8 @@ class TapMixpanelStream(Tap):
         """Check all settings at once; in discovery only fill in the defaults."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
-        prepare(self._config)
-        misfits = find_misfits(self._config, schema, self._variables)
+        normalize(self._config)
+        misfits = find_schema_errors(self._config, schema, self._variables)
         if raise_errors:
             credentials = [variable_of(name) for name in CREDENTIALS if not self._config.get(name)]
             unread = [variable for variable in credentials if os.environ.get(variable)]

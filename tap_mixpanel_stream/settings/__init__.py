@@ -1,9 +1,9 @@
-"""The settings: described, read, and checked.
+"""The settings: schema, reading and validation.
 
-schema       each setting once: its name, type, default, limits and description
-validation   typed settings, and the checks that span settings
+schema       the single definition of each setting: name, type, default, limits and description
+validation   typed settings, and checks across settings
 environment  settings from environment variables
-errors       what the message about a refused setting says
+errors       the error for invalid settings, and texts for its message
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings from environment variables, checked as strictly as a configuration file."""
+"""Read settings from environment variables, as strictly as from a configuration file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 PREFIX = "TAP_MIXPANEL_STREAM_"
 
 LOG_LEVEL = f"{PREFIX}LOGLEVEL"
-"""Read by the SDK itself."""
+"""The variable for the log level, which the SDK reads."""
 
-_OF_KUBERNETES = re.compile(rf"{PREFIX}(.+_)?(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
-"""What Kubernetes sets in each container for a service whose name begins like the tap's."""
+_KUBERNETES_VARIABLE = re.compile(rf"{PREFIX}(.+_)?(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
+"""The variables that Kubernetes sets in each container for a service whose name begins like the tap's."""
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 def variable_of(setting: str) -> str:
-    """Return the name of a setting's variable."""
+    """Return the environment variable of a setting."""
     return PREFIX + setting.upper()
 
 
 def read_environment(environment: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that environment variables hold. An empty variable counts as absent.
+    """Return the settings in environment variables. An empty variable counts as not set.
 
     Args:
         environment: The variables by name.
-        schema: The schema of all settings, the SDK's own included.
+        schema: The schema of all settings, including the SDK's.
 
     Raises:
-        SettingsError: A variable is unknown, or its value cannot be read.
+        SettingsError: A variable is unknown, or its value is invalid.
     """
     known = {variable_of(name): name for name in schema["properties"]}
     settings: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def read_environment(environment: Mapping[str, str], schema: Mapping[str, Any]) 
                 spec = schema["properties"][name]
                 shown = f" ({text!r})" if can_show(text, spec) else ""
                 problems.append(f"{variable} cannot be read{shown}: set it to {expected(spec)}")
-        elif variable.startswith(PREFIX) and not _is_foreign(variable, schema):
+        elif variable.startswith(PREFIX) and not _is_reserved(variable, schema):
             names = [name.upper() for name in schema["properties"]]
             remedy = suggestion(variable.removeprefix(PREFIX), names, LIST_SETTINGS, prefix=PREFIX)
             problems.append(f"unknown variable {variable}: {remedy}")
@@ -71,12 +71,12 @@ def _value(text: str, kind: str) -> Any:
         return _BOOLEANS[text.lower()]
     value = json.loads(text)
     if not isinstance(value, list if kind == "array" else dict):
-        raise ValueError(text)  # noqa: TRY004 - the text of a variable has no type
+        raise ValueError(text)  # noqa: TRY004 - the value is always text
     return _nested(value) if isinstance(value, dict) else value
 
 
 def _nested(value: dict[str, Any]) -> dict[str, Any]:
-    """Undo what Meltano makes of an object that stands in meltano.yml: `{"storage.root": …}`."""
+    """Restore an object from meltano.yml, which Meltano passes flattened: `{"storage.root": …}`."""
     nested: dict[str, Any] = {}
     for path, inner in value.items():
         *parents, name = path.split(".")
@@ -87,12 +87,12 @@ def _nested(value: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _is_foreign(variable: str, schema: Mapping[str, Any]) -> bool:
-    """Return whether a variable is the SDK's, Meltano's or Kubernetes' own.
+def _is_reserved(variable: str, schema: Mapping[str, Any]) -> bool:
+    """Return whether the SDK, Meltano or Kubernetes uses a variable.
 
-    Meltano sets its extras with a double underscore, and beside an object each of its values,
-    such as `TAP_MIXPANEL_STREAM_BATCH_CONFIG_STORAGE_ROOT`.
+    Meltano sets its extras with a double underscore. For an object it also sets a variable for each value, such as
+    `TAP_MIXPANEL_STREAM_BATCH_CONFIG_STORAGE_ROOT`.
     """
     objects = (variable_of(name) + "_" for name, spec in schema["properties"].items() if kind_of(spec) == "object")
-    is_meltanos = variable.startswith((f"{PREFIX}_", *objects))
-    return variable == LOG_LEVEL or is_meltanos or _OF_KUBERNETES.fullmatch(variable) is not None
+    is_meltano_variable = variable.startswith((f"{PREFIX}_", *objects))
+    return variable == LOG_LEVEL or is_meltano_variable or _KUBERNETES_VARIABLE.fullmatch(variable) is not None

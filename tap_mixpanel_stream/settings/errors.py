@@ -1,4 +1,4 @@
-"""What the message about a refused setting says."""
+"""The error for invalid settings, and texts for its message."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ LIST_SETTINGS = "`tap-mixpanel-stream --about` lists the settings"
 
 
 class SettingsError(Exception):
-    """The configuration is refused. The message names the settings and the remedies, in one line."""
+    """The configuration is invalid. The message is one line that names the settings and the remedies."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
-    """Return the question whether an unknown name means a known one, or another remedy if none is like it.
+    """Return a remedy for an unknown name: the closest known name, or another text if no name is close.
 
     Args:
         name: The unknown name.
-        known: The known ones.
-        otherwise: The other remedy.
-        prefix: What stands before each of the names. Left out of the comparison, since it makes any two alike.
+        known: The known names.
+        otherwise: The other text.
+        prefix: A common prefix of all names, to show but not to compare.
     """
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def suggested_stream(name: str, streams: Iterable[str]) -> str:
-    """Return the question which stream an unknown name means; it may be the stream's name in tap-mixpanel."""
-    meant = {stream: stream for stream in streams} | {"export": "events", "engage": "profiles"}
-    near = difflib.get_close_matches(name, meant, n=1)
-    return f"did you mean {meant[near[0]]}?" if near else f"the streams are {', '.join(dict.fromkeys(meant.values()))}"
+    """Return a remedy for an unknown stream: the closest stream by its name here or in tap-mixpanel, or a list."""
+    known = {stream: stream for stream in streams} | {"export": "events", "engage": "profiles"}
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {known[near[0]]}?" if near else f"the streams are {', '.join(dict.fromkeys(known.values()))}"
 
 
 def kind_of(spec: Mapping[str, Any]) -> str:
@@ -46,14 +46,14 @@ def kind_of(spec: Mapping[str, Any]) -> str:
 
 
 def can_show(value: object, spec: Mapping[str, Any]) -> bool:
-    """Return whether a wrong value may be shown: where the setting cannot hold a secret, and the value is plain."""
+    """Return whether a message may quote an invalid value: the setting contains no secret, and the value is simple."""
     if isinstance(value, str):
         return "enum" in spec or kind_of(spec) in {"integer", "boolean"}
     return not spec.get("secret") and isinstance(value, int | float | None)
 
 
 def expected(spec: Mapping[str, Any]) -> str:
-    """Return what a setting takes, in words."""
+    """Return a description of the values that a setting accepts."""
     kind = kind_of(spec)
     if "enum" in spec:
         return "one of " + ", ".join(spec["enum"])

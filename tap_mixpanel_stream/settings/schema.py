@@ -1,6 +1,6 @@
-"""Each setting once: its name, type, default, limits and description.
+"""The single definition of each setting: name, type, default, limits and description.
 
-`--about`, the README's table, `meltano.yml`, `plugin.yml` and docs/settings.md follow from the schema.
+`--about`, the README's table, `meltano.yml`, `plugin.yml` and docs/settings.md are generated from the schema.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..records.property_columns import PropertyColumn
 
 # Mixpanel's documentation: project secrets stop working on this day.
 PROJECT_SECRETS_END = dt.date(2027, 3, 3)
-# Mixpanel's documentation: about this many `distinct_ids` at most in one query.
-MOST_DISTINCT_IDS = 2000
+# Mixpanel's documentation: the approximate maximum of `distinct_ids` in one query.
+MAX_DISTINCT_IDS = 2000
 
 SECRET = {"secret": True, "writeOnly": True}
 
@@ -27,11 +27,11 @@ FromOne = Annotated[int, Meta(ge=1)]
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group that has profiles of its own.
+    """A group with its own profiles.
 
     Attributes:
-        name: What its stream is called.
-        data_group_id: Mixpanel's 64-bit number for it, which may be negative; text, so that no digit is lost.
+        name: The name of the group's stream.
+        data_group_id: Mixpanel's id of the group: a 64-bit integer, which can be negative. As text to keep its digits.
     """
 
     name: str
@@ -42,8 +42,8 @@ class InsightsReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A saved Insights report.
 
     Attributes:
-        name: What its records call it.
-        bookmark_id: Mixpanel's number for it.
+        name: The report's name in the records.
+        bookmark_id: Mixpanel's id of the report.
     """
 
     name: str
@@ -51,7 +51,7 @@ class InsightsReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings, in the order in which the documentation lists them."""
+    """The settings, in the order of the documentation."""
 
     project_id: Annotated[
         str | None,
@@ -420,24 +420,24 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _property(spec: dict[str, Any], hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return a setting's schema in the SDK's spelling, from msgspec's: null counts as absent."""
+    """Convert a setting's schema from msgspec's form to the SDK's. Null counts as not set."""
     kind: dict[str, Any] = spec.pop("anyOf", [{}])[0] | spec
     if kind["default"] in (None, []):
         del kind["default"]
     if "enum" in kind:
-        # In the order of the declaration; msgspec sorts them.
+        # Restore the order of the declaration, since msgspec sorts the values.
         kind |= {"type": "string", "enum": list(get_args(get_args(hint)[0]))}
     if reference := kind.get("items", {}).get("$ref"):
-        of_class = {"title", "description"}
+        class_texts = {"title", "description"}
         definition = definitions[reference.rpartition("/")[2]]
-        kind["items"] = {name: value for name, value in definition.items() if name not in of_class}
+        kind["items"] = {name: value for name, value in definition.items() if name not in class_texts}
     kind.pop("format", None)
     kind["type"] = [kind["type"], "null"]
     return kind
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a configuration, in which every setting may be absent."""
+    """Return the JSON schema of a configuration. No setting is required."""
     _, definitions = msgspec.json.schema_components([Configuration], schema_hook=lambda _: {"type": "string"})
     hints = get_type_hints(Configuration, include_extras=True)
     properties = definitions["Configuration"]["properties"]

@@ -1,6 +1,6 @@
-"""Typed settings, and what is checked before anybody is asked anything.
+"""Typed settings, and their validation before the first request.
 
-`Settings.read` turns a configuration into values that the program can use, or refuses it with all that is wrong.
+`Settings.read` converts a configuration to typed values, or raises an error with all of its problems.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..mixpanel.request import REGIONS, Hosts
 from ..records import EventSchema, ProfileSchema
 from ..records.property_columns import PROPERTY_TYPES, PropertyColumn
 from .errors import LIST_SETTINGS, SettingsError, can_show, expected, kind_of, suggestion
-from .schema import MOST_DISTINCT_IDS, PROJECT_SECRETS_END, SCHEMA, Configuration, Group
+from .schema import MAX_DISTINCT_IDS, PROJECT_SECRETS_END, SCHEMA, Configuration, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,92 +36,94 @@ if TYPE_CHECKING:
     from ..mixpanel.auth import Auth
 
 UTC = ZoneInfo("UTC")
-# From here on a Unix time is one of milliseconds; in seconds it would be the year 5138.
+# A Unix time of at least this is in milliseconds; in seconds it would be in the year 5138.
 _IN_MILLISECONDS = 10**11
-# A password can contain a slash, and the path of a folder can contain a colon and an @.
+# A password can contain a slash. The path of a folder can contain a colon and an @.
 _URL_WITH_PASSWORD = re.compile(r"(?!file:|local:)\w+://[^@]*:[^@]*@")
 # The extra of this package that a bucket requires, by the protocol of its URL.
 BUCKET_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 CREDENTIALS = ("project_id", "service_account_username", "service_account_secret", "oauth_token", "api_secret")
-# Settings of digits, given as text or as a number.
+# Settings that consist of digits, as text or as a number.
 _IDS = ("project_id", "workspace_id")
 
 
 class Settings(Configuration, frozen=True, kw_only=True):
-    """A configuration that has passed all checks.
+    """A valid configuration.
 
     Attributes:
-        auth: How to authenticate.
-        hosts: Whom to ask.
+        auth: The credentials.
+        hosts: The hosts of the API.
     """
 
     auth: Auth
     hosts: Hosts
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], misfits: Mapping[str, str], unread: Sequence[str] = ()) -> Settings:
-        """Check a configuration, and make it usable.
+    def read(
+        cls, config: Mapping[str, Any], schema_errors: Mapping[str, str], unread_variables: Sequence[str] = ()
+    ) -> Settings:
+        """Validate a configuration and convert it to typed settings.
 
         Args:
-            config: Settings by name, as the SDK read them. Defaults need not be filled in.
-            misfits: What does not fit the schema, by setting.
-            unread: Environment variables that hold credentials, but that the user did not have the tap read.
+            config: The settings by name, as the SDK read them. Defaults can be missing.
+            schema_errors: The problems that `find_schema_errors` found, by setting.
+            unread_variables: Environment variables with credentials that the tap does not read without `--config=ENV`.
 
         Raises:
-            SettingsError: All that is wrong, each with the setting's name and the remedy.
+            SettingsError: The configuration is invalid. The message has each problem with its remedy.
         """
-        check = _Checks(sorted(misfits.values()))
+        checks = _Checks(sorted(schema_errors.values()))
         specs = SCHEMA["properties"] | {"batch_config": {}}
         values = _Values(
-            {name: config.get(name, spec.get("default")) for name, spec in specs.items() if name not in misfits}
+            {name: config.get(name, spec.get("default")) for name, spec in specs.items() if name not in schema_errors}
         )
-        check.take(_texts, values)
-        check.take(_user_agent, values)
+        checks.run(_check_text, values)
+        checks.run(_check_user_agent, values)
         for name in _IDS:
-            check.take(_id, values, name)
-        auth = check.take(_auth, values, unread)
-        hosts = check.take(_hosts, values)
-        zone = check.take(_zone, values)
-        start = check.take(_day, values, "start_date", zone or UTC)
-        end = check.take(_day, values, "end_date", zone or UTC)
+            checks.run(_check_id, values, name)
+        auth = checks.run(_auth, values, unread_variables)
+        hosts = checks.run(_hosts, values)
+        zone = checks.run(_zone, values)
+        start = checks.run(_day, values, "start_date", zone or UTC)
+        end = checks.run(_day, values, "end_date", zone or UTC)
         if start and end and end < start:
-            check.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
+            checks.problems.append(f"end_date {end} is before start_date {start}: swap them or leave end_date out")
         for profile_check in _PROFILE_CHECKS:
-            check.take(profile_check, values)
-        check.take(groups_in, values)
-        check.take(_insights_reports, values)
-        check.take(record_schemas, values)
-        bad_lines_path = check.take(_bad_lines_path, values)
-        check.take(_batch_config, values)
-        if check.problems or auth is None or hosts is None:
-            raise SettingsError(check.problems)
+            checks.run(profile_check, values)
+        checks.run(read_groups, values)
+        checks.run(_check_insights_reports, values)
+        checks.run(record_schemas, values)
+        bad_lines_path = checks.run(_bad_lines_path, values)
+        checks.run(_check_batch_config, values)
+        if checks.problems or auth is None or hosts is None:
+            raise SettingsError(checks.problems)
         typed = {"start_date": start, "end_date": end, "project_timezone": zone, "bad_lines_path": bad_lines_path}
         given = {name: value for name, value in (values | typed).items() if value is not None}
         try:
             configuration = msgspec.convert(given, Configuration, strict=False)
-        except msgspec.ValidationError as error:  # What the JSON schema lets pass, such as the integer 1e300.
+        except msgspec.ValidationError as error:  # Values that the JSON schema accepts, such as the integer 1e300.
             problem, _, place = str(error).partition(" - at `$.")
             raise SettingsError([f"{place.rstrip('`')}: {problem}"]) from None
         return cls(auth=auth, hosts=hosts, **msgspec.structs.asdict(configuration))
 
     def __repr__(self) -> str:
-        """Show no secret."""
+        """Return text without any secret."""
         return "<Settings>"
 
     @property
     def other_regions(self) -> Mapping[str, Hosts]:
-        """Who else could have the project; nobody where `data_api_url` or `api_url` says whom to ask."""
+        """The other regions in which the project could be; empty if `data_api_url` or `api_url` is set."""
         if self.data_api_url or self.api_url:
             return {}
         return {region: hosts for region, hosts in REGIONS.items() if region != self.region}
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone of the project's days."""
+        """The project's time zone."""
         return self.project_timezone or UTC
 
     def warnings(self) -> list[str]:
-        """What the user should know before the run, a sentence each."""
+        """Return warnings about valid but risky settings."""
         found = []
         if isinstance(self.auth, ProjectSecret):
             found.append(
@@ -144,34 +146,35 @@ T = TypeVar("T")
 
 
 class _Checks:
-    """Collects what is wrong, so that one look at the message is enough."""
+    """Runs checks and collects their problems, so that one message reports all of them."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
 
-    def take(self, make: Callable[..., T], *args: object) -> T | None:
+    def run(self, check: Callable[..., T], *args: object) -> T | None:
+        """Return the result of a check; None if it failed."""
         try:
-            return make(*args)
+            return check(*args)
         except (ValueError, Refused) as error:
             self.problems.append(str(error))
-        except _MisfitError:
+        except _InvalidSettingError:
             pass
         return None
 
 
-class _MisfitError(Exception):
-    """A check needs a setting whose value does not fit the schema, which the user hears of anyway."""
+class _InvalidSettingError(Exception):
+    """A check needs a setting that does not match the schema, which is already reported."""
 
 
 class _Values(dict[str, Any]):
-    """Settings by name, without those whose value does not fit the schema."""
+    """Settings by name, without those that do not match the schema."""
 
     def __missing__(self, name: str) -> Any:
-        raise _MisfitError(name)
+        raise _InvalidSettingError(name)
 
 
-def _texts(values: _Values) -> None:
-    """Refuse what no request can carry."""
+def _check_text(values: _Values) -> None:
+    """Reject text that cannot be encoded."""
     for name, value in values.items():
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -179,14 +182,14 @@ def _texts(values: _Values) -> None:
             raise ValueError(f"{name} contains an unpaired surrogate: re-enter the value") from None
 
 
-def _user_agent(values: _Values) -> None:
+def _check_user_agent(values: _Values) -> None:
     agent = values["user_agent"] or ""
     if not (agent.isascii() and agent.isprintable()):
         raise ValueError("user_agent contains a character that is invalid in a header: use printable ASCII characters")
 
 
-def _id(values: _Values, name: str) -> None:
-    """Refuse an id that is not a number, since it becomes a part of the address."""
+def _check_id(values: _Values, name: str) -> None:
+    """Reject an id that is not a number, since it becomes a part of URLs."""
     value = values[name]
     if value is None or re.fullmatch(r"[0-9]+", value):
         return
@@ -195,11 +198,11 @@ def _id(values: _Values, name: str) -> None:
     raise ValueError(f"{name} is not a number: copy its digits from Mixpanel, Project Settings")
 
 
-def _auth(values: _Values, unread: Sequence[str]) -> Auth:
-    hint = f" (--config=ENV reads {', '.join(unread)} from the environment)" if unread else ""
+def _auth(values: _Values, unread_variables: Sequence[str]) -> Auth:
+    hint = f" (--config=ENV reads {', '.join(unread_variables)} from the environment)" if unread_variables else ""
     username, secret = values["service_account_username"], values["service_account_secret"]
     token, project_secret, project = values["oauth_token"], values["api_secret"], values["project_id"]
-    ways = [
+    methods = [
         name
         for name, given in (
             ("service_account_username and service_account_secret", username or secret),
@@ -208,13 +211,13 @@ def _auth(values: _Values, unread: Sequence[str]) -> Auth:
         )
         if given
     ]
-    if not ways:
+    if not methods:
         raise ValueError(
             "no credentials: set service_account_username and service_account_secret with project_id, "
             f"or oauth_token with project_id, or api_secret{hint}"
         )
-    if len(ways) > 1:
-        raise ValueError(f"more than one way to authenticate is set ({', '.join(ways)}): keep one")
+    if len(methods) > 1:
+        raise ValueError(f"more than one way to authenticate is set ({', '.join(methods)}): keep one")
     if username and not secret:
         raise ValueError(f"service_account_username is set without service_account_secret: set both{hint}")
     if secret and not username:
@@ -222,7 +225,7 @@ def _auth(values: _Values, unread: Sequence[str]) -> Auth:
     if project_secret:
         return ProjectSecret(project_secret)
     if not project:
-        raise ValueError(f"project_id is missing: Mixpanel needs it with {ways[0]}{hint}")
+        raise ValueError(f"project_id is missing: Mixpanel needs it with {methods[0]}{hint}")
     return OAuthToken(token, project) if token else ServiceAccount(username, secret, project)
 
 
@@ -241,12 +244,12 @@ def _url(values: _Values, name: str) -> str | None:
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # Its message repeats the address, a password in it included.
+    except ValueError:  # Not quoted, because its message contains the URL, which can have a password.
         is_address = False
     if not is_address or not url.isprintable() or " " in url:
         raise ValueError(f"{name} is not a URL: write it as https://host/path")
-    # Their signs alone are enough to change what the path that follows means.
-    if any(sign in url for sign in "@?#"):
+    # Even an empty query or fragment would change the meaning of the path that is appended.
+    if any(character in url for character in "@?#"):
         raise ValueError(f"{name} must be a base URL without credentials, query or fragment")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError(
@@ -305,25 +308,25 @@ def _include_all_users(values: _Values) -> None:
 
 
 def _distinct_ids(values: _Values) -> None:
-    if len(values["distinct_ids"] or []) > MOST_DISTINCT_IDS:
-        raise ValueError(f"distinct_ids has more than {MOST_DISTINCT_IDS} entries, the most that Mixpanel accepts")
+    if len(values["distinct_ids"] or []) > MAX_DISTINCT_IDS:
+        raise ValueError(f"distinct_ids has more than {MAX_DISTINCT_IDS} entries, the most that Mixpanel accepts")
 
 
 _PROFILE_CHECKS = (_behaviors, _as_of_timestamp, _include_all_users, _distinct_ids)
 
 
-def groups_in(config: Mapping[str, Any]) -> list[Group]:
-    """The groups of a configuration, whose other settings may be missing: discovery needs no more.
+def read_groups(config: Mapping[str, Any]) -> list[Group]:
+    """Return the groups in a configuration. Needs no other settings, since discovery runs without them.
 
     Raises:
-        ValueError: Something is wrong with one of them.
+        ValueError: A group is invalid.
     """
     try:
         groups = msgspec.convert(config.get("group_profiles") or [], list[Group])
     except msgspec.ValidationError:
         raise ValueError("group_profiles: each group needs a name and a data_group_id, both strings") from None
     for group in groups:
-        # Targets make a table of it, and some take a dot or a hyphen for the end of a schema's name.
+        # The name becomes a table. Some targets treat a dot or a hyphen as the separator after a schema's name.
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", group.name):
             raise ValueError(f"group_profiles: {group.name!r} cannot be a stream's name: use letters, digits and _")
         if not re.fullmatch(r"-?[0-9]+", group.data_group_id):
@@ -331,18 +334,18 @@ def groups_in(config: Mapping[str, Any]) -> list[Group]:
     return groups
 
 
-def _insights_reports(values: _Values) -> None:
+def _check_insights_reports(values: _Values) -> None:
     ids = [report["bookmark_id"] for report in values["insights_reports"] or ()]
-    for number in ids:
-        if ids.count(number) > 1:
-            raise ValueError(f"insights_reports: bookmark_id {number} is listed twice: keep one")
+    for bookmark_id in ids:
+        if ids.count(bookmark_id) > 1:
+            raise ValueError(f"insights_reports: bookmark_id {bookmark_id} is listed twice: keep one")
 
 
 def record_schemas(config: Mapping[str, Any]) -> tuple[EventSchema, ProfileSchema]:
-    """Return the schemas of a configuration, whose other settings may be missing: discovery needs no more.
+    """Return the record schemas for a configuration. Needs no other settings, since discovery runs without them.
 
     Raises:
-        ValueError: `event_columns` or `profile_columns` cannot be columns.
+        ValueError: `event_columns` or `profile_columns` is invalid.
     """
     raw = bool(config.get("raw"))
     event_columns = _property_columns(config, "event_columns", EventSchema().columns)
@@ -352,7 +355,7 @@ def record_schemas(config: Mapping[str, Any]) -> tuple[EventSchema, ProfileSchem
 
 
 def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence[str]) -> tuple[PropertyColumn, ...]:
-    """Return the columns of `event_columns` or `profile_columns`, which come after `columns`."""
+    """Return the columns in `event_columns` or `profile_columns`. Their names must differ from those in `columns`."""
     try:
         chosen = msgspec.convert(config.get(setting) or [], tuple[PropertyColumn, ...])
     except msgspec.ValidationError as error:
@@ -361,7 +364,7 @@ def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence
         ) from None
     if chosen and config.get("raw"):
         raise ValueError(f"{setting}: raw records have no such columns: set raw to false, or remove {setting}")
-    # Most databases ignore the case of a name.
+    # Most databases ignore the case of names.
     taken = {name.casefold() for name in columns}
     for column in chosen:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column.name):
@@ -389,8 +392,11 @@ def _bad_lines_path(values: _Values) -> Path | None:
     return path
 
 
-def _batch_config(values: _Values) -> None:
-    """Refuse what the SDK would fail by at the first batch. Values are not shown: the storage can hold a secret."""
+def _check_batch_config(values: _Values) -> None:
+    """Reject a `batch_config` with which the SDK would fail at the first batch.
+
+    The messages contain no values, because the storage can contain secrets.
+    """
     batch = values["batch_config"]
     if not batch:
         return
@@ -423,60 +429,60 @@ def _batch_config(values: _Values) -> None:
         raise ValueError(f"batch_config: storage.root contains credentials, which would reach the target: {remedy}")
 
 
-def prepare(config: dict[str, Any]) -> None:
-    """Take out settings that are null or empty, and write ids given as numbers as text."""
+def normalize(config: dict[str, Any]) -> None:
+    """Remove settings that are null or empty, and convert ids from numbers to text. Changes `config` in place."""
     for name, value in list(config.items()):
-        # Meltano and shells hand on a setting that was left empty as an empty string.
+        # Meltano and shells pass an empty string for a setting that was left empty.
         if value is None or (value == "" and name in SCHEMA["properties"]):
-            del config[name]  # The SDK fills in its default then.
+            del config[name]  # The SDK then adds the default.
         elif name in _IDS and type(value) is int:
             config[name] = str(value)
 
 
-def find_misfits(
+def find_schema_errors(
     config: Mapping[str, Any], schema: Mapping[str, Any], labels: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return what does not fit the schema, by setting, without ever showing a value that can be a secret.
+    """Return the problems with the schema by setting. The texts never contain a value that can be a secret.
 
     Args:
-        config: The configuration. Defaults are filled in.
-        schema: The whole schema, the SDK's own settings included.
-        labels: What to call a setting that is not given by its own name: a variable.
+        config: The configuration. Defaults are added to it.
+        schema: The schema of all settings, including the SDK's.
+        labels: The name of a setting for messages, if it differs, such as the environment variable it came from.
     """
     known = schema["properties"]
-    misfits = {}
+    problems = {}
     for name in config.keys() - known.keys():
         remedy = suggestion(name, known, LIST_SETTINGS)
-        misfits[name] = f"unknown setting {name}: {remedy}"
+        problems[name] = f"unknown setting {name}: {remedy}"
     errors: list[ValidationError] = []
     try:
         errors.extend(extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config))
     except AttributeError:
-        # The SDK's schema of __else__ holds a string for a schema. A wrong value makes the validator reach it.
-        misfits["stream_maps"] = "stream_maps: __else__ must be null"
+        # The SDK's schema of __else__ is a string, which the validator cannot handle. It reaches it for wrong values.
+        problems["stream_maps"] = "stream_maps: __else__ must be null"
     for error in errors:
         if error.path:
             name, *inside = map(str, error.path)
             label = ".".join([labels.get(name, f"setting {name}"), *inside])
-            problem = f"{label}: {_misfit(error, known[name])}"
-            misfits[name] = f"{misfits[name]}; {problem}" if name in misfits else problem
-    return misfits
+            problem = f"{label}: {_schema_error_text(error, known[name])}"
+            problems[name] = f"{problems[name]}; {problem}" if name in problems else problem
+    return problems
 
 
-def _misfit(error: ValidationError, spec: Mapping[str, Any]) -> str:
+def _schema_error_text(error: ValidationError, spec: Mapping[str, Any]) -> str:
     if len(error.path) > 1:
-        return _inner_misfit(error)
+        return _nested_error_text(error)
     value, kind = error.instance, kind_of(spec)
     is_shown = can_show(value, spec)
-    said = error.message if is_shown else "its value has the wrong type"
+    text = error.message if is_shown else "its value has the wrong type"
     if kind == "string" and isinstance(value, int | float):
-        return f"{said}: write it in quotes"
+        return f"{text}: write it in quotes"
     if kind in {"integer", "boolean"} and isinstance(value, str):
-        return f"{said}: write {expected(spec)} without quotes"
-    return said if is_shown else f"{said}: it takes {expected(spec)}"
+        return f"{text}: write {expected(spec)} without quotes"
+    return text if is_shown else f"{text}: it takes {expected(spec)}"
 
 
-def _inner_misfit(error: ValidationError) -> str:
+def _nested_error_text(error: ValidationError) -> str:
     if error.validator == "required":
         return str(error.message)
     if error.validator == "additionalProperties":

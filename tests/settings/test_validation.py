@@ -9,15 +9,15 @@ import pytest
 
 from tap_mixpanel_stream.settings import Settings, SettingsError
 from tap_mixpanel_stream.settings.schema import json_schema
-from tap_mixpanel_stream.settings.validation import find_misfits, prepare
+from tap_mixpanel_stream.settings.validation import find_schema_errors, normalize
 
 GOOD = {"project_id": "1", "service_account_username": "user", "service_account_secret": "s3cr3t"}
 
 
 def read(**given: Any) -> Settings:
     config: dict[str, Any] = GOOD | given
-    prepare(config)
-    return Settings.read(config, find_misfits(config, json_schema()))
+    normalize(config)
+    return Settings.read(config, find_schema_errors(config, json_schema()))
 
 
 def problems(**given: Any) -> list[str]:

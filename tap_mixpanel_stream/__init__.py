@@ -1,7 +1,7 @@
-"""A Singer tap that moves Mixpanel events and profiles, whole or not at all."""
+"""A Singer tap for Mixpanel events, profiles and reports that delivers only complete data."""
 
 import sys
 
-# Before any import of what Windows lacks: fcntl, select.poll and the passing of file descriptors.
+# Before any import that fails on Windows, such as fcntl.
 if sys.platform == "win32":
     sys.exit("tap-mixpanel-stream runs on Linux and macOS; on Windows, install and run it in WSL")

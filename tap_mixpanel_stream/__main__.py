@@ -1,4 +1,4 @@
-"""The command, also as `python -m tap_mixpanel_stream`."""
+"""The entry point of the command, also for `python -m tap_mixpanel_stream`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import signal
 
 def main() -> None:
     """Run the command."""
-    # Before the imports, which take a while: until the tap has its own handler, Ctrl-C does as SIGTERM.
+    # The imports take a while. Until the tap sets its own handler, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # The imports make many objects that stay, and no garbage: collecting meanwhile costs a tenth of the start-up.
+    # The imports create many permanent objects and no garbage. Collecting meanwhile takes a tenth of the start-up time.
     gc.disable()
     from .tap import main as run  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Keep two things out of the log: the SDK's lines that need no action, and secrets."""
+"""Keep secrets and irrelevant lines of the SDK out of the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.request import getproxies
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# How the lines begin. The last one precedes an error that the command itself reports in full.
+# The beginnings of irrelevant lines. The last one precedes an error that the command itself reports.
 NOISE = (
     "Parsing env var for settings config",
     "Skipping parse of env var settings",
@@ -23,31 +23,31 @@ NOISE = (
     "Skipping deselected stream",
     "An unhandled error occurred while syncing",
 )
-# Packages for buckets, which tell where they found credentials and what they tried.
-TALKATIVE = {"aiobotocore", "botocore", "gcsfs"}
+# Packages for buckets, which log where they found credentials and each retry.
+NOISY_PACKAGES = {"aiobotocore", "botocore", "gcsfs"}
 
 
-SHORTEST = 4
-"""Characters that a secret must have to be masked; Mixpanel's have 32."""
+MIN_SECRET_LENGTH = 4
+"""Minimum length of a secret to be masked, in characters. Mixpanel's secrets have 32."""
 
-NOTHING = r"(?!)"
-"""A regular expression that matches nothing."""
+NEVER_MATCHES = r"(?!)"
+"""A regular expression that never matches."""
 
-LONG, TELLING = 24, 12
-"""A secret of `LONG` characters is recognized by its first `TELLING`: a truncated message may show no more."""
+LONG_SECRET, PREFIX_LENGTH = 24, 12
+"""A secret of at least `LONG_SECRET` characters is recognized by its first `PREFIX_LENGTH`, in case it is truncated."""
 
 
 def drop_sdk_noise() -> None:
-    """Drop the lines from all handlers of the root logger."""
+    """Drop irrelevant lines in all handlers of the root logger."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_needs_a_reader)
+        handler.addFilter(_is_relevant)
 
 
 def mask_secrets(secrets: Iterable[str]) -> None:
-    """Write `***` in place of secrets, in what every handler writes from now on, tracebacks and extra fields included.
+    """Replace secrets by `***` in the output of all log handlers, including tracebacks and extra fields.
 
     Args:
-        secrets: Texts that must not be shown. The passwords of proxies are known already.
+        secrets: The texts to mask. The passwords of proxies in the environment are always masked.
     """
     pattern = pattern_of(secrets)
     for handler in _all_handlers():
@@ -55,8 +55,8 @@ def mask_secrets(secrets: Iterable[str]) -> None:
         handler.setFormatter(_MaskingFormatter(inner.inner if isinstance(inner, _MaskingFormatter) else inner, pattern))
 
 
-def forms_of(secret: str) -> set[str]:
-    """Return a secret as it is, in base64, quoted for a URL, and escaped for JSON and for HTML."""
+def encodings_of(secret: str) -> set[str]:
+    """Return a secret as plain text, in base64, URL-encoded, and escaped for JSON and HTML."""
     return {
         secret,
         base64.b64encode(secret.encode()).decode().rstrip("="),
@@ -71,20 +71,20 @@ def forms_of(secret: str) -> set[str]:
 
 
 def pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
-    """Return what matches these secrets and the proxies', in any form and case, and the beginnings of long ones.
+    """Return a pattern for these secrets and those of proxies, in any encoding and case. Matches truncated long ones.
 
-    Secrets too short to be distinguished from ordinary words are not masked.
+    Secrets shorter than `MIN_SECRET_LENGTH` are not masked, since they could be ordinary words.
     """
-    known = [secret for secret in (*secrets, *_proxy_secrets()) if len(secret) >= SHORTEST]
-    forms = sorted({form for secret in known for form in forms_of(secret)}, key=len, reverse=True)
-    return re.compile("|".join(map(_matching, forms)) or NOTHING, re.IGNORECASE)
+    known = [secret for secret in (*secrets, *_proxy_secrets()) if len(secret) >= MIN_SECRET_LENGTH]
+    texts = sorted({text for secret in known for text in encodings_of(secret)}, key=len, reverse=True)
+    return re.compile("|".join(map(_pattern, texts)) or NEVER_MATCHES, re.IGNORECASE)
 
 
 def _proxy_secrets() -> list[str]:
-    """Return the passwords of the proxies in the environment, and how a proxy is sent them."""
+    """Return the passwords of the proxies in the environment, also as in the header sent to the proxy."""
     secrets = []
     for address in getproxies().values():
-        with contextlib.suppress(ValueError):  # not an address; the request that needs it says so
+        with contextlib.suppress(ValueError):  # An invalid URL is reported by the request that uses it.
             parts = urlsplit(address if "//" in address else f"//{address}")
             if parts.password:
                 user, password = unquote(parts.username or ""), unquote(parts.password)
@@ -92,14 +92,14 @@ def _proxy_secrets() -> list[str]:
     return secrets
 
 
-def _matching(form: str) -> str:
-    if len(form) < LONG:
-        return re.escape(form) + "=*"  # the padding of base64
-    return re.escape(form[:TELLING]) + r"""[^\s'",;&<>]*"""
+def _pattern(text: str) -> str:
+    if len(text) < LONG_SECRET:
+        return re.escape(text) + "=*"  # Base64 can have padding.
+    return re.escape(text[:PREFIX_LENGTH]) + r"""[^\s'",;&<>]*"""
 
 
 def _all_handlers() -> Iterator[logging.Handler]:
-    """Yield the handlers of all loggers: a log configuration can attach some to named ones."""
+    """Yield the handlers of all loggers, since a log configuration can attach handlers to named loggers."""
     yield from logging.getLogger().handlers
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
@@ -107,7 +107,7 @@ def _all_handlers() -> Iterator[logging.Handler]:
 
 
 class _MaskingFormatter(logging.Formatter):
-    """Formats as another formatter does, and masks the result."""
+    """Masks secrets in the output of another formatter."""
 
     def __init__(self, inner: logging.Formatter | None, pattern: re.Pattern[str]) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _MaskingFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def errors_only(logger: logging.Logger) -> Iterator[None]:
-    """Keep a logger's warnings from somebody who gets them in another form; LOGLEVEL=DEBUG shows them all the same."""
+    """Suppress a logger's warnings, for `--doctor`, whose report has them. LOGLEVEL=DEBUG still shows them."""
     level = logger.level
     if not logger.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.ERROR)
@@ -130,7 +130,7 @@ def errors_only(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _needs_a_reader(record: logging.LogRecord) -> bool:
-    if record.name.split(".")[0] in TALKATIVE:
+def _is_relevant(record: logging.LogRecord) -> bool:
+    if record.name.split(".")[0] in NOISY_PACKAGES:
         return record.levelno >= logging.ERROR
     return not str(record.msg).startswith(NOISE)

@@ -1,4 +1,4 @@
-"""What one run shares: settings, clock, quota, client, stdout and logger."""
+"""The context of a run: settings, clock, quota, client, stdout and logger, shared by streams and doctor."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """What the streams of one run share.
+    """The context that all streams of a run share.
 
     Attributes:
-        settings: The checked settings. Discovery needs none, and sets none.
+        settings: The validated settings. Not set in discovery, which does not need them.
         clock: The run's clock.
-        stdout: The one way to stdout.
-        lines: Writes the SDK's messages to stdout.
+        stdout: The only writer to stdout.
+        lines: Writes the SDK's messages to `stdout`.
         log: The tap's logger.
-        state_source: How messages call the state.
-        event_names: The names of the events read so far; None while no stream asks for them.
+        state_source: Where the state comes from, for messages.
+        event_names: The names of the events read so far; None if no stream needs them.
     """
 
     settings: Settings
 
     def __init__(self, program: str, log: logging.Logger, state_source: str) -> None:
-        """Send nothing yet.
+        """Create a run without sending a request.
 
         Args:
-            program: Name and version, as requests introduce themselves if `user_agent` is absent.
+            program: The name and version of the tap: the `User-Agent` header if `user_agent` is not set.
             log: The tap's logger.
-            state_source: How messages call the state.
+            state_source: Where the state comes from, for messages.
         """
         self._program = program
         self.log = log
@@ -51,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def quota(self) -> Quota:
-        """The accounts of this run's requests."""
+        """The quota of this run."""
         settings = self.settings
         return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
 
@@ -61,7 +61,7 @@ class Run:
         return self.client_at(self.settings.hosts)
 
     def client_at(self, hosts: Hosts) -> Client:
-        """Make a client for a region."""
+        """Return a new client for a region."""
         settings = self.settings
         return Client(
             hosts,
@@ -74,8 +74,8 @@ class Run:
             zone=settings.zone,
         )
 
-    def renew(self) -> None:
-        """Make everything ready for the next stream, after one that failed and may have stopped all requests."""
+    def reset_after_failure(self) -> None:
+        """Prepare for the next stream after a stream failed, which may have stopped the client and the clock."""
         self.lines.discard()
         self.client.close()
         del self.client

@@ -1,4 +1,4 @@
-"""Which streams a run reads: those that the catalog selects, or without one those of the setting `streams`."""
+"""The selection of streams: by the catalog, or by the setting `streams` if there is no catalog."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_catalog(content: Mapping[str, Any]) -> Catalog:
     """Read a catalog.
 
     Raises:
-        SettingsError: It is not a Singer catalog.
+        SettingsError: The content is not a Singer catalog.
     """
     if not isinstance(content.get("streams"), list):
         raise SettingsError(["--catalog is not a Singer catalog, which has a list `streams`: run discovery again"])
@@ -32,10 +32,10 @@ def read_catalog(content: Mapping[str, Any]) -> Catalog:
 
 
 def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, Any]) -> None:
-    """Select the streams of the setting `streams`, if it is set, in place of events, profiles and groups.
+    """If the setting `streams` is set, select its streams instead of events, profiles and groups.
 
     Raises:
-        SettingsError: One of them is unknown.
+        SettingsError: The setting names an unknown stream.
     """
     wanted = config.get("streams")
     if wanted is None:
@@ -51,10 +51,10 @@ def select_by_default(streams: Sequence[MixpanelStream], config: Mapping[str, An
 
 
 def check_selection(tap: Tap) -> None:
-    """Check that a run has something to read, and knows what the catalog selects.
+    """Check that at least one stream is selected, and that the catalog matches the streams.
 
     Raises:
-        SettingsError: It has not.
+        SettingsError: No stream is selected, or a selected stream is unknown, renamed or has no columns.
     """
     catalog, wanted = tap.input_catalog, tap.config.get("streams")
     selected = {name for name, stream in tap.streams.items() if stream.selected}

@@ -1,4 +1,4 @@
-"""Stream maps as the SDK applies them, to the streams that are read; a mistake in one is named in one line."""
+"""Set up the SDK's stream maps for the selected streams, with one-line messages for mistakes in them."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
     from .streams.base import MixpanelStream
 
-# What the SDK offers an expression beside the record's columns and its functions.
+# The names that the SDK provides to expressions, besides the record's columns and functions.
 _NAMES = {"_", "record", "config", "__stream_name__", "__original_stream_name__"}
-_LONGEST_EXPRESSION = 200
-"""Characters of an expression that a message repeats."""
+_MAX_QUOTED = 200
+"""Maximum number of characters of an expression that a message quotes."""
 
 
 def make_mapper(
     config: Mapping[str, Any], streams: Mapping[str, MixpanelStream], logger: logging.Logger
 ) -> PluginMapper:
-    """Make the SDK's mapper, for the selected streams only.
+    """Return the SDK's mapper for the selected streams.
 
     Args:
         config: The configuration.
-        streams: All streams by name, those not selected among them.
-        logger: The tap's.
+        streams: All streams by name, selected or not.
+        logger: The tap's logger.
 
     Raises:
-        SettingsError: `stream_maps` names an unknown stream, or cannot be applied to a selected one.
+        SettingsError: `stream_maps` names an unknown stream, or cannot be applied to a selected stream.
     """
     maps = config.get("stream_maps") or {}
     for key, rules in maps.items():
         _check_source(key, rules, streams)
-    # The SDK takes options out of it.
+    # A copy, because the SDK removes options from it.
     mapper = PluginMapper(plugin_config=copy.deepcopy(dict(config)), logger=logger)
     for name, stream in streams.items():
         if not stream.selected:
             continue
-        # By the class for catalogs, so that a SCHEMA message is the same with a catalog and without.
+        # Convert with the class for catalogs, so that the SCHEMA message is the same with and without a catalog.
         declared = Schema.from_dict(stream.effective_schema).to_dict()
         schema = get_selected_schema(name, declared, stream.mask)
         columns = set(schema.get("properties", ()))
@@ -58,12 +58,12 @@ def make_mapper(
             _check_expressions(key, rules)
         try:
             mapper.register_raw_stream_schema(name, schema, stream.primary_keys)
-        except Exception as error:  # noqa: BLE001 - the SDK lets any of them through
+        except Exception as error:  # noqa: BLE001 - the SDK raises many kinds of exception
             raise SettingsError([f"stream_maps: {name}: {error or type(error).__name__}"]) from None
         for stream_map in mapper.stream_maps[name]:
             if isinstance(stream_map, CustomStreamMap):
                 _check_names(name, applied, columns, stream_map)
-                stream_map._eval = _naming_failures(name, stream_map._eval)  # type: ignore[method-assign] # noqa: SLF001
+                stream_map._eval = _with_context(name, stream_map._eval)  # type: ignore[method-assign] # noqa: SLF001
     return mapper
 
 
@@ -80,7 +80,7 @@ def _applies(key: str, rules: Mapping[str, Any], stream: str) -> bool:
 
 
 def _expressions(rules: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the expressions of a map, each with what it is for."""
+    """Yield the expressions of a stream map, each with its column or option."""
     for name, rule in rules.items():
         is_option = name.startswith("__") and name != "__filter__"
         if isinstance(rule, str) and rule != NULL_STRING and not is_option:
@@ -95,13 +95,13 @@ def _check_expressions(key: str, rules: Mapping[str, Any]) -> None:
         except (SyntaxError, ValueError) as error:
             is_expression, reason = False, f": {getattr(error, 'msg', error)}"
         if not is_expression:
-            raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)} is not an expression{reason}"])
+            raise SettingsError([f"stream_maps: {key}.{name}: {_quoted(expression)} is not an expression{reason}"])
 
 
 def _check_names(
     stream: str, maps: Mapping[str, dict[str, Any]], columns: set[str], stream_map: CustomStreamMap
 ) -> None:
-    """Refuse names that the SDK cannot resolve, before a record fails by them."""
+    """Reject names that the SDK could not resolve for a record."""
     known = columns | _NAMES | set(stream_map.functions)
     if importlib.util.find_spec("faker"):
         known.add("fake")
@@ -109,18 +109,18 @@ def _check_names(
         for name, expression in _expressions(rules):
             tree = ast.parse(expression)
             names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
-            own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            for unknown in (name for name in _names_always_used(tree) if name not in known | own):
+            assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            for unknown in (name for name in _always_evaluated_names(tree) if name not in known | assigned):
                 if unknown == "self" and name in columns:
                     continue
                 reason = f"{stream} has no column or function {unknown}"
                 if unknown == "fake":
                     reason = "fake requires the package faker: install it in the tap's environment"
-                raise SettingsError([f"stream_maps: {key}.{name}: {_shown(expression)}: {reason}"])
+                raise SettingsError([f"stream_maps: {key}.{name}: {_quoted(expression)}: {reason}"])
 
 
-def _names_always_used(tree: ast.AST) -> Iterator[str]:
-    """Yield the names outside conditions, `and` and `or`: those inside need not be evaluated."""
+def _always_evaluated_names(tree: ast.AST) -> Iterator[str]:
+    """Yield the names outside conditional expressions, `and` and `or`, which may not evaluate all of their names."""
     nodes = [tree]
     while nodes:
         node = nodes.pop()
@@ -130,29 +130,29 @@ def _names_always_used(tree: ast.AST) -> Iterator[str]:
             nodes += ast.iter_child_nodes(node)
 
 
-def _naming_failures(stream: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a stream map's evaluation whose failures name setting, stream and expression."""
+def _with_context(stream: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a stream map's evaluation so that its errors name the stream, the setting and the expression."""
 
-    def evaluated(*, expr: str, property_name: str | None, **options: Any) -> Any:
+    def evaluate_with_context(*, expr: str, property_name: str | None, **options: Any) -> Any:
         try:
             return evaluate(expr=expr, property_name=property_name, **options)
         except RecursionError:
             raise
-        except Exception as error:  # noqa: BLE001 - an expression can raise any
-            where = f"{stream}: stream_maps: {property_name or '__filter__'}: {_shown(expr)}"
+        except Exception as error:  # noqa: BLE001 - an expression can raise any exception
+            where = f"{stream}: stream_maps: {property_name or '__filter__'}: {_quoted(expr)}"
             raise StreamError(f"{where} failed on a record: {_reason(error)}") from None
 
-    return evaluated
+    return evaluate_with_context
 
 
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, KeyError):
         return f"there is no key {cause}: use .get()"
-    # The message of a ValueError repeats the value, which is the record's.
+    # The message of a ValueError quotes the value, which comes from the record.
     return type(cause).__name__ if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
 
 
-def _shown(expression: str) -> str:
-    cut = expression if len(expression) <= _LONGEST_EXPRESSION else expression[:_LONGEST_EXPRESSION] + "…"
+def _quoted(expression: str) -> str:
+    cut = expression if len(expression) <= _MAX_QUOTED else expression[:_MAX_QUOTED] + "…"
     return f"`{' '.join(cut.split())}`"

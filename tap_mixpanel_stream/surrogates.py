@@ -1,7 +1,7 @@
-r"""Unpaired surrogates: `"\ud83d"` alone is an escape that JSON's grammar allows and that no text can hold.
+r"""Decode JSON with unpaired surrogates: escapes such as `"\ud83d"` alone, which JSON allows but UTF-8 does not.
 
-The decoder refuses a whole line or page for one of them, even in a value that it does not decode. So each is replaced
-by a mark that the decoder accepts, and put back into the values that were read: they pass unchanged.
+The decoder rejects a whole line or page because of one unpaired surrogate, even in a value that it does not decode. So
+each is replaced by a mark that the decoder accepts, and restored in the values that were read.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A pair is matched as one, and so is any other escape: in `\\ud83d` the backslash is escaped, so it is no surrogate.
+# Also matches surrogate pairs and all other escapes, to skip them: `\\ud83d` is an escaped backslash and no surrogate.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 
 
 def decode_masked(decode: Callable[[Any], T], text: bytes | bytearray) -> tuple[T, Callable[[bytes], bytes] | None]:
-    """Decode JSON, with its unpaired surrogates masked where the decoder refuses them.
+    """Decode JSON, masking its unpaired surrogates if the decoder rejects them.
 
     Args:
         decode: Decodes a JSON text, and leaves values with surrogates undecoded (`msgspec.Raw`).
         text: The JSON text.
 
     Returns:
-        What `decode` returned, and a function that restores the surrogates in bytes taken from it; None where nothing
-        was masked.
+        The result of `decode`, and a function that restores the surrogates in bytes from that result. The function is
+        None if nothing was masked.
 
     Raises:
-        msgspec.DecodeError: The decoder refuses the text for another reason.
+        msgspec.DecodeError: The decoder rejects the text for another reason.
     """
     try:
         return decode(text), None
     except msgspec.DecodeError:
-        masked_text = masked(text)
-        if masked_text is None:
+        masked = mask(text)
+        if masked is None:
             raise
-    text, mark = masked_text
-    return decode(text), lambda part: unmasked(part, mark)
+    text, marker = masked
+    return decode(text), lambda part: unmask(part, marker)
 
 
 def convert_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
-    """Return what `convert` makes of a JSON text, with the unpaired surrogates that the text has.
+    """Convert a JSON text with `convert`, and keep its unpaired surrogates.
 
     Raises:
-        msgspec.DecodeError: As `decode_masked`.
+        msgspec.DecodeError: As for `decode_masked`.
     """
     converted, restore = decode_masked(convert, text)
     return restore(converted) if restore else converted
 
 
-def masked(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
-    """Replace the escape of each unpaired surrogate by a mark and its four digits.
+def mask(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
+    """Replace the backslash and `u` of each unpaired surrogate by a mark.
 
     Args:
-        text: JSON text.
+        text: The JSON text.
 
     Returns:
-        The text with marks, and the mark; None where there is no unpaired surrogate.
+        The masked text, and the mark; None if there is no unpaired surrogate.
     """
     if not any(match[1] for match in _ESCAPE.finditer(text)):
         return None
     number = 0
     while (mark := b"\x7fhalf-%d\x7f" % number) in text:
         number += 1
-    # Copied piece by piece: a substitution would hold every escape of a large page as an object of its own.
+    # Copied piece by piece, because `re.sub` would create an object for every escape of a large page.
     out = bytearray()
     copied = 0
     for match in _ESCAPE.finditer(text):
@@ -82,6 +82,6 @@ def masked(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
     return bytes(out), mark
 
 
-def unmasked(text: bytes, mark: bytes) -> bytes:
-    """Put the escapes back where the marks are."""
+def unmask(text: bytes, mark: bytes) -> bytes:
+    """Restore the escapes that `mask` replaced."""
     return text.replace(mark, b"\\u")

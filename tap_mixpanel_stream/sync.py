@@ -1,7 +1,7 @@
-"""Reads the selected streams one after another, and says how the run ended.
+"""Read the selected streams one after another, and report how the run ended.
 
-A failure of one stream leaves the others to be read. What would stop them as well ends the run at once: a signal, a
-target that is gone, a disk that takes no more, and credentials that Mixpanel refuses before it has answered anything.
+If a stream fails, the run continues with the next one. It ends immediately after a failure that would affect all
+streams: a signal, a target that has ended, a full disk, or credentials that Mixpanel rejects in the first request.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from .run import Run
     from .streams.base import MixpanelStream
 
-ENDS_THE_RUN = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileError)
-"""Failures that would meet every other stream, too."""
+FATAL_ERRORS = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileError)
+"""Failures that would affect every other stream, too."""
 
 
 class StreamsFailedError(Exception):
-    """Some streams failed. Each is in the log; the message has a line for each."""
+    """Some streams failed. The message has a line for each, and each is already logged."""
 
 
-# Errors whose message is all that a user needs.
+# Errors whose message is sufficient for a user, without a traceback.
 USER_FACING_ERRORS = (
     SettingsError,
     StreamError,
@@ -45,19 +45,19 @@ USER_FACING_ERRORS = (
 
 
 class Sync:
-    """Reads streams, and counts how that went.
+    """Reads streams and tracks their outcome.
 
     Attributes:
-        done: The streams that were read to their end, or that Mixpanel withholds.
-        failed: Those that were not, each with its error's line.
+        done: The names of the streams that succeeded, including those without access.
+        failed: The error messages of failed streams, by name.
     """
 
     def __init__(self, streams: Sequence[MixpanelStream], run: Run) -> None:
-        """Reads nothing yet.
+        """Prepare to read streams.
 
         Args:
-            streams: The streams, in the order in which to read them.
-            run: What they share.
+            streams: The streams in the order of reading.
+            run: The run.
         """
         self._streams = streams
         self._run = run
@@ -69,48 +69,48 @@ class Sync:
         """Read all streams.
 
         Raises:
-            StreamsFailedError: All others were read.
-            Exception: What ended the run at once.
+            StreamsFailedError: Some streams failed, and all others were read.
+            Exception: A failure ended the run immediately.
         """
         for stream in self._streams:
             try:
                 stream.sync()
             except Exception as error:
-                if self._ends_the_run(error):
+                if self._is_fatal(error):
                     raise
                 self.failed[stream.name] = _line(error, stream.name)
                 self._run.log.error("%s", self.failed[stream.name], extra={"stream_name": stream.name})  # noqa: TRY400
                 self._run.log.debug("traceback", exc_info=True)
-                self._run.renew()
+                self._run.reset_after_failure()
             else:
                 self.done.append(stream.name)
         if self.failed:
             raise StreamsFailedError("\n".join(self.failed.values()))
 
-    def _ends_the_run(self, error: Exception) -> bool:
-        # Once Mixpanel has answered anything, it is one stream that these credentials cannot read.
-        is_let_in = self.done or any(stream.progress.chunks for stream in self._streams)
-        is_shut_out = isinstance(error, Refused) and error.kind == "credentials" and not is_let_in
-        return is_shut_out or isinstance(error, ENDS_THE_RUN)
+    def _is_fatal(self, error: Exception) -> bool:
+        # If a request succeeded before, the credentials are valid, and only this stream rejects them.
+        has_access = self.done or any(stream.progress.chunks for stream in self._streams)
+        has_invalid_credentials = isinstance(error, Refused) and error.kind == "credentials" and not has_access
+        return has_invalid_credentials or isinstance(error, FATAL_ERRORS)
 
-    def sum_up(self, exit_code: int, error: BaseException | None = None) -> None:
-        """Say in one last line how the run went, and why it failed: some callers show no other line, as Meltano does.
+    def log_summary(self, exit_code: int, error: BaseException | None = None) -> None:
+        """Log the outcome of the run in one line, with the reason if it failed. Meltano shows only the last line.
 
         Args:
-            exit_code: The command's.
-            error: What the run ended with, if not well.
+            exit_code: The exit code of the command.
+            error: The error that ended the run, if any.
         """
-        left = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
+        unfinished = [stream.name for stream in self._streams if stream.name not in {*self.done, *self.failed}]
         records = sum(stream.progress.records for stream in self._streams)
         seconds = self._run.clock.monotonic() - self._began
-        withheld = [stream.name for stream in self._streams if stream.is_without_access]
+        without_access = [stream.name for stream in self._streams if stream.is_without_access]
         streams = {
-            "done": [name for name in self.done if name not in withheld],
-            "without access": withheld,
+            "done": [name for name in self.done if name not in without_access],
+            "without access": without_access,
             "failed": list(self.failed),
-            "not finished": left,
+            "not finished": unfinished,
         }
-        counts = [f"{len(names)} {how} ({', '.join(names)})" for how, names in streams.items() if names]
+        counts = [f"{len(names)} {outcome} ({', '.join(names)})" for outcome, names in streams.items() if names]
         self._run.log.info(
             "run: streams %s; %s in %.0f s; exit code %d%s",
             ", ".join(counts),
@@ -120,9 +120,9 @@ class Sync:
             f": {reason_of(error)}" if error else "",
             extra={
                 "streams_done": self.done,
-                "streams_without_access": withheld,
+                "streams_without_access": without_access,
                 "streams_failed": list(self.failed),
-                "streams_not_finished": left,
+                "streams_not_finished": unfinished,
                 "records": records,
                 "seconds": round(seconds, 1),
                 "exit_code": exit_code,
@@ -130,8 +130,8 @@ class Sync:
         )
 
 
-def tell(error: BaseException, log: logging.Logger) -> int:
-    """Say in one line why the command ends, and return its exit code."""
+def log_error(error: BaseException, log: logging.Logger) -> int:
+    """Log why the command ends in one line, and return its exit code."""
     if isinstance(error, Interrupted):
         log.warning("%s; the next run continues from the last state", reason_of(error))
         return SIGNAL_BASE + error.signal
@@ -142,13 +142,17 @@ def tell(error: BaseException, log: logging.Logger) -> int:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a run ended, in one line; of several streams that failed, the first one's."""
+    """Return why a run ended, in one line. If several streams failed, this is the first one's error."""
     if isinstance(error, Interrupted):
         return f"interrupted by {error.signal.name}"
     return _line(error).partition("\n")[0]
 
 
 def _line(error: BaseException, stream: str = "") -> str:
-    telling = isinstance(error, USER_FACING_ERRORS)
-    text = str(error) if telling else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows the traceback)"
+    is_expected = isinstance(error, USER_FACING_ERRORS)
+    text = (
+        str(error)
+        if is_expected
+        else f"unexpected {type(error).__name__}: {error} (LOGLEVEL=DEBUG shows the traceback)"
+    )
     return text if text.startswith(stream) else f"{stream}: {text}"

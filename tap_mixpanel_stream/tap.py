@@ -1,4 +1,4 @@
-"""The tap: its name, its settings, its streams, and how it ends."""
+"""The tap class and the command line."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from .streams.funnels import FunnelsStream
 from .streams.insights import InsightsStream
 from .streams.lexicon import LexiconSchemasStream
 from .streams.profiles import GroupProfilesStream, ProfilesStream
-from .sync import Sync, tell
+from .sync import Sync, log_error
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from .streams.base import MixpanelStream
 
-NEEDED_TARGET = (
+BATCH_TARGETS_NOTE = (
     "records go into batch files, which target-postgres, target-csv, target-clickhouse and target-snowflake load; "
     "some other targets drop them without an error (docs/targets.md)"
 )
-"""What a log says of batch files."""
+"""The log line of a run that writes batch files."""
 
 
 class TapMixpanelStream(Tap):
-    """Singer tap for Mixpanel: events by the raw export, profiles by the Engage query."""
+    """Singer tap for Mixpanel: events from the raw export, profiles from the Engage query."""
 
     name = "tap-mixpanel-stream"
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
 
     def __init__(self, **options: Any) -> None:
-        # Before the SDK sets up the signal handlers, which need it.
+        # Before the SDK sets up the signal handlers, which use it.
         self.run = Run(f"{self.name}/{self.plugin_version}", self.logger, options.pop("state_source", "--state"))
-        # By setting, the variable that gave it.
+        # The environment variable of each setting that came from one.
         self._variables: dict[str, str] = {}
         if options.pop("parse_env_config", False):
             found = self._read_environment()
@@ -81,10 +81,10 @@ class TapMixpanelStream(Tap):
                 self.logger.warning("%s", warning)
 
     def discover_streams(self) -> list[MixpanelStream]:
-        """Make all streams. Needs no settings and asks nobody.
+        """Return all streams. Needs no credentials and sends no requests.
 
         Raises:
-            SettingsError: A group cannot be a stream, or a property cannot be a column.
+            SettingsError: A group or a property column is invalid.
         """
         try:
             events, profiles = record_schemas(self.config)
@@ -103,7 +103,7 @@ class TapMixpanelStream(Tap):
             InsightsStream(self, self.run),
         ]
         for group in groups:
-            # Most databases take names that differ in their case for one.
+            # Most databases ignore the case of names.
             if group.name.casefold() in {stream.name.casefold() for stream in streams}:
                 raise SettingsError([f"group_profiles: the stream name {group.name} is in use: rename the group"])
             streams.append(GroupProfilesStream(self, self.run, profiles, group))
@@ -112,19 +112,19 @@ class TapMixpanelStream(Tap):
 
     @property
     def selected_streams(self) -> list[MixpanelStream]:
-        """The streams that a run reads, in its order: events, profiles, groups, then the others."""
+        """The streams that a run reads, in order: events, profiles, groups, then the others."""
         selected = [cast("MixpanelStream", stream) for stream in self.streams.values() if stream.selected]
         return sorted(selected, key=lambda stream: stream.rank)
 
     def setup_mapper(self) -> None:
-        """Make the stream maps of the streams that are read."""
+        """Set up the stream maps of the selected streams."""
         self.mapper = make_mapper(self.config, cast("dict[str, MixpanelStream]", self.streams), self.logger)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over the state that an earlier run left.
+        """Load the state of an earlier run.
 
         Raises:
-            SettingsError: Not a Singer state. Treating it as empty would silently re-read everything.
+            SettingsError: The content is not a state. Treating it as empty would silently read everything again.
         """
         bookmarks = state.get("bookmarks", {})
         if state and "bookmarks" not in state:
@@ -136,7 +136,7 @@ class TapMixpanelStream(Tap):
         super().load_state(state)
 
     def state_warnings(self) -> list[str]:
-        """What of the state a run does not use, a sentence for each stream that does not exist."""
+        """Return a warning for each bookmark in the state whose stream does not exist."""
         return [
             f"{self.run.state_source}: unknown stream {name!r}, so its bookmark is ignored: "
             f"{suggested_stream(name, self.streams)}"
@@ -145,50 +145,50 @@ class TapMixpanelStream(Tap):
         ]
 
     def _read_environment(self) -> dict[str, Any]:
-        parse_environment_config({}, PREFIX)  # reads a `.env` file as the SDK does, and no setting
+        parse_environment_config({}, PREFIX)  # Loads a `.env` file, as the SDK does, without reading settings.
         self.append_builtin_config(self.config_jsonschema)
         return read_environment(os.environ, self.config_jsonschema)
 
     @functools.cached_property
     def sync(self) -> Sync:
-        """The reading of the selected streams, which begins when it is first asked for."""
+        """The reader of the selected streams."""
         return Sync(self.selected_streams, self.run)
 
-    def sync_all(self) -> None:  # type: ignore[misc] # the SDK's, which is final, ends with the first failure
+    def sync_all(self) -> None:  # type: ignore[misc] # the SDK's is final, but ends with the first failure
         """Read the selected streams.
 
         Raises:
-            StreamsFailedError: Some of them failed, and the others were read.
-            Exception: What ended the run at once.
+            StreamsFailedError: Some streams failed, and the others were read.
+            Exception: A failure ended the run immediately.
         """
         if batch_config := self.config.get("batch_config"):
             check_bucket(BatchConfig.from_dict(batch_config))
-            self.logger.info("batch_config: %s", NEEDED_TARGET)
+            self.logger.info("batch_config: %s", BATCH_TARGETS_NOTE)
         if self.state:
             self.state_writer.write_state(self.state)
         self.sync.read()
 
-    def run_to_its_end(self) -> int:
-        """Read the selected streams, tell how the run ended, and return the exit code."""
+    def sync_and_report(self) -> int:
+        """Read the selected streams, log the outcome, and return the exit code."""
         code, failure = 0, None
         try:
             self.sync_all()
-        except (Exception, Interrupted) as error:  # noqa: BLE001 - reported in a line
-            code, failure = tell(error, self.logger), error
+        except (Exception, Interrupted) as error:  # noqa: BLE001 - logged in one line
+            code, failure = log_error(error, self.logger), error
         self.run.client.close()
-        self.sync.sum_up(code, failure)
+        self.sync.log_summary(code, failure)
         return code
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        """Check all settings at once; in discovery only fill in the defaults."""
+        """Validate all settings. In discovery, only add the defaults."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         normalize(self._config)
-        misfits = find_schema_errors(self._config, schema, self._variables)
+        schema_errors = find_schema_errors(self._config, schema, self._variables)
         if raise_errors:
             credentials = [variable_of(name) for name in CREDENTIALS if not self._config.get(name)]
-            unread = [variable for variable in credentials if os.environ.get(variable)]
-            settings = Settings.read(self._config, misfits, unread)
+            unread_variables = [variable for variable in credentials if os.environ.get(variable)]
+            settings = Settings.read(self._config, schema_errors, unread_variables)
             self.run.settings = settings
             storage = (self._config.get("batch_config") or {}).get("storage", {})
             mask_secrets([*settings.auth.secrets, *secrets_of(storage.get("params") or {})])
@@ -199,24 +199,24 @@ class TapMixpanelStream(Tap):
     def _setup_signal_handlers(self) -> None:
         super()._setup_signal_handlers()
         in_main_thread = threading.current_thread() is threading.main_thread()
-        # `nohup` has it ignored, and so it stays.
+        # `nohup` ignores SIGHUP, which must stay so.
         if in_main_thread and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._handle_termination)
 
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
         self.run.stdout.interrupt(signum)
 
     @classmethod
     def cb_config(
         cls,
-        ctx: click.Context,  # noqa: ARG003 - the SDK's
-        param: click.Option,  # noqa: ARG003 - the SDK's
+        ctx: click.Context,  # noqa: ARG003 - the SDK's signature
+        param: click.Option,  # noqa: ARG003 - the SDK's signature
         value: tuple[str, ...],
     ) -> _ConfigInput:
         """Read the configuration files.
 
         Raises:
-            SettingsError: One of them cannot be read.
+            SettingsError: A file cannot be read.
         """
         config: dict[str, Any] = {}
         for path in value:
@@ -226,12 +226,12 @@ class TapMixpanelStream(Tap):
                         config |= _json_object("--config", file) or {}
                 except OSError as error:
                     raise SettingsError([f"--config {path}: {error.strerror}"]) from None
-        _refuse_as_rejected_lines(config.get("bad_lines_path"), value)
+        _check_bad_lines_path(config.get("bad_lines_path"), value)
         return _ConfigInput(config=config, parse_env="ENV" in value)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """Make the command; its logging is set up by now."""
+        """Return the command with this tap's options. Logging is already set up."""
         drop_sdk_noise()
         command = super().get_singer_command()
         command.params.append(
@@ -242,13 +242,13 @@ class TapMixpanelStream(Tap):
             )
         )
         for option in command.params:
-            # Read before `--test` is carried out, wherever it stands on the command line.
+            # `--test` runs while options are parsed and needs the catalog, whatever their order on the command line.
             option.is_eager = option.is_eager or option.name == "catalog"
         return command
 
     @classmethod
-    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:  # noqa: ARG003 - the SDK's
-        """Try the streams that a run would read, and not those that nobody selected."""
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:  # noqa: ARG003 - the SDK's signature
+        """Run `--test` for the selected streams only."""
         if value == CliTestOptionValue.Disabled.value:
             return
         config: _ConfigInput = ctx.params["config"]
@@ -274,10 +274,10 @@ class TapMixpanelStream(Tap):
         catalog: IO[str] | None = None,
         **options: Any,
     ) -> None:
-        """Run the tap as the command does.
+        """Run the command.
 
         Raises:
-            SettingsError: The configuration, the state or the catalog is refused.
+            SettingsError: The configuration, the state or the catalog is invalid.
         """
         if options.get("about"):
             super().invoke(**options)
@@ -292,7 +292,7 @@ class TapMixpanelStream(Tap):
                 catalog=_json_object("--catalog", catalog),
             )
             if doctor:
-                from .doctor import examine  # noqa: PLC0415 - what only this option needs is no burden to others
+                from .doctor import examine  # noqa: PLC0415 - only needed for this option
 
                 sys.exit(
                     examine(
@@ -302,16 +302,16 @@ class TapMixpanelStream(Tap):
                         has_catalog=tap.input_catalog is not None,
                     )
                 )
-        sys.exit(tap.run_to_its_end())
+        sys.exit(tap.sync_and_report())
 
 
 def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
-    """Read a file that an option names."""
+    """Return the JSON object in the file of an option; None without a file."""
     if file is None:
         return None
     name = f"{option} {file.name}"
     try:
-        # Windows tools write a byte order mark.
+        # Tools on Windows write a byte order mark.
         text = file.read().removeprefix("\ufeff")
         content = json.loads(text) if text.strip() else None
     except ValueError as error:
@@ -328,17 +328,20 @@ def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
     return content
 
 
-def _refuse_as_rejected_lines(path: object, files: tuple[str, ...]) -> None:
-    """Refuse a configuration file as the file of rejected lines, which would be appended to it."""
+def _check_bad_lines_path(path: object, files: tuple[str, ...]) -> None:
+    """Check that `bad_lines_path` is not a configuration file, since rejected lines are appended to it."""
     for file in files:
         if isinstance(path, str) and Path(path).exists() and Path(file).exists() and Path(path).samefile(file):
             raise SettingsError([f"bad_lines_path {path} is a configuration file: set another path"])
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 128 + N ended by signal N."""
+    """Run the command.
+
+    Exit codes: 0 success, 1 failure or invalid configuration, 2 wrong usage, 128 + N ended by signal N.
+    """
     logger = logging.getLogger(TapMixpanelStream.name)
     try:
         TapMixpanelStream.cli()
-    except (Exception, Interrupted) as error:  # noqa: BLE001 - reported in a line
-        sys.exit(tell(error, logger))
+    except (Exception, Interrupted) as error:  # noqa: BLE001 - logged in one line
+        sys.exit(log_error(error, logger))

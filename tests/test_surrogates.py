@@ -4,7 +4,7 @@ import json
 
 from hypothesis import given, strategies as st
 
-from tap_mixpanel_stream.surrogates import masked, unmasked
+from tap_mixpanel_stream.surrogates import mask, unmask
 
 PIECES = ["a", "\x7f", r"\ud83d", r"\ude00", r"\\", r"\"", r"\n", "ud83d", r"\u0041", "\x7fhalf-0\x7f", r"\uD83D\uDE00"]
 
@@ -14,9 +14,9 @@ def test_masked_text_is_valid_and_can_be_unmasked(inner: str) -> None:
     """Masking removes all unpaired surrogates, and unmasking restores the text."""
     text = f'"{inner}"'.encode()
     has_half = any(0xD800 <= ord(character) < 0xE000 for character in json.loads(text))
-    result = masked(text)
+    result = mask(text)
     assert (result is not None) == has_half
     if result is not None:
-        marked, mark = result
+        marked, marker = result
         json.loads(marked).encode()  # raises an error if an unpaired surrogate is left
-        assert unmasked(marked, mark) == text
+        assert unmask(marked, marker) == text

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from tap_mixpanel_stream.records import BARE, BadLine, Envelope, EventSchema, LineCutter, TruncatedBody
 from tap_mixpanel_stream.records.event_tally import EventTally
-from tap_mixpanel_stream.surrogates import masked
+from tap_mixpanel_stream.surrogates import mask
 from tests.records import reference
 from tests.records.event_strategies import corrupted_lines, event_lines
 
@@ -741,7 +741,7 @@ def test_any_event_is_converted_like_the_reference(line: bytes, zone: ZoneInfo |
 def is_plain(line: bytes) -> bool:
     """Return whether a line is not blank, no sign of truncation and without unpaired surrogates."""
     return (
-        masked(line) is None
+        mask(line) is None
         and bool(line.strip(b" \t\r"))
         and b"terminated early" not in line.lower()
         and b'"error"' not in line

@@ -192,9 +192,12 @@ def test_an_identical_request_is_served_from_the_cache() -> None:
 
 
 def test_a_body_over_the_cache_size_is_not_cached() -> None:
-    """A body larger than the cache is generated again, with the same content."""
-    with Emulator(SyntheticProject(), cache_bytes=100) as emulator:
-        assert export(emulator, DAY).text == export(emulator, DAY).text
+    """A body larger than the cache is generated again for each request."""
+    project = FixedProject({DAY: [b"x" * 90] * 900})
+    with Emulator(project, cache_bytes=100) as emulator:
+        assert export(emulator, DAY).text != b""
+        project.events[DAY] = []
+        assert export(emulator, DAY).text == b""
 
 
 def test_an_http_1_0_body_ends_with_the_connection() -> None:

@@ -271,8 +271,8 @@ def test_a_month_of_incremental_runs_is_complete() -> None:
     assert delivered < 4500
 
 
-def test_a_slightly_future_state_reads_all_profiles() -> None:
-    """With a bookmark in the future of the run all profiles are read."""
+def test_a_bookmark_after_the_run_reads_all_profiles() -> None:
+    """With a bookmark later than the run, all profiles are read."""
     state = run(START + days(2))[0].state
     assert run(START, state)[1] == ["old", "edge", "new", "unseen"]
 

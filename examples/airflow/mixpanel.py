@@ -1,12 +1,12 @@
-"""Years of Mixpanel into Postgres, a run a month, and the nightly run that goes on from there.
+"""Load years of Mixpanel into PostgreSQL, with one run for each month, followed by a nightly run.
 
-    mixpanel_tables    once, by hand, before all others
-    mixpanel_profiles  once, by hand: they have no history
-    mixpanel_history   a run for each month from FIRST_DAY on, SHARDS_AT_ONCE at a time, until HANDED_OVER
-    mixpanel_nightly   a run for each day from HANDED_OVER on, and all profiles
+    mixpanel_tables    once, started by hand, before all others
+    mixpanel_profiles  once, started by hand: profiles have no history
+    mixpanel_history   one run for each month from FIRST_DAY to NIGHTLY_START, SHARDS_AT_ONCE at a time
+    mixpanel_nightly   one run for each day from NIGHTLY_START on, with all profiles
 
-No run needs a Singer state: what it reads follows from its data interval. `pipeline.py` of examples/dagster lies beside
-this file. The settings come from the environment, see docs/backfill.md.
+No run needs a Singer state: its data interval defines the days it reads. Put `pipeline.py` of examples/dagster beside
+this file. The settings are in the environment, see docs/backfill.md.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipeline import run
 
 FIRST_DAY = pendulum.from_format(os.environ["MIXPANEL_FIRST_MONTH"], "YYYY-MM")
 LAST_MONTH = pendulum.from_format(os.environ["MIXPANEL_LAST_MONTH"], "YYYY-MM")
-HANDED_OVER = LAST_MONTH.add(months=1)
+NIGHTLY_START = LAST_MONTH.add(months=1)
 SHARDS_AT_ONCE = 2
-# Mixpanel's docs: 60 queries in a rolling hour, for a project.
+# Mixpanel allows 60 exports in a rolling hour for each project.
 HOURLY_QUOTA = 60
-# The tap has tried again by then, up to `max_retries` times within a minute: this is for what lasts longer.
+# For failures that last longer than the tap's own retries, which take about a minute.
 RETRY_SECONDS = float(os.environ.get("MIXPANEL_RETRY_SECONDS", "120"))
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=RETRY_SECONDS), "retry_exponential_backoff": True}
 
@@ -35,32 +35,32 @@ log = logging.getLogger(__name__)
 
 
 def pipe(*options: str, **more: Any) -> None:
-    """Run the pipeline with what both programs say in the task's log.
+    """Run the pipeline, and write both programs' log lines to the task's log.
 
     Raises:
-        AirflowException: One of them did not end with 0.
+        AirflowException: A program exited with another code than 0.
     """
-    ended = run(log.info, options, **more)
-    if not ended.well:
-        raise AirflowException(str(ended))
+    result = run(log.info, options, **more)
+    if not result.succeeded:
+        raise AirflowException(str(result))
 
 
 @task
 def read_events(first_day: str, last_day: str, hourly_quota: int) -> None:
-    """Events of these days, whatever was read before."""
+    """Load the events of these days, without a state."""
     settings = {"start_date": first_day, "end_date": last_day, "hourly_quota": str(hourly_quota)}
     pipe(settings=settings, part="events")
 
 
 @task
 def read_profiles() -> None:
-    """All profiles as they are now, those of groups too."""
+    """Load all current profiles, including groups."""
     pipe(part="others")
 
 
 @dag(schedule=None)
 def mixpanel_tables() -> None:
-    """One event and one profile, alone: several runs at once would each try to make the tables."""
+    """Load one event and one profile, because concurrent runs would each try to create the tables."""
 
     @task
     def make_tables() -> None:
@@ -72,7 +72,7 @@ def mixpanel_tables() -> None:
 
 @dag(schedule=None, default_args=RETRIES)
 def mixpanel_profiles() -> None:
-    """All profiles."""
+    """Load all profiles."""
     read_profiles()
 
 
@@ -85,7 +85,7 @@ def mixpanel_profiles() -> None:
     default_args=RETRIES,
 )
 def mixpanel_history() -> None:
-    """The events of one month."""
+    """Load the events of one month."""
     read_events(
         "{{ data_interval_start | ds }}",
         "{{ macros.ds_add(data_interval_end | ds, -1) }}",
@@ -95,14 +95,14 @@ def mixpanel_history() -> None:
 
 @dag(
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
-    # At three in the night the day before is read, with the five before it, since events can come late.
-    start_date=HANDED_OVER.add(hours=3),
+    # The run at 03:00 reads the previous day and the five days before it, because events can arrive late.
+    start_date=NIGHTLY_START.add(hours=3),
     catchup=True,
     max_active_runs=1,
     default_args=RETRIES,
 )
 def mixpanel_nightly() -> None:
-    """The events of a day and of the look-back before it, and all profiles."""
+    """Load the events of a day and of the look-back before it, and all profiles."""
     read_events("{{ macros.ds_add(data_interval_start | ds, -5) }}", "{{ data_interval_start | ds }}", HOURLY_QUOTA)
     read_profiles()
 

@@ -1,4 +1,4 @@
-"""From which state the nightly run begins, once the back-fill is done."""
+"""The state from which the nightly run starts after the back-fill."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of history that is loaded.
+    """A part of the history that has been loaded.
 
     Attributes:
-        begun: When it was begun to be read.
-        state: The state that it ended with. Its bookmark is the end of the shard's last day.
+        begun: The time at which its run started.
+        state: Its final state. The bookmark is the end of the shard's last day.
     """
 
     begun: datetime
@@ -25,19 +25,18 @@ class Shard:
 
     @property
     def end(self) -> datetime:
-        """The bookmark."""
+        """The bookmark of events."""
         return datetime.fromisoformat(self.state["bookmarks"]["events"]["replication_key_value"])
 
 
 def start_state(shards: Collection[Shard], look_back: timedelta) -> dict[str, Any]:
-    """The state of the shard that ends last, for the nightly run reads its look-back before that anyway.
+    """Return the state of the last shard, before which the nightly run also reads its look-back.
 
-    A shard that was read so early that its last days were still filling up needs more: for its sake the state lies no
-    later than when it was read.
+    If a shard was read before all of its late events had arrived, the bookmark is the time of that read or earlier.
 
     Args:
-        shards: All of them.
-        look_back: How late an event may come, the tap's `lookback_days`.
+        shards: All shards.
+        look_back: How late an event can arrive: the tap's `lookback_days`.
     """
     last = max(shards, key=lambda shard: shard.end)
     unsettled = [shard.begun for shard in shards if shard.begun < shard.end + look_back]

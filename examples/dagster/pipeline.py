@@ -1,7 +1,7 @@
-"""Runs `tap-mixpanel-stream | target-postgres` and tells line by line what the two say. Knows nothing of Dagster.
+"""Run `tap-mixpanel-stream | target-postgres` and pass on each log line. Independent of Dagster.
 
-Both programs take their settings from the environment, TAP_MIXPANEL_STREAM_... and TARGET_POSTGRES_..., so that no
-secret stands in a file or on a command line.
+Both programs read their settings from the environment, TAP_MIXPANEL_STREAM_... and TARGET_POSTGRES_..., so that no
+secret is in a file or on a command line.
 """
 
 from __future__ import annotations
@@ -24,68 +24,68 @@ if TYPE_CHECKING:
     """A Singer state or catalog."""
 
 TAP, TARGET = "tap-mixpanel-stream", "target-postgres"
-# target-postgres stores instants without a zone, in the session's.
+# target-postgres stores times without a zone, in the session's time zone.
 IN_UTC = {"PGTZ": "UTC"}
 
 
 @dataclass
-class Ended:
-    """How a pipeline ended.
+class PipelineResult:
+    """The result of a pipeline.
 
     Attributes:
         tap: The tap's exit code; negative after a signal.
-        target: The target's.
-        state: The last state that the target handed on: what is loaded for certain. None if there was none.
-        complaints: What the two wrote to stderr as errors, or at all where it is no log line.
+        target: The target's exit code.
+        state: The last state that the target emitted, which covers the loaded data. None without one.
+        errors: Log lines of both that are errors, and stderr lines that are not log lines.
     """
 
     tap: int = 0
     target: int = 0
     state: Singer | None = None
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
-    def well(self) -> bool:
-        """Whether both ended with 0."""
+    def succeeded(self) -> bool:
+        """Whether both exited with 0."""
         return self.tap == self.target == 0
 
     def __str__(self) -> str:
-        """The exit codes, and the last complaint."""
+        """Return the exit codes and the last error."""
         codes = f"{TAP} ended with {self.tap}, {TARGET} with {self.target}"
-        return f"{codes}: {self.complaints[-1]}" if self.complaints else codes
+        return f"{codes}: {self.errors[-1]}" if self.errors else codes
 
 
 def run(
-    hear: Callable[[str], None],
+    on_line: Callable[[str], None],
     options: Sequence[str] = (),
     *,
     settings: Mapping[str, str] | None = None,
     part: Part | None = None,
     state: Singer | None = None,
-) -> Ended:
-    """Run the pipeline to its end. Should this be interrupted, both programs are ended too.
+) -> PipelineResult:
+    """Run the pipeline. An exception, such as an interrupt, ends both programs.
 
     Args:
-        hear: Told each line of both programs' logs, on this thread.
+        on_line: Called on this thread with each log line of both programs.
         options: More options for the tap.
         settings: Settings of the tap for this run only, by name.
-        part: Events alone, or the other streams that are read by default; None for both.
-        state: What the tap is to go on from; None for the beginning.
+        part: Only events, or only the other default streams; None for both.
+        state: The state to continue from; None to start from the beginning.
     """
     own = {f"TAP_MIXPANEL_STREAM_{name.upper()}": value for name, value in (settings or {}).items()}
-    surroundings = {**os.environ, **IN_UTC, **own}
+    environment = {**os.environ, **IN_UTC, **own}
     with tempfile.TemporaryDirectory() as folder:
         tap = [TAP, "--config=ENV", *options]
         if part:
-            tap += ["--catalog", _written(Path(folder, "catalog.json"), _catalog(part, surroundings))]
+            tap += ["--catalog", _write_json(Path(folder, "catalog.json"), _catalog(part, environment))]
         if state:
-            tap += ["--state", _written(Path(folder, "state.json"), state)]
-        return _piped(tap, [TARGET, "--config=ENV"], surroundings, hear)
+            tap += ["--state", _write_json(Path(folder, "state.json"), state)]
+        return _run_pipe(tap, [TARGET, "--config=ENV"], environment, on_line)
 
 
-def _catalog(part: Part, surroundings: Mapping[str, str]) -> Singer:
-    told = subprocess.run([TAP, "--config=ENV", "--discover"], env=surroundings, check=True, capture_output=True)
-    catalog: Singer = json.loads(told.stdout)
+def _catalog(part: Part, environment: Mapping[str, str]) -> Singer:
+    discovered = subprocess.run([TAP, "--config=ENV", "--discover"], env=environment, check=True, capture_output=True)
+    catalog: Singer = json.loads(discovered.stdout)
     for stream in catalog["streams"]:
         is_events = stream["tap_stream_id"] == "events"
         for entry in stream["metadata"]:
@@ -94,14 +94,16 @@ def _catalog(part: Part, surroundings: Mapping[str, str]) -> Singer:
     return catalog
 
 
-def _written(path: Path, content: Singer) -> str:
+def _write_json(path: Path, content: Singer) -> str:
     path.write_text(json.dumps(content))
     return str(path)
 
 
-def _piped(tap: list[str], target: list[str], surroundings: Mapping[str, str], hear: Callable[[str], None]) -> Ended:
-    ended = Ended()
-    # The threads only read, so that no full pipe holds a program up; what to make of a line is for this thread.
+def _run_pipe(
+    tap: list[str], target: list[str], environment: Mapping[str, str], on_line: Callable[[str], None]
+) -> PipelineResult:
+    result = PipelineResult()
+    # The threads only read, so that no full pipe blocks a program; this thread handles the lines.
     lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
 
     def read(name: str, pipe: IO[str]) -> None:
@@ -110,13 +112,13 @@ def _piped(tap: list[str], target: list[str], surroundings: Mapping[str, str], h
         lines.put(None)
 
     with (
-        subprocess.Popen(tap, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as source,
+        subprocess.Popen(tap, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as source,
         subprocess.Popen(
-            target, env=surroundings, stdin=source.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            target, env=environment, stdin=source.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as sink,
     ):
         if source.stdout:
-            source.stdout.close()  # only the target holds it now: should it stop, the tap notices
+            source.stdout.close()  # Only the target has the pipe open now, so the tap notices if it stops.
         pipes = [(tap[0], source.stderr), (target[0], sink.stderr), ("state", sink.stdout)]
         readers = [threading.Thread(target=read, args=each) for each in pipes]
         try:
@@ -124,21 +126,21 @@ def _piped(tap: list[str], target: list[str], surroundings: Mapping[str, str], h
                 reader.start()
             for _ in readers:
                 while line := lines.get():
-                    _note(*line, ended, hear)
-            ended.tap, ended.target = source.wait(), sink.wait()
+                    _note(*line, result, on_line)
+            result.tap, result.target = source.wait(), sink.wait()
         finally:
             for program in (source, sink):
                 if program.poll() is None:
                     program.terminate()
             for reader in readers:
                 reader.join()
-    return ended
+    return result
 
 
-def _note(name: str, line: str, ended: Ended, hear: Callable[[str], None]) -> None:
+def _note(name: str, line: str, result: PipelineResult, on_line: Callable[[str], None]) -> None:
     if name == "state":
-        ended.state = json.loads(line)
+        result.state = json.loads(line)
         return
     if "| ERROR " in line or "| CRITICAL " in line or " | " not in line:
-        ended.complaints.append(line)
-    hear(f"{name}: {line}")
+        result.errors.append(line)
+    on_line(f"{name}: {line}")

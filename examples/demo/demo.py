@@ -1,14 +1,14 @@
-"""A pipeline from a local Mixpanel into DuckDB and a chart, counted at both ends. `make demo` starts it.
+"""A pipeline from the Mixpanel emulator into DuckDB and a chart, with rows counted at both ends. Run by `make demo`.
 
     run 1  in the evening of 31 January 2024: a month of events, all profiles
-    run 2  three days later, with the state of run 1: the new days, and once more those of the look-back
-    run 3  raw records with the state of run 2, into a schema of their own
+    run 2  three days later, with the state of run 1: the new days and the look-back
+    run 3  raw records with the state of run 2, into another schema
     dbt    builds and tests the models of examples/dbt over what runs 1 and 2 loaded, and compares the events of each
            day and name with Mixpanel's own counts
 
-Runs in the environment that has DuckDB, the target and dbt; the tap and the emulator are commands in another.
+Runs in the environment of DuckDB, the target and dbt; the tap and the emulator are commands in another one.
 """
-# ruff: noqa: T201 - it talks to people
+# ruff: noqa: T201 - its output is for people
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PLOT_ROWS = 5
 
 
 class Demo:
-    """One folder with one DuckDB file, and what runs into it."""
+    """A folder with a DuckDB file, and the programs that load it."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.output: Path = options.output
@@ -61,7 +61,7 @@ class Demo:
 
     @contextlib.contextmanager
     def mixpanel(self, evening: date) -> Iterator[Settings]:
-        """A local Mixpanel whose clock stands still in the evening of a day. It first prints a configuration."""
+        """Start an emulator whose clock is fixed at an evening. It first prints a configuration."""
         clock = f"--first-day={self.first_day}", f"--now={evening}T23:59:59"
         command = [str(self.commands / "tap-mixpanel-emulator"), *clock, *self.size]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
@@ -72,7 +72,7 @@ class Demo:
                 emulator.terminate()
 
     def run(self, title: str, settings: Settings, state: str = "", schema: str = "mixpanel") -> str:
-        """Run `tap | target`. The last line that the target writes is the state for the next run."""
+        """Run `tap | target`. The target's last line is the state for the next run."""
         tap = [str(self.commands / "tap-mixpanel-stream"), "--config", self.file("tap-config.json", settings)]
         if state:
             tap += ["--state", self.file("state.json", json.loads(state))]
@@ -83,7 +83,7 @@ class Demo:
             source = subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=log)
             sink = subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log, text=True)
             if source.stdout:
-                source.stdout.close()  # only the target holds it now: should it stop, the tap notices
+                source.stdout.close()  # Only the target has the pipe open now, so the tap notices if it stops.
             states = sink.communicate()[0].splitlines()
             codes = source.wait(), sink.returncode
         if any(codes) or not states:
@@ -95,7 +95,7 @@ class Demo:
     def build(self, title: str) -> None:
         """Build the models with dbt, and run their tests."""
         where = "--project-dir", MODELS, "--profiles-dir", MODELS, "--target-path", self.output / "dbt"
-        # The test of the model `completeness` is left out: the demo shows itself what differs.
+        # Without the test of the model `completeness`: the demo shows the differences itself.
         build = "build", "--vars", "{event_counts_loaded: true}", "--exclude", COMPARISON
         command: list[str | Path] = [DBT, "--no-use-colors", "--log-path", self.output / "dbt", *build, *where]
         begin = time.monotonic()
@@ -107,7 +107,7 @@ class Demo:
         print(f"{title:36} {time.monotonic() - begin:4.1f} s")
 
     def fail(self, what: str) -> NoReturn:
-        """Give up, with the end of the log."""
+        """Exit with the end of the log."""
         last_lines = "\n".join(self.log.read_text().splitlines()[-10:])
         sys.exit(f"{what}. See {self.log}:\n{last_lines}")
 
@@ -118,30 +118,30 @@ class Demo:
         return str(path)
 
 
-def events_held(settings: Settings, first: date, last: date) -> list[dict[str, Any]]:
-    """Ask Mixpanel for its events, without the tap."""
+def events_in_mixpanel(settings: Settings, first: date, last: date) -> list[dict[str, Any]]:
+    """Export Mixpanel's events without the tap."""
     query = {"project_id": settings["project_id"], "from_date": first, "to_date": last}
     with ask(settings, f"{settings['data_api_url']}/export?{urllib.parse.urlencode(query)}") as answer:
         return [json.loads(line) for line in answer]
 
 
-def profiles_held(settings: Settings) -> int:
-    """Ask Mixpanel how many profiles it has, without the tap."""
+def profiles_in_mixpanel(settings: Settings) -> int:
+    """Return Mixpanel's number of profiles without the tap."""
     with ask(settings, f"{settings['api_url']}/query/engage?project_id={settings['project_id']}", b"") as answer:
         return int(json.load(answer)["total"])
 
 
 def ask(settings: Settings, url: str, form: bytes | None = None) -> Any:
-    """Send one request, signed in by the service account."""
+    """Send one request with the service account."""
     login = f"{settings['service_account_username']}:{settings['service_account_secret']}"
     signed_in = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     return urllib.request.urlopen(urllib.request.Request(url, form, signed_in))  # noqa: S310 - http, to this machine
 
 
 def distinct(events: list[dict[str, Any]]) -> set[tuple[str, ...]]:
-    """Events by what tells them apart: one that was sent twice is one.
+    """Return the distinct events by identity: a duplicate is one event.
 
-    Without an id it is all that an event holds but the names of who it was, which Mixpanel rewrites.
+    Without an insert id the identity is all of an event except its user ids, which Mixpanel rewrites.
     """
     rewritten = {"distinct_id", "$distinct_id_before_identity"}
     keys: set[tuple[str, ...]] = set()
@@ -153,7 +153,7 @@ def distinct(events: list[dict[str, Any]]) -> set[tuple[str, ...]]:
 
 
 def show_counts(connection: duckdb.DuckDBPyConnection, expected: dict[str, int]) -> bool:
-    """Print what arrived where. Returns whether it is what was expected."""
+    """Print the counts at both ends. Return whether they are equal."""
     print(f"\n{'table':24} {'in Mixpanel':>12} {'in DuckDB':>12}")
     agreed = True
     for table, count in expected.items():
@@ -164,7 +164,7 @@ def show_counts(connection: duckdb.DuckDBPyConnection, expected: dict[str, int])
 
 
 def show_activity(connection: duckdb.DuckDBPyConnection) -> None:
-    """Print what dbt made of it: the last week's active users, and two charts over all days."""
+    """Print results of the dbt models: the last week's active users, and two charts over all days."""
     columns = "day, active_users, new_users, events"
     days = connection.execute(f"SELECT {columns} FROM analytics.daily_active_users ORDER BY day").fetchall()  # noqa: S608
     print("\nday         active users  new users    events")
@@ -180,13 +180,13 @@ def plot(title: str, values: list[int]) -> None:
     print(f"\n{title}")
     most = max(*values, 1)
     for row in range(PLOT_ROWS, 0, -1):
-        # A mark from half a row on.
+        # A mark for half a row or more.
         marks = "".join("#" if value * PLOT_ROWS >= (row - 0.5) * most else " " for value in values)
         print(f"{most * row // PLOT_ROWS:6,} |{marks}".rstrip())
 
 
 def show_one_event(connection: duckdb.DuckDBPyConnection) -> None:
-    """Print the same event as it lies in both tables."""
+    """Print the same event from both tables."""
     print("\nOne event, in both shapes:")
     own_id = """(properties->>'$."$insert_id"')"""
     shared = connection.execute(
@@ -200,7 +200,7 @@ def show_one_event(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def show_completeness(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Print how the loaded events compare with Mixpanel's own counts. Returns whether all days agree."""
+    """Compare the loaded events with Mixpanel's event counts. Return whether all days agree."""
     days, pairs, loaded, counted, different = connection.execute(
         "SELECT count(DISTINCT day), count(*), sum(loaded), sum(counted), count(*) FILTER (difference != 0) "
         "FROM analytics.completeness"
@@ -211,7 +211,7 @@ def show_completeness(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def main() -> int:
-    """Run it all. The exit code is 0 if both ends agree."""
+    """Run the demo. The exit code is 0 if both ends agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo", help="folder for the results")
     parser.add_argument("--commands", type=Path, default=ROOT / ".venv" / "bin", help="folder with the tap's commands")
@@ -222,17 +222,17 @@ def main() -> int:
 
     with demo.mixpanel(FIRST_EVENING) as settings:
         state = demo.run(f"run 1: {demo.first_day} to {FIRST_EVENING}", settings)
-        events = distinct(events_held(settings, demo.first_day, FIRST_EVENING))
+        events = distinct(events_in_mixpanel(settings, demo.first_day, FIRST_EVENING))
     with demo.mixpanel(SECOND_EVENING) as settings:
-        # A state of midnight begins the day after the evening.
+        # A bookmark at midnight starts with the day after the evening.
         again = max(demo.first_day, FIRST_EVENING + ONE_DAY - LOOK_BACK)
         state = demo.run(f"run 2: {again} to {SECOND_EVENING}", settings, state)
-        events |= distinct(events_held(settings, again, SECOND_EVENING))
+        events |= distinct(events_in_mixpanel(settings, again, SECOND_EVENING))
         again = max(demo.first_day, SECOND_EVENING + ONE_DAY - LOOK_BACK)
         raw = {**settings, "raw": True, "streams": ["events", "profiles"]}
         demo.run(f"run 3: {again} to {SECOND_EVENING}, raw", raw, state, "mixpanel_raw")
-        raw_events = events_held(settings, again, SECOND_EVENING)
-        profiles = profiles_held(settings)
+        raw_events = events_in_mixpanel(settings, again, SECOND_EVENING)
+        profiles = profiles_in_mixpanel(settings)
     demo.build("dbt: models built and tested")
 
     expected = {
@@ -253,7 +253,7 @@ def main() -> int:
     query = "FROM analytics.funnel ORDER BY step"
     python, database = os.path.relpath(sys.executable), os.path.relpath(demo.database)
     print(f"\nAll of it is in {database}. To ask it something:")
-    # The connection has to live as long as what is asked of it.
+    # The connection must live as long as its query results.
     print(f"  {python} -c \"import duckdb; db = duckdb.connect('{database}'); print(db.sql('{query}'))\"")
     return 0
 

@@ -83,18 +83,18 @@ def test_the_result_has_exit_codes_state_and_log(program: Program) -> None:
     program(TAP, "echo 'now | INFO | tap | hello' >&2; echo record; exit 3")
     program(TARGET, "cat >/dev/null; echo '{\"a\": 1}'; echo '{\"a\": 2}'; echo 'Traceback' >&2; exit 4")
     logged: list[str] = []
-    ended = run(logged.append)
-    assert (ended.tap, ended.target, ended.state) == (3, 4, {"a": 2})
+    result = run(logged.append)
+    assert (result.tap, result.target, result.state) == (3, 4, {"a": 2})
     assert sorted(logged) == [f"{TAP}: now | INFO | tap | hello", f"{TARGET}: Traceback"]
-    assert str(ended) == f"{TAP} ended with 3, {TARGET} with 4: Traceback"
+    assert str(result) == f"{TAP} result with 3, {TARGET} with 4: Traceback"
 
 
-@pytest.mark.parametrize(("tap", "target", "well"), [(0, 0, True), (3, 0, False), (0, 4, False), (3, 4, False)])
-def test_the_pipeline_succeeds_if_both_exit_with_0(program: Program, tap: int, target: int, well: bool) -> None:
+@pytest.mark.parametrize(("tap", "target", "succeeded"), [(0, 0, True), (3, 0, False), (0, 4, False), (3, 4, False)])
+def test_the_pipeline_succeeds_if_both_exit_with_0(program: Program, tap: int, target: int, succeeded: bool) -> None:
     """The pipeline succeeds only if both programs exit with 0."""
     program(TAP, f"exit {tap}")
     program(TARGET, f"cat >/dev/null; exit {target}")
-    assert run(lambda _: None).well is well
+    assert run(lambda _: None).succeeded is succeeded
 
 
 def test_settings_are_passed_in_the_environment(program: Program) -> None:
@@ -102,7 +102,7 @@ def test_settings_are_passed_in_the_environment(program: Program) -> None:
     program(TAP, 'echo "$TAP_MIXPANEL_STREAM_START_DATE $@" >&2')
     program(TARGET, 'cat >/dev/null; echo "$PGTZ $@" >&2')
     logged: list[str] = []
-    assert run(logged.append, ["--test"], settings={"start_date": "2024-01-01"}).well
+    assert run(logged.append, ["--test"], settings={"start_date": "2024-01-01"}).succeeded
     assert sorted(logged) == [f"{TAP}: 2024-01-01 --config=ENV --test", f"{TARGET}: UTC --config=ENV"]
 
 
@@ -110,9 +110,9 @@ def test_a_target_that_exits_ends_the_tap(program: Program) -> None:
     """A target that exits ends the tap, and the pipeline fails."""
     program(TAP, "while echo record; do :; done 2>/dev/null; exit 1")
     program(TARGET, "exit 5")
-    ended = run(lambda _: None)
-    assert ended.target == 5
-    assert not ended.well
+    result = run(lambda _: None)
+    assert result.target == 5
+    assert not result.succeeded
 
 
 def test_an_interrupt_ends_both_programs(program: Program, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-# The tap and nothing else: docker build --tag tap-mixpanel-stream . (or podman build)
+# An image with only the tap: docker build --tag tap-mixpanel-stream . (or podman build)
 FROM python:3.13-slim@sha256:6771159cd4fa5d9bba1258caf0b82e6b73458c694d178ad97c5e925c2d0e1a91 AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
@@ -9,6 +9,6 @@ FROM python:3.13-slim@sha256:6771159cd4fa5d9bba1258caf0b82e6b73458c694d178ad97c5
 COPY --from=build /opt/tap /opt/tap
 ENV PATH=/opt/tap/bin:$PATH
 USER 10001:10001
-# Where a configuration, a catalog and a state are mounted.
+# Mount the configuration, catalog and state here.
 WORKDIR /pipeline
 ENTRYPOINT ["tap-mixpanel-stream"]

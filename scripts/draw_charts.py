@@ -1,8 +1,9 @@
-"""Draw docs/daily-active-users.svg and docs/funnel.svg from what `make demo` loaded and dbt built.
+"""Draw docs/daily-active-users.svg and docs/funnel.svg from the tables that `make demo` builds.
 
     .venv-peers/matplotlib/bin/python scripts/draw_charts.py
 
-`make benchmark` sets up the environment with matplotlib; the one of the demo reads the tables.
+`make benchmark` creates the environment with matplotlib. The tables are read with the Python of the demo's environment,
+which has DuckDB.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ READ = (
     "database = duckdb.connect(sys.argv[1], read_only=True); "
     "print(json.dumps(database.sql(sys.argv[2]).fetchall(), default=str))"
 )
-# Readable on a light and on a dark page.
+# Colors that are readable on light and dark pages.
 INK, BAR, LINE = "#6e7781", "#3f6fd1", "#d1703f"
 
 
 def rows(query: str) -> list[list[Any]]:
-    """Return the rows of a query over the demo's database."""
+    """Run a query on the demo's database and return its rows."""
     command: list[str | Path] = [DUCKDB, "-c", READ, ROOT / "output" / "demo" / "demo.duckdb", query]
     found: list[list[Any]] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return found
 
 
 def axes(title: str, height: float) -> Any:
-    """Return empty axes in the style of both charts."""
+    """Return empty axes in the common style of the charts."""
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "docs", "text.color": INK, "axes.edgecolor": INK})
     _, plot = plt.subplots(figsize=(8, height))
     plot.set_title(title, loc="left", color=INK)
@@ -44,7 +45,7 @@ def axes(title: str, height: float) -> Any:
 
 
 def save(name: str) -> None:
-    """Write the chart into docs/, without a background and without the date."""
+    """Write the chart to docs/, with a transparent background and without a date."""
     plt.savefig(ROOT / "docs" / f"{name}.svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     plt.close()
 
@@ -52,7 +53,7 @@ def save(name: str) -> None:
 def draw() -> None:
     """Draw both charts."""
     days = rows("select day, active_users, new_users from analytics.daily_active_users order by day")
-    plot = axes("Daily active users, and new ones", 3)
+    plot = axes("Daily active users and new users", 3)
     labels = [day[5:] for day, _, _ in days]
     plot.bar(labels, [active for _, active, _ in days], color=BAR)
     plot.plot(labels, [new for _, _, new in days], color=LINE)

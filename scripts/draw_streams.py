@@ -1,6 +1,6 @@
-"""Draw the streams with their columns, keys and relations as docs/streams.svg, from the tap's own catalog.
+"""Draw docs/streams.svg, a diagram of the streams with columns, keys and relations, from the discovered catalog.
 
-`scripts/generate_docs.py` runs it. A test compares the file with the catalog.
+`scripts/generate_docs.py` runs this script. A test compares the file with the catalog.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "streams.svg"
 TAP = Path(sys.executable).with_name("tap-mixpanel-stream")
 
-# The streams from left to right, and in each column from top to bottom.
+# Columns of the diagram from left to right, each with streams from top to bottom.
 COLUMNS = [
     ["event_counts", "events", "lexicon_schemas"],
     ["profiles", "cohort_members", "cohorts"],
     ["annotations", "funnels", "insights"],
 ]
-# From a column to the column that it refers to, and the side on which the line runs.
+# Stream and column, the stream and column it refers to, and the side of the connecting line.
 RELATIONS = [
     ("event_counts", "event_name", "events", "event_name", "left"),
     ("lexicon_schemas", "name", "events", "event_name", "left"),
@@ -50,22 +50,22 @@ STYLE = """\
 
 
 def catalog() -> dict[str, dict[str, Any]]:
-    """The entries of the discovered catalog by stream."""
+    """Return the entries of the discovered catalog by stream."""
     discovered = subprocess.run([TAP, "--discover"], check=True, capture_output=True)
     return {entry["tap_stream_id"]: entry for entry in json.loads(discovered.stdout)["streams"]}
 
 
 def drawing(streams: dict[str, dict[str, Any]]) -> str:
-    """Return the picture of the streams.
+    """Return the diagram as SVG.
 
     Args:
-        streams: The entries of a catalog by stream.
+        streams: Catalog entries by stream.
 
     Raises:
-        ValueError: The catalog has other streams than the picture.
+        ValueError: The streams of the catalog differ from those in `COLUMNS`.
     """
     if set(streams) != {name for column in COLUMNS for name in column}:
-        raise ValueError("COLUMNS does not place the streams of the catalog")
+        raise ValueError("the streams in COLUMNS differ from those of the catalog")
     boxes: list[str] = []
     rows: dict[tuple[str, str], tuple[int, int]] = {}
     bottom = 0

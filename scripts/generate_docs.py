@@ -1,7 +1,7 @@
 """Generate the settings and the lists of pages in README.md, docs/, meltano.yml, plugin.yml and mkdocs.yml.
 
-Run `.venv/bin/python scripts/generate_docs.py` after a change of the settings or of the pages. A test compares the
-files with what this module generates.
+Run `.venv/bin/python scripts/generate_docs.py` after changing settings, streams or pages. A test checks that the files
+are up to date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TAP = Path(sys.executable).with_name("tap-mixpanel-stream")
-RENEW = "run `.venv/bin/python scripts/generate_docs.py` to renew it"
+UPDATE_HINT = "run `.venv/bin/python scripts/generate_docs.py` to update it"
 
 About = dict[str, Any]
 
@@ -34,7 +34,7 @@ COMMON = (
     "lookback_days",
 )
 
-# The pages of docs/ in the order of a reader's day, and what each contains.
+# The pages of docs/ in reading order, with the question that each page answers.
 PAGES = {
     "Start": {
         "getting-started": "Set up a nightly load into PostgreSQL.",
@@ -62,38 +62,38 @@ PAGES = {
 
 
 def about() -> About:
-    """Ask the installed command."""
-    answer = subprocess.run([TAP, "--about", "--format", "json"], check=True, capture_output=True)
-    told: About = json.loads(answer.stdout)
-    return told
+    """Return the output of `tap-mixpanel-stream --about`."""
+    result = subprocess.run([TAP, "--about", "--format", "json"], check=True, capture_output=True)
+    parsed: About = json.loads(result.stdout)
+    return parsed
 
 
 @functools.cache
 def selection() -> str:
-    """The streams that the tap reads by default, as a Meltano plugin definition selects them, in YAML."""
-    answer = subprocess.run([TAP, "--discover"], check=True, capture_output=True)
+    """Return the `select` list of a Meltano plugin definition, in YAML. It selects the tap's default streams."""
+    result = subprocess.run([TAP, "--discover"], check=True, capture_output=True)
     lines = ["select:", "- '*.*'"]
-    for stream in json.loads(answer.stdout)["streams"]:
+    for stream in json.loads(result.stdout)["streams"]:
         [metadata] = [entry["metadata"] for entry in stream["metadata"] if not entry["breadcrumb"]]
         if not metadata["selected"]:
             lines.append(f"- '!{stream['tap_stream_id']}.*'")
     return "\n".join(lines) + "\n"
 
 
-def own_settings(told: About) -> dict[str, dict[str, Any]]:
-    """The tap's own settings; those that every SDK tap has come after the first of them."""
-    names = list(told["settings"]["properties"])
-    return {name: told["settings"]["properties"][name] for name in names[: names.index("stream_maps")]}
+def tap_settings(info: About) -> dict[str, dict[str, Any]]:
+    """Return the settings that the tap defines. In the schema, they come before the settings of the SDK."""
+    names = list(info["settings"]["properties"])
+    return {name: info["settings"]["properties"][name] for name in names[: names.index("stream_maps")]}
 
 
-def sdk_settings(told: About) -> dict[str, dict[str, Any]]:
-    """The settings that every SDK tap has."""
-    own = own_settings(told)
-    return {name: spec for name, spec in told["settings"]["properties"].items() if name not in own}
+def sdk_settings(info: About) -> dict[str, dict[str, Any]]:
+    """Return the settings that the SDK defines."""
+    own = tap_settings(info)
+    return {name: spec for name, spec in info["settings"]["properties"].items() if name not in own}
 
 
 def settings_table(settings: dict[str, dict[str, Any]]) -> str:
-    """A table of settings."""
+    """Return a table of settings."""
     rows = ["| setting | type | default | |", "|---|---|---|---|"]
     for name, spec in settings.items():
         kind = " ".join(f"`{value}`" for value in spec.get("enum", ())) or _type(spec)
@@ -103,10 +103,14 @@ def settings_table(settings: dict[str, dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def definition(told: About) -> str:
-    """Selection, capabilities and settings as a Meltano plugin definition lists them, in YAML."""
-    lines = [selection() + "capabilities:", *(f"- {capability}" for capability in told["capabilities"]), "settings:"]
-    for name, spec in told["settings"]["properties"].items():
+def definition(info: About) -> str:
+    """Return the selection, capabilities and settings of a Meltano plugin definition, in YAML."""
+    lines = [
+        selection() + "capabilities:",
+        *(f"- {capability}" for capability in info["capabilities"]),
+        "settings:",
+    ]
+    for name, spec in info["settings"]["properties"].items():
         lines += [f"- name: {name}", f"  label: {_quoted(spec['title'])}", f"  kind: {_kind(spec)}"]
         if options := spec.get("enum"):
             lines.append("  options:")
@@ -119,21 +123,21 @@ def definition(told: About) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pages(there: set[str]) -> dict[str, dict[str, str]]:
-    """The pages that there are, in their order; those that stand in no list come last."""
+def pages(existing: set[str]) -> dict[str, dict[str, str]]:
+    """Return the existing pages by section, in reading order. Pages that `PAGES` does not contain come last."""
     known = {page for section in PAGES.values() for page in section}
-    sections = PAGES | {"More": dict.fromkeys(sorted(there - known), "")}
-    listed = {title: {page: text for page, text in of.items() if page in there} for title, of in sections.items()}
+    sections = PAGES | {"More": dict.fromkeys(sorted(existing - known), "")}
+    listed = {title: {page: text for page, text in of.items() if page in existing} for title, of in sections.items()}
     return {title: of for title, of in listed.items() if of}
 
 
 def title(page: str) -> str:
-    """The heading of a page."""
+    """Return the heading of a page."""
     return (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
 
 
 def navigation(sections: dict[str, dict[str, str]]) -> str:
-    """The list of pages for MkDocs, in YAML."""
+    """Return the list of pages for MkDocs, in YAML."""
     lines = ["- index.md"]
     for section, of in sections.items():
         lines += [f"- {section}:", *(f"  - {page}.md" for page in of)]
@@ -141,13 +145,13 @@ def navigation(sections: dict[str, dict[str, str]]) -> str:
 
 
 def site_map(sections: dict[str, dict[str, str]]) -> str:
-    """The list of pages for the README, in Markdown."""
+    """Return the list of pages for the README, in Markdown."""
     of_all = [(page, text) for of in sections.values() for page, text in of.items()]
     return "".join(f"- [{title(page)}](docs/{page}.md)" + (f": {text}" if text else "") + "\n" for page, text in of_all)
 
 
 def plain(value: object) -> str:
-    """A default as people write it: JSON, text without quotes."""
+    """Format a default value: strings without quotes, other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -159,12 +163,12 @@ def _type(spec: dict[str, Any]) -> str:
 def _kind(spec: dict[str, Any]) -> str:
     if spec.get("enum"):
         return "options"
-    # A date is text here, too: by its own kind for dates Meltano guesses, and makes today's day of month of 2024-01.
+    # Dates are strings. Meltano's date kind would complete 2024-01 with the current day of the month.
     return _type(spec)
 
 
 def _quoted(text: str) -> str:
-    # Single quotes take everything as it is, a backslash too.
+    # In single quotes, YAML has no escape sequences except the doubled quote.
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -172,19 +176,19 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-# In YAML `# begin: generated`, in Markdown `<!-- begin: generated -->`, closed by the same with `end: generated`.
+# The marks are `# begin: generated` and `# end: generated` in YAML, and the same in HTML comments in Markdown.
 _MARKED = re.compile(
     r"^ *(?:#|<!--) begin: generated[^\n]*\n(?P<inside>.*?)^ *(?:#|<!--) end: generated",
     re.MULTILINE | re.DOTALL,
 )
 
 
-# plugin.yml is copied into other projects, so it has no marks.
+# plugin.yml has no marks, because it is copied to other projects.
 _DEFINITION = re.compile(r"^(?P<inside>  select:\n.*)\Z", re.MULTILINE | re.DOTALL)
 
 
 def between_marks(text: str) -> list[tuple[int, int]]:
-    """Where the parts of a file are that this module writes: from after one mark's line to before the other's."""
+    """Return the start and end of each generated part of a file."""
     found = [match.span("inside") for match in list(_MARKED.finditer(text)) or _DEFINITION.finditer(text)]
     if not found:
         raise ValueError("the marks are missing")
@@ -192,37 +196,40 @@ def between_marks(text: str) -> list[tuple[int, int]]:
 
 
 def indented(text: str, width: int) -> str:
-    """A definition as a part of a larger YAML file."""
+    """Indent each line of a text."""
     return "".join(" " * width + line for line in text.splitlines(keepends=True))
 
 
-def files(told: About) -> dict[str, list[str]]:
-    """What is to stand between the marks, by file."""
-    there = {path.stem for path in (ROOT / "docs").glob("*.md")}
+def files(info: About) -> dict[str, list[str]]:
+    """Return the generated parts by file."""
+    existing = {path.stem for path in (ROOT / "docs").glob("*.md")}
     return {
-        "README.md": [settings_table({name: own_settings(told)[name] for name in COMMON}), site_map(pages(there))],
-        "meltano.yml": [indented(definition(told), 4)],
-        "plugin.yml": [indented(definition(told), 2)],
-        "docs/settings.md": [settings_table(own_settings(told)), settings_table(sdk_settings(told))],
-        "mkdocs.yml": [navigation(pages(there))],
+        "README.md": [
+            settings_table({name: tap_settings(info)[name] for name in COMMON}),
+            site_map(pages(existing)),
+        ],
+        "meltano.yml": [indented(definition(info), 4)],
+        "plugin.yml": [indented(definition(info), 2)],
+        "docs/settings.md": [settings_table(tap_settings(info)), settings_table(sdk_settings(info))],
+        "mkdocs.yml": [navigation(pages(existing))],
     }
 
 
-def renewed(text: str, parts: list[str]) -> str:
-    """A file's text with its parts between the marks written again."""
+def update_text(text: str, parts: list[str]) -> str:
+    """Replace the generated parts in the text of a file."""
     marked = between_marks(text)
     for (begin, end), inside in reversed(list(zip(marked, parts, strict=True))):
         text = text[:begin] + inside + text[end:]
     return text
 
 
-def renew() -> None:
-    """Write the parts between the marks again, and draw the streams."""
+def update() -> None:
+    """Update the generated parts of all files and the diagram of the streams."""
     for name, parts in files(about()).items():
         text = (ROOT / name).read_text(encoding="utf-8")
-        (ROOT / name).write_text(renewed(text, parts), encoding="utf-8")
+        (ROOT / name).write_text(update_text(text, parts), encoding="utf-8")
     subprocess.run([sys.executable, ROOT / "scripts" / "draw_streams.py"], check=True)
 
 
 if __name__ == "__main__":
-    renew()
+    update()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scripts import draw_streams, generate_docs
-from scripts.generate_docs import RENEW, ROOT
+from scripts.generate_docs import ROOT, UPDATE_HINT
 
 if TYPE_CHECKING:
     from scripts.generate_docs import About
@@ -20,7 +20,9 @@ VARIABLE = re.compile(r"^(#?)TAP_MIXPANEL_STREAM_(\w+)=(.*)$", re.MULTILINE)
 def test_generated_parts_are_up_to_date(name: str, about: About) -> None:
     """Settings, capabilities and page lists in the files are those of the tap."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == generate_docs.renewed(text, generate_docs.files(about)[name]), f"{name} is out of step: {RENEW}"
+    assert text == generate_docs.update_text(text, generate_docs.files(about)[name]), (
+        f"{name} is out of step: {UPDATE_HINT}"
+    )
 
 
 def test_every_setting_of_the_command_is_described(about: About) -> None:
@@ -60,4 +62,4 @@ def test_secrets_example_enables_one_credential_type(about: About) -> None:
 def test_the_drawing_of_the_streams_is_up_to_date() -> None:
     """docs/streams.svg has the columns, types and keys of the catalog."""
     drawn = draw_streams.drawing(draw_streams.catalog())
-    assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, RENEW
+    assert draw_streams.PICTURE.read_text(encoding="utf-8") == drawn, UPDATE_HINT

@@ -107,7 +107,7 @@ def count_events(
     *,
     source_settings: tuple[str, ...] = (),
 ) -> JsonResponse[list[EventCount]]:
-    """Fetch the number of events for each name and day. Days without events can be missing from the result.
+    """Fetch the number of events for each name and day, without days on which there are no such events.
 
     Args:
         client: The API client.
@@ -118,7 +118,7 @@ def count_events(
         source_settings: As in `Request`.
 
     Raises:
-        BrokenBody: The response is incomplete, lacks days or names, or has days that were not requested.
+        BrokenBody: The response is incomplete, lacks days or names, or has some that were not requested.
         MixpanelError: As `Client.open`.
     """
     request = Request(
@@ -134,10 +134,10 @@ def count_events(
         },
         source_settings=source_settings,
     )
-    return fetch(client, request, retrying, lambda body: _counts(body, first, last))
+    return fetch(client, request, retrying, lambda body: _counts(body, names, first, last))
 
 
-def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
+def _counts(body: bytearray, names: Sequence[str], first: date, last: date) -> list[EventCount]:
     response, text = decode(body, _Counts)
     days = {str(day): day for day in (first + timedelta(number) for number in range((last - first).days + 1))}
     # `series` includes days without events: a published response lists such a day.
@@ -149,8 +149,11 @@ def _counts(body: bytearray, first: date, last: date) -> list[EventCount]:
     for name, count_by_day in response.data.values.items():
         # `text` restores an unpaired surrogate that was masked.
         json_name = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
+        if json.loads(json_name) not in names:
+            raise WrongShapeError("it has counts of an event that was not requested")
         for day, count in count_by_day.items():
             if day not in days:
                 raise WrongShapeError(f"it has a number for {day!r}, which is not among the days requested")
-            counts.append(EventCount(days[day], json_name, count))
+            if count:
+                counts.append(EventCount(days[day], json_name, count))
     return counts

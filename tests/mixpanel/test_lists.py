@@ -70,7 +70,7 @@ def event_names(client: Client, retrying: Retrying) -> object:
 
 
 def event_counts(client: Client, retrying: Retrying) -> object:
-    return count_events(client, ["A", "\ud83d"], FIRST, LAST, retrying).content
+    return count_events(client, ["A", "B", "\ud83d"], FIRST, LAST, retrying).content
 
 
 def schemas(client: Client, retrying: Retrying) -> object:
@@ -194,7 +194,7 @@ def test_event_names_may_have_unpaired_surrogates(ask: Asking[object]) -> None:
     body = rb'{"data":{"series":["2023-04-29","2023-04-30"],"values":{"\ud83d":{"2023-04-29":6}}}}'
     with Server(answer(body)) as server:
         assert ask(server, event_counts) == [EventCount(FIRST, rb'"\ud83d"', 6)]
-        assert "event=%5B%22A%22%2C+%22%5Cud83d%22%5D" in server.requests[0]
+        assert "event=%5B%22A%22%2C+%22B%22%2C+%22%5Cud83d%22%5D" in server.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -217,12 +217,20 @@ def test_counts_of_unexpected_days_are_rejected(series: str, day: str, ask: Aski
             "1 of 2 days are missing, the first is 2023-04-30",
         ),
         (COUNTS.replace(b'"legend_size":2', b'"legend_size":3'), "it has 2 of 3"),
+        (COUNTS.replace(b'"B"', b'"Other"'), "it has counts of an event that was not requested"),
+        (COUNTS.replace(b'"B"', rb'"\udc00"'), "it has counts of an event that was not requested"),
     ],
 )
-def test_counts_without_days_or_names_are_rejected(body: bytes, problem: str, ask: Asking[object]) -> None:
-    """A response without days, or with too few names, does not mean days without events."""
+def test_counts_of_other_days_or_names_are_rejected(body: bytes, problem: str, ask: Asking[object]) -> None:
+    """A response that lacks days or names, or has other names, does not mean days without events."""
     with Server(answer(body)) as server, pytest.raises(BrokenBody, match=problem):
         ask(server, event_counts)
+
+
+def test_a_count_of_zero_is_omitted(ask: Asking[object]) -> None:
+    """A day with a count of 0 is returned like a day that is missing: not at all."""
+    with Server(answer(COUNTS.replace(b'"B":{}', b'"B":{"2023-04-29":0,"2023-04-30":1}'))) as server:
+        assert ask(server, event_counts) == [EventCount(FIRST, b'"A"', 6), EventCount(LAST, b'"B"', 1)]
 
 
 def test_listed_names_with_surrogates_are_omitted(ask: Asking[object]) -> None:

@@ -27,8 +27,19 @@ OTHER = "other"
 """The column for all fields without their own column."""
 
 
+_read_objects = msgspec.json.Decoder(list[Members | None]).decode
+
+
 def _is_string(value: bytes) -> bool:
     return value.startswith(b'"')
+
+
+def _is_list_of_objects(value: bytes) -> bool:
+    try:
+        _read_objects(value)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +68,7 @@ ID_TEXT = Column(STRING, lambda value: _is_string(value) or is_64_bit_integer(va
 """An id: a string or a 64-bit integer, written as a string."""
 DAY = Column({"type": "string", "format": "date"}, _is_string)
 OBJECTS = Column(
-    {"type": "array", "items": {"type": ["object", "null"], "additionalProperties": True}},
-    lambda value: value.startswith(b"["),
+    {"type": "array", "items": {"type": ["object", "null"], "additionalProperties": True}}, _is_list_of_objects
 )
 OBJECT = Column({"type": "object", "additionalProperties": True}, lambda value: value.startswith(b"{"))
 

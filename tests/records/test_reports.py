@@ -34,12 +34,31 @@ def test_other_fields_are_kept_in_other() -> None:
     assert b'"other":{"new":{"b":1.0, "a":1e400},"other":[]}' in lines
 
 
-@pytest.mark.parametrize(("name", "value"), [("name", 7), ("group", {"id": 1}), ("tags", "none"), ("user_id", 1.5)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", 7),
+        ("group", {"id": 1}),
+        ("tags", "none"),
+        ("tags", {"id": 1}),
+        ("tags", ["plain"]),
+        ("tags", [{"id": 1}, [2]]),
+        ("user_id", 1.5),
+    ],
+)
 def test_a_value_of_another_type_goes_to_other(name: str, value: object) -> None:
     """A value that does not match the column's type is null there and kept under `other`."""
     [record] = made(json.dumps({"id": 1, name: value}))
     assert record[name] is None
     assert record["other"] == {name: value}
+
+
+def test_an_array_of_objects_may_have_nulls() -> None:
+    """An array of objects and nulls fits its column, also with an unpaired surrogate."""
+    assert made('{"id":1,"tags":[null,{"id":2},{}]}', '{"id":2,"tags":[]}', r'{"id":3,"tags":[{"a":"\ud83d"}]}') == [
+        {"id": number, "name": None, "group": None, "user_id": None, "tags": tags, "other": {}}
+        for number, tags in ((1, [None, {"id": 2}, {}]), (2, []), (3, [{"a": "\ud83d"}]))
+    ]
 
 
 def test_a_group_id_becomes_text() -> None:

@@ -66,8 +66,6 @@ class FunnelsStream(DayReportStream):
         Raises:
             SettingsError: The state is malformed.
         """
-        if not self.is_incremental:
-            return {}
         by_funnel = self.state_entry.get(BY_FUNNEL)
         if by_funnel is None:
             shared = self.instant_in_state("replication_key_value")
@@ -142,7 +140,7 @@ class FunnelsStream(DayReportStream):
     def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
         """Keep and return the bookmarks of existing funnels. Warn about bookmarks of other funnels."""
         ids = [funnel.id for funnel in funnels]
-        before = self.bookmarks(ids)
+        before = self.bookmarks(ids) if self.is_incremental else {}
         for funnel in sorted(before.keys() - set(ids)):
             self.log(
                 "funnel %d of the state is no longer in Mixpanel. Skipping this funnel", funnel, level=logging.WARNING

@@ -42,6 +42,15 @@ def catalog(*, raw: bool = False) -> dict[str, Any]:
     return catalog_of("funnels", raw=raw)
 
 
+@cache
+def full_table() -> dict[str, Any]:
+    """Return a catalog that reads funnels with FULL_TABLE."""
+    found = catalog_of("funnels")
+    for entry in found["streams"]:
+        entry["replication_method"] = "FULL_TABLE"
+    return found
+
+
 def days(*dates: str) -> dict[str, Any]:
     return dict.fromkeys(dates, DAY)
 
@@ -337,7 +346,8 @@ def test_invalid_start_or_state_of_funnels() -> None:
             ({"by_funnel": {"7": "soon"}}, 'by_funnel.7 is "soon", not a date-time such as'),
         ):
             settings = emulator.settings | {"start_date": "2024-01-01"}
-            run = run_tap(settings, catalog=catalog(), state={"bookmarks": {"funnels": broken}})
-            assert run.exit_code == 1
-            assert says in run.errors[0]
+            for selection in (catalog(), full_table()):
+                run = run_tap(settings, catalog=selection, state={"bookmarks": {"funnels": broken}})
+                assert run.exit_code == 1
+                assert says in run.errors[0]
         assert emulator.requests == []

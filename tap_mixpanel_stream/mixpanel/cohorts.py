@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..surrogates import decode_masked
 from .engage import EngageOptions, fetch_pages
 from .json_response import Id, decode, fetch
 from .request import Request
@@ -114,9 +115,11 @@ def fetch_members(
 
 
 def read_distinct_id(profile: msgspec.Raw) -> bytes:
-    """Return the JSON text of a member's `$distinct_id`; `null` if it is missing."""
+    """Return the JSON text of a member's `$distinct_id`; `null` if it is missing or not UTF-8."""
     try:
-        member, text = decode(bytearray(profile), _Member)
-    except msgspec.MsgspecError:
+        member, restore = decode_masked(msgspec.json.Decoder(_Member).decode, bytes(profile))
+        distinct_id = bytes(member.distinct_id)
+        distinct_id.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return b"null"
-    return text(member.distinct_id)
+    return restore(distinct_id) if restore else distinct_id

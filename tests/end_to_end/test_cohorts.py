@@ -298,6 +298,14 @@ def test_a_member_without_an_id_fails_the_run() -> None:
     assert "`distinct_id` is missing" in run.errors[0]
 
 
+def test_members_with_properties_that_are_not_utf8() -> None:
+    """Bytes that are not UTF-8 in an unused property do not affect the members."""
+    project = FixedProject(profiles=PEOPLE, cohorts=COHORTS[:1])
+    with Emulator(project, faults=[Fault("engage", None, "bad-utf8")]) as emulator:
+        run = run_tap(emulator.settings, catalog=only("cohort_members")).well()
+    assert [record["distinct_id"] for record in run.records("cohort_members")] == ["seen", "unseen", "7", "no profile"]
+
+
 def test_deselected_columns_of_cohorts() -> None:
     """Deselected columns are in neither the records nor the schema."""
     catalog = catalog_of("cohorts", deselected={"cohorts": ["description", "other"]})

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote_plus
 
+import msgspec
 import pytest
 
 from tap_mixpanel_stream.mixpanel.annotations import list_annotations
 from tap_mixpanel_stream.mixpanel.auth import ServiceAccount
 from tap_mixpanel_stream.mixpanel.client import Client
-from tap_mixpanel_stream.mixpanel.cohorts import Cohort, fetch_members, list_cohorts
+from tap_mixpanel_stream.mixpanel.cohorts import Cohort, fetch_members, list_cohorts, read_distinct_id
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
 from tap_mixpanel_stream.mixpanel.event_counts import EventCount, count_events, list_event_names, name_batches
 from tap_mixpanel_stream.mixpanel.funnels import Funnel, fetch_funnel_days, list_funnels
@@ -272,6 +273,22 @@ def test_402_is_plan_and_403_is_access(status: str, kind: str, ask: Asking[objec
     with Server(answer(b'{"error":"no"}', status=status)) as server, pytest.raises(Refused) as rejected:
         ask(server, cohorts)
     assert rejected.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        (b'{"$distinct_id":"\xc3\xbc","$properties":{"a":"\xfc"}}', b'"\xc3\xbc"'),
+        (rb'{"$distinct_id":"\ud83d","$properties":{"a":"?"}}'.replace(b"?", b"\xfc"), rb'"\ud83d"'),
+        (b'{"$distinct_id":"\xfc"}', b"null"),
+        (b'{"$distinct_id":7}', b"7"),
+        (b"{}", b"null"),
+        (b"[]", b"null"),
+    ],
+)
+def test_an_id_must_be_utf8(profile: bytes, expected: bytes) -> None:
+    """The id is read if it is UTF-8, whatever the properties hold."""
+    assert read_distinct_id(msgspec.Raw(profile)) == expected
 
 
 def test_cohort_members_have_no_other_filter(ask: Asking[object]) -> None:

@@ -72,8 +72,6 @@ def check_selection(tap: Tap) -> None:
         if entry.stream not in {None, name}:
             problem = f"the catalog renames the stream {name}: rename it with __alias__ in stream_maps instead"
             raise SettingsError([problem])
-        if not entry.schema.to_dict().get("properties"):
-            raise SettingsError([f"the catalog's stream {name} has no columns: run discovery again"])
     if not selected:
         raise SettingsError(["the catalog selects no stream: set `selected` in the metadata of those to read"])
     if wanted is not None and selected != set(wanted):

@@ -84,7 +84,6 @@ class MixpanelStream(Stream, abc.ABC):
         self.run = run
         self.primary_keys = list(schema.key_properties)
         self._columns = schema.columns
-        self._chosen_columns = {column.name for column in schema.property_columns}
 
     @property
     def settings(self) -> Settings:
@@ -306,7 +305,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Apply the selection, the replication method and the key from a catalog. Missing entries keep their defaults.
 
         Raises:
-            SettingsError: The catalog was discovered with settings that result in other columns or types.
+            SettingsError: The catalog was discovered with other columns or types, or does not select the key.
         """
         key, replication_key = self.primary_keys, self.replication_key
         super().apply_catalog(catalog)
@@ -315,12 +314,15 @@ class MixpanelStream(Stream, abc.ABC):
         entry = catalog.get_stream(self.name)
         if not self.selected or entry is None:
             return
-        types = _column_types(entry.schema.to_dict())
-        if not self._chosen_columns <= types.keys() or not types.items() <= _column_types(self._schema or {}).items():
+        if _column_types(entry.schema.to_dict()) != _column_types(self._schema or {}):
             problem = (
                 f"the catalog's columns of {self.name} differ from those of the settings (raw, event_columns, "
                 "profile_columns): run discovery again"
             )
+            raise SettingsError([problem])
+        missing = [column for column in self.primary_keys if column not in (self.selected_columns or self._columns)]
+        if missing:
+            problem = f"the catalog does not select {', '.join(missing)}, part of the key of {self.name}: select it"
             raise SettingsError([problem])
 
     def write_schema(self) -> None:

@@ -112,20 +112,41 @@ def test_a_catalog_may_omit_key_and_method() -> None:
     assert run.states[-1]["bookmarks"]["events"]["replication_key_value"] == "2024-01-16T00:00:00+00:00"
 
 
-def test_a_catalog_with_other_types_is_rejected() -> None:
-    """A SCHEMA with another type than the records have would mislead the target."""
+def schema_with(**columns: dict[str, Any] | None) -> dict[str, Any]:
+    """The schema of events with other columns; None removes one."""
     [entry] = [entry for entry in catalog_of("events")["streams"] if entry["tap_stream_id"] == "events"]
-    entry["schema"]["properties"]["event_time"] = {"type": "integer"}
-    run = run_tap(SETTINGS, catalog=changed("events", schema=entry["schema"]))
+    schema: dict[str, Any] = entry["schema"]
+    properties = schema["properties"] | columns
+    return schema | {"properties": {name: column for name, column in properties.items() if column is not None}}
+
+
+@pytest.mark.parametrize("columns", [{"event_time": {"type": "integer"}}, {"distinct_id": None}, {"new": {}}], ids=str)
+def test_a_catalog_with_other_columns_is_rejected(columns: dict[str, Any]) -> None:
+    """A SCHEMA with other columns or types than the records have would mislead the target."""
+    run = run_tap(SETTINGS, catalog=changed("events", schema=schema_with(**columns)))
     assert run.exit_code == 1
     assert "the catalog's columns of events differ" in run.errors[0]
+
+
+def test_a_key_must_be_selected() -> None:
+    """A catalog whose key is deselected or is not a column is rejected."""
+    deselected = changed("events")
+    [entry] = [entry for entry in deselected["streams"] if entry["tap_stream_id"] == "events"]
+    for each in entry["metadata"]:
+        if each["breadcrumb"] == ["properties", "insert_id"]:
+            each["metadata"] = {"inclusion": "available", "selected": False}
+    unknown = changed("events", key_properties=["event_name", "id"])
+    for catalog, column in ((deselected, "insert_id"), (unknown, "id")):
+        run = run_tap(SETTINGS, catalog=catalog)
+        assert run.exit_code == 1
+        assert run.errors == [f"the catalog does not select {column}, part of the key of events: select it"]
 
 
 @pytest.mark.parametrize(
     ("catalog", "says"),
     [
         (changed("events", stream="mixpanel_events"), "the catalog renames the stream events"),
-        (changed("events", schema={}), "the catalog's stream events has no columns"),
+        (changed("events", schema={}), "the catalog's columns of events differ"),
         ({"streams": [{}]}, "--catalog is not a Singer catalog"),
         ({"streams": [{"tap_stream_id": "events", "metadata": 1}]}, "--catalog is not a Singer catalog"),
         ({"streams": ["events"]}, "--catalog is not a Singer catalog"),

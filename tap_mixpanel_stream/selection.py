@@ -73,6 +73,6 @@ def check_selection(tap: Tap) -> None:
             problem = f"the catalog renames the stream {name}: rename it with __alias__ in stream_maps instead"
             raise SettingsError([problem])
     if not selected:
-        raise SettingsError(["the catalog selects no stream: set `selected` in the metadata of those to read"])
+        raise SettingsError(["the catalog selects no stream: set `selected` in the metadata of the streams to read"])
     if wanted is not None and selected != set(wanted):
         tap.logger.warning("streams is ignored, since the catalog selects %s", ", ".join(sorted(selected)))

@@ -332,7 +332,7 @@ class _Examination:
         else:
             filters = [name for name in ("event_names", "events_where") if getattr(self._settings, name)]
             check = ", ".join(["start_date", *filters])
-            self._report.warning("events", f"none on the sampled days ({days}): check {check}")
+            self._report.warning("events", f"no events on the sampled days ({days}): check {check}")
 
     def _report_completeness(self, measured: Sequence[_MeasuredDay]) -> None:
         """Compare the days that were read with Mixpanel's own counts, if the plan includes these."""
@@ -423,7 +423,7 @@ class _Examination:
 
     def _report_disk(self, run: Forecast) -> None:
         if not run.spooled:
-            self._report.ok("disk", "none needed: the windows fit in memory")
+            self._report.ok("disk", "no space needed: the windows fit in memory")
             return
         needed = f"{'up to about' if run.is_whole else 'more than'} {size_text(run.spooled)}"
         folder = tempfile.gettempdir()

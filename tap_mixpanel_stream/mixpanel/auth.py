@@ -122,7 +122,7 @@ class ProjectSecret(AuthBase):
     @property
     def settings_hint(self) -> str:
         """The settings to check if Mixpanel rejects the credentials, for messages."""
-        return "api_secret (Mixpanel retires project secrets on 2027-03-03: a service account is the way on)"
+        return "api_secret (Mixpanel retires project secrets on 2027-03-03: use a service account)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,5 +335,5 @@ def _first_day(body: str, today: date | None) -> str:
     """Return the first day of the plan's history, from the number of days in Mixpanel's message."""
     days = _HISTORY.search(body)
     if days is None or today is None:
-        return "the first day of it"
+        return "its first day"
     return str(today - timedelta(days=int(days[1])))

@@ -69,7 +69,7 @@ def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[st
         MixpanelError: As `Client.open`.
     """
     request = Request(
-        what="event_counts, the names of events",
+        what="event_counts, event names",
         api="query",
         path="events/names",
         params={"type": "general", "limit": str(MAX_NAMES)},

@@ -168,7 +168,7 @@ class _Source(io.RawIOBase):
             TimeoutError: The time limit is exceeded.
         """
         if self._bytes <= 0:
-            raise FramingError("it has more headers or trailers, or more text with an error, than 64 KiB")
+            raise FramingError("its headers, trailers or error body exceed 64 KiB")
         begin = time.monotonic()
         self._socket.settimeout(max(self._seconds, 0.001))
         view = memoryview(buffer)

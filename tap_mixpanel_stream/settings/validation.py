@@ -225,7 +225,7 @@ def _auth(values: _Values, unread_variables: Sequence[str]) -> Auth:
     if project_secret:
         return ProjectSecret(project_secret)
     if not project:
-        raise ValueError(f"project_id is missing: Mixpanel needs it with {methods[0]}{hint}")
+        raise ValueError(f"project_id is missing: Mixpanel requires it with {methods[0]}{hint}")
     return OAuthToken(token, project) if token else ServiceAccount(username, secret, project)
 
 
@@ -360,7 +360,8 @@ def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence
         chosen = msgspec.convert(config.get(setting) or [], tuple[PropertyColumn, ...])
     except msgspec.ValidationError as error:
         raise ValueError(
-            f"{setting}: each needs a name, a property and a type, which is one of {', '.join(PROPERTY_TYPES)}: {error}"
+            f"{setting}: each entry needs a name, a property and a type, which is one of {', '.join(PROPERTY_TYPES)}: "
+            f"{error}"
         ) from None
     if chosen and config.get("raw"):
         raise ValueError(f"{setting}: raw records have no such columns: set raw to false, or remove {setting}")
@@ -372,7 +373,7 @@ def _property_columns(config: Mapping[str, Any], setting: str, columns: Sequence
                 f"{setting}: {column.name!r} cannot be a column's name: use a letter, then letters, digits and _"
             )
         if column.name.casefold() in taken:
-            raise ValueError(f"{setting}: there is another column called {column.name}: rename one of them")
+            raise ValueError(f"{setting}: another column is named {column.name}: rename one of them")
         taken.add(column.name.casefold())
     return chosen
 
@@ -486,7 +487,7 @@ def _nested_error_text(error: ValidationError) -> str:
     if error.validator == "required":
         return str(error.message)
     if error.validator == "additionalProperties":
-        return f"its names are {', '.join(error.schema['properties'])}"
+        return f"unknown name, the names are {', '.join(error.schema['properties'])}"
     if error.validator == "enum":
         return f"its value is not one of {', '.join(error.validator_value)}"
-    return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else "its value does not fit"
+    return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else "its value is invalid"

@@ -54,7 +54,7 @@ class AnnotationsStream(ReportStream):
         """
         if isinstance(self.settings.auth, ProjectSecret):
             problem = (
-                "annotations: Mixpanel's app API does not take project secrets: set service_account_username, "
+                "annotations: Mixpanel's app API does not accept project secrets: set service_account_username, "
                 "service_account_secret and project_id, or oauth_token and project_id, or deselect the stream"
             )
             raise SettingsError([problem])

@@ -232,8 +232,8 @@ class MixpanelStream(Stream, abc.ABC):
         is_removed = isinstance(self.stream_maps[0], RemoveRecordTransform)
         if self.is_versioned and self.settings.emit_activate_version_messages and not is_removed:
             problem = (
-                "emit_activate_version_messages: batch files carry no version, so a target would delete their rows: "
-                "remove this setting or batch_config"
+                "emit_activate_version_messages: records in batch files have no version, so a target would delete "
+                "them: remove this setting or batch_config"
             )
             raise SettingsError([problem])
 

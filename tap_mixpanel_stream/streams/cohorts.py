@@ -133,7 +133,7 @@ class CohortMembersStream(ReportStream):
 
     def fetch(self, limit: int | None = None) -> Iterator[Rows]:
         """Fetch the list of cohorts, then the pages of each cohort."""
-        listed = list_cohorts(self.client, self.retrying, "cohort_members, the list of cohorts")
+        listed = list_cohorts(self.client, self.retrying, "cohort_members, list of cohorts")
         if not listed.content:
             yield Rows(self.name, [], listed.received, listed.decompressed_bytes)
         finished = () if limit else self.finished()

@@ -45,7 +45,7 @@ class EventCountsStream(DayReportStream):
         if not isinstance(names, list):
             raise self.state_error(f"is broken: {NAMES} is not a list")
         if not all(isinstance(name, str) for name in names):
-            raise self.state_error(f"is broken: {NAMES} holds something else than strings")
+            raise self.state_error(f"is broken: {NAMES} has an entry that is not a string")
         return set(names)
 
     def move_bookmark(self, delivered: Any) -> None:

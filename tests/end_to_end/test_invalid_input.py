@@ -81,7 +81,7 @@ GOOD = {
         ({"window_days": {"url": "https://user:12345@example.com"}}, ["setting window_days", "an integer from 1"]),
         ({"region": ["https://user:12345@example.com"]}, ["setting region", "one of us, eu, in"]),
         ({"batch_config": "s3://key:12345@bucket"}, ["setting batch_config", "a JSON object"]),
-        ({"group_profiles": [{"https://12345@x": "1"}]}, ["setting group_profiles.0", "its names are name"]),
+        ({"group_profiles": [{"https://12345@x": "1"}]}, ["setting group_profiles.0", "the names are name"]),
         ({"api_url": "https://host?"}, ["api_url must be a base URL"]),
         ({"data_api_url": "https://:@host"}, ["data_api_url must be a base URL"]),
         ({"api_url": "https://host#"}, ["api_url must be a base URL"]),

@@ -168,15 +168,15 @@ CITY = COLUMNS[0]
     ("columns", "more", "says"),
     [
         ([CITY], {"raw": True}, "raw records have no such columns"),
-        ([CITY | {"name": "properties"}], {}, "there is another column called properties"),
-        ([CITY | {"name": "Distinct_ID"}], {}, "there is another column called Distinct_ID"),
-        ([CITY, CITY | {"name": "CITY"}], {}, "there is another column called CITY"),
+        ([CITY | {"name": "properties"}], {}, "another column is named properties"),
+        ([CITY | {"name": "Distinct_ID"}], {}, "another column is named Distinct_ID"),
+        ([CITY, CITY | {"name": "CITY"}], {}, "another column is named CITY"),
         ([CITY | {"name": "$city"}], {}, "'$city' cannot be a column's name"),
         ([CITY | {"name": ""}], {}, "'' cannot be a column's name"),
         ([CITY | {"type": "text"}], {}, "is not one of"),
         ([{"name": "city"}], {}, "required"),
         (["city"], {}, "columns"),
-        ([CITY | {"key": True}], {}, "its names are name, property, type"),
+        ([CITY | {"key": True}], {}, "the names are name, property, type"),
     ],
 )
 @pytest.mark.parametrize("option", [None, "--discover"])

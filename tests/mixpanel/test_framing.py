@@ -65,24 +65,24 @@ def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.
 
 
 STALLS = {
-    "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "not valid HTTP: it has more headers"),
+    "100 Continue, fast": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "not valid HTTP: its headers"),
     "100 Continue, slowly": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.3), "no response from 127.0.0.1 within"),
     "headers, fast": (
         endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 900 + b"\r\n"),
-        "not valid HTTP: it has more headers",
+        "not valid HTTP: its headers",
     ),
     "short headers, fast": (endless(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 999), "it has more than 100 headers"),
     "headers, one byte below the limit, then more": (
         endless(
             b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"x" * 900 + b"\r\n") * 72 + b"X: " + b"x" * 353, b"\r\nX: y" * 9000, 0.3
         ),
-        "not valid HTTP: it has more headers",
+        "not valid HTTP: its headers",
     ),
     "headers, a byte at a time": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.3), "no response from 127.0.0.1 within"),
     "the first line, a byte at a time": (endless(b"HTTP/1.1 200 ", b"x", 0.3), "no response from 127.0.0.1 within"),
     "trailers, fast": (
         endless(CHUNKED + b"0\r\n", b"X: x\r\n" * 999),
-        "framing is invalid after 0 bytes of the response: it has more",
+        "framing is invalid after 0 bytes of the response: its headers",
     ),
     "trailers, slowly": (endless(CHUNKED + b"0\r\n", b"X: x\r\n", 0.3), "for longer than request_timeout"),
     "a trailer, a byte at a time": (

@@ -49,7 +49,7 @@ def orchestrator(name: str, program: str) -> Path:
 
 
 def environment(
-    folder: Path, emulator: Emulator, warehouse: Server, sections: Sequence[str] = ("Which way", "Dagster")
+    folder: Path, emulator: Emulator, warehouse: Server, sections: Sequence[str] = ("Choose a method", "Dagster")
 ) -> dict[str, str]:
     """Return the variables of the page's sections, with tap and target on the path."""
     commands = folder / "bin"

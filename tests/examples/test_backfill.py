@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.targets.postgresql import Server
 
 PROJECT = SyntheticProject(first_day=FIRST_DAY, events_per_day=20, profiles=60)
-FOR_A_SHELL = ["Which way"]
+FOR_A_SHELL = ["Choose a method"]
 BACKFILLED_AT = dt.datetime(2024, 2, 3, 12, tzinfo=dt.UTC)
 NIGHT = dt.datetime(2024, 2, 5, 23, 59, 59, tzinfo=dt.UTC)
 

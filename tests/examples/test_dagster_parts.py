@@ -86,7 +86,7 @@ def test_the_result_has_exit_codes_state_and_log(program: Program) -> None:
     result = run(logged.append)
     assert (result.tap, result.target, result.state) == (3, 4, {"a": 2})
     assert sorted(logged) == [f"{TAP}: now | INFO | tap | hello", f"{TARGET}: Traceback"]
-    assert str(result) == f"{TAP} result with 3, {TARGET} with 4: Traceback"
+    assert str(result) == f"{TAP} ended with 3, {TARGET} with 4: Traceback"
 
 
 @pytest.mark.parametrize(("tap", "target", "succeeded"), [(0, 0, True), (3, 0, False), (0, 4, False), (3, 4, False)])

@@ -39,7 +39,9 @@ def test_maps_of_unselected_streams_do_nothing(maps: dict[str, Any], selected: l
 def test_the_recipe_for_surrogates_works_for_profiles() -> None:
     """The map in docs/targets.md works if only profiles are read."""
     [recipe] = [
-        block.text for block in pages.blocks(pages.text_of("docs/targets.md")) if block.mark.startswith("unpaired surrogate")
+        block.text
+        for block in pages.blocks(pages.text_of("docs/targets.md"))
+        if block.mark.startswith("unpaired surrogate")
     ]
     with Emulator(MIXPANEL) as emulator:
         settings = emulator.settings | DAYS | json.loads(recipe)

@@ -9,7 +9,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.helpers._catalog import get_selected_schema
-from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper
+from singer_sdk.mapper import MAPPER_SOURCE_OPTION, NULL_STRING, CustomStreamMap, PluginMapper, RemoveRecordTransform
 from singer_sdk.singerlib import Schema
 
 from .pipeline.errors import StreamError
@@ -46,6 +46,7 @@ def make_mapper(
         _check_source(key, rules, streams)
     # A copy, because the SDK removes options from it.
     mapper = PluginMapper(plugin_config=copy.deepcopy(dict(config)), logger=logger)
+    outputs: dict[str, tuple[object, object]] = {}
     for name, stream in streams.items():
         if not stream.selected:
             continue
@@ -61,6 +62,11 @@ def make_mapper(
         except Exception as error:  # noqa: BLE001 - the SDK raises many kinds of exception
             raise SettingsError([f"stream_maps: {name}: {error or type(error).__name__}"]) from None
         for stream_map in mapper.stream_maps[name]:
+            alias = stream_map.stream_alias
+            output = (stream_map.transformed_schema, stream_map.transformed_key_properties)
+            if not isinstance(stream_map, RemoveRecordTransform) and outputs.setdefault(alias, output) != output:
+                problem = f"{name}: the alias {alias} is that of a stream with other columns or another key: change it"
+                raise SettingsError([f"stream_maps: {problem}"])
             if isinstance(stream_map, CustomStreamMap):
                 _check_names(name, applied, columns, stream_map)
                 stream_map._eval = _with_context(name, stream_map._eval)  # type: ignore[method-assign] # noqa: SLF001

@@ -154,7 +154,7 @@ class Rule:
     remedy: str
 
 
-def _only(status: int) -> range:
+def _exactly(status: int) -> range:
     return range(status, status + 1)
 
 
@@ -171,55 +171,59 @@ TABLE: tuple[Rule, ...] = (
         "the response redirects to {host}, and the tap sends credentials to no other host: "
         "check region, data_api_url, api_url and any proxy",
     ),
-    Rule(_only(400), "unable to authenticate", "credentials", Action.REFUSE, _CREDENTIALS),
+    Rule(_exactly(400), "unable to authenticate", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
-        _only(400),
+        _exactly(400),
         "to_date cannot be later than today",
         "time_zone",
         Action.REFUSE,
         "the last day has not begun in the project: check project_timezone, end_date and this machine's clock",
     ),
-    Rule(_only(400), "request for page in uncached query", "other", Action.RESTART, "the paging session has expired"),
-    Rule(_only(400), "timeout error", "other", Action.RETRY, "the query timed out at Mixpanel"),
-    Rule(_only(400), "", "parameter", Action.REFUSE, "Mixpanel rejected a parameter: check {source_settings}"),
-    Rule(_only(401), "", "credentials", Action.REFUSE, _CREDENTIALS),
     Rule(
-        _only(402),
+        _exactly(400), "request for page in uncached query", "other", Action.RESTART, "the paging session has expired"
+    ),
+    Rule(_exactly(400), "timeout error", "other", Action.RETRY, "the query timed out at Mixpanel"),
+    Rule(_exactly(400), "", "parameter", Action.REFUSE, "Mixpanel rejected a parameter: check {source_settings}"),
+    Rule(_exactly(401), "", "credentials", Action.REFUSE, _CREDENTIALS),
+    Rule(
+        _exactly(402),
         "",
         "plan",
         Action.REFUSE,
         "the project's Mixpanel plan does not include this: deselect the stream or change the plan",
     ),
     Rule(
-        _only(403),
+        _exactly(403),
         "days into the past",
         "history",
         Action.REFUSE,
         "the request begins before the plan's history: set start_date to {first_day} or later, or change the plan",
     ),
     Rule(
-        _only(403),
+        _exactly(403),
         "",
         "access",
         Action.REFUSE,
         "no access: check project_id, region and the role of the credentials in that project",
     ),
     Rule(
-        _only(404),
+        _exactly(404),
         "missing datagroup",
         "missing_group",
         Action.REFUSE,
         "the group does not exist in the project: check group_profiles, or delete the cohort of that group in Mixpanel",
     ),
-    Rule(_only(404), "", "not_found", Action.REFUSE, "not found: check project_id, region, data_api_url and api_url"),
     Rule(
-        _only(407),
+        _exactly(404), "", "not_found", Action.REFUSE, "not found: check project_id, region, data_api_url and api_url"
+    ),
+    Rule(
+        _exactly(407),
         "",
         "other",
         Action.REFUSE,
         "the proxy requires credentials: set them in HTTPS_PROXY, or bypass it with NO_PROXY",
     ),
-    Rule(_only(408), "", "other", Action.RETRY, "the server timed out while receiving the request"),
+    Rule(_exactly(408), "", "other", Action.RETRY, "the server timed out while receiving the request"),
     Rule(
         range(413, 415),
         "",
@@ -227,7 +231,7 @@ TABLE: tuple[Rule, ...] = (
         Action.REFUSE,
         "the request is too long: check {source_settings}",
     ),
-    Rule(_only(429), "", "other", Action.WAIT, "too many requests"),
+    Rule(_exactly(429), "", "other", Action.WAIT, "too many requests"),
     Rule(range(400, 500), "", "other", Action.REFUSE, "the request was rejected"),
     Rule(range(500, 600), "", "other", Action.RETRY, "server error at Mixpanel or a proxy"),
     # Includes 204 and 206, which are not complete responses.

@@ -286,7 +286,7 @@ def _day(values: _Values, name: str, zone: ZoneInfo) -> dt.date | None:
         raise ValueError(f"{name} {text!r} is not a date: write it as 2024-01-15 or 2024-01-15T00:00:00Z") from None
 
 
-def _behaviors(values: _Values) -> None:
+def _check_behaviors(values: _Values) -> None:
     if values["behaviors"] and values["cohort_id"] is not None:
         raise ValueError("behaviors and cohort_id cannot be combined: keep one")
     if values["behaviors"] and "behaviors" not in (values["profiles_where"] or ""):
@@ -295,24 +295,24 @@ def _behaviors(values: _Values) -> None:
         )
 
 
-def _as_of_timestamp(values: _Values) -> None:
+def _check_as_of_timestamp(values: _Values) -> None:
     if (values["as_of_timestamp"] or 0) >= _IN_MILLISECONDS:
         raise ValueError("as_of_timestamp is in milliseconds: give it in seconds")
     if values["profiles_incremental"] and values["as_of_timestamp"] is not None:
         raise ValueError("profiles_incremental and as_of_timestamp cannot be combined: past profiles do not change")
 
 
-def _include_all_users(values: _Values) -> None:
+def _check_include_all_users(values: _Values) -> None:
     if values["include_all_users"] and values["cohort_id"] is None:
         raise ValueError("include_all_users requires cohort_id: set it, or remove include_all_users")
 
 
-def _distinct_ids(values: _Values) -> None:
+def _check_distinct_ids(values: _Values) -> None:
     if len(values["distinct_ids"] or []) > MAX_DISTINCT_IDS:
         raise ValueError(f"distinct_ids has more than {MAX_DISTINCT_IDS} entries, the most that Mixpanel accepts")
 
 
-_PROFILE_CHECKS = (_behaviors, _as_of_timestamp, _include_all_users, _distinct_ids)
+_PROFILE_CHECKS = (_check_behaviors, _check_as_of_timestamp, _check_include_all_users, _check_distinct_ids)
 
 
 def read_groups(config: Mapping[str, Any]) -> list[Group]:

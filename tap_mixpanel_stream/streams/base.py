@@ -105,7 +105,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Whether the run continues from the stream's bookmark."""
         return self.replication_method == "INCREMENTAL"
 
-    def set_settings(self, *names: str) -> tuple[str, ...]:
+    def configured_settings(self, *names: str) -> tuple[str, ...]:
         """Return the names of those settings that are set, for messages."""
         return tuple(name for name in names if self.config.get(name))
 

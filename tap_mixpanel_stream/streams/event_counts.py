@@ -121,7 +121,7 @@ class EventCountsStream(DayReportStream):
 
     def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
         """Fetch the counts of all names for a window."""
-        source_settings = self.set_settings("event_names", "start_date", "end_date")
+        source_settings = self.configured_settings("event_names", "start_date", "end_date")
         fetched = [
             count_events(self.client, batch, window.first, window.last, retrying, source_settings=source_settings)
             for batch in name_batches(names)

@@ -152,7 +152,7 @@ class FunnelsStream(DayReportStream):
         return self.fetch_in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
 
     def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
-        source_settings = self.set_settings("start_date", "end_date")
+        source_settings = self.configured_settings("start_date", "end_date")
         days = fetch_funnel_days(
             self.client, funnel, window.first, window.last, retrying, source_settings=source_settings
         )

@@ -174,7 +174,7 @@ class ProfilesStream(MixpanelStream):
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:
-        source_settings = self.set_settings(*self.source_settings)
+        source_settings = self.configured_settings(*self.source_settings)
         options = dataclasses.replace(self.engage_options(), page_size=page_size, source_settings=source_settings)
         if since:
             options = dataclasses.replace(options, where=seen_since(since, options.where))

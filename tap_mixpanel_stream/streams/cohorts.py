@@ -74,6 +74,9 @@ class CohortMembersStream(ReportStream):
         has_other=False,
     )
 
+    # Mixpanel lists the cohorts of a deleted group, but they have no members.
+    gone_kinds = frozenset({"missing_group"})
+
     _has_read_all = False
     """Whether this run has read all cohorts in the list."""
 

@@ -67,6 +67,9 @@ class ReportStream(MixpanelStream):
     skipped_kinds: ClassVar[frozenset[str]] = SKIPPED_KINDS
     """The kinds of errors after which a single item, such as a cohort, is skipped."""
 
+    gone_kinds: ClassVar[frozenset[str]] = frozenset()
+    """The kinds of errors for an item that no longer has rows, so that no rows are missing without it."""
+
     def __init__(self, tap: Tap, run: Run) -> None:
         super().__init__(tap, run, self.record_schema, self.name)
         self._skipped: list[Refused] = []
@@ -100,9 +103,12 @@ class ReportStream(MixpanelStream):
     @property
     def incomplete_reason(self) -> str | None:
         """Why this run did not deliver the whole table; None if it did."""
-        # A cohort whose group was deleted no longer has rows, so it is not missing.
-        is_missing = any(refused.kind != "missing_group" for refused in self._skipped)
-        return "a cohort, funnel or report was skipped" if is_missing else super().incomplete_reason
+        return "a cohort, funnel or report was skipped" if self._missing else super().incomplete_reason
+
+    @property
+    def _missing(self) -> list[Refused]:
+        """The errors of skipped items whose rows are missing."""
+        return [refused for refused in self._skipped if refused.kind not in self.gone_kinds]
 
     @property
     def failed_items(self) -> int:
@@ -157,10 +163,10 @@ class ReportStream(MixpanelStream):
                 yield SpooledPage(self._convert(rows, envelope), rows.delivered)
                 has_started = True
             self._raise_failures()
-            # If Mixpanel rejected all items, the cause is not a single item, unless all their groups were deleted.
-            for refused in () if has_started or self.has_earlier_rows else self._skipped:
-                if refused.kind != "missing_group":
-                    raise refused
+            if self._missing and not has_started and not self.has_earlier_rows:
+                # Mixpanel rejected all items, so the cause is not a single item. A `Refused` of `NOT_IN_PLAN` would leave
+                # the stream empty.
+                raise StreamError(str(self._missing[0]))
         except Refused as refused:
             # After the first rows, ending without an error would leave the table incomplete.
             if has_started or refused.kind not in NOT_IN_PLAN:

@@ -319,9 +319,10 @@ def test_a_limited_history_fails_funnels() -> None:
     assert "of funnel 7509: HTTP 403, the request begins before the plan's history" in error
 
 
-def test_only_rejected_funnels_fail_the_stream() -> None:
+@pytest.mark.parametrize("status", ["status:404", "status:404-datagroup"])
+def test_only_rejected_funnels_fail_the_stream(status: str) -> None:
     """If Mixpanel rejects every funnel, the stream fails."""
-    with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), "status:404")]) as emulator:
+    with Emulator(PROJECT, faults=[Fault("funnels", range(2, 99), status)]) as emulator:
         settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-01-03"}
         run = run_tap(settings, catalog=catalog())
     assert run.exit_code == 1

@@ -134,6 +134,17 @@ def test_only_rejected_reports_fail_the_stream() -> None:
     assert "insights_reports" in error
 
 
+@pytest.mark.parametrize("statuses", [("403",), ("403", "404"), ("404", "403"), ("404-datagroup",)])
+def test_private_and_deleted_reports_fail_the_stream(statuses: tuple[str, ...]) -> None:
+    """If every report is private or deleted, the stream fails, in any order."""
+    faults = [Fault("insights", number, f"status:{status}") for number, status in enumerate(statuses, 1)]
+    run = read(*[LOGINS] * len(statuses), faults=faults)
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert error.startswith(f"insights, report 1: HTTP {statuses[0][:3]}")
+    assert "without access" not in run.stderr[-1]
+
+
 @pytest.mark.parametrize("name", ["cut-json", "empty-body", "empty-object", "gzip-cut", "page-html", "status:503"])
 def test_a_malformed_report_fails_the_stream(name: str) -> None:
     """A malformed report fails the stream after the others are read."""

@@ -7,7 +7,7 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING
 
-from ..mixpanel.errors import TooLarge, Transient
+from ..mixpanel.errors import Refused, TooLarge, Transient
 from ..replication.windows import Window
 from .reports import ReportStream, Rows
 
@@ -35,6 +35,9 @@ class DayReportStream(ReportStream):
     _days_at_once = MAX_DAYS
     """Number of days of the next request. Once halved, it stays halved for the rest of the run."""
 
+    _rejected_day: dt.date | None = None
+    """The latest first day that Mixpanel rejected in this run because it is before the plan's history."""
+
     def fetch_in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
         """Fetch the days of a window in smaller windows that Mixpanel can answer.
 
@@ -61,3 +64,23 @@ class DayReportStream(ReportStream):
             if window_days.last == window.last:
                 return
             first = window_days.last + dt.timedelta(days=1)
+
+    def deferring_limited_history(self, window: Window, rows: Iterator[Rows]) -> Iterator[Rows]:
+        """Yield the rows of a window. If it begins before the plan's history, fail the stream at its end.
+
+        A new funnel or event must not keep the known ones from being read.
+
+        Args:
+            window: The days. Nothing is fetched if Mixpanel has rejected their first day before.
+            rows: Fetches the rows.
+        """
+        if self._rejected_day and window.first <= self._rejected_day:
+            return
+        try:
+            yield from rows
+        except Refused as refused:
+            if refused.kind != "history":
+                raise
+            self._rejected_day = window.first
+            self._failures.append(refused)
+            self.log("%s. Reading the others; the stream will fail at its end", refused, level=logging.WARNING)

@@ -98,9 +98,13 @@ class EventCountsStream(DayReportStream):
         window = Window(first, last) if first <= last else None
         self.progress.total = sum(each.days for each in (history, window) if each)
         if history:
-            for rows in self.fetch_in_windows(history, lambda part, retrying: self._window(new_names, part, retrying)):
+            older = self.fetch_in_windows(history, lambda part, retrying: self._window(new_names, part, retrying))
+            for rows in self.deferring_limited_history(history, older):
                 yield dataclasses.replace(rows, delivered=None)
-        if window:
+            if self.failed_items:
+                # Once the window is delivered, the state has its names as counted up to the bookmark.
+                names = sorted(set(names) - set(new_names))
+        if window and names:
             yield from self.fetch_in_windows(window, lambda part, retrying: self._window(names, part, retrying))
         elif not history:
             self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)

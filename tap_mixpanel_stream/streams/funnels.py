@@ -135,7 +135,8 @@ class FunnelsStream(DayReportStream):
                 windows.append((funnel, Window(first, last)))
         self.progress.total = sum(window.days for _, window in windows)
         for funnel, window in windows:
-            yield from self.skipping_failures("funnel", self._funnel(funnel, window))
+            rows = self.skipping_failures("funnel", self._funnel(funnel, window))
+            yield from self.deferring_limited_history(window, rows)
 
     def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
         """Keep and return the bookmarks of existing funnels. Warn about bookmarks of other funnels."""

@@ -164,8 +164,8 @@ class ReportStream(MixpanelStream):
                 has_started = True
             self._raise_failures()
             if self._missing and not has_started and not self.has_earlier_rows:
-                # Mixpanel rejected all items, so the cause is not a single item. A `Refused` of `NOT_IN_PLAN` would leave
-                # the stream empty.
+                # Mixpanel rejected all items, so the cause is not a single item. A `Refused` in `NOT_IN_PLAN` would be
+                # taken for a stream without access.
                 raise StreamError(str(self._missing[0]))
         except Refused as refused:
             # After the first rows, ending without an error would leave the table incomplete.

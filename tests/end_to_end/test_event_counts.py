@@ -129,6 +129,30 @@ def test_a_new_name_is_counted_from_the_start() -> None:
     assert [query["from_date"] for query in queries] == ["2024-06-26"]
 
 
+def test_a_new_name_does_not_stop_the_known_ones() -> None:
+    """Known names are counted although new ones begin before the plan's history; the run fails with that error."""
+    project = FixedProject({DAY: [event("New"), event("Old")]})
+    state = {"replication_key_value": "2024-06-21T00:00:00+00:00", "event_names": ["Gone", "Old"]}
+    with Emulator(project, now=lambda: NOW, plan=Plan(history_days=30)) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-06-25"}
+        run = run_tap(settings, catalog=catalog(), state={"bookmarks": {"event_counts": state}})
+        only_new = {"bookmarks": {"event_counts": state | {"event_names": []}}}
+        without_known = run_tap(settings, catalog=catalog(), state=only_new)
+    for failed in (run, without_known):
+        assert failed.exit_code == 1
+        [error] = failed.errors
+        assert error.startswith("event_counts 2024-01-01..2024-06-15: HTTP 403, the request begins before the plan's")
+    assert counts(run) == {(str(DAY), "Old"): 1}
+    # The new name is not counted up to the bookmark, so it stays new.
+    assert run.states[-1]["bookmarks"]["event_counts"] == {
+        "replication_key": "date",
+        "replication_key_value": "2024-06-26T00:00:00+00:00",
+        "event_names": ["Gone", "Old"],
+    }
+    assert counts(without_known) == {}
+    assert without_known.states == [only_new]
+
+
 def test_an_omitted_name_is_counted_again_later() -> None:
     """A name that a run omitted is later counted from the start, so that it has no gap."""
     days = [dt.date(2024, 1, number) for number in range(1, 11)]

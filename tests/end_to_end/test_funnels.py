@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, SyntheticProject
+from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject, Plan, SyntheticProject
 from tap_mixpanel_stream.mixpanel import json_response
 from tests.harness import Run, catalog_of, run_tap
 from tests.mixpanel.fake_clock import FakeClock
@@ -306,6 +306,24 @@ def test_a_rejected_funnel_is_skipped(status: str) -> None:
         [problem] = run.problems
         assert f"of funnel {number - 1}: HTTP {status[-3:]}" in problem
         assert problem.endswith("Skipping this funnel")
+
+
+def test_a_new_funnel_does_not_stop_the_known_ones() -> None:
+    """Known funnels are read although new ones begin before the plan's history; the run fails with that error."""
+    funnels = [{"funnel_id": number, "name": "", "days": DAYS_OF_JUNE} for number in (1, 2, 3, 4)]
+    known = dict.fromkeys(("3", "4"), "2024-06-29T00:00:00+00:00")
+    with Emulator(FixedProject(funnels=funnels), now=lambda: NOW, plan=Plan(history_days=30)) as emulator:
+        settings = emulator.settings | {"start_date": "2024-01-01", "end_date": "2024-06-30"}
+        run = run_tap(settings, catalog=catalog(), state={"bookmarks": {"funnels": {"by_funnel": known}}})
+        requests = requested(emulator)
+    assert run.exit_code == 1
+    [error] = run.errors
+    assert error.startswith("funnels 2024-01-01..2024-06-30 of funnel 1: HTTP 403, the request begins before")
+    assert "the plan's history: set start_date to" in error
+    # The other new funnel begins on the same day, so it is not requested.
+    assert [request[0] for request in requests] == ["1", "3", "4"]
+    assert keys(run) == [(funnel, f"2024-06-{day}") for funnel in (3, 4) for day in range(24, 31)]
+    assert run.states[-1]["bookmarks"]["funnels"]["by_funnel"] == dict.fromkeys(("3", "4"), "2024-07-01T00:00:00+00:00")
 
 
 def test_a_limited_history_fails_funnels() -> None:

@@ -2,7 +2,7 @@
 
     mixpanel_tables    once, started by hand, before all others
     mixpanel_profiles  once, started by hand: profiles have no history
-    mixpanel_history   one run for each month from FIRST_DAY to NIGHTLY_START, SHARDS_AT_ONCE at a time
+    mixpanel_history   one run for each month from FIRST_DAY to NIGHTLY_START, CONCURRENT_SHARDS at a time
     mixpanel_nightly   one run for each day from NIGHTLY_START on, with all profiles
 
 No run needs a Singer state: its data interval defines the days it reads. Put `pipeline.py` of examples/dagster beside
@@ -24,7 +24,7 @@ from pipeline import run
 FIRST_DAY = pendulum.from_format(os.environ["MIXPANEL_FIRST_MONTH"], "YYYY-MM")
 LAST_MONTH = pendulum.from_format(os.environ["MIXPANEL_LAST_MONTH"], "YYYY-MM")
 NIGHTLY_START = LAST_MONTH.add(months=1)
-SHARDS_AT_ONCE = 2
+CONCURRENT_SHARDS = 2
 # Mixpanel allows 60 exports in a rolling hour for each project.
 HOURLY_QUOTA = 60
 # For failures that last longer than the tap's own retries, which take about a minute.
@@ -81,7 +81,7 @@ def mixpanel_profiles() -> None:
     start_date=FIRST_DAY,
     end_date=LAST_MONTH,
     catchup=True,
-    max_active_runs=SHARDS_AT_ONCE,
+    max_active_runs=CONCURRENT_SHARDS,
     default_args=RETRIES,
 )
 def mixpanel_history() -> None:
@@ -89,7 +89,7 @@ def mixpanel_history() -> None:
     read_events(
         "{{ data_interval_start | ds }}",
         "{{ macros.ds_add(data_interval_end | ds, -1) }}",
-        HOURLY_QUOTA // SHARDS_AT_ONCE,
+        HOURLY_QUOTA // CONCURRENT_SHARDS,
     )
 
 

@@ -1,9 +1,9 @@
-"""Load Mixpanel into a warehouse by batch files: the tap writes them, the warehouse's own loader reads them.
+"""Load Mixpanel into a warehouse with batch files, which the tap writes and the warehouse's bulk loader reads.
 
     python examples/bulk/bulk.py duckdb warehouse.duckdb --state state.json --config config.json
 
-Each STATE message ends a transaction: the files before it are upserted by key and committed, then the state is saved,
-then the files are deleted. After a kill the next run continues from the saved state and upserts the same rows again.
+At each STATE message, the batch files so far are upserted by key in one transaction, then the state is saved and the
+files are deleted. If a run is killed, the next one continues from the saved state and upserts the same rows again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENCODING = {"format": "jsonl", "compression": "gzip"}
 
 @dataclass
 class Table:
-    """A stream, its columns with their kinds, its key, and the batch files that wait for the next commit."""
+    """A stream with the types of its columns, its key columns and the batch files to load with the next commit."""
 
     name: str
     columns: dict[str, str]
@@ -34,15 +34,15 @@ class Table:
     files: list[Path] = field(default_factory=list)
 
 
-def kind_of(schema: dict[str, Any]) -> str:
-    """Return the kind of a column: date, date-time, integer, number, boolean, json or string."""
+def column_type(schema: dict[str, Any]) -> str:
+    """Return the type of a column: date, date-time, integer, number, boolean, json or string."""
     types = {schema["type"]} if isinstance(schema["type"], str) else {*schema["type"]} - {"null"}
-    kind = "json" if types & {"object", "array"} else "string" if len(types) > 1 else types.pop()
-    return str(schema.get("format", kind))
+    type_ = "json" if types & {"object", "array"} else "string" if len(types) > 1 else types.pop()
+    return str(schema.get("format", type_))
 
 
 def save(path: Path, content: object) -> None:
-    """Replace a JSON file. After a crash it is the old one or the new one."""
+    """Replace a JSON file atomically."""
     with (partial := Path(f"{path}.partial")).open("w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()
@@ -51,13 +51,13 @@ def save(path: Path, content: object) -> None:
 
 
 def load(messages: Any, warehouse: Any, state: Path) -> None:
-    """Load the batch files that the tap's messages announce, and save its state after each commit."""
+    """Load the batch files named in BATCH messages, and save the state after each commit."""
     tables: dict[str, Table] = {}
     for message in map(json.loads, messages):
         if message["type"] == "SCHEMA":
             if not message["key_properties"]:
-                sys.exit(f"{message['stream']} has no key to upsert by: set raw to false")
-            columns = {name: kind_of(schema) for name, schema in message["schema"]["properties"].items()}
+                sys.exit(f"{message['stream']} has no key for upserts: set raw to false")
+            columns = {name: column_type(schema) for name, schema in message["schema"]["properties"].items()}
             tables[message["stream"]] = Table(message["stream"], columns, message["key_properties"])
         elif message["type"] == "BATCH":
             tables[message["stream"]].files += [Path(unquote(urlsplit(url).path)) for url in message["manifest"]]
@@ -70,18 +70,22 @@ def load(messages: Any, warehouse: Any, state: Path) -> None:
 
 
 def main() -> int:
-    """Run the tap, load what it writes, and return its exit code."""
-    parser = argparse.ArgumentParser(description="Load Mixpanel by batch files. Further options go to the tap.")
+    """Run the tap, load its batch files and return its exit code."""
+    parser = argparse.ArgumentParser(
+        description="Load Mixpanel into a warehouse with batch files. Other options are passed to the tap."
+    )
     parser.add_argument("warehouse", choices=["duckdb", "postgres", "clickhouse"])
-    parser.add_argument("destination", help="file of the database, connection string, or URL")
-    parser.add_argument("--state", type=Path, required=True, help="file; batch files go to the folder STATE.batches")
+    parser.add_argument("destination", help="database file, connection string or URL")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="state file; batch files are written to the folder STATE.batches"
+    )
     options, tap_options = parser.parse_known_args()
     folder = Path(f"{options.state}.batches").resolve()
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another run to end
-        for left in folder.glob("*.json.gz*"):  # by a run that was killed
-            left.unlink()
+        for leftover in folder.glob("*.json.gz*"):  # from a run that was killed
+            leftover.unlink()
         warehouse = importlib.import_module(f"into_{options.warehouse}").Warehouse(options.destination)
         batches = {"encoding": ENCODING, "storage": {"root": folder.as_uri()}, "batch_size": 100_000}
         save(folder / "config.json", {"batch_config": batches, **warehouse.tap_settings})

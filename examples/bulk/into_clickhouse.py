@@ -1,8 +1,8 @@
-"""ClickHouse: each file is one INSERT over HTTP; ReplacingMergeTree keeps the newest row of each key. Needs no package.
+"""Load batch files into ClickHouse with one INSERT per file over HTTP. Requires no package.
 
-ClickHouse has no transaction over several inserts. After a kill between two of them the next run inserts the same rows
-again, and `SELECT … FINAL` sees the newest of each key. User and password come from CLICKHOUSE_USER and
-CLICKHOUSE_PASSWORD.
+ReplacingMergeTree keeps the latest row of each key. ClickHouse has no transactions over several inserts. If a run is
+killed between two inserts, the next run inserts the same rows again, and `SELECT … FINAL` returns the latest row of
+each key. User and password are read from CLICKHOUSE_USER and CLICKHOUSE_PASSWORD.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ TYPES = {
 SETTINGS = {
     "date_time_input_format": "best_effort",
     "input_format_json_read_objects_as_strings": "1",
-    # A column that the table lacks is an error.
+    # Fail if the table does not have a column.
     "input_format_skip_unknown_fields": "0",
 }
 
 
 class Warehouse:
-    """Loads into the database `mixpanel` of the ClickHouse at a URL. Objects and lists are JSON text."""
+    """The database `mixpanel` of a ClickHouse server. Objects and arrays are stored as JSON text."""
 
     tap_settings: ClassVar[dict[str, Any]] = {}
 
@@ -42,7 +42,7 @@ class Warehouse:
         self._url = destination
 
     def load(self, tables: list[Table]) -> None:
-        """Insert the files of each table, in their order."""
+        """Insert the files of each table in order."""
         self._run("CREATE DATABASE IF NOT EXISTS mixpanel")
         for table in tables:
             name = f'mixpanel."{table.name}"'
@@ -64,10 +64,10 @@ class Warehouse:
         if body:
             headers |= {"Content-Encoding": "gzip", "Content-Length": str(os.fstat(body.fileno()).st_size)}
         url = f"{self._url}?{urllib.parse.urlencode({'query': query, **SETTINGS})}"
-        request = urllib.request.Request(url, body or b"", headers)  # noqa: S310 - the user's own server
+        request = urllib.request.Request(url, body or b"", headers)  # noqa: S310 - the URL is trusted
         try:
-            with urllib.request.urlopen(request) as answer:  # noqa: S310
-                answer.read()
+            with urllib.request.urlopen(request) as response:  # noqa: S310
+                response.read()
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"ClickHouse: {error.read().decode(errors='replace').strip()}") from None
 

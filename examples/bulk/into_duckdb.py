@@ -1,4 +1,4 @@
-"""DuckDB: `read_json` over the files, then delete and insert by key. Needs the package duckdb."""
+"""Load batch files into DuckDB with `read_json`, then delete and insert by key. Requires the package duckdb."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPES = {
 
 
 class Warehouse:
-    """Loads into the schema `mixpanel` of a DuckDB file. Instants are in UTC."""
+    """The schema `mixpanel` of a DuckDB database file. Timestamps are in UTC."""
 
     tap_settings: ClassVar[dict[str, Any]] = {}
 
@@ -29,7 +29,7 @@ class Warehouse:
         self._connection = duckdb.connect(destination)
 
     def load(self, tables: list[Table]) -> None:
-        """Upsert the files of each table by its key, all in one transaction."""
+        """Upsert the files of all tables in one transaction."""
         self._connection.begin()
         for table in tables:
             self._upsert(table)
@@ -37,7 +37,7 @@ class Warehouse:
 
     def _upsert(self, table: Table) -> None:
         name = f'mixpanel."{table.name}"'
-        columns = {column: TYPES[kind] for column, kind in table.columns.items()}
+        columns = {column: TYPES[type_] for column, type_ in table.columns.items()}
         key = ", ".join(f'"{column}"' for column in table.key)
         same = " AND ".join(f'old."{column}" = batch."{column}"' for column in table.key)
         declared = ", ".join(f'"{column}" {type_}' for column, type_ in columns.items())
@@ -55,4 +55,4 @@ class Warehouse:
         self._connection.execute(f"""
             DELETE FROM {name} AS old USING batch WHERE {same};
             INSERT INTO {name} BY NAME FROM batch WHERE rowid IN (SELECT max(rowid) FROM batch GROUP BY {key});
-        """)  # noqa: S608 - the tap's own names
+        """)  # noqa: S608 - the names are from the tap's schema

@@ -1,4 +1,7 @@
-"""PostgreSQL: COPY the files' lines into a temporary table, then INSERT … ON CONFLICT. Needs the package psycopg."""
+"""Load batch files into PostgreSQL with COPY into a temporary table and INSERT … ON CONFLICT.
+
+Requires the package psycopg.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ TYPES = {
     "boolean": "boolean",
     "json": "jsonb",
 }
-# A quote and a delimiter that no line of JSON contains: each line is one value.
+# JSON lines contain neither this quote character nor this delimiter, so each line is a single value.
 COPY = r"COPY batch (line) FROM STDIN (FORMAT csv, QUOTE e'\x01', DELIMITER e'\x02')"
 BLOCK = 1 << 20
 
 
 class Warehouse:
-    """Loads into the schema `mixpanel` of a PostgreSQL database."""
+    """The schema `mixpanel` of a PostgreSQL database."""
 
     tap_settings: ClassVar[dict[str, Any]] = {"strip_nul": True}
 
@@ -33,7 +36,7 @@ class Warehouse:
         self._connection = psycopg.connect(destination, autocommit=True, client_encoding="utf8")
 
     def load(self, tables: list[Table]) -> None:
-        """Upsert the files of each table by its key, all in one transaction."""
+        """Upsert the files of all tables in one transaction."""
         with self._connection.transaction():
             for table in tables:
                 self._upsert(table)
@@ -41,11 +44,11 @@ class Warehouse:
     def _upsert(self, table: Table) -> None:
         name = f'mixpanel."{table.name}"'
         key = ", ".join(f'"{column}"' for column in table.key)
-        declared = ", ".join(f'"{column}" {TYPES[kind]}' for column, kind in table.columns.items())
+        declared = ", ".join(f'"{column}" {TYPES[type_]}' for column, type_ in table.columns.items())
         columns = ", ".join(f'"{column}"' for column in table.columns)
         values = ", ".join(
-            f"nullif(line->'{column}', 'null')" if kind == "json" else f"(line->>'{column}')::{TYPES[kind]}"
-            for column, kind in table.columns.items()
+            f"nullif(line->'{column}', 'null')" if type_ == "json" else f"(line->>'{column}')::{TYPES[type_]}"
+            for column, type_ in table.columns.items()
         )
         updates = ", ".join(f'"{column}" = EXCLUDED."{column}"' for column in table.columns)
         cursor = self._connection.cursor()
@@ -62,5 +65,5 @@ class Warehouse:
             SELECT DISTINCT ON ({key}) {columns} FROM (SELECT n, {values} FROM batch) AS rows (n, {columns})
             ORDER BY {key}, n DESC
             ON CONFLICT ({key}) DO UPDATE SET {updates}
-        """)  # noqa: S608 - the tap's own names
+        """)  # noqa: S608 - the names are from the tap's schema
         cursor.execute("DROP TABLE batch")

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Run tap and target once and keep the state in the working directory, which must outlive the container.
-# SIGTERM goes to the tap alone: the target then stores everything it received and emits its state.
+# Run tap and target once. The state is in the working directory, which must be on a persistent volume.
+# SIGTERM is sent only to the tap. The target then stores all records it received and emits its state.
 set -uo pipefail
 test -s state.json || echo '{}' > state.json
 records="$(mktemp --directory)/records"

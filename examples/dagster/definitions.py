@@ -17,7 +17,7 @@ from handover import Shard, start_state
 from pipeline import PipelineResult, run
 
 # The pool's limit in dagster.yaml is the same number.
-SHARDS_AT_ONCE = 2
+CONCURRENT_SHARDS = 2
 # Mixpanel allows 60 exports in a rolling hour for each project.
 HOURLY_QUOTA = 60
 POOL = "mixpanel"
@@ -89,7 +89,7 @@ def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     settings = {
         "start_date": f"{month.start:%Y-%m-%d}",
         "end_date": f"{month.end - timedelta(days=1):%Y-%m-%d}",
-        "hourly_quota": str(HOURLY_QUOTA // SHARDS_AT_ONCE),
+        "hourly_quota": str(HOURLY_QUOTA // CONCURRENT_SHARDS),
     }
     result = pipe(context, settings=settings, part="events")
     return dg.MaterializeResult(metadata={"begun": begun.isoformat(), "state": last_state(result)})

@@ -1,9 +1,9 @@
-"""Load a night's batch files into Parquet partitioned by day, and save the tap's state after that.
+"""Convert the batch files of a run to Parquet partitioned by day, then save the tap's state.
 
     spark-submit examples/spark/lake.py night/messages.jsonl lake/events state.json --zone Europe/Zurich
 
-`messages.jsonl` is what the tap wrote to stdout in a run that ended well. The tap reads whole days, so each day in its
-files replaces that day in the lake; a second run over the same files changes nothing.
+`messages.jsonl` is the stdout of a successful run of the tap. The tap reads complete days, so each day in the batch
+files replaces that day in the lake. Converting the same files again changes nothing.
 """
 
 from __future__ import annotations
@@ -21,22 +21,28 @@ KEY = ["event_name", "event_time", "insert_id"]
 
 
 def main() -> None:
-    """Read the messages, overwrite the days, save the state."""
-    parser = argparse.ArgumentParser(description="Load a night's batch files into Parquet partitioned by day.")
-    parser.add_argument("messages", type=Path, help="what the tap wrote to stdout")
-    parser.add_argument("lake", help="folder or URL of the events")
-    parser.add_argument("state", type=Path, help="file with the state, for the tap's next run")
-    parser.add_argument("--zone", default="UTC", help="the tap's project_timezone: its days are the partitions")
+    """Read the messages, overwrite the days in the lake and save the state."""
+    parser = argparse.ArgumentParser(description="Convert batch files to Parquet partitioned by day.")
+    parser.add_argument("messages", type=Path, help="file with the stdout of the tap")
+    parser.add_argument("lake", help="folder or URL of the Parquet files")
+    parser.add_argument("state", type=Path, help="state file for the next run of the tap")
+    parser.add_argument(
+        "--zone",
+        default="UTC",
+        help="project_timezone of the tap, in which events are partitioned by day (default: UTC)",
+    )
     options = parser.parse_args()
     with options.messages.open(encoding="utf-8") as lines:
         messages = [json.loads(line) for line in lines]
-    of_events = [message for message in messages if message.get("stream") == "events"]
-    files = [url for message in of_events if message["type"] == "BATCH" for url in message["manifest"]]
+    event_messages = [message for message in messages if message.get("stream") == "events"]
+    files = [url for message in event_messages if message["type"] == "BATCH" for url in message["manifest"]]
     state = [message["value"] for message in messages if message["type"] == "STATE"][-1]
-    if any(message["key_properties"] != KEY for message in of_events if message["type"] == "SCHEMA"):
+    if any(message["key_properties"] != KEY for message in event_messages if message["type"] == "SCHEMA"):
         sys.exit("raw events have no event_time: set raw to false")
     if "ingested" in state["bookmarks"]["events"]:
-        sys.exit("days would be overwritten by a part of their events: set incremental_by to event_time")
+        sys.exit(
+            "the batch files do not contain complete days, so days would lose events: set incremental_by to event_time"
+        )
     if files:
         spark = SparkSession.builder.appName("mixpanel").getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", "UTC")

@@ -292,7 +292,7 @@ def test_raw_events_are_rejected(bulk: Bulk) -> None:
     with Emulator(Source.new().project()) as emulator:
         code, log = bulk.load(emulator.settings | days(FIRST_DAY, raw=True))
     assert code == 1
-    assert "events has no key to upsert by: set raw to false" in log
+    assert "events has no key for upserts: set raw to false" in log
     assert not bulk.state.exists()
 
 

@@ -319,7 +319,7 @@ def test_a_night_before_the_backfill_is_rejected(results: Results) -> None:
 def test_both_shard_limits_are_equal() -> None:
     """dagster.yaml and definitions.py have the same number of concurrent shards."""
     limit = re.search(r"default_limit: (\d+)", (EXAMPLE / "dagster.yaml").read_text())
-    shards = re.search(r"^SHARDS_AT_ONCE = (\d+)$", (EXAMPLE / "definitions.py").read_text(), re.MULTILINE)
+    shards = re.search(r"^CONCURRENT_SHARDS = (\d+)$", (EXAMPLE / "definitions.py").read_text(), re.MULTILINE)
     assert limit
     assert shards
     assert limit[1] == shards[1]

@@ -28,6 +28,9 @@ VERSION = "version"
 SHORT = "short"
 """State entry beside `FINISHED`, true if members of one of these cohorts are missing."""
 
+END_OF_LIST = "end of list"
+"""Argument of `CohortMembersStream.move_bookmark` after the last cohort, if a cohort failed."""
+
 
 class CohortsStream(ReportStream):
     """All saved cohorts, from a single request."""
@@ -116,8 +119,11 @@ class CohortMembersStream(ReportStream):
         """Store a finished cohort in the state.
 
         Args:
-            delivered: The cohort's id, and whether members are missing.
+            delivered: The cohort's id, and whether members are missing; `END_OF_LIST` to forget the finished cohorts.
         """
+        if delivered == END_OF_LIST:
+            self.complete()
+            return
         cohort, is_short = delivered
         self.stream_state[FINISHED] = [*self.finished(), cohort]
         self.stream_state.pop(VERSION, None)
@@ -146,6 +152,9 @@ class CohortMembersStream(ReportStream):
             yield from self._members(cohort, limit)
         self._has_read_all = True
         self.has_earlier_rows = bool(finished)
+        if self.failed_items and not limit:
+            # The stream fails now. If a cohort failed in every run, the next runs would never read the others again.
+            yield Rows(self.name, [], 0, 0, delivered=END_OF_LIST)
 
     def _members(self, cohort: Cohort, limit: int | None) -> Iterator[Rows]:
         known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}

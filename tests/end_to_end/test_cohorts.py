@@ -164,8 +164,25 @@ def test_a_cohort_is_finished_with_its_last_page() -> None:
         failed = run_tap(settings, catalog=only("cohort_members"))
     assert failed.exit_code == 1
     assert "cohort_members of cohort 1000 page 2" in failed.errors[0]
-    # The cohorts after it are still read.
-    assert failed.states[-1]["bookmarks"]["cohort_members"]["finished"] == [2000, 3000]
+    # The cohorts after it are still read, and the next run reads all of them again.
+    assert [state["bookmarks"]["cohort_members"] for state in failed.states][-2:] == [{"finished": [2000, 3000]}, {}]
+
+
+def test_a_failing_cohort_does_not_stop_the_others() -> None:
+    """A cohort that fails in every run does not keep the next runs from reading the others."""
+    cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in (1, 2, 3)]
+    state = None
+    for _ in range(2):
+        with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", 2, "status:500")]) as emulator:
+            settings = emulator.settings | {"max_retries": 0, "emit_activate_version_messages": True}
+            run = run_tap(settings, catalog=only("cohort_members"), state=state)
+        assert run.exit_code == 1
+        [error] = run.errors
+        assert error.startswith("cohort_members of cohort 2 page 0: HTTP 500")
+        assert [record["cohort_id"] for record in run.records("cohort_members")] == [1, 3]
+        assert b"ACTIVATE_VERSION" not in run.stdout
+        state = run.states[-1]
+        assert state == {"bookmarks": {"cohort_members": {}}}
 
 
 def test_only_a_short_cohort_makes_the_state_short() -> None:
@@ -267,7 +284,11 @@ def test_an_invalid_members_state_is_rejected(broken: dict[str, Any]) -> None:
 def test_two_failed_cohorts_in_a_row_end_the_stream() -> None:
     """After one failed cohort the next ones are read; a second in a row ends the stream."""
     cohorts = [{"id": number, "name": "", "members": [f"u{number}"]} for number in range(1, 7)]
-    for failing, read, requested in (((2,), [1, 3, 4, 5, 6], 6), ((2, 4), [1, 3, 5, 6], 6), ((3, 4), [1, 2], 4)):
+    for failing, read, requested, finished in (
+        ((2,), [1, 3, 4, 5, 6], 6, []),
+        ((2, 4), [1, 3, 5, 6], 6, []),
+        ((3, 4), [1, 2], 4, [1, 2]),
+    ):
         with Emulator(FixedProject(cohorts=cohorts), faults=[Fault("engage", failing, "status:503")]) as emulator:
             run = run_tap(emulator.settings | {"max_retries": 0}, catalog=only("cohort_members"))
             assert sum(seen.kind == "engage" for seen in emulator.requests) == requested
@@ -275,7 +296,7 @@ def test_two_failed_cohorts_in_a_row_end_the_stream() -> None:
         [error] = run.errors
         assert [number for number in range(1, 7) if f"cohort {number} page" in error] == list(failing)
         assert [record["cohort_id"] for record in run.records("cohort_members")] == read
-        assert run.states[-1]["bookmarks"]["cohort_members"]["finished"] == read
+        assert run.states[-1]["bookmarks"]["cohort_members"].get("finished", []) == finished
 
 
 def test_a_malformed_cohort_page_fails_the_run() -> None:

@@ -71,14 +71,10 @@ def load(messages: Any, warehouse: Any, state: Path) -> None:
 
 def main() -> int:
     """Run the tap, load its batch files and return its exit code."""
-    parser = argparse.ArgumentParser(
-        description="Load Mixpanel into a warehouse with batch files. Other options are passed to the tap."
-    )
+    parser = argparse.ArgumentParser(description="Load Mixpanel with batch files. Other options go to the tap.")
     parser.add_argument("warehouse", choices=["duckdb", "postgres", "clickhouse"])
     parser.add_argument("destination", help="database file, connection string or URL")
-    parser.add_argument(
-        "--state", type=Path, required=True, help="state file; batch files are written to the folder STATE.batches"
-    )
+    parser.add_argument("--state", type=Path, required=True, help="state file; batch files go to STATE.batches/")
     options, tap_options = parser.parse_known_args()
     folder = Path(f"{options.state}.batches").resolve()
     folder.mkdir(exist_ok=True)

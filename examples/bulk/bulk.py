@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fcntl
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +20,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 ENCODING = {"format": "jsonl", "compression": "gzip"}
 
@@ -53,17 +53,19 @@ def save(path: Path, content: object) -> None:
 def load(messages: Any, warehouse: Any, state: Path) -> None:
     """Load the batch files named in BATCH messages, and save the state after each commit."""
     tables: dict[str, Table] = {}
-    for message in map(json.loads, messages):
+    # The tap leaves out a STATE equal to the last one, so files can follow the last STATE.
+    for message in itertools.chain(map(json.loads, messages), [{"type": "END"}]):
         if message["type"] == "SCHEMA":
             if not message["key_properties"]:
                 sys.exit(f"{message['stream']} has no key for upserts: set raw to false")
             columns = {name: column_type(schema) for name, schema in message["schema"]["properties"].items()}
             tables[message["stream"]] = Table(message["stream"], columns, message["key_properties"])
         elif message["type"] == "BATCH":
-            tables[message["stream"]].files += [Path(unquote(urlsplit(url).path)) for url in message["manifest"]]
-        elif message["type"] == "STATE":
+            tables[message["stream"]].files += [Path(url.removeprefix("file://")) for url in message["manifest"]]
+        elif message["type"] in {"STATE", "END"}:
             warehouse.load([table for table in tables.values() if table.files])
-            save(state, message["value"])
+            if message["type"] == "STATE":
+                save(state, message["value"])
             for table in tables.values():
                 while table.files:
                     table.files.pop().unlink()
@@ -83,7 +85,7 @@ def main() -> int:
         for leftover in folder.glob("*.json.gz*"):  # from a run that was killed
             leftover.unlink()
         warehouse = importlib.import_module(f"into_{options.warehouse}").Warehouse(options.destination)
-        batches = {"encoding": ENCODING, "storage": {"root": folder.as_uri()}, "batch_size": 100_000}
+        batches = {"encoding": ENCODING, "storage": {"root": f"file://{folder}"}, "batch_size": 100_000}
         save(folder / "config.json", {"batch_config": batches, **warehouse.tap_settings})
         command = ["tap-mixpanel-stream", *tap_options, f"--config={folder / 'config.json'}"]
         command += [f"--state={options.state}"] * options.state.exists()

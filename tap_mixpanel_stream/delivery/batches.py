@@ -104,8 +104,12 @@ def secrets_of(storage: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _folder(config: BatchConfig) -> UPath:
-    folder: UPath = UPath(config.storage.root, **(config.storage.params or {})).resolve()
-    return folder
+    root, params = config.storage.root, config.storage.params or {}
+    folder: UPath = UPath(root, **params)
+    if not folder.protocol:
+        # A plain path's URL is percent-encoded, but targets open a URL's path as it is.
+        folder = UPath(f"file://{root}", **params)
+    return folder.resolve()
 
 
 def _is_not_allowed_to_list(error: OSError) -> bool:
@@ -121,8 +125,8 @@ def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
     The SDK's function leaves a temporary file behind after an error or a signal, and a truncated file on a full disk.
     It also creates missing buckets.
     """
-    if folder.protocol in {"", "file", "local"}:
-        with _reporting_failures_of(folder, OSError), _renamed_when_complete(Path(folder.path), name) as file:
+    if folder.protocol in {"file", "local"}:
+        with _reporting_failures_of(folder, OSError), _renamed_when_complete(Path(folder.path, name)) as file:
             yield file
         return
     with _reporting_failures_of(tempfile.gettempdir(), OSError), tempfile.TemporaryFile() as file:
@@ -149,15 +153,15 @@ def _reporting_failures_of(place: UPath | str, kind: type[Exception]) -> Iterato
 
 
 @contextlib.contextmanager
-def _renamed_when_complete(folder: Path, name: str) -> Iterator[IO[bytes]]:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.partial"
+def _renamed_when_complete(path: Path) -> Iterator[IO[bytes]]:
+    path.parent.mkdir(parents=True, exist_ok=True)  # The prefix of the storage can name a folder too.
+    partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(folder / name)
+        partial.rename(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

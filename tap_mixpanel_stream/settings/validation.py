@@ -412,19 +412,22 @@ def _check_batch_config(values: _Values) -> None:
         raise ValueError("batch_config: encoding.format must be jsonl, the only supported format")
     if type(size := batch.get("batch_size") or 1) is not int or size < 1:
         raise ValueError("batch_config: batch_size must be an integer from 1")
+    _storage(storage)
+
+
+def _storage(storage: Mapping[str, Any]) -> None:
     if not storage.get("root"):
         raise ValueError("batch_config: storage.root is missing: set it to a folder or a bucket, such as file:///data")
+    if type(storage.get("params") or {}) is not dict:
+        raise ValueError("batch_config: storage.params must be a JSON object")
     protocol = fsspec.utils.get_protocol(storage["root"])
+    if protocol not in {"file", "local", *BUCKET_EXTRAS}:
+        raise ValueError("batch_config: storage.root begins with an unsupported protocol: use file://, s3:// or gs://")
     try:
         fsspec.get_filesystem_class(protocol)
-    except ImportError as error:
-        extra = BUCKET_EXTRAS.get(protocol)
-        remedy = f"pip install 'tap-mixpanel-stream[{extra}]'" if extra else str(error)
+    except ImportError:
+        remedy = f"pip install 'tap-mixpanel-stream[{BUCKET_EXTRAS[protocol]}]'"
         raise ValueError(f"batch_config: storage.root with {protocol}:// requires another package: {remedy}") from None
-    except ValueError:
-        raise ValueError(
-            "batch_config: storage.root begins with an unknown protocol: use file://, s3:// or gs://"
-        ) from None
     if _URL_WITH_PASSWORD.match(storage["root"]):
         remedy = "set them in storage.params or in the environment"
         raise ValueError(f"batch_config: storage.root contains credentials, which would reach the target: {remedy}")

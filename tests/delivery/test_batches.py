@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
+import pytest
 from hypothesis import given, strategies as st
 from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, StorageTarget
 
 from tap_mixpanel_stream.delivery.batches import _by_lines, batch_files, secrets_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 10))
@@ -34,9 +31,35 @@ def test_batch_files_have_unique_names(tmp_path: Path) -> None:
         )
         urls = [*batch_files([b"1\n2\n3\n"], config, "events"), *batch_files([b"4\n"], config, "events")]
         assert len(set(urls)) == 3
-        contents = [read((tmp_path / unquote(urlsplit(url).path)).read_bytes()) for url in urls]
+        contents = [read(Path(url.removeprefix("file://")).read_bytes()) for url in urls]
         assert contents == [b"1\n2\n", b"3\n", b"4\n"]
-        assert all(urlsplit(url).path.rpartition("/")[2].startswith("here-events-") for url in urls)
+        assert all(url.rpartition("/")[2].startswith("here-events-") for url in urls)
+
+
+@pytest.mark.parametrize(
+    ("root", "folder"),
+    [
+        ("file://{home}/my dätä #1", "my dätä #1"),
+        ("file://{home}/my%20data", "my%20data"),
+        ("{home}/my dätä #1", "my dätä #1"),
+        ("my dätä #1", "my dätä #1"),
+        ("~/data", "data"),
+        ("file://~/data", "data"),
+    ],
+)
+def test_targets_open_a_file_by_its_url(
+    root: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK of the targets takes the path in a URL as it is, without decoding it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    storage = StorageTarget(root=root.format(home=tmp_path), prefix="a folder/here-")
+    config = BatchConfig(encoding=BaseBatchFileEncoding(format="jsonl", compression="none"), storage=storage)
+    [url] = batch_files([b"1\n"], config, "events")
+    head, tail = StorageTarget.split_url(url)
+    with StorageTarget.from_url(head).open(tail) as file:
+        assert file.read() == b"1\n"
+    assert [str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")] == [f"{folder}/a folder"]
 
 
 def test_storage_secrets_are_found() -> None:

@@ -103,12 +103,21 @@ GOOD = {
             ["batch_config: storage.root contains credentials", "storage.params"],
         ),
         (
-            {"batch_config": {"encoding": JSONL, "storage": {"root": "ftp://user:1/2@3@host/folder"}}},
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "s3://user:1/2@3@host/folder"}}},
             ["batch_config: storage.root contains credentials"],
         ),
         (
             {"batch_config": {"encoding": JSONL, "storage": {"root": "foo://key:12345@bucket"}}},
-            ["batch_config: storage.root begins with an unknown protocol"],
+            ["batch_config: storage.root begins with an unsupported protocol"],
+        ),
+        # Written to, but nothing that a target can read.
+        *(
+            ({"batch_config": {"encoding": JSONL, "storage": {"root": root}}}, ["unsupported protocol", "file://"])
+            for root in ("memory://x", "http://127.0.0.1:1/x", "ftp://host/folder", "data://x")
+        ),
+        (
+            {"batch_config": {"encoding": JSONL, "storage": {"root": "data", "params": ["12345"]}}},
+            ["batch_config: storage.params must be a JSON object"],
         ),
         (
             {"batch_config": {"encoding": {"format": "parquet"}, "storage": {"root": "data"}}},

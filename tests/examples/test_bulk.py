@@ -19,7 +19,7 @@ from tap_mixpanel_stream.emulator import Emulator, Fault, FixedProject
 from tests.docs import pages
 from tests.docs.programs import COMMANDS, ENVIRONMENT, ROOT, installed
 from tests.targets import clickhouse
-from tests.targets.loading import KEYS, PAGE, ClickHouse, DuckDB, Postgres
+from tests.targets.loading import KEYS, PAGE, ClickHouse, DuckDB, Postgres, query_duckdb
 from tests.targets.postgresql import PASSWORD
 from tests.targets.source import BOOKMARKS, EVENINGS, FIRST_DAY, Reading, Source, event, expected_rows
 from tests.targets.test_targets import newest, same
@@ -294,6 +294,49 @@ def test_raw_events_are_rejected(bulk: Bulk) -> None:
     assert code == 1
     assert "events has no key for upserts: set raw to false" in log
     assert not bulk.state.exists()
+
+
+@pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
+def test_files_without_a_later_state_are_loaded(bulk: Bulk, tmp_path: Path) -> None:
+    """The tap leaves out a STATE equal to the last one: after more pages, more reports, and in a run without news."""
+    report = {
+        "computed_at": "2024-01-05T00:00:00+00:00",
+        "date_range": {"from_date": "2024-01-01T00:00:00+00:00", "to_date": "2024-01-01T23:59:59+00:00"},
+        "headers": ["$event"],
+        "series": {"Odd": {"2024-01-01T00:00:00+00:00": 1}},
+    }
+    reports = [{"name": f"Report {number}", "bookmark_id": number} for number in (1, 2, 3)]
+    settings = days(FIRST_DAY, streams=[*STREAMS, "insights"], profiles_page_size=1, insights_reports=reports)
+    query = """
+        SELECT (SELECT sum((properties->>'run')::INTEGER) FROM mixpanel.events) AS run,
+            (SELECT count(*) FROM mixpanel.profiles) AS profiles, (SELECT count(*) FROM mixpanel.insights) AS cells
+    """
+    states = []
+    for run in (1, 2):
+        events = {FIRST_DAY: [event(FIRST_DAY, "one", f'"run":{run}')]}
+        profiles = [{"$distinct_id": f"user {number}", "$properties": {}} for number in range(3 * run)]
+        with Emulator(FixedProject(events, profiles, insights={1: report, 2: report, 3: report})) as emulator:
+            code, log = bulk.load(emulator.settings | settings)
+        assert code == 0, log
+        [row] = query_duckdb(query, tmp_path, "warehouse.duckdb")
+        assert [int(value) for value in row.values()] == [run, 3 * run, 3]
+        assert not bulk.files
+        states.append(bulk.state.read_text())
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
+def test_the_path_of_the_state_takes_any_character(bulk: Bulk, tmp_path: Path) -> None:
+    """A blank, a letter outside ASCII, or what a URL gives a meaning."""
+    source = Source.new()
+    folder = tmp_path / "my dätä %20 #1"
+    folder.mkdir()
+    bulk.state = folder / "state.json"
+    with Emulator(source.project()) as emulator:
+        code, log = bulk.load(emulator.settings | days(EVENINGS[0]))
+    assert code == 0, log
+    bulk.check(source)
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == [folder.name]
 
 
 def test_the_example_has_at_most_100_lines() -> None:

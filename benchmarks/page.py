@@ -347,7 +347,7 @@ def _name(program: Program) -> str:
 
 
 def _memory(size: int, minimum: int) -> str:
-    # What the measured_command process itself holds is the least that can be seen.
+    # Memory below that of the measuring process cannot be measured.
     return f"{'≤ ' if size <= minimum * 1.05 else ''}{size / _MB:,.0f}"
 
 

@@ -138,7 +138,7 @@ def title(page: str) -> str:
 
 def navigation(sections: dict[str, dict[str, str]]) -> str:
     """Return the list of pages for MkDocs, in YAML."""
-    lines = ["- index.md"]
+    lines = ["- Overview: index.md"]
     for section, of in sections.items():
         lines += [f"- {section}:", *(f"  - {page}.md" for page in of)]
     return "\n".join(lines) + "\n"

@@ -77,15 +77,22 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         tap = [TAP, "--config=ENV", *options]
         if part:
-            tap += ["--catalog", _write_json(Path(folder, "catalog.json"), _catalog(part, environment))]
+            discovery = subprocess.run(
+                [*tap[:2], "--discover"], env=environment, capture_output=True, text=True, check=False
+            )
+            if discovery.returncode:
+                result = PipelineResult(tap=discovery.returncode)
+                for line in discovery.stderr.splitlines():
+                    _note(TAP, line, result, on_line)
+                return result
+            catalog = _select(part, json.loads(discovery.stdout))
+            tap += ["--catalog", _write_json(Path(folder, "catalog.json"), catalog)]
         if state:
             tap += ["--state", _write_json(Path(folder, "state.json"), state)]
         return _run_pipe(tap, [TARGET, "--config=ENV"], environment, on_line)
 
 
-def _catalog(part: Part, environment: Mapping[str, str]) -> Singer:
-    discovered = subprocess.run([TAP, "--config=ENV", "--discover"], env=environment, check=True, capture_output=True)
-    catalog: Singer = json.loads(discovered.stdout)
+def _select(part: Part, catalog: Singer) -> Singer:
     for stream in catalog["streams"]:
         is_events = stream["tap_stream_id"] == "events"
         for entry in stream["metadata"]:

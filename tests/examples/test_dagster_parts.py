@@ -130,3 +130,14 @@ def test_an_interrupt_ends_both_programs(program: Program, tmp_path: Path) -> No
         if (number := (tmp_path / name)).exists() and number.read_text():
             with pytest.raises(ProcessLookupError):
                 os.kill(int(number.read_text()), 0)
+
+
+def test_a_failed_discovery_is_in_the_result(program: Program) -> None:
+    """A part needs a catalog: if discovery fails, the log and the result name the cause."""
+    program(TAP, "echo 'now | ERROR | tap | region is wrong: set us' >&2; exit 1")
+    program(TARGET, "cat >/dev/null")
+    logged: list[str] = []
+    result = run(logged.append, part="events")
+    assert (result.tap, result.target, result.state) == (1, 0, None)
+    assert logged == [f"{TAP}: now | ERROR | tap | region is wrong: set us"]
+    assert "region is wrong: set us" in str(result)

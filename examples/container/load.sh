@@ -2,7 +2,9 @@
 # Run tap and target once. The state is in the working directory, which must be on a persistent volume.
 # SIGTERM is sent only to the tap. The target then stores all records it received and emits its state.
 set -uo pipefail
-test -s state.json || echo '{}' > state.json
+exec 9> load.lock
+flock -n 9 || { echo "another load is still running" >&2; exit 1; }
+test -e state.json || echo '{}' > state.json
 records="$(mktemp --directory)/records"
 mkfifo "$records"
 
@@ -27,8 +29,9 @@ while kill -0 "$target" 2> /dev/null; do
 done
 rm -r "$(dirname "$records")"
 
+if [ "$tap_code" != 0 ]; then code=$tap_code; else code=$target_code; fi
 if test -s new-states.jsonl; then
-  tail -n 1 new-states.jsonl > state.new && mv state.new state.json
+  # json.tool fails on a truncated state, and mv replaces the old state in one step.
+  tail -n 1 new-states.jsonl | python3 -m json.tool --compact > state.new && mv state.new state.json || code=1
 fi
-if [ "$tap_code" != 0 ]; then exit "$tap_code"; fi
-exit "$target_code"
+exit "$code"

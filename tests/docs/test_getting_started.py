@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,12 @@ def home(tmp_path: Path) -> Path:
 
 def run(script: str, home: Path, folder: Path) -> None:
     """Run a script with the PATH of cron."""
-    done = subprocess.run(
+    done = shell(script, home, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def shell(script: str, home: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["/bin/bash", "-c", script],
         cwd=folder,
         env={**ENVIRONMENT, "HOME": str(home), "PATH": "/usr/bin:/bin"},
@@ -48,7 +54,6 @@ def run(script: str, home: Path, folder: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_readme_script_loads_postgresql_twice(home: Path, tmp_path: Path, postgres: Server) -> None:
@@ -93,3 +98,78 @@ def test_the_page_loads_postgresql_nightly(home: Path, postgres: Server) -> None
     rows = postgres.rows(query.text)
     assert sum(row["events"] for row in rows) == EVENTS
     assert len(rows) == 20
+
+
+GOOD = '{"bookmarks":{"events":{"replication_key_value":"2024-01-21T00:00:00+00:00"}}}'
+
+
+class Nightly:
+    """nightly.sh of the page with scripts instead of tap and target.
+
+    Args:
+        home: The home folder, without programs.
+    """
+
+    def __init__(self, home: Path) -> None:
+        [write] = [
+            each.text for each in pages.blocks(pages.text_of("docs/getting-started.md")) if "<<'END'" in each.text
+        ]
+        self.home = home
+        self.state = home / "state.json"
+        (home / "nightly.sh").write_text(write.split("<<'END'\n")[1].split("END\n")[0])
+        self.program("tap", "tap-mixpanel-stream", 'python3 -m json.tool "$4" > /dev/null || exit 1')
+
+    def program(self, folder: str, name: str, script: str) -> None:
+        path = self.home / folder / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+
+    def run(self, target: str) -> int:
+        self.program("target", "target-postgres", target)
+        return shell("bash nightly.sh", self.home, self.home).returncode
+
+
+def test_the_nightly_script_keeps_a_good_state(tmp_path: Path) -> None:
+    """A truncated state, NUL bytes, no state, or a full disk never replace the state, and fail the run."""
+    nightly = Nightly(tmp_path)
+    assert nightly.run(f"echo '{{}}'; echo '{GOOD}'") == 0
+    assert json.loads(nightly.state.read_text()) == json.loads(GOOD)
+    assert nightly.run("true") == 0
+    for target in (
+        f"echo '{GOOD}'; printf '{GOOD[:30]}'; kill -9 $$",
+        f"printf '\\0\\0\\0'; echo '{GOOD}'",
+        "echo",
+    ):
+        assert nightly.run(target) != 0
+        assert json.loads(nightly.state.read_text()) == json.loads(GOOD)
+    (tmp_path / "state.new").unlink(missing_ok=True)
+    (tmp_path / "state.new").symlink_to("/dev/full")
+    assert nightly.run("echo '{}'") == 1
+    assert json.loads(nightly.state.read_text()) == json.loads(GOOD)
+
+
+def test_the_nightly_script_never_reads_all_days_again(tmp_path: Path) -> None:
+    """An empty state.json fails the run. Taken for a first run, it would read everything from start_date."""
+    nightly = Nightly(tmp_path)
+    nightly.state.touch()
+    assert nightly.run("cat") == 1
+    assert nightly.state.read_text() == ""
+
+
+def test_a_second_nightly_run_ends_at_once(tmp_path: Path) -> None:
+    """The lock is in the script, so it also covers a run by hand."""
+    nightly = Nightly(tmp_path)
+    (tmp_path / "go").unlink(missing_ok=True)
+    nightly.program(
+        "target", "target-postgres", f"for _ in {{1..100}}; do test -e go || sleep 0.1; done; echo '{GOOD}'"
+    )
+    environment = {**ENVIRONMENT, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(["/bin/bash", "nightly.sh"], cwd=tmp_path, env=environment) as first:
+        while not (tmp_path / "new-states.jsonl").exists():
+            time.sleep(0.05)
+        second = shell("bash nightly.sh", tmp_path, tmp_path)
+        (tmp_path / "go").touch()
+        assert first.wait(20) == 0
+    assert (second.returncode, second.stdout) == (1, "nightly.sh is still running\n")
+    assert json.loads(nightly.state.read_text()) == json.loads(GOOD)

@@ -180,6 +180,29 @@ def test_load_sh_keeps_complete_windows_after_sigterm(tmp_path: Path, postgres: 
     assert row["count"] >= 5
 
 
+def test_load_sh_keeps_a_good_state(tmp_path: Path) -> None:
+    """A truncated state, an empty state.json or a second load never replace the state, and fail the load."""
+    good = '{"bookmarks":{"events":{"replication_key_value":"2024-01-21T00:00:00+00:00"}}}'
+
+    def load(target: str) -> int:
+        for name, script in (("tap-mixpanel-stream", 'test -s "$3"'), ("target-postgres", f"cat; {target}")):
+            (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        variables = ENVIRONMENT | {"PATH": f"{tmp_path}:{ENVIRONMENT['PATH']}"}
+        return subprocess.run([LOAD], cwd=tmp_path, env=variables, check=False, timeout=30).returncode
+
+    state = tmp_path / "state.json"
+    assert load(f"echo '{good}'") == 0
+    assert json.loads(state.read_text()) == json.loads(good)
+    assert load(f"printf '{good[:30]}'") == 1
+    # The lock is taken while the target runs.
+    assert load("flock -n load.lock echo '{}'") != 0
+    assert json.loads(state.read_text()) == json.loads(good)
+    state.write_text("")
+    assert load("true") == 1
+    assert state.read_text() == ""
+
+
 def test_limits_of_expressions_match_the_page() -> None:
     """They are simpleeval's limits and can change with its version."""
     page = " ".join(PAGE.split())

@@ -315,7 +315,8 @@ def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
         text = file.read().removeprefix("\ufeff")
         content = json.loads(text) if text.strip() else None
     except ValueError as error:
-        raise SettingsError([f"{name} is not JSON: {error}"]) from None
+        remedy = ": use the last complete line of the target's output" if option == "--state" else ""
+        raise SettingsError([f"{name} is not JSON: {error}{remedy}"]) from None
     if content is None and option == "--state":
         problem = (
             "is empty: the last run emitted no state. Use the last non-empty state, or omit --state to read from "

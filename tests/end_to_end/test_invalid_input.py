@@ -177,6 +177,7 @@ def test_several_invalid_settings_are_one_error() -> None:
         ("--config", '["abc"]', "file.json is not a JSON object"),
         ("--state", "[]", "file.json is not a JSON object"),
         ("--state", "{", "file.json is not JSON"),
+        ("--state", '{"bookmarks": {"ev', "use the last complete line of the target's output"),
         (
             "--state",
             '{"bookmarks":{"events":{"replication_key":"event_time","replication_key_value":"soon"}}}',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,21 @@ def test_the_compose_file_is_valid() -> None:
 def test_the_cron_job_is_valid() -> None:
     """The CronJob matches the Kubernetes schema."""
     output_of(TOOLS / "kubernetes-validate", "--strict", EXAMPLES / "cronjob.yaml")
+
+
+def test_the_secret_of_the_cron_job_has_no_quotes(tmp_path: Path) -> None:
+    """kubectl takes each line of an env file up to the first = as the name, and the rest as it is, quotes included."""
+    lines = (EXAMPLES / "cronjob.yaml").read_text(encoding="utf-8").splitlines()
+    command = "\n".join(line.removeprefix("#   ") for line in lines if line.startswith("#   "))
+    (tmp_path / ".env").write_text("TAP_MIXPANEL_STREAM_REGION=\"us\"\nTARGET_POSTGRES_PASSWORD='a b$c'\n")
+    (tmp_path / "kubectl").write_text('#!/bin/sh\ncat "${5#--from-env-file=}"\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert sorted(done.stdout.decode().splitlines()) == [
+        "TAP_MIXPANEL_STREAM_REGION=us",
+        "TARGET_POSTGRES_PASSWORD=a b$c",
+    ]
 
 
 @pytest.mark.parametrize(("page", "kind"), [("production", "freshness"), ("after-the-load", "indexes")])

@@ -27,6 +27,7 @@ NIGHTLY_START = LAST_MONTH.add(months=1)
 CONCURRENT_SHARDS = 2
 # Mixpanel allows 60 exports in a rolling hour for each project.
 HOURLY_QUOTA = 60
+LOOKBACK_DAYS = int(os.environ.get("TAP_MIXPANEL_STREAM_LOOKBACK_DAYS", "5"))
 # For failures that last longer than the tap's own retries, which take about a minute.
 RETRY_SECONDS = float(os.environ.get("MIXPANEL_RETRY_SECONDS", "120"))
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=RETRY_SECONDS), "retry_exponential_backoff": True}
@@ -95,7 +96,7 @@ def mixpanel_history() -> None:
 
 @dag(
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
-    # The run at 03:00 reads the previous day and the five days before it, because events can arrive late.
+    # The run at 03:00 reads the previous day and the look-back before it, because events can arrive late.
     start_date=NIGHTLY_START.add(hours=3),
     catchup=True,
     max_active_runs=1,
@@ -103,7 +104,8 @@ def mixpanel_history() -> None:
 )
 def mixpanel_nightly() -> None:
     """Load the events of a day and of the look-back before it, and all profiles."""
-    read_events("{{ macros.ds_add(data_interval_start | ds, -5) }}", "{{ data_interval_start | ds }}", HOURLY_QUOTA)
+    first_day = f"{{{{ macros.ds_add(data_interval_start | ds, -{LOOKBACK_DAYS}) }}}}"
+    read_events(first_day, "{{ data_interval_start | ds }}", HOURLY_QUOTA)
     read_profiles()
 
 

@@ -117,8 +117,9 @@ def test_the_dags_load_months_and_a_night(airflow: Airflow, warehouse: Server) -
 
     begin = len(exports(airflow.emulator))
     # With March as the last month.
-    airflow.well("MIXPANEL_LAST_MONTH=2023-03 airflow dags test mixpanel_nightly 2023-04-02T03:00")
-    assert exports(airflow.emulator, begin) == [("2023-03-27", "2023-04-01", 200)]
+    variables = "MIXPANEL_LAST_MONTH=2023-03 TAP_MIXPANEL_STREAM_LOOKBACK_DAYS=3"
+    airflow.well(f"{variables} airflow dags test mixpanel_nightly 2023-04-02T03:00")
+    assert exports(airflow.emulator, begin) == [("2023-03-29", "2023-04-01", 200)]
     assert_same(loaded_events(warehouse), expected_events(PROJECT, FIRST_DAY, dt.date(2023, 4, 1), NOW))
     assert_same_profiles(warehouse, PROJECT, NOW)
 

@@ -36,7 +36,10 @@ def main() -> None:
         messages = [json.loads(line) for line in lines]
     event_messages = [message for message in messages if message.get("stream") == "events"]
     files = [url for message in event_messages if message["type"] == "BATCH" for url in message["manifest"]]
-    state = [message["value"] for message in messages if message["type"] == "STATE"][-1]
+    states = [message["value"] for message in messages if message["type"] == "STATE"]
+    if not (event_messages and states):
+        sys.exit(f"{options.messages} has no events or no state: select events, and load a run that exited with 0")
+    state = states[-1]
     if any(message["key_properties"] != KEY for message in event_messages if message["type"] == "SCHEMA"):
         sys.exit("raw events have no event_time: set raw to false")
     if "ingested" in state["bookmarks"]["events"]:

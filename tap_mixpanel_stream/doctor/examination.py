@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from ..delivery.batches import BatchFileError, check_bucket, secrets_of
 from ..delivery.spool import Spool, SpooledChunk, reserved_bytes
 from ..mixpanel.errors import MixpanelError, QuotaSpent, Refused
 from ..mixpanel.quota import time_text
@@ -33,6 +34,8 @@ from .report import Report, about, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from singer_sdk.helpers._batch import BatchConfig
 
     from ..records.timezone_check import TimezoneFinding
     from ..run import Run
@@ -80,10 +83,12 @@ def examine(
     Returns:
         The exit code: 1 if a run would fail or deliver wrong timestamps, otherwise 0.
     """
-    report = Report(run.stdout, run.settings.auth.secrets)
+    batch_config = streams[0].get_batch_config(streams[0].config)
+    params = batch_config.storage.params if batch_config else None
+    report = Report(run.stdout, [*run.settings.auth.secrets, *secrets_of(params or {})])
     max_wait = timedelta(seconds=run.settings.max_quota_wait)
     try:
-        _Examination(run, streams, report, state_warnings, has_catalog=has_catalog).examine()
+        _Examination(run, streams, report, state_warnings, batch_config, has_catalog=has_catalog).examine()
     except QuotaSpent as spent:
         now = run.clock.now()
         until = spent.until or now
@@ -107,6 +112,7 @@ class _Examination:
         streams: Sequence[MixpanelStream],
         report: Report,
         state_warnings: Sequence[str],
+        batch_config: BatchConfig | None,
         *,
         has_catalog: bool,
     ) -> None:
@@ -115,6 +121,7 @@ class _Examination:
         self._report = report
         self._state_warnings = state_warnings
         self._has_catalog = has_catalog
+        self._batch_config = batch_config
         self._settings = run.settings
         run.settings = structs.replace(run.settings, max_retries=MAX_RETRIES, max_quota_wait=MAX_QUOTA_WAIT)
         self._readable: list[str] = []
@@ -128,13 +135,23 @@ class _Examination:
         if not warnings:
             self._report.ok("settings", "valid")
         self._report_state()
-        outcome = self._probe(self._streams[0])
-        has_access = self._check_access(outcome)
+        self._check_storage()
+        streams = []
+        for stream in self._streams:
+            if isinstance(stream, ReportStream) and stream.nothing_to_read:
+                self._report.warning(stream.name, stream.nothing_to_read)
+            else:
+                streams.append(stream)
+        if not streams:
+            self._report.warning("credentials", "not checked, because no selected stream sends a request")
+            return
+        outcome = self._probe(streams[0])
+        has_access = self._check_access(streams[0], outcome)
         self._check_clock()
         if not has_access:
             return
-        self._check_stream(self._streams[0], outcome)
-        for stream in self._streams[1:]:
+        self._check_stream(streams[0], outcome)
+        for stream in streams[1:]:
             self._check_stream(stream, self._probe(stream))
         self._report_plan()
 
@@ -148,6 +165,17 @@ class _Examination:
         if bookmarks:
             self._report.ok("state", f"{self._run.state_source}: a run continues from {', '.join(bookmarks)}")
 
+    def _check_storage(self) -> None:
+        """Report whether batch files can be written to their bucket."""
+        if not self._batch_config:
+            return
+        try:
+            check_bucket(self._batch_config)
+        except BatchFileError as error:
+            self._report.problem("batch_config", str(error).removeprefix("batch_config: "))
+        else:
+            self._report.ok("batch_config", self._batch_config.storage.root)
+
     # --- Credentials, region and project -----------------------------------------------------------------------------
 
     def _probe(self, stream: MixpanelStream) -> Outcome:
@@ -160,7 +188,7 @@ class _Examination:
                 total = stream.first_page(1).total
                 return "readable" if total is None else f"{total:,} in the project"
             if isinstance(stream, ReportStream):
-                next(stream.fetch(limit=1), None)  # Raises errors that only leave the stream empty in a run.
+                stream.probe()
         except QuotaSpent:
             raise
         except (MixpanelError, StreamError) as error:
@@ -172,7 +200,7 @@ class _Examination:
         self._fetcher(stream).check_access(DateRange(Window(last, last)))
         return "readable"
 
-    def _check_access(self, outcome: Outcome) -> bool:
+    def _check_access(self, stream: MixpanelStream, outcome: Outcome) -> bool:
         """Report on credentials, region and project, and return whether they are right."""
         report, settings = self._report, self._settings
         if _is_accepted(outcome):
@@ -182,7 +210,7 @@ class _Examination:
             return True
         if not isinstance(outcome, Refused) or outcome.kind not in OTHER_REGION_KINDS:
             report.problem("connection", str(outcome))
-        elif region := self._find_region():
+        elif region := self._find_region(stream):
             report.problem("region", f"the project's region is {region}, not {settings.region}: set region to {region}")
         else:
             others = " and ".join(settings.other_regions)
@@ -191,12 +219,12 @@ class _Examination:
             report.problem(check, f"{outcome}{note}")
         return False
 
-    def _find_region(self) -> str | None:
+    def _find_region(self, stream: MixpanelStream) -> str | None:
         """Try the other regions, and return the one that accepts the credentials; None if none does."""
         for region, hosts in self._settings.other_regions.items():
             self._run.client.close()
             self._run.client = self._run.client_at(hosts)
-            if _is_accepted(self._probe(self._streams[0])):
+            if _is_accepted(self._probe(stream)):
                 return region
         return None
 
@@ -222,7 +250,7 @@ class _Examination:
             self._not_in_plan[stream.name] = outcome
         if refused == "time_zone":
             self._report.problem("last day", str(outcome))
-        elif refused in NOT_IN_PLAN and isinstance(stream, ReportStream):
+        elif isinstance(outcome, Refused) and isinstance(stream, ReportStream) and stream.leaves_empty(outcome):
             self._report.warning(stream.name, f"{outcome}. A run leaves the stream empty")
             return
         elif refused == "plan":
@@ -235,6 +263,8 @@ class _Examination:
         if isinstance(stream, EventsStream):
             # Time zones are at most 26 hours apart, so at most two days have not begun.
             self._check_events(stream, days_not_begun=2 if refused else 0)
+        elif isinstance(stream, ReportStream) and stream.skipped:
+            self._report.warning(stream.name, f"{'; '.join(map(str, stream.skipped))}. A run skips this")
         else:
             self._report.ok(stream.name, str(outcome))
 

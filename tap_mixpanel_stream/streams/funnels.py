@@ -122,8 +122,8 @@ class FunnelsStream(DayReportStream):
         funnels = list_funnels(self.client, self.retrying).content
         last = self.last_day()
         if limit is not None:
-            for funnel in funnels[:1]:
-                yield self._window(funnel, Window(last, last), self.retrying)
+            for funnel in funnels:
+                yield from self.skipping_failures("funnel", self._funnel(funnel, Window(last, last)))
             return
         bookmarks = self._keep_bookmarks(funnels)
         windows = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..mixpanel.insights import fetch_insights_report
@@ -25,6 +24,7 @@ class InsightsStream(ReportStream):
     unit = "reports"
     # A single report can be private.
     skipped_kinds = SKIPPED_KINDS | {"access"}
+    probes_every_item = True
     record_schema = ReportSchema(
         {
             "report_id": INTEGER,
@@ -37,13 +37,18 @@ class InsightsStream(ReportStream):
         ("report_id", "cell_id"),
     )
 
-    def fetch(self, limit: int | None = None) -> Iterator[Rows]:
+    @property
+    def nothing_to_read(self) -> str | None:
+        """Why the stream sends no request; None if it sends any."""
+        return None if self.settings.insights_reports else "insights_reports is not set: there is no report to read"
+
+    def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - a report is a single request
         """Fetch each report."""
+        if self.nothing_to_read:
+            self.log(self.nothing_to_read, level=logging.WARNING)
         reports = self.settings.insights_reports
-        if not reports:
-            self.log("insights_reports is not set: there is no report to read", level=logging.WARNING)
         self.progress.total = len(reports)
-        for report in islice(reports, 1 if limit else None):
+        for report in reports:
             yield from self.skipping_failures("report", self._report(report))
 
     def _report(self, report: InsightsReport) -> Iterator[Rows]:

@@ -6,6 +6,7 @@ import abc
 import contextlib
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..delivery.spool import SpooledChunk
@@ -70,9 +71,12 @@ class ReportStream(MixpanelStream):
     gone_kinds: ClassVar[frozenset[str]] = frozenset()
     """The kinds of errors for an item that no longer has rows, so that no rows are missing without it."""
 
+    probes_every_item: ClassVar[bool] = False
+    """Whether `probe` requests every item instead of the first one that can be read."""
+
     def __init__(self, tap: Tap, run: Run) -> None:
         super().__init__(tap, run, self.record_schema, self.name)
-        self._skipped: list[Refused] = []
+        self.skipped: list[Refused] = []
         self._failures: list[MixpanelError] = []
         self._consecutive_failures = 0
 
@@ -101,6 +105,28 @@ class ReportStream(MixpanelStream):
         return next(self._pages(BARE, limit=count), SpooledPage()).chunk or SpooledChunk()
 
     @property
+    def nothing_to_read(self) -> str | None:
+        """Why the stream sends no request; None if it sends any."""
+        return None
+
+    def probe(self) -> None:
+        """Send few and small requests that show whether a run can read the stream.
+
+        Raises:
+            MixpanelError: A run would fail, or leave the stream empty (`leaves_empty`).
+            StreamError: A run would fail.
+        """
+        self.skipped, self._failures, self._consecutive_failures = [], [], 0
+        rows = self._rows(limit=1)
+        for _ in rows if self.probes_every_item else islice(rows, 1):
+            pass
+        self._raise_failures()
+
+    def leaves_empty(self, refused: Refused) -> bool:
+        """Return whether an error before the first row leaves the stream empty instead of failing it."""
+        return refused.kind in NOT_IN_PLAN and refused not in self.skipped
+
+    @property
     def incomplete_reason(self) -> str | None:
         """Why this run did not deliver the whole table; None if it did."""
         return "a cohort, funnel or report was skipped" if self._missing else super().incomplete_reason
@@ -108,7 +134,7 @@ class ReportStream(MixpanelStream):
     @property
     def _missing(self) -> list[Refused]:
         """The errors of skipped items whose rows are missing."""
-        return [refused for refused in self._skipped if refused.kind not in self.gone_kinds]
+        return [refused for refused in self.skipped if refused.kind not in self.gone_kinds]
 
     @property
     def failed_items(self) -> int:
@@ -138,7 +164,7 @@ class ReportStream(MixpanelStream):
             if has_started or refused.kind not in self.skipped_kinds:
                 raise
             self.log("%s. Skipping this %s", refused, what, level=logging.WARNING)
-            self._skipped.append(refused)
+            self.skipped.append(refused)
         except Transient as failure:
             self._failures.append(failure)
             self._consecutive_failures += 1
@@ -156,20 +182,26 @@ class ReportStream(MixpanelStream):
             failures = "; ".join(map(str, self._failures))
             raise StreamError(f"{self.name}: {len(self._failures)} requests failed: {failures}")
 
+    def _rows(self, limit: int | None = None) -> Iterator[Rows]:
+        """Fetch the rows, and raise the errors of failed items at the end."""
+        has_rows = False
+        for rows in self.fetch(limit):
+            has_rows = True
+            yield rows
+        self._raise_failures()
+        # If Mixpanel rejected all items, the cause is not a single item.
+        if self._missing and not has_rows and not self.has_earlier_rows:
+            raise self._missing[0]
+
     def _pages(self, envelope: Envelope, limit: int | None = None) -> Iterator[SpooledPage]:
         has_started = False
         try:
-            for rows in self.fetch(limit):
+            for rows in self._rows(limit):
                 yield SpooledPage(self._convert(rows, envelope), rows.delivered)
                 has_started = True
-            self._raise_failures()
-            if self._missing and not has_started and not self.has_earlier_rows:
-                # Mixpanel rejected all items, so the cause is not a single item. A `Refused` in `NOT_IN_PLAN` would be
-                # taken for a stream without access.
-                raise StreamError(str(self._missing[0]))
         except Refused as refused:
             # After the first rows, ending without an error would leave the table incomplete.
-            if has_started or refused.kind not in NOT_IN_PLAN:
+            if has_started or not self.leaves_empty(refused):
                 raise
             self.is_without_access = True
             self.log("%s. The stream stays empty", refused, level=logging.WARNING)

@@ -29,7 +29,7 @@ from tap_mixpanel_stream.emulator import (
 )
 from tap_mixpanel_stream.mixpanel.request import Hosts
 from tap_mixpanel_stream.settings import validation as settings_module
-from tests.doctor.run_doctor import run_doctor
+from tests.doctor.run_doctor import DoctorRun, run_doctor
 from tests.harness import ENVIRONMENT, catalog_of, command, run_tap
 from tests.mixpanel.fake_clock import FakeClock
 from tests.soak.in_process import run_here
@@ -359,6 +359,74 @@ def test_a_stream_that_fails_is_a_problem(stream: str) -> None:
     assert stream in found.problems
 
 
+REPORTS = {"insights_reports": [{"name": f"Report {number}", "bookmark_id": number} for number in (1, 2, 3)]}
+
+
+def with_reports(*faults: Fault, **more: Any) -> DoctorRun:
+    """Run the doctor for profiles and three saved reports."""
+    report = {"headers": ["$event"], "series": {"A": {"all": 1}}}
+    with Emulator(FixedProject(insights=dict.fromkeys((1, 2, 3), report)), faults=faults) as emulator:
+        return run_doctor(emulator.settings | REPORTS | more, catalog=catalog_of("profiles", "insights"))
+
+
+def test_every_report_is_checked() -> None:
+    """Each saved report is requested, and a report that a run would skip is a warning."""
+    found = with_reports()
+    assert (found.code, found.queries, found.lines("ok")["insights"]) == (0, 4, "readable")
+    for number in (1, 2, 3):
+        found = with_reports(Fault("insights", number, "status:404"))
+        assert found.code == 0
+        assert found.lines("warning")["insights"].startswith(f"insights, report {number}: HTTP 404")
+        assert found.lines("warning")["insights"].endswith(". A run skips this")
+        assert "insights" not in found.lines("ok")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(None, "status:403"), (None, "status:404"), ((1, 2), "status:503"), ((3, 4), "status:503")]
+)
+def test_reports_that_fail_a_run_are_a_problem(number: tuple[int, ...] | None, status: str) -> None:
+    """If Mixpanel rejects all reports, or one fails after all retries, a run would fail."""
+    found = with_reports(Fault("insights", number, status))
+    assert found.code == 1
+    assert f"HTTP {status[-3:]}" in found.problems["insights"]
+
+
+@pytest.mark.parametrize("cohorts", [1, 2])
+def test_members_that_fail_a_run_are_a_problem(cohorts: int) -> None:
+    """A cohort that fails after all retries fails a run, even if the next one is readable."""
+    listed = [{"id": number, "name": "", "members": ["u"]} for number in range(cohorts)]
+    with Emulator(FixedProject(cohorts=listed), faults=[Fault("engage", (2, 3), "status:500")]) as emulator:
+        found = run_doctor(emulator.settings, catalog=catalog_of("profiles", "cohort_members"))
+    assert found.code == 1
+    assert "cohort_members of cohort 0 page 0: HTTP 500" in found.problems["cohort_members"]
+
+
+@pytest.mark.parametrize(("stream", "kind"), [("funnels", "funnels"), ("cohort_members", "engage")])
+def test_a_skipped_item_is_a_warning(stream: str, kind: str) -> None:
+    """A rejected funnel or cohort is a warning, and the next one is tried."""
+    number = 2 if stream == "funnels" else 1
+    with Emulator(project(), faults=[Fault(kind, number, "status:404")]) as emulator:
+        found = run_doctor(emulator.settings | YEAR, catalog=catalog_of("cohorts", stream))
+    assert found.code == 0
+    assert "HTTP 404" in found.lines("warning")[stream]
+
+
+def test_credentials_are_not_checked_without_a_request() -> None:
+    """Without `insights_reports` nothing is requested, so the credentials are not checked."""
+    with Emulator(FixedProject()) as emulator:
+        wrong = emulator.settings | {"service_account_secret": "wrong"}
+        alone = run_doctor(wrong, catalog=catalog_of("insights"))
+        assert emulator.requests == []
+        with_lexicon = run_doctor(wrong, catalog=catalog_of("insights", "lexicon_schemas"))
+    assert alone.code == 0
+    assert alone.lines("warning") == {
+        "insights": "insights_reports is not set: there is no report to read",
+        "credentials": "not checked, because no selected stream sends a request",
+    }
+    assert list(alone.lines("ok")) == ["settings"]
+    assert list(with_lexicon.problems) == ["credentials"]
+
+
 @pytest.mark.parametrize(("only", "never"), [("events", "engage"), ("profiles", "export")])
 def test_only_selected_streams_are_requested(only: str, never: str) -> None:
     """Only the streams that the catalog selects are requested."""
@@ -585,6 +653,31 @@ def test_with_a_state_the_next_run_is_forecast() -> None:
         days = {seen.query["from_date"] for seen in emulator.requests if seen.kind == "export"}
     assert found.lines("ok")["run"].startswith("2022-12-24 to 2022-12-31: about 800 events")
     assert min(days) == "2022-12-24"
+
+
+# --- Batch files ------------------------------------------------------------------------------------------------------
+
+
+def test_the_bucket_of_batch_files_is_checked(tmp_path: Path) -> None:
+    """A bucket that stops every run is a problem, and the other checks run."""
+    params = {"key": "k", "secret": "s3cret", "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}
+    storages: dict[str, dict[str, Any]] = {
+        "s3": {"root": "s3://lake/mixpanel", "params": params},
+        "local": {"root": f"file://{tmp_path}/new"},
+    }
+    found = {}
+    for name, storage in storages.items():
+        batches = {"encoding": {"format": "jsonl", "compression": "gzip"}, "storage": storage}
+        with Emulator(project()) as emulator:
+            config = emulator.settings | YEAR | {"batch_config": batches}
+            found[name] = run_doctor(config, catalog=catalog_of("profiles"))
+        assert found[name].lines("ok")["profiles"] == "30 in the project"
+    assert found["s3"].code == 1
+    assert found["s3"].problems["batch_config"].startswith("s3://lake/mixpanel cannot be written (Could not connect")
+    assert "s3cret" not in found["s3"].text
+    assert found["local"].code == 0
+    assert found["local"].lines("ok")["batch_config"] == storages["local"]["root"]
+    assert not (tmp_path / "new").exists(), "the doctor creates nothing"
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

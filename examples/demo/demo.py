@@ -187,7 +187,7 @@ def plot(title: str, values: list[int]) -> None:
 
 def show_one_event(connection: duckdb.DuckDBPyConnection) -> None:
     """Print the same event from both tables."""
-    print("\nOne event, in both shapes:")
+    print("\nOne event, normalized and raw:")
     own_id = """(properties->>'$."$insert_id"')"""
     shared = connection.execute(
         f"SELECT {own_id} FROM mixpanel_raw.events WHERE event = 'Purchase' AND {own_id} IS NOT NULL ORDER BY 1"  # noqa: S608
@@ -252,7 +252,7 @@ def main() -> int:
         return 1
     query = "FROM analytics.funnel ORDER BY step"
     python, database = os.path.relpath(sys.executable), os.path.relpath(demo.database)
-    print(f"\nAll of it is in {database}. To ask it something:")
+    print(f"\nThe data is in {database}. To query it:")
     # The connection must live as long as its query results.
     print(f"  {python} -c \"import duckdb; db = duckdb.connect('{database}'); print(db.sql('{query}'))\"")
     return 0

@@ -53,7 +53,7 @@ def save(path: Path, content: object) -> None:
 def load(messages: Any, warehouse: Any, state: Path) -> None:
     """Load the batch files named in BATCH messages, and save the state after each commit."""
     tables: dict[str, Table] = {}
-    # The tap leaves out a STATE equal to the last one, so files can follow the last STATE.
+    # The tap omits a STATE equal to the last one, so files can follow the last STATE.
     for message in itertools.chain(map(json.loads, messages), [{"type": "END"}]):
         if message["type"] == "SCHEMA":
             if not message["key_properties"]:

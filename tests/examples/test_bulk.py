@@ -298,7 +298,7 @@ def test_raw_events_are_rejected(bulk: Bulk) -> None:
 
 @pytest.mark.parametrize("bulk", ["duckdb"], indirect=True)
 def test_files_without_a_later_state_are_loaded(bulk: Bulk, tmp_path: Path) -> None:
-    """The tap leaves out a STATE equal to the last one: after more pages, more reports, and in a run without news."""
+    """The tap omits a STATE equal to the last one: after more pages, more reports, and in a run without news."""
     report = {
         "computed_at": "2024-01-05T00:00:00+00:00",
         "date_range": {"from_date": "2024-01-01T00:00:00+00:00", "to_date": "2024-01-01T23:59:59+00:00"},

@@ -203,6 +203,18 @@ def test_load_sh_keeps_a_good_state(tmp_path: Path) -> None:
     assert state.read_text() == ""
 
 
+def test_the_secret_file_keeps_any_secret(tmp_path: Path) -> None:
+    """The secret reaches the tap whatever its characters, and only its owner can read the files."""
+    [block] = [block for block in pages.blocks(pages.section(PAGE, "Security")) if "secret.env" in block.text]
+    secret = """a b$HOME;`id`'"#"""
+    (tmp_path / "config.json").write_text(json.dumps({"service_account_secret": secret}))
+    program = tmp_path / "tap-mixpanel-stream"
+    program.write_text('#!/bin/sh\nprintf %s "$TAP_MIXPANEL_STREAM_SERVICE_ACCOUNT_SECRET"\n')
+    program.chmod(0o755)
+    assert shell(block.text, tmp_path, PATH=f"{tmp_path}:{ENVIRONMENT['PATH']}") == secret
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("secret.env", "public.json")] == [0o600, 0o600]
+
+
 def test_limits_of_expressions_match_the_page() -> None:
     """They are simpleeval's limits and can change with its version."""
     page = " ".join(PAGE.split())

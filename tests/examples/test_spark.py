@@ -125,3 +125,24 @@ def test_a_night_with_partial_days_is_rejected(tmp_path: Path, setting: dict[str
     assert reason in done.stderr
     assert not places[1].exists()
     assert not places[2].exists()
+
+
+@pytest.mark.parametrize(
+    "messages", ["", '{"type":"STATE","value":{"bookmarks":{"profiles":{}}}}\n'], ids=["empty", "without events"]
+)
+def test_messages_without_events_are_rejected(tmp_path: Path, messages: str) -> None:
+    """An output without events or state fails with a remedy, and saves no state."""
+    (tmp_path / "messages.jsonl").write_text(messages)
+    done = subprocess.run(
+        [SPARK / "python", ROOT / "examples" / "spark" / "lake.py", "messages.jsonl", "lake", "state.json"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "messages.jsonl has no events or no state: select events, and load a run that exited with 0\n"
+    )
+    assert not (tmp_path / "state.json").exists()

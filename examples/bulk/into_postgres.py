@@ -18,7 +18,8 @@ TYPES = {
     "date": "date",
     "date-time": "timestamptz",
     "integer": "bigint",
-    "number": "double precision",
+    # A double would reject 1e-400, which the tap delivers as it is.
+    "number": "numeric",
     "boolean": "boolean",
     "json": "jsonb",
 }

@@ -339,6 +339,15 @@ def test_the_path_of_the_state_takes_any_character(bulk: Bulk, tmp_path: Path) -
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == [folder.name]
 
 
+def test_tiny_numbers_are_loaded(bulk: Bulk) -> None:
+    """The tap delivers 1e-400 as it is, and PostgreSQL rejects it as a double."""
+    columns = [{"name": "tiny", "property": "tiny", "type": "number"}]
+    with Emulator(FixedProject({FIRST_DAY: [event(FIRST_DAY, "tiny", '"tiny":1e-400')]})) as emulator:
+        code, log = bulk.load(emulator.settings | days(FIRST_DAY, streams=["events"], event_columns=columns))
+    assert code == 0, log
+    assert [row["insert_id"] for row in bulk.rows("events")] == ["tiny"]
+
+
 def test_the_example_has_at_most_100_lines() -> None:
     """The program reads the messages and saves the state in at most 100 lines."""
     assert len(Path(PROGRAM).read_text(encoding="utf-8").splitlines()) <= 100

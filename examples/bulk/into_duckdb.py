@@ -48,7 +48,7 @@ class Warehouse:
         self._connection.execute(
             """
             CREATE OR REPLACE TEMP TABLE batch AS
-            FROM read_json($files, format = 'newline_delimited', columns = $columns)
+            FROM read_json($files, format = 'newline_delimited', compression = 'gzip', columns = $columns)
             """,
             {"files": [str(file) for file in table.files], "columns": columns},
         )

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from tap_mixpanel_stream.delivery.spool import SpooledChunk
-from tap_mixpanel_stream.mixpanel.response_body import Counts, decompress, raw_blocks
+from tap_mixpanel_stream.mixpanel.response_body import Counts, decompressed_blocks, raw_blocks
 from tap_mixpanel_stream.pipeline.window import Conversion
 from tap_mixpanel_stream.records import EventSchema, LineCutter, record_envelope
 from tap_mixpanel_stream.records.json_lines import is_utf8
@@ -154,13 +154,13 @@ class _Bench:
 
     def _unpack(self) -> None:
         with self._response() as response:
-            for _ in decompress(response):
+            for _ in decompressed_blocks(response):
                 pass
 
     def _lines(self) -> Iterator[bytes]:
         cutter = LineCutter()
         with self._response() as response:
-            for block in decompress(response):
+            for block in decompressed_blocks(response):
                 if lines := cutter.cut(block):
                     yield lines
 

@@ -1,7 +1,7 @@
 """Annotations: notes that users add to charts.
 
 Mixpanel's docs: the app API returns annotations, and all of them in one response if the request has no dates. The docs
-mention service accounts only, but another connector sends OAuth tokens as well.
+mention only service accounts, but another connector sends OAuth tokens too.
 """
 
 from __future__ import annotations
@@ -45,5 +45,5 @@ def list_annotations(client: Client, retrying: Retrying, first: date | None = No
 
 
 def _annotations(body: bytearray) -> list[bytes]:
-    response, text = decode(body, _Annotations)
-    return list(map(text, response.results))
+    response, text_of = decode(body, _Annotations)
+    return list(map(text_of, response.results))

@@ -1,4 +1,4 @@
-"""Mixpanel's three kinds of credentials. Their `repr` never contains a secret."""
+"""The three kinds of credentials for Mixpanel. Their `repr` never contains a secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
-def basic(username: str, password: str) -> str:
+def basic_authorization(username: str, password: str) -> str:
     """Return the value of a Basic `Authorization` header, encoded as UTF-8.
 
     `requests` would encode it as ISO-8859-1 and fail on other characters.
@@ -29,7 +29,7 @@ def _with_url_encoded(*texts: str) -> tuple[str, ...]:
 
 
 def _check_credential(setting: str, value: str, *, forbidden: str = "") -> None:
-    """Reject a value that was copied incompletely or with extra characters.
+    """Reject a value that was copied incompletely or with additional characters.
 
     Otherwise Mixpanel would respond with a 401 that does not name the setting, or `requests` would raise an error that
     contains the secret.
@@ -70,7 +70,7 @@ class ServiceAccount(AuthBase):
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the credentials to a request."""
-        r.headers["Authorization"] = basic(self.username, self.secret)
+        r.headers["Authorization"] = basic_authorization(self.username, self.secret)
         return r
 
     @property
@@ -81,7 +81,9 @@ class ServiceAccount(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that must not appear in any output."""
-        return _with_url_encoded(self.secret, basic(self.username, self.secret).removeprefix("Basic "), self.username)
+        return _with_url_encoded(
+            self.secret, basic_authorization(self.username, self.secret).removeprefix("Basic "), self.username
+        )
 
     @property
     def settings_hint(self) -> str:
@@ -106,7 +108,7 @@ class ProjectSecret(AuthBase):
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the credentials to a request."""
-        r.headers["Authorization"] = basic(self.secret, "")
+        r.headers["Authorization"] = basic_authorization(self.secret, "")
         return r
 
     @property
@@ -117,7 +119,7 @@ class ProjectSecret(AuthBase):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that must not appear in any output."""
-        return _with_url_encoded(self.secret, basic(self.secret, "").removeprefix("Basic "))
+        return _with_url_encoded(self.secret, basic_authorization(self.secret, "").removeprefix("Basic "))
 
     @property
     def settings_hint(self) -> str:

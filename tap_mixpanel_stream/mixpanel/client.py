@@ -1,4 +1,4 @@
-"""HTTP client that sends requests within the quota. Retries are the caller's, except after a 429."""
+"""HTTP client that sends requests within the quota. It repeats a request only after a 429; callers do all retries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .errors import (
 )
 from .framing import FramingError
 from .rate_limit import read_rate_limit
-from .response_body import Counts, content_encoding_of, decompress, raw_blocks, read_all
+from .response_body import Counts, content_encoding_of, decompressed_blocks, raw_blocks, read_all
 from .sockets import Adapter, Sockets
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from .request import Hosts, Request
 
 _CONNECT_TIMEOUT = 10.0
-"""In seconds. A reachable host accepts a connection at once; only the response can take minutes."""
+"""In seconds. A reachable host accepts a connection immediately; only the response can take minutes."""
 
 _MAX_ERROR_BODY = 64 * 1024
 """Maximum number of bytes to read of an error's body."""
 
-_NOT_COUNTED = frozenset({401, 402, 429})
+_UNCOUNTED_STATUSES = frozenset({401, 402, 429})
 """Statuses of requests that Mixpanel does not count toward the quota."""
 
 _log = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ class Client:
             auth: The credentials.
             quota: The run's quota.
             clock: The run's clock, which also stops the client.
-            request_timeout: Read timeout in seconds. An export can be silent for minutes before its first byte, as seen
-                by others on the live API.
+            request_timeout: Read timeout in seconds. An export can be silent for minutes before its first byte, as
+                others have seen on the live API.
             user_agent: The `User-Agent` header.
             workspace_id: A data view, for the query API (Mixpanel's docs).
             zone: The project's time zone, which determines today's date.
@@ -134,7 +134,7 @@ class Client:
                 return Response(response, request.what, requested_at, self.clock)
             with response:
                 error = self._failure(request, response)
-            if response.status_code in _NOT_COUNTED:
+            if response.status_code in _UNCOUNTED_STATUSES:
                 self.quota.refund(request.api, booked)
             if not isinstance(error, TooManyRequests):
                 raise error
@@ -143,7 +143,7 @@ class Client:
             self.quota.block_after_429(request.api, error.limit)
 
     def stop(self) -> None:
-        """End all waits and connections: their users get `Stopped`. Thread-safe."""
+        """End all waits and connections. The threads that use them get `Stopped`. Thread-safe."""
         self.clock.stop()
         self._sockets.shut_down()
 
@@ -181,31 +181,31 @@ class Client:
                 # Passed with each request, so that credentials from ~/.netrc cannot replace them.
                 auth=self._auth,
                 timeout=(_CONNECT_TIMEOUT, self._timeout),
-                # Plain http is allowed for loopback only: HTTP_PROXY must not send its credentials elsewhere.
+                # Plain http is allowed for loopback only, whose credentials HTTP_PROXY must not send elsewhere.
                 proxies={"http": ""},
                 stream=True,
                 allow_redirects=False,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             # `from None`, because these errors contain the request with its headers.
-            if self.clock.stopped:
+            if self.clock.is_stopped:
                 raise Stopped from None
-            raise self._no_response(error, f"{request.what}: ", str(host)) from None
+            raise self._connection_error(error, f"{request.what}: ", str(host)) from None
 
-    def _no_response(self, error: Exception, what: str, host: str) -> MixpanelError:
+    def _connection_error(self, error: Exception, prefix: str, host: str) -> MixpanelError:
         """Return the error for a request without a response."""
         causes = _causes(error)
-        if authorities := _unusable_authorities():
-            return Refused(f"{what}{authorities}")
+        if bundle_problem := _ca_bundle_problem():
+            return Refused(f"{prefix}{bundle_problem}")
         certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
         if certificate is not None:
             return Refused(
-                f"{what}the TLS certificate of {host} is not trusted ({certificate.verify_message}): if a proxy "
+                f"{prefix}the TLS certificate of {host} is not trusted ({certificate.verify_message}): if a proxy "
                 "inspects TLS, set REQUESTS_CA_BUNDLE to its CA certificate"
             )
         if isinstance(error, ValueError):  # `requests` raises it for an invalid URL.
             return Refused(
-                f"{what}the URL of {host} or of its proxy is invalid: check data_api_url, api_url and HTTPS_PROXY"
+                f"{prefix}the URL of {host} or of its proxy is invalid: check data_api_url, api_url and HTTPS_PROXY"
             )
         if isinstance(error, requests.exceptions.ProxyError):
             problem = f"the proxy to {host} did not connect ({_reason(causes)}): check HTTPS_PROXY and NO_PROXY"
@@ -217,7 +217,7 @@ class Client:
             problem = f"the host {host} was not found: check DNS, data_api_url and api_url"
         else:
             problem = f"the connection to {host} failed ({_reason(causes)})"
-        return Transient(what + problem)
+        return Transient(prefix + problem)
 
     def _failure(self, request: Request, response: requests.Response) -> MixpanelError:
         """Return the error for a response other than 200."""
@@ -270,7 +270,7 @@ class Response:
         """The content encoding of the body.
 
         Raises:
-            Refused: It is not one that the request accepts.
+            Refused: The request does not accept the content encoding.
         """
         try:
             return content_encoding_of(self._response)
@@ -297,7 +297,7 @@ class Response:
 
         Raises:
             BrokenBody: The body is incomplete.
-            Refused: The body exceeds the limit, or its content encoding is not one that the request accepts.
+            Refused: The body exceeds the limit, or the request does not accept its content encoding.
             Stopped: The client was stopped.
         """
         try:
@@ -307,7 +307,7 @@ class Response:
 
     def with_context(self, error: BrokenBody | Refused) -> MixpanelError:
         """Return the error with the request added to its message; `Stopped` if the client was stopped."""
-        if self._clock.stopped:
+        if self._clock.is_stopped:
             return Stopped()
         error.args = (f"{self._what}: {error}",)
         return error
@@ -324,7 +324,7 @@ class _Session(requests.Session):
         return None
 
 
-def _unusable_authorities() -> str | None:
+def _ca_bundle_problem() -> str | None:
     """Return the problem with the CA bundle in the environment; None if it can be used or is not set."""
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # In the order that `requests` uses.
     name = next((name for name in names if os.environ.get(name)), None)
@@ -346,7 +346,7 @@ def _beginning(response: requests.Response) -> str:
     """Return the beginning of an error's body, which may be incomplete."""
     body = bytearray()
     try:
-        for block in decompress(response):
+        for block in decompressed_blocks(response):
             body += block
             if len(body) >= _MAX_ERROR_BODY:
                 break
@@ -356,7 +356,7 @@ def _beginning(response: requests.Response) -> str:
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """Return the innermost readable reason."""
+    """Return the reason that the innermost readable cause gives."""
     for cause in reversed(causes):
         if isinstance(cause, FramingError):
             return f"the response is not valid HTTP: {cause}"
@@ -368,7 +368,7 @@ def _reason(causes: list[BaseException]) -> str:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error and all errors nested in it, the outermost first."""
+    """Return an error and all errors nested in it, outermost first."""
     causes: list[BaseException] = []
     queue: list[BaseException] = [error]
     while queue:

@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 
 
 class Clock:
-    """The client's source of time. Its sleeps end early, with `Stopped`, when any thread calls `stop`."""
+    """The source of time. Its sleeps end early, with `Stopped`, when any thread calls `stop`."""
 
     def __init__(self) -> None:
         # A reentrant lock, because a signal handler can call `stop` while the lock is held.
@@ -28,7 +28,7 @@ class Clock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes backwards."""
+        """Return the time in seconds of a clock that never goes backwards."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -54,7 +54,7 @@ class Clock:
             raise Stopped
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Whether `stop` was called."""
         return self._stopped
 
@@ -83,7 +83,7 @@ def clock_lead(date: str | None, sent: datetime, received: datetime) -> timedelt
         The lead; zero if the date is between the two times, None if the header is missing or invalid.
     """
     try:
-        served = parsedate_to_datetime(date or "").astimezone(UTC)
+        server_time = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return max(sent - served - timedelta(seconds=1), min(received - served, timedelta()))
+    return max(sent - server_time - timedelta(seconds=1), min(received - server_time, timedelta()))

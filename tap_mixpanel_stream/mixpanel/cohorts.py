@@ -1,7 +1,7 @@
 """Cohorts and their members.
 
-Mixpanel's docs: the list has every cohort of the project with its size. The members of a cohort are requested by a
-profile query with the cohort as its filter. Both require a paid plan.
+Mixpanel's docs: the list has every cohort of the project with its size. A profile query with a cohort as its filter
+returns the cohort's members. Both require a paid plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cohort:
 
 
 class _ListEntry(msgspec.Struct):
-    """The fields of a list entry that a request for members needs."""
+    """The fields of a list entry that are needed to request the members."""
 
     id: Id
     data_group_id: int | str | None = None
@@ -73,16 +73,16 @@ def list_cohorts(client: Client, retrying: Retrying, what: str = "cohorts") -> J
 
 
 def _cohorts(body: bytearray) -> list[Cohort]:
-    listed, text = decode(body, list[msgspec.Raw])
+    raw_entries, text_of = decode(body, list[msgspec.Raw])
     entries, _ = decode(body, list[_ListEntry])
     return [
         Cohort(
             entry.id,
             None if entry.data_group_id is None else str(entry.data_group_id),
             is_empty=bytes(entry.count) == b"0",
-            text=text(raw),
+            text=text_of(raw),
         )
-        for entry, raw in zip(entries, listed, strict=True)
+        for entry, raw in zip(entries, raw_entries, strict=True)
     ]
 
 

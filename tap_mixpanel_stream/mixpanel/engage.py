@@ -41,7 +41,7 @@ _MAX_PAGES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class EngageOptions:
-    """The filters of a profile query, which Mixpanel applies.
+    """The filters and the format of a profile query.
 
     Attributes:
         where: A Mixpanel expression.
@@ -52,9 +52,9 @@ class EngageOptions:
         include_all_users: Whether to include members without a profile. Mixpanel's docs: only with a cohort, and true
             by default.
         behaviors: Mixpanel's list of behaviors, as a list or as JSON text.
-        as_of_timestamp: The time of the profiles' state to return, in Unix seconds.
-        data_group_id: The group whose profiles to return instead of users'. A 64-bit number, as text to keep its
-            digits.
+        as_of_timestamp: Return the profiles as they were at this Unix time in seconds.
+        data_group_id: The group whose profiles to return, instead of user profiles. A 64-bit number, as text so that no
+            digit is lost.
         source_settings: The settings that these options come from, for messages.
     """
 
@@ -86,7 +86,7 @@ class EngageOptions:
         if self.distinct_ids:
             fields["distinct_ids"] = json.dumps(self.distinct_ids)
         if self.cohort_id is not None:
-            # An id without the object is rejected, as seen by others on the live API.
+            # Mixpanel rejects an id without the object around it, as others have seen on the live API.
             fields["filter_by_cohort"] = json.dumps({"id": self.cohort_id})
             fields["include_all_users"] = "true" if self.include_all_users else "false"
         if self.behaviors:
@@ -119,9 +119,9 @@ class Page:
 
     Attributes:
         number: The page number, from 0.
-        page_size: The number of profiles on a full page; None if the response does not have it.
-        total: The number of profiles on all pages; None if the response does not have it.
-        session_id: The session that later pages belong to; None if the response does not have it.
+        page_size: The number of profiles on a full page; None if the response does not state it.
+        total: The number of profiles on all pages; None if the response does not state it.
+        session_id: The session that later pages belong to; None if the response does not state it.
         results: The JSON text of each profile.
         received: The size of the response as sent, in bytes.
         decompressed_bytes: The decompressed size of the response.
@@ -166,8 +166,8 @@ def fetch_pages(
     """Yield all pages in order.
 
     If the session expires or ends before its total, a new session starts from the first page. Its first pages are not
-    yielded again as long as they are the same as before. The last page of a session that ends before its total is
-    yielded only if a second session ends after the same number of profiles.
+    yielded again as long as they are the same as before. If a session ends before its total, its last page is yielded
+    only if a second session ends after the same number of profiles.
 
     Args:
         client: The API client.
@@ -264,7 +264,7 @@ class _Session:
 
     @property
     def is_acceptable(self) -> bool:
-        """Whether the session is complete, or is slightly short as an earlier one was, so that `total` must be off."""
+        """Whether the session is complete, or as slightly short as an earlier one, so that `total` must be wrong."""
         is_near = self._total is not None and self._total - self.count <= _tolerance(self._total)
         return not self.is_short or (is_near and 0 < self.count == self._short_count)
 
@@ -323,11 +323,11 @@ class _Session:
         return replace(page, total=self._total, missing=missing)
 
     def _is_last(self, page: Page) -> bool:
-        found = len(page.results)
+        count = len(page.results)
         if self._page_size is not None:
-            return found < self._page_size
+            return count < self._page_size
         # Pages can be smaller than requested, so a short page is the last one only if `total` is reached.
-        return not found or (found < self._options.page_size and self._has_reached_total)
+        return not count or (count < self._options.page_size and self._has_reached_total)
 
     def _check_length(self) -> None:
         """Check that the session does not continue far beyond its total, or endlessly.
@@ -343,7 +343,7 @@ class _Session:
 
 
 def _tolerance(total: int) -> int:
-    """Return how many profiles may be missing. `total` can be slightly off, as seen by others on the live API."""
+    """Return how many profiles may be missing. `total` can be slightly off, as others have seen on the live API."""
     return max(total // 100, min(10, total // 10))
 
 

@@ -41,7 +41,7 @@ _MAX_QUOTED = 200
 """Maximum number of characters of a server's text that a message quotes."""
 
 _MAX_HTML = 4096
-"""Number of characters of an HTML page that are read. The time to remove tags grows with the square of the length."""
+"""Number of characters of an HTML page to read. The time to remove tags grows with the square of the length."""
 
 
 class MixpanelError(Exception):
@@ -139,7 +139,7 @@ class Rule:
 
     Attributes:
         status: The HTTP statuses that the rule applies to.
-        text: Text that the body must contain, in lower case; compared without regard to case. Empty for any body.
+        text: Text that the body must contain, in lower case; compared case-insensitively. Empty for any body.
         kind: The area of the problem.
         action: What to do.
         remedy: The second half of the message, with placeholders: `{settings}` for the settings of the credentials,
@@ -161,7 +161,7 @@ def _exactly(status: int) -> range:
 _CREDENTIALS = "the credentials were rejected: check {settings} and region"
 _NO_SETTING = "for a newer version of the tap, since no setting affects this request; or deselect the stream"
 
-#: The first matching row applies. Others have seen the texts on the live API; the statuses are in Mixpanel's docs.
+#: The first matching row applies. The statuses are in Mixpanel's docs; others have seen the texts on the live API.
 TABLE: tuple[Rule, ...] = (
     Rule(
         range(300, 400),
@@ -242,19 +242,19 @@ _TAG = re.compile(r"<(style|script|title)\b.*?(?:</\1\s*>|\Z)|<[^>]*(?:>|\Z)", r
 _HISTORY = re.compile(r"exceeds (\d{1,5}) days into the past", re.IGNORECASE)
 
 
-_masked: list[re.Pattern[str]] = []
+_secret_patterns: list[re.Pattern[str]] = []
 
 
 def mask_in_messages(secrets: Iterable[str]) -> None:
-    """Make `printable` replace these secrets, in any encoding, and proxy passwords by `***`."""
-    _masked[:] = [pattern_of(secrets)]
+    """Make `printable` replace these secrets, in any encoding, and proxy passwords with `***`."""
+    _secret_patterns[:] = [pattern_of(secrets)]
 
 
 def printable(text: str) -> str:
     """Return text from a server or proxy in a form that is safe to quote in messages and logs.
 
-    The result is one line of at most 200 characters, without control characters and secrets. Text from a server must
-    not be shown or logged in any other way.
+    The result is one line of at most 200 characters, without control characters or secrets. Text from a server must not
+    be shown or logged in any other way.
 
     Args:
         text: A body, a header, or a value in one.
@@ -267,7 +267,7 @@ def printable(text: str) -> str:
         text = parsed["error"]
     elif text.lstrip().startswith("<"):
         text = _TAG.sub(" ", text[:_MAX_HTML])
-    for pattern in _masked:
+    for pattern in _secret_patterns:
         text = pattern.sub("***", text)
     # Categories C*: control and format characters can control a terminal, and surrogates cannot be encoded.
     text = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in text)

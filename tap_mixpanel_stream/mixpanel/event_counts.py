@@ -78,9 +78,9 @@ def list_event_names(client: Client, retrying: Retrying) -> JsonResponse[list[st
 
 
 def _names(body: bytearray) -> list[str]:
-    names, text = decode(body, list[msgspec.Raw])
+    names, text_of = decode(body, list[msgspec.Raw])
     # The texts differ if an unpaired surrogate was masked.
-    return [msgspec.json.decode(name, type=str) for name in names if text(name) == bytes(name)]
+    return [msgspec.json.decode(name, type=str) for name in names if text_of(name) == bytes(name)]
 
 
 def name_batches(names: Sequence[str]) -> Iterator[list[str]]:
@@ -107,7 +107,7 @@ def count_events(
     *,
     source_settings: tuple[str, ...] = (),
 ) -> JsonResponse[list[EventCount]]:
-    """Fetch the number of events for each name and day, without days on which there are no such events.
+    """Fetch the number of events for each name and day, omitting zeros.
 
     Args:
         client: The API client.
@@ -138,7 +138,7 @@ def count_events(
 
 
 def _counts(body: bytearray, names: Sequence[str], first: date, last: date) -> list[EventCount]:
-    response, text = decode(body, _Counts)
+    response, text_of = decode(body, _Counts)
     days = {str(day): day for day in (first + timedelta(number) for number in range((last - first).days + 1))}
     # `series` includes days without events: a published response lists such a day.
     if missing := days.keys() - set(response.data.series):
@@ -147,8 +147,8 @@ def _counts(body: bytearray, names: Sequence[str], first: date, last: date) -> l
         raise WrongShapeError(f"it has {len(response.data.values)} of {response.legend_size} names")
     counts = []
     for name, count_by_day in response.data.values.items():
-        # `text` restores an unpaired surrogate that was masked.
-        json_name = text(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
+        # `text_of` restores an unpaired surrogate that was masked.
+        json_name = text_of(msgspec.Raw(json.dumps(name, ensure_ascii=False).encode()))
         if json.loads(json_name) not in names:
             raise WrongShapeError("it has counts of an event that was not requested")
         for day, count in count_by_day.items():

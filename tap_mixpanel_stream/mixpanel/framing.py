@@ -1,10 +1,10 @@
 """HTTP responses with strict framing and with limits on time and size.
 
 `http.client` applies its timeout to each byte, reads any number of interim responses and trailers, and accepts `-1` as
-a chunk size. So a server could block a run forever. This module enforces these limits:
+a chunk size, so a server could block a run forever. This module enforces these limits:
 
-* The head, including interim responses, must arrive within the read timeout and have at most 64 KiB.
-* A body may pause for the read timeout, and must arrive at 128 bytes a second or more on average.
+* The head, including interim responses, must arrive within the read timeout and be at most 64 KiB long.
+* A body may pause for up to the read timeout, and must arrive at 128 bytes a second or more on average.
 * The body of an error, of which at most 64 KiB are read, must arrive within 10 s, and so must trailers.
 * A chunk size must be a hexadecimal number, and there must be at most one `Content-Length`.
 
@@ -58,7 +58,7 @@ class SlowError(TimeoutError):
     """The body arrived more slowly than allowed."""
 
 
-class Response(http.client.HTTPResponse):
+class StrictResponse(http.client.HTTPResponse):
     """A response with enforced limits. Its connection is not reused.
 
     Otherwise, data that a server sends after the end of a response could be mistaken for the next response.
@@ -88,7 +88,7 @@ class Response(http.client.HTTPResponse):
         lengths = set(self.headers.get_all("Content-Length", []))
         if len(lengths) > 1 or not all(re.fullmatch(r"[0-9]{1,18}", length.strip(" \t")) for length in lengths):
             raise FramingError("Content-Length is given twice or is not a number")
-        # Cookies are not used, and for a malformed one the libraries would log a traceback.
+        # Cookies are not used, and the libraries would log a traceback for a malformed one.
         del self.headers["Set-Cookie"], self.headers["Set-Cookie2"]
         self.will_close = True
         if self.status == http.HTTPStatus.OK:
@@ -118,7 +118,7 @@ class Response(http.client.HTTPResponse):
         return b"".join(pieces)
 
     def _next_chunk(self) -> int:
-        """Return the size of the next chunk, 0 after the last one. Then also read the trailers and close the body."""
+        """Return the size of the next chunk. After the last one, read the trailers, close the body and return 0."""
         if self.chunk_left is not None and (end := self.fp.read(2)) != b"\r\n":
             raise FramingError("a chunk is longer than its size") if end else http.client.IncompleteRead(b"")
         line = self.fp.readline(_MAX_CHUNK_LINE)
@@ -142,19 +142,20 @@ class _Source(io.RawIOBase):
         self._file = file
         self._socket = sock
         self._read_timeout: float = sock.gettimeout() or math.inf
-        # What is left of the time and the bytes allowed. Each byte received adds `_seconds_per_byte`.
-        self._seconds = self._read_timeout
+        # The time and the bytes that are still allowed. Each byte received adds `_seconds_per_byte`.
+        self._seconds_left = self._read_timeout
         self._seconds_per_byte = 0.0
-        self._bytes: float = _MAX_HEAD_BYTES
+        self._bytes_left: float = _MAX_HEAD_BYTES
 
     def set_body_limits(self) -> None:
         """Allow a body of any size at the minimum rate."""
-        self._seconds, self._seconds_per_byte, self._bytes = self._read_timeout, 1 / MIN_BYTES_PER_SECOND, math.inf
+        self._seconds_left, self._bytes_left = self._read_timeout, math.inf
+        self._seconds_per_byte = 1 / MIN_BYTES_PER_SECOND
 
     def set_error_limits(self) -> None:
         """Allow only the body of an error, or trailers."""
-        self._seconds = min(self._read_timeout, _ERROR_TIMEOUT)
-        self._seconds_per_byte, self._bytes = 0.0, _MAX_ERROR_BYTES
+        self._seconds_left = min(self._read_timeout, _ERROR_TIMEOUT)
+        self._seconds_per_byte, self._bytes_left = 0.0, _MAX_ERROR_BYTES
 
     def readable(self) -> bool:
         """Return True."""
@@ -167,21 +168,21 @@ class _Source(io.RawIOBase):
             FramingError: The size limit is exceeded.
             TimeoutError: The time limit is exceeded.
         """
-        if self._bytes <= 0:
+        if self._bytes_left <= 0:
             raise FramingError("its headers, trailers or error body exceed 64 KiB")
-        begin = time.monotonic()
-        self._socket.settimeout(max(self._seconds, 0.001))
+        started = time.monotonic()
+        self._socket.settimeout(max(self._seconds_left, 0.001))
         view = memoryview(buffer)
         try:
             # Read no further than the limit, so that the result does not depend on how the bytes arrive.
-            count = self._socket.recv_into(view, int(min(len(view), self._bytes)))
+            count = self._socket.recv_into(view, int(min(len(view), self._bytes_left)))
         except TimeoutError:
-            if self._seconds < self._read_timeout / 2:
+            if self._seconds_left < self._read_timeout / 2:
                 raise SlowError from None
             raise
-        self._seconds += count * self._seconds_per_byte - (time.monotonic() - begin)
-        self._seconds = min(self._seconds, self._read_timeout)
-        self._bytes -= count
+        self._seconds_left += count * self._seconds_per_byte - (time.monotonic() - started)
+        self._seconds_left = min(self._seconds_left, self._read_timeout)
+        self._bytes_left -= count
         return count
 
     def close(self) -> None:

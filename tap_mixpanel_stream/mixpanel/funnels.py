@@ -1,7 +1,8 @@
 """Saved funnels, day by day.
 
 Mixpanel's docs: the numbers of a day count the users who entered the funnel on that day, and the steps they completed
-within the funnel's conversion window of up to 90 days. So the numbers still grow after the day. Requires a paid plan.
+within the funnel's conversion window of up to 90 days. The numbers therefore keep growing after the day. Requires a
+paid plan.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def list_funnels(client: Client, retrying: Retrying) -> JsonResponse[list[Funnel
 
 
 def _funnels(body: bytearray) -> list[Funnel]:
-    entries, text = decode(body, list[_ListEntry])
-    return [Funnel(entry.funnel_id, text(entry.name)) for entry in entries]
+    entries, text_of = decode(body, list[_ListEntry])
+    return [Funnel(entry.funnel_id, text_of(entry.name)) for entry in entries]
 
 
 def fetch_funnel_days(
@@ -112,8 +113,8 @@ def fetch_funnel_days(
 
 
 def _days(body: bytearray, first: date, last: date) -> dict[date, bytes]:
-    response, text = decode(body, _FunnelResponse)
-    days = {_day(name): text(value) for name, value in response.data.items() if name != _OVERALL}
+    response, text_of = decode(body, _FunnelResponse)
+    days = {_day(name): text_of(value) for name, value in response.data.items() if name != _OVERALL}
     announced = response.meta.dates if response.meta else None
     if not days and announced is None:
         raise WrongShapeError("it has no days")

@@ -74,14 +74,16 @@ def fetch_insights_report(client: Client, report: int, retrying: Retrying) -> Js
 
 
 def _cells(body: bytearray) -> list[Cell]:
-    response, text = decode(body, _Report)
+    response, text_of = decode(body, _Report)
 
     def json_text(value: object) -> bytes:
-        # `text` restores an unpaired surrogate that was masked.
-        return text(msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()))
+        # `text_of` restores an unpaired surrogate that was masked.
+        return text_of(msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()))
 
     return [
-        Cell(hashlib.sha256(json_text([date, dimensions])).hexdigest()[:32], date, json_text(dimensions), text(value))
+        Cell(
+            hashlib.sha256(json_text([date, dimensions])).hexdigest()[:32], date, json_text(dimensions), text_of(value)
+        )
         for path, value in _leaves(response.series, ())
         for date, dimensions in [_date_and_dimensions(response.headers, path)]
     ]
@@ -105,7 +107,7 @@ def _date_and_dimensions(headers: Sequence[str], path: Sequence[str]) -> tuple[s
         segments.append(last)
     dimensions: dict[str, str] = {}
     for number, segment in enumerate(segments):
-        # A level without a header, or with a header that another level has, too, still distinguishes cells.
+        # A level without a header, or with the header of another level, still distinguishes cells.
         header = headers[number] if number < len(headers) else ""
         dimensions[f"level_{number + 1}" if not header or header in dimensions else header] = segment
     return date, dimensions

@@ -1,6 +1,6 @@
 """Fetch a response that is one JSON text, and check it before any of it is used.
 
-A truncated list of cohorts would lose data just as a truncated export would. So the whole response is decoded and
+A truncated list of cohorts would lose data just as a truncated export would, so the whole response is decoded and
 checked first. A response that is not as expected is requested again, like any other broken response.
 """
 
@@ -101,7 +101,7 @@ def decode(body: bytearray, shape: type[T]) -> tuple[T, Callable[[msgspec.Raw], 
         shape: The type to decode into. Values of type `msgspec.Raw` are left undecoded.
 
     Returns:
-        The content, and a function that returns the JSON text of an undecoded value in it.
+        The content, and a function that returns the JSON text of an undecoded value in the content.
 
     Raises:
         msgspec.MsgspecError: The response has another shape.

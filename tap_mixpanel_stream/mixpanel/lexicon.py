@@ -39,5 +39,5 @@ def list_schemas(client: Client, retrying: Retrying) -> JsonResponse[list[bytes]
 
 
 def _schemas(body: bytearray) -> list[bytes]:
-    response, text = decode(body, _Schemas)
-    return list(map(text, response.results))
+    response, text_of = decode(body, _Schemas)
+    return list(map(text_of, response.results))

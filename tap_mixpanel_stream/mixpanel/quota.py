@@ -50,10 +50,10 @@ _MIN_WAIT = 1.0
 """Minimum number of seconds to wait after a 429, even with `Retry-After: 0`."""
 
 _MIN_LOGGED_WAIT = 5.0
-"""Seconds from which on a wait is logged."""
+"""Waits of at least this many seconds are logged."""
 
 _EPSILON = 1e-6
-"""Seconds too short to sleep, such as rounding errors of floating-point sums."""
+"""Waits of up to this many seconds are skipped: they can be rounding errors of floating-point sums."""
 
 
 class _Account:
@@ -67,12 +67,13 @@ class _Account:
         self.is_limited = is_limited
         self.rate_cap = rate_cap
         self.reported: int | None = None
-        # The times of the requests of the last hour, and of those that the rate cap looks back to.
+        # The times of counted requests within the last hour, and of requests within the period of the rate cap.
         self.in_hour: deque[float] = deque()
         self.recent: deque[float] = deque()
+        # All counted requests of the run.
         self.counted = 0
         self.blocked_until = 0.0
-        self.blocked_why = ""
+        self.block_reason = ""
         self.hour_full_until = 0.0
         self.consecutive_429s = 0
 
@@ -106,7 +107,7 @@ class _Account:
         if not self.is_limited or requests < 1:
             return 0.0
         wait, hourly = self.hour_full_until - now, self.hourly
-        # Each request uses the slot of the oldest one, an hour after that.
+        # Each request uses the slot of the oldest one, an hour after the oldest one was sent.
         without_slot = requests - max(0, hourly - len(self.in_hour))
         if without_slot > 0:
             rounds, slot = divmod(without_slot - 1, hourly)
@@ -122,7 +123,7 @@ class _Account:
 
 
 class Quota:
-    """Limits the rate of a run's requests. Has an account for each API. Shared by all streams and threads."""
+    """Limits the rate of a run's requests, with an account for each API. Shared by all streams and threads."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class Quota:
         max_wait: float = 7200,
         log: logging.Logger | None = None,
     ) -> None:
-        """Create a quota of which nothing is used.
+        """Create an unused quota.
 
         Args:
             clock: The clock for times and sleeps.
@@ -141,8 +142,8 @@ class Quota:
                 states a lower limit, that one applies.
             rate_cap: The cap on the rate of exports; None for `SHARED_RATE` if `hourly` is below Mixpanel's limit, and
                 otherwise `FULL_RATE`.
-            max_wait: The total seconds that the run may wait for the hourly quota and after 429s. Threads that wait at
-                the same time count once. Waits for the rate cap do not count.
+            max_wait: The total seconds that the run may wait for the hourly quota and after 429s. Simultaneous waits of
+                several threads count once. Waits for the rate cap do not count.
             log: Receives a line for each wait.
         """
         is_shared = hourly is not None and hourly < HOURLY
@@ -150,7 +151,7 @@ class Quota:
         self._accounts: dict[Api, _Account] = {
             "data": _Account("export", hourly, rate_cap=rate_cap or (SHARED_RATE if is_shared else FULL_RATE)),
             "query": _Account("query API", hourly),
-            # It has separate limits, which nobody is known to have reached.
+            # The app API has separate limits. No report of reaching them is known.
             "app": _Account("app API", None, is_limited=False),
         }
         self._max_wait = max_wait
@@ -225,14 +226,14 @@ class Quota:
         while True:
             with self._lock:
                 now = self._clock.monotonic()
-                pause, why = _quota_wait(account, now, is_counted=is_counted)
+                pause, reason = _quota_wait(account, now, is_counted=is_counted)
                 if pause > 0:
-                    self._plan_wait(now, pause, why, what, reserve_seconds)
+                    self._plan_wait(now, pause, reason, what, reserve_seconds)
                 else:
                     pause = account.rate_wait(now)
                 if pause <= 0:
                     return self._book(account, now, is_counted=is_counted and account.is_limited)
-            # Without the lock, so that other threads can start to wait as well.
+            # Sleep without the lock, so that other threads can start to wait too.
             self._clock.sleep(pause)
 
     def refund(self, api: Api, booked: float | None) -> None:
@@ -259,17 +260,17 @@ class Quota:
                 account.hour_full_until = 0.0
 
     def reset_backoff(self, api: Api) -> None:
-        """Start the back-off again from its initial value, after a request succeeded."""
+        """Reset the back-off to its initial value, after a request succeeded."""
         with self._lock:
             self._accounts[api].consecutive_429s = 0
 
     def block_after_429(self, api: Api, limit: RateLimit) -> None:
         """Make all requests to an API wait after a 429.
 
-        They wait as long as Mixpanel states. If Mixpanel states no time but an exhausted hour, they wait until the
-        oldest request of this run is an hour old. Otherwise, or if this run sent no request in the last hour, they wait
-        a minute (10 s after too many concurrent requests). This time doubles with each further 429 in a row, up to an
-        hour.
+        They wait as long as Mixpanel states. If Mixpanel states no time but an exhausted hourly limit, they wait until
+        the oldest request of this run is an hour old. Otherwise, or if this run sent no request in the last hour, they
+        wait a minute (10 s after too many concurrent requests). This time doubles with each further 429 in a row, up to
+        an hour.
 
         Args:
             api: The API.
@@ -283,19 +284,19 @@ class Quota:
             if seconds is None and limit.cause == "hour":
                 seconds = limit.resets_in
             if seconds is not None:
-                pause, why = max(seconds, _MIN_WAIT), "requested by Mixpanel"
+                pause, reason = max(seconds, _MIN_WAIT), "requested by Mixpanel"
             elif now < account.blocked_until:
                 # The request was sent before the API was blocked, so this is not another 429 in a row.
                 return
             else:
                 account.consecutive_429s += 1
                 first = _INITIAL_CONCURRENCY_BACKOFF if limit.cause == "concurrency" else _INITIAL_BACKOFF
-                pause, why = first * 2 ** (account.consecutive_429s - 1), "too many requests from this project"
+                pause, reason = first * 2 ** (account.consecutive_429s - 1), "too many requests from this project"
                 if limit.cause == "hour" and account.in_hour:
-                    pause, why = account.in_hour[0] + HOUR - now, account.exhausted_text
+                    pause, reason = account.in_hour[0] + HOUR - now, account.exhausted_text
                 pause = min(pause, HOUR)
             if now + pause > account.blocked_until:
-                account.blocked_until, account.blocked_why = now + pause, why
+                account.blocked_until, account.block_reason = now + pause, reason
 
     def _book(self, account: _Account, now: float, *, is_counted: bool) -> float | None:
         self._requests += 1
@@ -307,40 +308,40 @@ class Quota:
         account.counted += 1
         return now
 
-    def _plan_wait(self, now: float, pause: float, why: str, what: str, reserve_seconds: float) -> None:
+    def _plan_wait(self, now: float, pause: float, reason: str, what: str, reserve_seconds: float) -> None:
         """Add a wait to the total, except for the part that another thread already waits, and log it.
 
         Raises:
             QuotaSpent: The total would exceed `max_wait`.
         """
         until = now + pause
-        more = until - max(now, self._waiting_until)
-        if more <= 0:
+        extra_wait = until - max(now, self._waiting_until)
+        if extra_wait <= 0:
             return
         end = self._clock.now() + timedelta(seconds=pause)
-        if self._waited + more > self._max_wait - reserve_seconds:
+        if self._waited + extra_wait > self._max_wait - reserve_seconds:
             raise QuotaSpent(
-                f"{what}: {why}; the next request is allowed in {pause:.0f} s, at {time_text(end)}, and waiting "
+                f"{what}: {reason}; the next request is allowed in {pause:.0f} s, at {time_text(end)}, and waiting "
                 f"would exceed max_quota_wait ({self._max_wait:.0f} s in a run, {self._waited:.0f} s already waited"
                 f"{f', {reserve_seconds:.0f} s reserved for later requests' if reserve_seconds else ''}). "
                 "Run again after that time, or raise max_quota_wait",
                 until=end,
             )
-        self._waited += more
+        self._waited += extra_wait
         self._waiting_until = until
-        if more >= _MIN_LOGGED_WAIT:
+        if extra_wait >= _MIN_LOGGED_WAIT:
             fields = {"request": what, "seconds": round(pause)}
-            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, time_text(end), why, extra=fields)
+            self._log.info("%s: waiting %.0f s, until %s: %s", what, pause, time_text(end), reason, extra=fields)
 
 
 def _quota_wait(account: _Account, now: float, *, is_counted: bool) -> tuple[float, str]:
-    """Return the seconds to wait for quota, and why; 0 if a request may be sent now."""
+    """Return the seconds to wait for quota, and the reason; 0 if a request may be sent now."""
     blocked = account.blocked_until - now
     hour = account.hour_wait(now) if is_counted else 0.0
     if max(blocked, hour) <= _EPSILON:
         account.remove_expired(now)
         return 0.0, ""
-    return (blocked, account.blocked_why) if blocked > hour else (hour, account.exhausted_text)
+    return (blocked, account.block_reason) if blocked > hour else (hour, account.exhausted_text)
 
 
 def time_text(instant: datetime) -> str:

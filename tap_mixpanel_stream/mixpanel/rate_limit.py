@@ -4,7 +4,7 @@
     RateLimit: "project";r=0;t=3600, "project-concurrency";r=3
 
 `q` is the limit, `w` its window in seconds, `r` the remaining requests, `t` the seconds until more are allowed. A 200
-can have these headers, too, as seen by others on the live API.
+can have these headers too, as others have seen on the live API.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RateLimit:
 
     Attributes:
         hourly: The number of requests that the project may send in an hour.
-        remaining: The remaining number of requests in the hour.
+        remaining: The number of requests left in the current hour.
         resets_in: The seconds until the hourly limit allows requests again.
         retry_after: The seconds to wait, from `Retry-After`.
         cause: The limit that was exceeded: requests per hour, or concurrent requests.
@@ -57,7 +57,7 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
         body: The text of a 429.
     """
     policies, rates = (_items(headers.get(name, "")) for name in ("RateLimit-Policy", "RateLimit"))
-    # Without a policy that states the window, the remaining number is that of the hour.
+    # If no policy states the window, assume that the remaining number is that of the hour.
     default_policy = {"w": _AN_HOUR}
     hour = next((name for name in [*policies, *rates] if _is_hourly(name, policies.get(name, default_policy))), "")
     hourly, remaining = policies.get(hour, {}).get("q"), rates.get(hour, {}).get("r")
@@ -68,7 +68,7 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
         hourly = int(stated[2])
     if "in progress" in body.lower() or _is_exceeded(_CONCURRENT, body):
         cause = "concurrency"
-    # The numbers in the text include the rejected request.
+    # The first number includes the rejected request, so it exceeds the limit.
     if _is_exceeded(_HOURLY, body):
         cause = "hour"
     return RateLimit(

@@ -1,8 +1,8 @@
 """Read the body of a response, and accept it only if it is complete.
 
-Truncated exports arrive with HTTP 200, as seen by others on the live API, and urllib3 accepts a truncated gzip body in
-complete HTTP framing. So this module reads the body as sent and decompresses it with `decompression`. The body is
-complete if
+Truncated exports arrive with HTTP 200, as others have seen on the live API, and urllib3 accepts a truncated gzip body
+in complete HTTP framing. This module therefore reads the body as sent and decompresses it with `decompression`. The
+body is complete if
 
 * the HTTP framing is complete: the last chunk arrived, or `Content-Length` was reached,
 * each gzip member has a trailer with the right checksum and length, and
@@ -41,7 +41,7 @@ class Counts:
     received: int = 0
 
 
-def decompress(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
+def decompressed_blocks(response: requests.Response, counts: Counts | None = None) -> Iterator[bytes]:
     """Yield a decompressed body, in blocks of 1 byte to 64 KiB.
 
     Args:
@@ -84,19 +84,19 @@ def read_all(
     """Return a whole body, decompressed, in memory.
 
     Args:
-        response: As for `decompress`.
+        response: As for `decompressed_blocks`.
         limit: The maximum size of the decompressed body, in bytes.
-        counts: As for `decompress`.
+        counts: As for `decompressed_blocks`.
         remedy: What the user can do about a larger response, for the message.
         check: Called for each block. May raise to stop reading.
 
     Raises:
-        BrokenBody: As for `decompress`.
-        Refused: As for `decompress`.
+        BrokenBody: As for `decompressed_blocks`.
+        Refused: As for `decompressed_blocks`.
         TooLarge: The body exceeds the limit.
     """
     body = bytearray()
-    for block in decompress(response, counts):
+    for block in decompressed_blocks(response, counts):
         if check:
             check()
         body += block

@@ -1,7 +1,7 @@
 """The retry loop for temporary failures.
 
-Two other cases are handled elsewhere: `Client.open` waits after a 429, and `engage.fetch_pages` starts an expired
-profile session again.
+Two other cases are handled elsewhere: `Client.open` waits after a 429, and `engage.fetch_pages` starts a new session
+when a profile session expires.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each retry. The last value repeats."""
 
 _JITTER = 0.2
-"""Share by which pauses vary in both directions, so that threads that failed together do not retry together."""
+"""Fraction by which pauses vary in both directions, so that threads that failed together do not retry together."""
 
 
-def pause(retry: int, vary: Callable[[], float] = random.random) -> float:
+def pause_seconds(retry: int, vary: Callable[[], float] = random.random) -> float:
     """Return the seconds to wait before a retry.
 
     Args:
@@ -67,7 +67,7 @@ class Retrying:
             try:
                 return attempt()
             except Transient as error:
-                seconds = pause(retry)
+                seconds = pause_seconds(retry)
                 self.log.warning("%s; retrying in %.1f s (%d of %d)", error, seconds, retry, self.max_retries)
             self.clock.sleep(seconds)
         try:

@@ -1,6 +1,6 @@
 """Connections that another thread can interrupt.
 
-A thread can wait for minutes for the first byte of a response and cannot check a flag meanwhile. Shutting down its
+A thread can wait minutes for the first byte of a response, and cannot check a flag in the meantime. Shutting down its
 socket wakes it.
 """
 
@@ -17,8 +17,8 @@ from requests.utils import get_auth_from_url
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .auth import basic
-from .framing import Response
+from .auth import basic_authorization
+from .framing import StrictResponse
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -30,8 +30,8 @@ _POOL_SIZE = 100
 def _keep_alive_options() -> list[tuple[int, int, int]]:
     """Return the socket options for TCP keep-alive: a probe after a minute of silence, then every 15 s.
 
-    An export can be silent for minutes. Routers drop connections without traffic silently, in some clouds after about
-    six minutes, and the response would never arrive.
+    An export can be silent for minutes. Routers silently drop idle connections, in some clouds after about six minutes,
+    and the response would then never arrive.
     """
     options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     # These options are missing on some systems other than Linux, where the system's defaults apply.
@@ -42,7 +42,7 @@ def _keep_alive_options() -> list[tuple[int, int, int]]:
 
 
 class Sockets:
-    """A registry of open sockets, by weak references."""
+    """A registry of open sockets, which it references weakly."""
 
     def __init__(self) -> None:
         # A reentrant lock, because a signal handler can call `shut_down` while the lock is held.
@@ -99,10 +99,10 @@ class Adapter(HTTPAdapter):
     def proxy_headers(self, proxy: str) -> dict[str, str]:
         """Return the header with a proxy's credentials, encoded as UTF-8 instead of the parent's ISO-8859-1."""
         username, password = get_auth_from_url(proxy)
-        return {"Proxy-Authorization": basic(username, password)} if username else {}
+        return {"Proxy-Authorization": basic_authorization(username, password)} if username else {}
 
     def _use_pools(self, manager: PoolManager) -> None:
-        # A SOCKS proxy has its own pools. Its sockets are not registered, so they end only with their time-out.
+        # A SOCKS proxy has its own pools. Its sockets are not registered, so only the read timeout ends waits on them.
         if manager.pool_classes_by_scheme.get("http") is HTTPConnectionPool:
             manager.pool_classes_by_scheme = self._pools
 
@@ -111,22 +111,22 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
     """Return urllib3's pool classes by scheme, with connections that register their sockets."""
 
     class Plain(HTTPConnection):
-        response_class = Response
+        response_class = StrictResponse
 
         def connect(self) -> None:
             super().connect()
             sockets.add(_plain_socket(self.sock))
 
     class Tls(HTTPSConnection):
-        response_class = Response
-        _handshaking: socket.socket | None = None
+        response_class = StrictResponse
+        _handshake_socket: socket.socket | None = None
 
         def _new_conn(self) -> socket.socket:
             new = super()._new_conn()
             # During the TLS handshake, and a proxy's tunnel before it, the socket object is not accessible. So register
             # a duplicate of it until the handshake is done.
-            self._handshaking = new.dup()
-            sockets.add(self._handshaking)
+            self._handshake_socket = new.dup()
+            sockets.add(self._handshake_socket)
             return new
 
         def connect(self) -> None:
@@ -134,10 +134,10 @@ def _pools(sockets: Sockets) -> dict[str, Any]:
                 super().connect()
                 sockets.add(_plain_socket(self.sock))
             finally:
-                if self._handshaking is not None:
-                    sockets.discard(self._handshaking)
-                    self._handshaking.close()
-                    self._handshaking = None
+                if self._handshake_socket is not None:
+                    sockets.discard(self._handshake_socket)
+                    self._handshake_socket.close()
+                    self._handshake_socket = None
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

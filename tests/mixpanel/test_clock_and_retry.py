@@ -11,7 +11,7 @@ import pytest
 
 from tap_mixpanel_stream.mixpanel.clock import Clock, clock_lead
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused, Stopped, Transient
-from tap_mixpanel_stream.mixpanel.retry import Retrying, pause
+from tap_mixpanel_stream.mixpanel.retry import Retrying, pause_seconds
 
 if TYPE_CHECKING:
     from tests.mixpanel.fake_clock import FakeClock
@@ -104,8 +104,8 @@ def test_lasting_errors_are_not_retried(clock: FakeClock) -> None:
 
 def test_pauses_vary_by_at_most_a_fifth() -> None:
     """Jitter changes a pause by at most 20 %."""
-    assert pause(1, lambda: 0.0) == pytest.approx(0.8)
-    assert pause(9, lambda: 1.0) == pytest.approx(9.6)
+    assert pause_seconds(1, lambda: 0.0) == pytest.approx(0.8)
+    assert pause_seconds(9, lambda: 1.0) == pytest.approx(9.6)
 
 
 ASKED = datetime(2024, 1, 16, 9, 30, 10, 500_000, tzinfo=UTC)

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from tap_mixpanel_stream.mixpanel import decompression
 from tap_mixpanel_stream.mixpanel.errors import BrokenBody, Refused
-from tap_mixpanel_stream.mixpanel.response_body import Counts, decompress, read_all
+from tap_mixpanel_stream.mixpanel.response_body import Counts, decompressed_blocks, read_all
 from tests.mixpanel.loopback import Script, Server, answer, begins, chunked, gzip_in_chunks, packed
 
 LINES = b"".join(b'{"event":"Signed up","properties":{"time":%d}}\n' % number for number in range(5000))
@@ -49,7 +49,7 @@ def deflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_gzip_body_is_decompressed(ask: Ask, deflate: str) -> None:
     """A gzip body is decompressed completely, and its compressed size is counted."""
     counts = Counts()
-    assert b"".join(decompress(ask(gzip_in_chunks(packed(LINES))), counts)) == LINES
+    assert b"".join(decompressed_blocks(ask(gzip_in_chunks(packed(LINES))), counts)) == LINES
     assert counts.received == len(packed(LINES))
 
 
@@ -173,7 +173,7 @@ def test_decompressed_blocks_are_at_most_64_kib(ask: Ask, deflate: str, monkeypa
     tracemalloc.start()
     try:
         total = 0
-        for block in decompress(response):
+        for block in decompressed_blocks(response):
             assert 0 < len(block) <= 64 * 1024
             total += len(block)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
@@ -188,7 +188,7 @@ def test_a_decompression_bomb_fails(ask: Ask, deflate: str, monkeypatch: pytest.
     line = b'{"event":"A","properties":{"time":1704067200,"padding":"%b"}}\n'
     made = 0
     with pytest.raises(BrokenBody, match=r"more than 500 times its size \(\d+ bytes to \d+\)"):
-        for block in decompress(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
+        for block in decompressed_blocks(ask(gzip_in_chunks(packed(line % (b"x" * 50_000) * 2000)))):
             made += len(block)
     assert made < 40_000_000
 
@@ -198,7 +198,7 @@ def test_uniform_events_stay_below_the_ratio(ask: Ask, monkeypatch: pytest.Monke
     monkeypatch.setattr(decompression, "_UNCHECKED_BYTES", 1_000_000)
     alike = LINES[:1000] * 10_000
     assert len(alike) > 150 * len(packed(alike))
-    assert sum(map(len, decompress(ask(gzip_in_chunks(packed(alike)))))) == len(alike)
+    assert sum(map(len, decompressed_blocks(ask(gzip_in_chunks(packed(alike)))))) == len(alike)
 
 
 def test_a_body_over_the_limit_is_rejected(ask: Ask) -> None:

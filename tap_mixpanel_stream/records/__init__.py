@@ -7,12 +7,12 @@
     property_columns  properties that the user chose as columns
     profiles          profiles, normalized or raw
     reports           lists and reports: documented fields as columns, all others in one object
-    json_objects      JSON objects read into members with undecoded values
-    event_time        `time` to an instant in UTC
+    json_objects      JSON objects as dictionaries of undecoded values
+    event_time        conversion of `time` to an instant in UTC
     insert_id         deterministic id for an event without `$insert_id`
     event_tally       event names, and the number of events by day
     insert_id_check   check for `$insert_id`s that many users share
-    timezone_check    check of `project_timezone`
+    timezone_check    check of `project_timezone` against a sample of events
     errors            errors in a response body
 
 This package uses no HTTP library and no Singer SDK, and does not depend on windows.

@@ -58,24 +58,24 @@ def record_envelope(stream: str, time_extracted: datetime, version: int | None =
     Args:
         stream: The stream's name.
         time_extracted: The time of the request, with a time zone.
-        version: The table version, if the target is to delete the rows of older versions.
+        version: The table version, if the target is to delete rows of older versions; None otherwise.
 
     Raises:
         ValueError: `time_extracted` has no time zone.
     """
     if time_extracted.tzinfo is None:
         raise ValueError("time_extracted needs a time zone")
-    after = {"time_extracted": time_extracted.astimezone(UTC).isoformat()}
-    versioned = after if version is None else {"version": version, **after}
+    fields: dict[str, Any] = {} if version is None else {"version": version}
+    fields["time_extracted"] = time_extracted.astimezone(UTC).isoformat()
     return Envelope(
         head=b'{"type":"RECORD","stream":%b,"record":' % json.dumps(stream).encode(),
-        tail=b",%b\n" % json.dumps(versioned, separators=(",", ":"))[1:].encode(),
+        tail=b",%b\n" % json.dumps(fields, separators=(",", ":"))[1:].encode(),
     )
 
 
 @lru_cache
-def _record_type(columns: tuple[str, ...]) -> type[msgspec.Struct]:
-    """Return the struct type of a record with these columns. The encoder omits a column that is `UNSET`."""
+def _define_record_type(columns: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return a struct type for records with these columns. The encoder omits a column that is `UNSET`."""
     return msgspec.defstruct("Record", [(column, Any, NULL) for column in columns], gc=False)
 
 
@@ -118,7 +118,7 @@ class Converter:
         """The struct type of a normalized record: all columns except deselected property columns."""
         schema = self._schema
         fixed = schema.columns[: len(schema.columns) - len(schema.property_columns)]
-        return _record_type((*fixed, *self._property_columns.names))
+        return _define_record_type((*fixed, *self._property_columns.names))
 
     def _count(self, records: int) -> None:
         """Count converted records, and the misfits of the last call to `PropertyColumns.read`."""

@@ -19,7 +19,7 @@ SHOWN_BYTES = 80
 
 
 def excerpt(line: bytes) -> str:
-    """Return the start of a line, quoted and without control characters, or only its size unless LOGLEVEL is DEBUG.
+    """Return the size of a line or, if LOGLEVEL is DEBUG, its beginning, quoted and without control characters.
 
     Personal data stays out of the log unless the user asks for it.
     """
@@ -33,7 +33,7 @@ def _quoted(line: bytes) -> str:
     return text if len(line) <= SHOWN_BYTES else f"{text}… ({len(line)} bytes)"
 
 
-class BadBody(Exception):  # noqa: N818  # Named after the faulty part, as its subclasses are.
+class BadBody(Exception):  # noqa: N818  # Named after the faulty part, like its subclasses.
     """A response body is malformed."""
 
 

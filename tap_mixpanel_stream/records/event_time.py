@@ -3,11 +3,11 @@
 Mixpanel sends seconds, or milliseconds on request. Projects created before 2023 store local wall-clock time in the
 project's time zone as if it were UTC, so their events need that zone to be converted.
 
-When the clocks go back, an hour occurs twice. The instant closer to Mixpanel's time of receipt is used, or to its
-processing time for events without a receipt (some from 2020). When the clocks go forward, a time in the skipped hour
-moves forward with them.
+When the clocks go back, an hour occurs twice. The converter then uses the instant closer to the time at which Mixpanel
+received the event. Events without that time (some from 2020) have a processing time, which is used instead. When the
+clocks go forward, a time in the skipped hour moves forward with them.
 
-The text of hours and the offset of quarters of an hour are cached, since events share them.
+The text of each hour and the offset of each quarter of an hour are cached, since many events share them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MILLISECONDS_FROM = 100_000_000_000
 """An absolute `time` of at least this is in milliseconds; in seconds it would be after the year 5138."""
 
 _FIRST_USUAL, _LAST_USUAL = 10**12, 10**13
-"""Milliseconds from 2001 to 2286, where a float is exact enough to round."""
+"""The milliseconds of the years 2001 to 2286, for which a float is exact enough to round."""
 
 _BELOW_A_HALF = 0.49
 
@@ -46,9 +46,9 @@ _QUARTER_HOUR = 900 * 1000
 _CACHE_SIZE = 20_000
 """Number of hours whose text, or quarters of an hour whose offset, is cached."""
 _MAX_PROCESSING_DELAY = 24 * 3600 * 1000
-"""Milliseconds between an event and its processing up to which the latter resolves a repeated hour.
+"""How far the processing time may be from an event, in milliseconds, to resolve a repeated hour.
 
-An imported event is processed any time later.
+An imported event can be processed at any later time.
 """
 _TWO_DIGITS = [f"{number:02}" for number in range(60)]
 _FRACTIONS = ["", *(f".{milliseconds:03}" for milliseconds in range(1, 1000))]
@@ -135,7 +135,7 @@ class EventClock:
             at = _number_in(others, "mp_processing_time_ms")
             if at is not None and not earlier - _MAX_PROCESSING_DELAY <= at <= later + _MAX_PROCESSING_DELAY:
                 at = None
-        # Without a time to compare with, use the earlier instant.
+        # If there is no time to compare with, use the earlier instant.
         return first if at is None or abs(at - earlier) <= abs(at - later) else second
 
 
@@ -187,8 +187,8 @@ def _number_in(members: Members, key: str) -> Fraction | None:
 def _number(value: bytes) -> Fraction | None:
     """Return the exact value of a JSON number, or of a string with a number; None for other values.
 
-    A number too large for any valid time becomes 10**18, and a tiny one 0: expanding a huge exponent would use up
-    memory.
+    A number too large for any valid time becomes 10**18, and a tiny one 0, because expanding a huge exponent would use
+    up memory.
     """
     text = read_string(value).strip() if value.startswith(b'"') else value.decode()
     if not _NUMBER.fullmatch(text):

@@ -59,7 +59,7 @@ _NORMALIZED_COLUMNS: dict[str, JsonSchema] = {
 
 
 class _Event(msgspec.Struct, gc=False):
-    """An event as Mixpanel sends it. The last of a duplicate key wins; other top-level keys are dropped."""
+    """An event as Mixpanel sends it. If a key is repeated, the last value wins. Other top-level keys are dropped."""
 
     event: msgspec.Raw
     properties: Members
@@ -88,7 +88,8 @@ class NormalizedEvents(LineConverter):
             NotARecord: The name of an event is not a string, or its `time` is missing or unusable.
         """
         rows = []
-        chosen = self._property_columns.read([event.properties for event in events]) if self._property_columns else ()
+        chosen = self._property_columns
+        chosen_values = chosen.read([event.properties for event in events]) if chosen else ()
         for event in events:
             name, properties = event.event, event.properties
             if not is_string(name):
@@ -102,8 +103,8 @@ class NormalizedEvents(LineConverter):
             if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
                 insert_id = _generate_insert_id(name, instant, distinct_id, properties.copy())
             rows.append((name, instant_text(instant), distinct_id, insert_id, properties))
-        if chosen:
-            rows = [row + values for row, values in zip(rows, zip(*chosen, strict=True), strict=True)]
+        if chosen_values:
+            rows = [row + values for row, values in zip(rows, zip(*chosen_values, strict=True), strict=True)]
         records = list(starmap(self._record_type, rows))
         for column in self._deselected:
             for record in records:
@@ -112,7 +113,7 @@ class NormalizedEvents(LineConverter):
 
 
 def _has_only_nuls(string: msgspec.Raw) -> bool:
-    """Return whether a string is empty without its NULs."""
+    """Return whether a string is empty or consists only of NULs."""
     return not bytes(string).replace(b"\\u0000", b"").strip(b'"')
 
 
@@ -129,7 +130,7 @@ _RAW_COLUMNS: dict[str, JsonSchema] = {"event": STRING, "properties": OPEN_OBJEC
 
 
 class _RawEvent(msgspec.Struct, gc=False):
-    """The members that a line needs to be an event."""
+    """The members that make a line an event."""
 
     event: str
     properties: AnyObject | None = None

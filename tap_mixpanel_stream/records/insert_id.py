@@ -36,7 +36,7 @@ def stable_insert_id(event: str, instant: int, identity: str, others: Mapping[st
     Args:
         event: The event's name.
         instant: The time of the event, in milliseconds since 1970 in UTC.
-        identity: The distinct id from before identities were merged.
+        identity: The distinct id that the event had before identities were merged.
         others: The other properties.
 
     Returns:

@@ -1,8 +1,8 @@
 """Check a sample of events for `$insert_id`s that many users share.
 
 Some clients send a constant `$insert_id`. Since `insert_id` is part of the key, a target that upserts keeps only one of
-such events with the same name and time. Two users with the same id are not enough for a report: they can be one person,
-before and after an identity merge.
+several such events with the same name and time. Two users with the same id are not enough for a report: they can be one
+person, before and after an identity merge.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MANY_USERS = 3
-"""The number of users from which an id counts as shared."""
+"""Number of users with the same id for the id to count as shared."""
 
 MIN_EVENTS = 10
-"""Events with shared ids that make the check report them."""
+"""Number of events with shared ids for the check to report them."""
 
 _MAX_IDS = 20_000
 """Maximum number of ids in memory."""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from .schemas import RecordSchema
 
 LONGEST_LINE = 32 * 1024 * 1024
-"""In bytes. Mixpanel accepts events of up to 1 MB, so a much longer line means a malformed body."""
+"""Maximum length of a line in bytes. Mixpanel accepts events of up to 1 MB, so a longer line means a malformed body."""
 
 BLANK = b" \t\r"
-"""The characters that JSON allows as white space within a line."""
+"""The white space that JSON allows within a line."""
 
 _OPENING_BRACE, _CLOSING_BRACE = b"{}"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -137,7 +137,7 @@ class LineConverter(Converter, ABC):
         # The last line that is not valid JSON, and the number of blank lines after it. If nothing else follows, the
         # body was truncated there.
         self._unparsed: BadLine | None = None
-        self._blank_since = 0
+        self._blank_lines_since = 0
         # The first line that does not look like an event, and whether any malformed line does.
         self._foreign_line: BadLine | None = None
         self._has_event_like_line = False
@@ -182,7 +182,7 @@ class LineConverter(Converter, ABC):
             raise TruncatedBody(self.lines + 1, rest)
         records = self._convert_line(rest) if rest else b""
         last = self._unparsed
-        if last is not None and last.number + self._blank_since == self.lines:
+        if last is not None and last.number + self._blank_lines_since == self.lines:
             raise TruncatedBody(last.number, last.line)
         if self._foreign_line is not None and not self.records and not self._has_event_like_line:
             raise TruncatedBody(self._foreign_line.number, self._foreign_line.line)
@@ -193,7 +193,7 @@ class LineConverter(Converter, ABC):
         """Convert lines of valid UTF-8.
 
         Returns:
-            A result that is valid only if the block has one event on each line. The caller checks this.
+            The result, which is valid only if each line of the block has one event. The caller checks this.
 
         Raises:
             NotARecord: A line is JSON, but not an event.
@@ -231,7 +231,7 @@ class LineConverter(Converter, ABC):
         """Return the record of any line; empty if the line is blank or malformed."""
         self.lines += 1
         if not line.strip(BLANK):
-            self._blank_since += 1
+            self._blank_lines_since += 1
             return b""
         try:
             if not line.isascii():
@@ -252,9 +252,11 @@ class LineConverter(Converter, ABC):
 
     def _report_bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
         begins_object = line.lstrip(BLANK).startswith(b"{")
-        text = line.lower()
+        lowered = line.lower()
         is_sentinel = (
-            _SENTINEL in text if not begins_object else not parses and text.rstrip(_AROUND_SENTINEL).endswith(_SENTINEL)
+            _SENTINEL in lowered
+            if not begins_object
+            else not parses and lowered.rstrip(_AROUND_SENTINEL).endswith(_SENTINEL)
         )
         keys = _keys(line) if parses and begins_object else frozenset()
         if is_sentinel or _ERROR_OBJECT.match(line) or ("error" in keys and "event" not in keys):
@@ -265,7 +267,7 @@ class LineConverter(Converter, ABC):
         else:
             self._foreign_line = self._foreign_line or bad
         if not parses:
-            self._unparsed, self._blank_since = bad, 0
+            self._unparsed, self._blank_lines_since = bad, 0
         self._on_bad_line(bad)
 
     def _without_byte_order_mark(self, start: bytes) -> bytes:
@@ -279,9 +281,9 @@ def _is_one_per_line(events: int, block: bytes) -> bool:
     """Return whether each line of a block has exactly one of the decoded events.
 
     The decoder reads a block as a sequence of JSON texts, and a text could span lines or share a line with another. The
-    check is that each line starts with `{` and ends with `}`, and that there are as many events as lines. Within a JSON
-    text a newline cannot be between `}` and `{`, because a comma must be. So each newline separates two events, each
-    line has at least one event, and with as many events as lines exactly one.
+    check is that each line starts with `{` and ends with `}`, and that there are as many events as lines. Within one
+    JSON text, a comma must stand between `}` and `{`, so a newline alone between them separates two events. Each line
+    therefore has at least one event, and if there are as many events as lines, exactly one.
     """
     find = block.find
     last = len(block) - 1

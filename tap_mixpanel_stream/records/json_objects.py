@@ -7,12 +7,13 @@ import msgspec
 Members = dict[str, msgspec.Raw]
 
 read_members = msgspec.json.Decoder(Members).decode
-"""Read an object into its members, with undecoded values. The last of a duplicate key wins.
+"""Read an object into its members, with undecoded values. If a key is repeated, the last value wins.
 
 The decoder validates the whole text, values included, except that it does not check UTF-8.
 """
 
 read_string = msgspec.json.Decoder(str).decode
+"""Decode a JSON string."""
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -61,7 +62,7 @@ def event_name(members: Members) -> msgspec.Raw:
 
 
 def object_in(members: Members, key: str) -> Members:
-    """Return the members of the object in a member; an empty dictionary if the member is null or missing.
+    """Return the members of a nested object; an empty dictionary if the member `key` is null or missing.
 
     Raises:
         NotARecord: The member is neither an object nor null.

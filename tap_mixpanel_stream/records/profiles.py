@@ -133,7 +133,7 @@ class NormalizedProfiles(ProfileConverter):
             profile = _read_profile(result)
             key, properties = profile.distinct_id, profile.properties
         except msgspec.DecodeError:
-            # The result can still be a profile, without properties or with a duplicate key.
+            # The result can still be a profile, without properties or with a repeated key.
             members = read_members(result)
             key, properties = members.get("$distinct_id", NULL), object_in(members, "$properties")
         if bytes(key) == b"null":
@@ -149,7 +149,7 @@ class NormalizedProfiles(ProfileConverter):
 
 
 class _RawProfile(msgspec.Struct, gc=False, rename=_RENAMED):
-    """The members that a result needs to be a profile."""
+    """The members that make a result a profile."""
 
     distinct_id: str | int
     properties: AnyObject | None = None
@@ -165,7 +165,7 @@ class RawProfiles(ProfileConverter):
         try:
             _check_profile(result)
         except msgspec.DecodeError:
-            # The result can still be a profile with a duplicate key, of which the last wins.
+            # The result can still be a profile with a repeated key, whose last value wins.
             members = read_members(result)
             key = members.get("$distinct_id", NULL)
             if not is_string(key) and not bytes(key).removeprefix(b"-").isdigit():

@@ -36,10 +36,10 @@ PROPERTY_SCHEMAS: dict[PropertyType, dict[str, Any]] = {
 }
 """The JSON schema of a column by its type."""
 
-_DIGITS_OF_64_BITS = 19
+_MAX_64_BIT_DIGITS = 19
 
 _MAX_INSTANT_BYTES = 200
-"""Length of the longest date or time as JSON, with every character escaped."""
+"""Maximum length in bytes of a date or time as JSON, even if every character is escaped."""
 
 _CACHE_SIZE = 20_000
 """Number of dates and times whose text in UTC is cached."""
@@ -116,13 +116,14 @@ _CHECK_ALL: dict[PropertyType, Callable[[bytes], object]] = {
 
 
 def _keep_if(fits: Callable[[bytes], bool]) -> Callable[[msgspec.Raw], msgspec.Raw | None]:
+    """Return a function that returns a value unchanged if it fits, and otherwise None."""
     return lambda value: value if fits(bytes(value)) else None
 
 
 def is_64_bit_integer(text: bytes) -> bool:
     """Return whether a JSON text is an integer that fits into 64 bits."""
     digits = text.removeprefix(b"-")
-    return digits.isdigit() and len(digits) <= _DIGITS_OF_64_BITS and -(2**63) <= int(text) < 2**63
+    return digits.isdigit() and len(digits) <= _MAX_64_BIT_DIGITS and -(2**63) <= int(text) < 2**63
 
 
 def is_finite_number(text: bytes) -> bool:

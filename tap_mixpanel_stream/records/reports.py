@@ -44,7 +44,7 @@ def _is_list_of_objects(value: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The type of a column. Null is described by `nullable`.
+    """The type of a column. `schema` does not allow null; `nullable` returns the schema that does.
 
     Attributes:
         schema: The JSON schema of the values.
@@ -94,8 +94,8 @@ class ReportSchema(RecordSchema):
         fields: The columns for documented fields, by name, in order.
         key_properties: The columns that identify a record.
         flattened: Object fields whose members become columns, such as `user` with `id` to `user_id`.
-        has_other: Whether the stream has the column `other`. If not, undocumented fields are dropped.
-        renamed: The name of the column, by name of the field, where they differ.
+        has_other: Whether the stream has the column `other`. If not, fields without a column are dropped.
+        renamed: By field, the name of its column if that differs.
     """
 
     fields: Mapping[str, Column]

@@ -6,9 +6,9 @@ Two properties are in UTC in every project: `$mp_api_timestamp_ms`, when Mixpane
 within minutes, so `time` minus the time of receipt is close to the zone's UTC offset, or to zero if the project stores
 UTC.
 
-A single event proves nothing: a device can deliver it days later, or have a wrong clock. Such delays differ from event
-to event, while the zone's offset is the same for all events until the clocks change. A month therefore counts only if
-two thirds of its events show the same offset.
+A single event proves nothing: a device can deliver it days later, or have a wrong clock. Such errors differ from event
+to event, while the zone's offset is the same for all events until the clocks change. A month is therefore considered
+only if two thirds of its events show the same offset.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LINES_PER_WINDOW = 100
 """Maximum number of lines to check in each window."""
 
 MIN_EVENTS = 50
-"""Events that must agree before the check draws a conclusion."""
+"""Number of events that must agree before the check draws a conclusion."""
 
 MIN_EVENTS_PER_MONTH = 10
-"""Events with a usable offset that a month needs to count."""
+"""Number of events with a usable offset for a month to be considered."""
 
 MAJORITY = 2 / 3
 """The share of a month's events that must show the same offset."""
@@ -207,11 +207,13 @@ class TimezoneCheck:
         with self._lock:
             offsets = tuple(self._month_offsets())
             events = sum(counts.total() for counts in self._counts.values())
-        contradicting = sum(month.events for month in offsets if _offset_at(zone or _UTC, month.at) != month.offset)
+        contradicting_events = sum(
+            month.events for month in offsets if _offset_at(zone or _UTC, month.at) != month.offset
+        )
         fits = None
-        if contradicting >= MIN_EVENTS:
+        if contradicting_events >= MIN_EVENTS:
             fits = False
-        elif not contradicting and sum(month.events for month in offsets) >= MIN_EVENTS:
+        elif not contradicting_events and sum(month.events for month in offsets) >= MIN_EVENTS:
             fits = True
         return TimezoneFinding(zone, events, offsets, fits)
 
@@ -263,8 +265,8 @@ def _read_offset(line: bytes) -> tuple[int | None, int] | None:
 
     Returns:
         The offset in quarters of an hour, None if the difference is not a valid offset; and the time of receipt in
-        milliseconds. None if the line is not an event, is an imported event, or has a `time` in whole minutes. The
-        latter can be a total for an hour, sent after the hour.
+        milliseconds. None if the line is not an event, is an imported event, or has a `time` in whole minutes, which
+        can be that of an hourly total sent after the hour.
     """
     try:
         times = _read_event(line).properties
@@ -284,7 +286,7 @@ def _read_offset(line: bytes) -> tuple[int | None, int] | None:
 
 
 def _receipt_or_processing_time(times: _Times) -> tuple[int, bool]:
-    """Return when Mixpanel received an event, else when it processed it, in milliseconds; and whether it is receipt."""
+    """Return the time of receipt in milliseconds, or else of processing; and whether it is the time of receipt."""
     try:
         return _utc_clock.instant(bytes(times.received)), True
     except UnusableTime:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from .streams.base import MixpanelStream
 
-# The names that the SDK provides to expressions, besides the record's columns and functions.
-_NAMES = {"_", "record", "config", "__stream_name__", "__original_stream_name__"}
+# The names that the SDK defines in expressions, besides its functions and the record's columns.
+_SDK_NAMES = {"_", "record", "config", "__stream_name__", "__original_stream_name__"}
 _MAX_QUOTED = 200
 """Maximum number of characters of an expression that a message quotes."""
 
@@ -50,7 +50,7 @@ def make_mapper(
     for name, stream in streams.items():
         if not stream.selected:
             continue
-        # Convert with the class for catalogs, so that the SCHEMA message is the same with and without a catalog.
+        # Via the class that reads catalogs, so that the SCHEMA message is the same with and without a catalog.
         declared = Schema.from_dict(stream.effective_schema).to_dict()
         schema = get_selected_schema(name, declared, stream.mask)
         columns = set(schema.get("properties", ()))
@@ -65,7 +65,7 @@ def make_mapper(
             alias = stream_map.stream_alias
             output = (stream_map.transformed_schema, stream_map.transformed_key_properties)
             if not isinstance(stream_map, RemoveRecordTransform) and outputs.setdefault(alias, output) != output:
-                problem = f"{name}: the alias {alias} is that of a stream with other columns or another key: change it"
+                problem = f"{name}: the alias {alias} belongs to a stream with other columns or another key: change it"
                 raise SettingsError([f"stream_maps: {problem}"])
             if isinstance(stream_map, CustomStreamMap):
                 _check_names(name, applied, columns, stream_map)
@@ -107,8 +107,8 @@ def _check_expressions(key: str, rules: Mapping[str, Any]) -> None:
 def _check_names(
     stream: str, maps: Mapping[str, dict[str, Any]], columns: set[str], stream_map: CustomStreamMap
 ) -> None:
-    """Reject names that the SDK could not resolve for a record."""
-    known = columns | _NAMES | set(stream_map.functions)
+    """Reject names in expressions that the SDK cannot resolve for a record."""
+    known = columns | _SDK_NAMES | set(stream_map.functions)
     if importlib.util.find_spec("faker"):
         known.add("fake")
     for key, rules in maps.items():
@@ -116,7 +116,7 @@ def _check_names(
             tree = ast.parse(expression)
             names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
             assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            for unknown in (name for name in _always_evaluated_names(tree) if name not in known | assigned):
+            for unknown in (used for used in _always_evaluated_names(tree) if used not in known | assigned):
                 if unknown == "self" and name in columns:
                     continue
                 reason = f"{stream} has no column or function {unknown}"
@@ -137,7 +137,7 @@ def _always_evaluated_names(tree: ast.AST) -> Iterator[str]:
 
 
 def _with_context(stream: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a stream map's evaluation so that its errors name the stream, the setting and the expression."""
+    """Wrap a function that evaluates expressions, so that errors name the stream, the setting and the expression."""
 
     def evaluate_with_context(*, expr: str, property_name: str | None, **options: Any) -> Any:
         try:

@@ -2,7 +2,7 @@
 
     spool           storage for records until their window or page is complete
     stdout          stdout, written by the main thread only
-    record_writer   single records and messages, as the SDK handles them
+    record_writer   single records and messages, for the SDK's features
     batches         batch files
     rejected_lines  the file of malformed lines
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEVEL = 2
 # zlib's `wbits` for a gzip header and trailer.
 GZIP = 31
-# Words in the names of settings that contain secrets.
+# A storage setting whose name contains one of these words is a secret.
 SECRET_WORDS = ("key", "pass", "secret", "token", "credential", "connection", "sas")
 # Seconds to wait for the first response of a bucket.
 BUCKET_TIMEOUT = 10
@@ -43,7 +43,7 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
     Args:
         blocks: Record lines, in blocks of whole lines.
         config: The storage, the number of lines of a file, and the compression.
-        prefix: The beginning of the file names, after the prefix of the storage.
+        prefix: The beginning of the file names, after the storage's own prefix.
 
     Yields:
         The URL of each file, after it is complete.
@@ -53,9 +53,9 @@ def batch_files(blocks: Iterable[bytes], config: BatchConfig, prefix: str) -> It
     """
     is_compressed = config.encoding.compression != "none"
     folder = _folder(config)
-    name_of_run = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
+    file_stem = f"{config.storage.prefix or ''}{prefix}-{uuid4()}"
     for number, blocks_of_file in enumerate(_by_lines(blocks, config.batch_size), start=1):
-        name = f"{name_of_run}-{number}.json{'.gz' if is_compressed else ''}"
+        name = f"{file_stem}-{number}.json{'.gz' if is_compressed else ''}"
         with _new_file(folder, name) as file:
             for piece in _compress(blocks_of_file) if is_compressed else blocks_of_file:
                 file.write(piece)
@@ -92,7 +92,7 @@ def check_bucket(config: BatchConfig) -> None:
 
 
 def secrets_of(storage: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the secrets in a storage's `params`: settings named like a secret, and passwords in URLs."""
+    """Yield the secrets in the `params` of a storage: values with the name of a secret, and passwords in URLs."""
     for name, value in storage.items():
         if isinstance(value, dict):
             yield from secrets_of(value)
@@ -142,7 +142,7 @@ def _new_file(folder: UPath, name: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _reporting_failures_of(place: UPath | str, kind: type[Exception]) -> Iterator[None]:
-    """Translate exceptions into a `BatchFileError`. The packages for buckets raise many kinds of exception."""
+    """Translate exceptions of a kind into `BatchFileError`. The packages for buckets raise many kinds."""
     try:
         yield
     except BatchFileError:
@@ -185,7 +185,7 @@ def _by_lines(blocks: Iterable[bytes], max_lines: int) -> Iterator[Iterator[byte
         while rest:
             lines = rest.count(b"\n")
             if lines > room:
-                end = _after_line(rest, room)
+                end = _length_of_lines(rest, room)
                 piece, rest = rest[:end], rest[end:]
                 yield piece
                 return
@@ -199,7 +199,8 @@ def _by_lines(blocks: Iterable[bytes], max_lines: int) -> Iterator[Iterator[byte
         yield group()
 
 
-def _after_line(block: bytes, count: int) -> int:
+def _length_of_lines(block: bytes, count: int) -> int:
+    """Return the size in bytes of the first `count` lines of a block."""
     end = 0
     for _ in range(count):
         end = block.index(b"\n", end) + 1

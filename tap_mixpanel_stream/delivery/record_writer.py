@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 64 * 1024
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-# Stream maps can produce values that JSON does not have, such as dates.
+# Stream maps can produce values that have no JSON type, such as dates.
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
 class IntegerTooLongError(ValueError):
-    """A record has an integer of thousands of digits, which Python does not convert."""
+    """A record has an integer with thousands of digits, which Python does not convert."""
 
 
 def decode_records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the records of lines without envelope.
+    """Yield the records in lines that have no Singer envelope.
 
     Raises:
         IntegerTooLongError: A record has an integer that Python does not convert.

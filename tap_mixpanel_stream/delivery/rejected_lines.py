@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RejectedLinesError(Exception):
-    """The file cannot be written."""
+    """The file for rejected lines cannot be written."""
 
 
 def check_path(path: Path) -> None:
@@ -42,9 +42,9 @@ def check_path(path: Path) -> None:
 def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
     """Append the lines of a chunk as a whole, and sync them to disk.
 
-    The file is locked, so that other taps can append to it, too. If an exception ends the call, also one from a signal
-    handler, the file is truncated to its previous size. Only a process killed during the call leaves part of the lines,
-    the last of which may be truncated. The next run writes them again, with their chunk.
+    The file is locked, so that other taps can append to it too. If the call ends with an exception, even one from a
+    signal handler, the file is truncated to its previous size. Only if the process is killed during the call do some of
+    the lines remain, and the last may be truncated. The next run then writes all of them again, with their chunk.
 
     Args:
         path: The file. If missing, it is created, readable only by its owner because it contains personal data.
@@ -67,12 +67,12 @@ def write_rejected_lines(path: Path, blocks: Iterable[bytes]) -> None:
 
 
 def _check_file(path: Path, file: int) -> None:
-    about = os.fstat(file)
-    if not stat.S_ISREG(about.st_mode):
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
         raise RejectedLinesError(f"{path} is not a regular file")
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(OSError):  # stdout or stderr can be closed.
-            if os.path.samestat(about, os.fstat(descriptor)):
+            if os.path.samestat(status, os.fstat(descriptor)):
                 raise RejectedLinesError(f"{path} is the file that {name} is redirected to")
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # Maximum size in bytes of a spool in memory. Small, because there can be many spools at once (`concurrent_exports`).
 MAX_IN_MEMORY = 1024 * 1024
 BLOCK_BYTES = 256 * 1024
-# Bytes written between two checks of the free disk space.
-CHECK_EVERY = 16 * 1024 * 1024
+# Bytes to write between checks of the free disk space.
+CHECK_INTERVAL = 16 * 1024 * 1024
 # Disk space to keep free: this many bytes, or one twentieth of a small disk.
 RESERVED_BYTES = 1024 * 1024 * 1024
 RESERVED_DIVISOR = 20
@@ -34,8 +34,7 @@ class Spool:
     """Stores lines in memory, and in a temporary file once they exceed `MAX_IN_MEMORY`.
 
     The file has no name in the file system (or loses it right after its creation), so that only this process can read
-    it and it disappears when the process ends for any reason. Part of the disk stays free, regardless of how much
-    Mixpanel sends.
+    it, and it disappears however the process ends. Part of the disk stays free, however much Mixpanel sends.
 
     Attributes:
         size: The number of bytes written.
@@ -45,7 +44,7 @@ class Spool:
         # Closed by `close`.
         self._file = file or tempfile.SpooledTemporaryFile(max_size=MAX_IN_MEMORY, mode="w+b")  # noqa: SIM115
         self.size = 0
-        self._check_at = CHECK_EVERY
+        self._next_check = CHECK_INTERVAL
 
     @classmethod
     def in_file(cls, descriptor: int) -> Spool:
@@ -74,8 +73,8 @@ class Spool:
         with _translate_errors():
             self._file.write(lines)
         self.size += len(lines)
-        if self.size >= self._check_at:
-            self._check_at = self.size + CHECK_EVERY
+        if self.size >= self._next_check:
+            self._next_check = self.size + CHECK_INTERVAL
             self._check_free_space()
 
     def flush(self) -> None:
@@ -135,14 +134,14 @@ class SpooledChunk:
         rejected: The number of malformed lines.
         first_rejected: The position of the first malformed line in the response: the line number from 1, or the index
             of a profile from 0.
-        first_reason: Why the first malformed line was rejected.
+        first_reason: Why the first malformed line is malformed.
         nuls: The number of `\u0000` removed from strings.
         misfits: By property column, the number of values that became null because they do not fit the column's type.
-        extent: The number of days of a window, or of profiles of a page.
+        extent: The number of days in a window, or of profiles in a page.
         received: The size of the response as sent, in bytes.
         decompressed_bytes: The decompressed size of the response.
-        names: The names of the events, if they are collected.
-        days: The number of events by day of the stored `time`, in days since 1970, if they are counted.
+        names: If names are collected: the names of the events.
+        days: If events are counted: their number by day of the stored `time`. The keys are days since 1970.
     """
 
     lines: Spool = field(default_factory=Spool)
@@ -162,7 +161,7 @@ class SpooledChunk:
 
     @contextmanager
     def filling(self) -> Iterator[Self]:
-        """Complete the chunk at the end of the block, or close it after an error.
+        """Complete the chunk at the end of the `with` block, or close it after an error.
 
         Raises:
             SpoolError: The chunk cannot be written.
@@ -247,8 +246,8 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        cause = f"no space left in {_folder()}" if full else f"{_folder()} cannot be used ({error.strerror})"
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        cause = f"no space left in {_folder()}" if is_full else f"{_folder()} cannot be used ({error.strerror})"
         raise SpoolError(f"{cause}: {REMEDY}") from None
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-# Seconds to wait for a signal after the pipe broke. Ctrl-C ends the target as well, and may reach it first.
+# Seconds to wait for a signal after the pipe broke. Ctrl-C reaches the target too, perhaps before this process.
 SIGNAL_GRACE = 0.2
 
 # Shells report a process that was ended by signal N with exit code 128 + N.
@@ -76,7 +76,7 @@ class Stdout:
         try:
             _write_to_stdout(lines)
         except BrokenPipeError:
-            # The signal that ended the target may reach this process, too.
+            # The signal that ended the target may also reach this process.
             time.sleep(SIGNAL_GRACE)
             if self._deferred_signal is None:
                 raise TargetGoneError from None
@@ -88,7 +88,7 @@ class Stdout:
             raise Interrupted(self._deferred_signal)
 
     def check_reader(self) -> None:
-        """Check that the target has not closed the pipe, while there is nothing to write.
+        """Check that the target has not closed the pipe. For use while there is nothing to write.
 
         Raises:
             TargetGoneError: The target has closed the pipe.

@@ -1,7 +1,7 @@
 """Checks across finished windows before they are delivered: unexpectedly empty windows, and the time zone.
 
-Each check is a generator that receives results and yields them in the same order. It closes the results that it still
-holds back when it ends.
+Each check is a generator that receives results and yields them in the same order. When it ends, it closes the results
+that it still holds back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def refetch_empty_windows(
         row_counts: The row counts of the previous run; None if they are not comparable.
         log: Receives a warning for each window that is fetched again.
     """
-    before: tuple[Window, bool] | None = None
+    previous: tuple[Window, bool] | None = None  # The last yielded window, and whether it is busy.
     waiting: deque[FetchResult] = deque()
     try:
         for result in results:
@@ -65,14 +65,14 @@ def refetch_empty_windows(
                 else:
                     if _is_busy(result) and empty.is_adjacent(window):
                         waiting[0] = _fetch_again(waiting[0], fetch, log)
-                    before = empty, _is_busy(waiting[0])
+                    previous = empty, _is_busy(waiting[0])
                     yield waiting.popleft()
             is_suspect = not (result.rows or result.failure or result.date_range.is_update)
             if is_suspect and row_counts and row_counts.had_rows(window):
                 waiting[0] = _fetch_again(result, fetch, log)
-            elif is_suspect and _has_workday(window) and before and before[1] and before[0].is_adjacent(window):
+            elif is_suspect and _has_workday(window) and previous and previous[1] and previous[0].is_adjacent(window):
                 continue
-            before = window, _is_busy(waiting[0])
+            previous = window, _is_busy(waiting[0])
             yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
@@ -84,15 +84,15 @@ def refetch_empty_windows(
 def _fetch_again(empty: FetchResult, fetch: Callable[[DateRange], FetchResult], log: logging.Logger) -> FetchResult:
     """Fetch an empty window again, and return the new result."""
     empty.close()
-    again = fetch(empty.date_range)
+    refetched = fetch(empty.date_range)
     # If this fails, even for lack of quota, the window fails: the empty response must not be delivered instead.
-    if not again.failure:
+    if not refetched.failure:
         log.warning(
             "events %s: the response was unexpectedly empty and was fetched once more: %d events",
-            again.date_range.window,
-            again.rows,
+            refetched.date_range.window,
+            refetched.rows,
         )
-    return again
+    return refetched
 
 
 def _is_busy(result: FetchResult) -> bool:
@@ -100,7 +100,7 @@ def _is_busy(result: FetchResult) -> bool:
 
 
 def _has_workday(window: Window) -> bool:
-    """Return whether a window has a day from Monday to Thursday. These are workdays whichever days the weekend is."""
+    """Return whether a window has a day from Monday to Thursday, which are workdays wherever the weekend falls."""
     return any(day.isoweekday() <= THURSDAY for day in window.dates())
 
 
@@ -120,7 +120,7 @@ def check_timezone(
 
     Args:
         results: The windows in order.
-        timezone_check: Receives the first lines of each window.
+        timezone_check: The check to which to add the first lines of each window.
         zone: The zone in `project_timezone`; None if it is not set.
         log: Receives the warning.
         is_first_load: Whether no earlier run delivered events.

@@ -1,4 +1,4 @@
-"""Fetch ahead in threads and yield the results in order: windows in parallel, pages one at a time."""
+"""Fetch ahead of delivery in threads and yield the results in order: windows in parallel, pages one at a time."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ class Closeable(Protocol):
         """Release the resources."""
 
 
-J = TypeVar("J")
-R = TypeVar("R", bound=Closeable)
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT", bound=Closeable)
 
 
 @contextlib.contextmanager
 def prefetch(
-    jobs: Iterator[J],
-    work: Callable[[J], R],
+    jobs: Iterator[JobT],
+    work: Callable[[JobT], ResultT],
     *,
     ahead: int,
     on_poll: Callable[[], None],
     stop: Callable[[], None],
-) -> Iterator[Iterator[R]]:
+) -> Iterator[Iterator[ResultT]]:
     """Run jobs in threads, and yield the results in the order of the jobs.
 
     At most `ahead` jobs are running, or finished and not yet yielded. The next job is taken as late as possible, so
-    that it can depend on the results so far. A job's error is raised when its result is due. When the block ends, all
-    threads are joined (up to `JOIN_TIMEOUT`) and the remaining results are closed.
+    that it can depend on the results so far. A job's error is raised when its result is due. At the end of the `with`
+    block, all threads are joined (for up to `JOIN_TIMEOUT`) and the remaining results are closed.
 
     Args:
         jobs: The jobs. Only the calling thread advances the iterator.
         work: Runs one job, in its own thread.
         ahead: The maximum number of jobs at once, at least 1.
         on_poll: Called every half second while the calling thread waits. May raise to end the wait.
-        stop: Makes the running jobs end soon. Called if the block ends early.
+        stop: Makes the running jobs end soon. Called if the `with` block ends early.
 
     Yields:
         The results. The caller must close each.
     """
-    pending: deque[tuple[threading.Thread, Future[R]]] = deque()
+    pending: deque[tuple[threading.Thread, Future[ResultT]]] = deque()
 
     def start_more() -> None:
         while len(pending) < ahead and (job := next(jobs, None)) is not None:
             pending.append(_start(work, job))
 
-    def results() -> Iterator[R]:
+    def results() -> Iterator[ResultT]:
         start_more()
         while pending:
             result = _wait(pending[0][1], on_poll)
@@ -90,11 +90,11 @@ class SpooledPage:
 
     Attributes:
         chunk: The records of the page; None at the end of the pages.
-        delivered: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
+        progress: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
     """
 
     chunk: SpooledChunk | None = None
-    delivered: object = None
+    progress: object = None
 
     def close(self) -> None:
         """Close the chunk."""
@@ -111,30 +111,30 @@ def prefetch_pages(
     Each page can be requested only after the previous one.
 
     Args:
-        pages: Fetches one page on each step. Advanced in other threads, one at a time.
+        pages: Fetches one page on each step. Other threads advance it, one at a time.
         on_poll: As for `prefetch`.
         stop: As for `prefetch`.
     """
-    ended = False
+    is_exhausted = False
 
     def fetch_next(_number: int) -> SpooledPage:
-        nonlocal ended
+        nonlocal is_exhausted
         page = next(pages, None)
-        ended = page is None
+        is_exhausted = page is None
         return page or SpooledPage()
 
     with prefetch(
-        itertools.takewhile(lambda _number: not ended, itertools.count()),
+        itertools.takewhile(lambda _number: not is_exhausted, itertools.count()),
         fetch_next,
         ahead=1,
         on_poll=on_poll,
         stop=stop,
     ) as fetched:
-        yield ((page.chunk, page.delivered) for page in fetched if page.chunk)
+        yield ((page.chunk, page.progress) for page in fetched if page.chunk)
 
 
-def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]:
-    future: Future[R] = Future()
+def _start(work: Callable[[JobT], ResultT], job: JobT) -> tuple[threading.Thread, Future[ResultT]]:
+    future: Future[ResultT] = Future()
 
     def run() -> None:
         try:
@@ -148,7 +148,7 @@ def _start(work: Callable[[J], R], job: J) -> tuple[threading.Thread, Future[R]]
     return thread, future
 
 
-def _wait(future: Future[R], on_poll: Callable[[], None]) -> R:
+def _wait(future: Future[ResultT], on_poll: Callable[[], None]) -> ResultT:
     while True:
         try:
             return future.result(timeout=POLL_SECONDS)

@@ -1,10 +1,11 @@
 """Fetch one window of events into the spool.
 
 While the response arrives, it is decompressed, converted to records and spooled. If it turns out to be incomplete, the
-chunk is discarded and the window is requested again, after the last retry in two halves. Records become available only
-after the whole response has been checked.
+chunk is discarded and the window is requested again. If the last retry fails too, the window is requested in two
+halves. Records become available only after the whole response has been checked.
 
-`Conversion` can run in a worker process, which should start fast. So this module imports no HTTP library and no SDK.
+`Conversion` can run in a worker process, which should start fast, so this module imports neither an HTTP library nor
+the SDK.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ if TYPE_CHECKING:
 # Retries of each half of a window that failed as a whole.
 HALF_RETRIES = 1
 
-# Compressed bytes of a body to keep for the sample; at most `MIB` of them decompressed.
+# Compressed bytes of a body to keep for the sample. At most about `MIB` bytes of it are decompressed.
 SAMPLE_BYTES = 256 * 1024
 
-# The days by which `time` can differ from the requested days: Mixpanel selects by the project's current time zone, but
-# `time` is in the zone that the project had when the event arrived. Zones are up to 26 hours apart.
+# How far `time` can be from the requested days: Mixpanel selects by the project's current time zone, but `time` is in
+# the zone that the project had when the event arrived. Zones are up to 26 hours apart.
 ZONE_SHIFT = 2 * DAY
 
 EPOCH = dt.date(1970, 1, 1)
@@ -60,11 +61,11 @@ EPOCH = dt.date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class DeliveredWindow:
-    """What is known after a window is delivered. Used to move the bookmark.
+    """What is known about a window after its delivery. Used to move the bookmark.
 
     Attributes:
         date_range: The window, and how it was requested.
-        until: The end of the delivered period: all earlier events are then delivered.
+        until: The end of the delivered period: all earlier events have then been delivered.
         rows: The number of events by day, for the days that are counted.
     """
 
@@ -114,7 +115,7 @@ class RetryAllowance:
     Attributes:
         tries_left: The number of tries left in total.
         bad_line_retry_left: Whether to retry once after a malformed line, which can be the result of truncation.
-        other_days_retry_left: Whether to retry once if all events are of adjacent days.
+        other_days_retry_left: Whether to retry once if all events are from adjacent days.
     """
 
     tries_left: int
@@ -267,8 +268,8 @@ class WindowFetcher:
             raise BrokenBody(str(error)) from None
         chunk.extent, chunk.received = window.days, response.received
         known_at = date_range.processed.before if date_range.processed else response.requested_at
-        days = {day: (day - EPOCH).days for day in window.dates()}
-        rows = {day: chunk.days[number] for day, number in days.items() if number in chunk.days}
+        day_numbers = {day: (day - EPOCH).days for day in window.dates()}
+        rows = {day: chunk.days[number] for day, number in day_numbers.items() if number in chunk.days}
         until = end_instant(window, self._settings.zone, known_at)
         result.chunks.append((chunk, DeliveredWindow(date_range, until, rows)))
         result.sample += sample
@@ -278,7 +279,7 @@ class WindowFetcher:
         options = ExportOptions(
             tuple(settings.event_names), settings.events_where, settings.time_in_ms, limit, date_range.processed
         )
-        # The next run can continue a back-fill. So leave the last hour of `max_quota_wait` to the requests after it.
+        # The next run can continue a back-fill, so leave the last hour of `max_quota_wait` to the requests after it.
         reserve_seconds = HOUR if date_range.is_deferrable else 0.0
         return export_request(date_range.window.first, date_range.window.last, options, reserve_seconds=reserve_seconds)
 
@@ -410,16 +411,16 @@ class Sample:
         self._blocks = blocks
         self._content_encoding = content_encoding
         self._kept: list[bytes] = []
-        self._left = SAMPLE_BYTES
+        self._bytes_left = SAMPLE_BYTES
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         block = next(self._blocks)
-        if self._left > 0:
+        if self._bytes_left > 0:
             self._kept.append(block)
-            self._left -= len(block)
+            self._bytes_left -= len(block)
         return block
 
     def lines(self, count: int) -> list[bytes]:
@@ -454,16 +455,16 @@ def check_clock_lead(client: Client, what: str, setting: str) -> None:
 
 
 def _check_days(what: str, window: Window, sample: list[bytes], allowance: RetryAllowance) -> None:
-    """Check that a response has events of the requested days. If not, it may belong to another request.
+    """Check that a response has events from the requested days. If not, it may belong to another request.
 
-    A response with events of adjacent days only is rejected once, and not in the last try.
+    A response with events from adjacent days only is rejected once, but accepted in the last try.
 
     Raises:
-        BrokenBody: No event in the sample is of the requested days.
+        BrokenBody: No event in the sample is from the requested days.
     """
     days = stored_days(sample)
     is_strict = allowance.other_days_retry_left and allowance.tries_left
     shift = dt.timedelta() if is_strict else ZONE_SHIFT
     if days and not any(window.first - day <= shift and day - window.last <= shift for day in days):
         allowance.other_days_retry_left = False
-        raise BrokenBody(f"{what}: the response has events of other days, such as {min(days)}")
+        raise BrokenBody(f"{what}: the response has events from other days, such as {min(days)}")

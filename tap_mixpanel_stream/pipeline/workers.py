@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from types import TracebackType
 
-_BEGIN = (
+_PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from tap_mixpanel_stream.pipeline.workers import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
-_ENVIRONMENT = {"LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH"}
-"""The variables that a worker needs to start and to find time zones. Others are withheld: some contain credentials."""
+_WORKER_VARIABLES = {"LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH"}
+"""The environment variables that a worker needs to start and to find time zones. Others can contain credentials."""
 
-_END = b""
+_END_OF_BODY = b""
 """Marks the end of a complete body. The blocks of a body are never empty."""
 
 BLOCKS_PER_HOLD = 8
@@ -85,7 +85,7 @@ class Workers:
         self._busy: set[_Worker] = set()
 
     def fill(self, conversion: BodyConversion, blocks: Iterable[bytes], chunk: SpooledChunk) -> None:
-        """Run `conversion(blocks, chunk)` in a worker process. Waits while all workers are busy.
+        """Run `conversion(blocks, chunk)` in a worker process. Wait while all workers are busy.
 
         Raises:
             WorkerLostError: The worker ended unexpectedly.
@@ -121,17 +121,17 @@ class Workers:
 
 
 class _Worker:
-    """The main process's handle of one worker process."""
+    """The main process's handle for one worker process."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 # -P: do not import modules from the working directory.
-                [sys.executable, "-P", "-c", _BEGIN, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
+                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno()), temporary_folder()],
                 stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
-                # Not inherited: otherwise the target would wait for the workers to close stdout, too.
+                env={name: value for name, value in os.environ.items() if name in _WORKER_VARIABLES},
+                # If the workers inherited stdout, the target would wait for them to close it.
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -151,7 +151,7 @@ class _Worker:
                 self._connection.send_bytes(block)
         else:
             with self._translate_lost_connection():
-                self._connection.send_bytes(_END)
+                self._connection.send_bytes(_END_OF_BODY)
         with self._translate_lost_connection():
             reply: dict[str, Any] | Exception = self._connection.recv()
         if isinstance(reply, Exception):
@@ -204,10 +204,10 @@ def serve(descriptor: int, folder: str) -> None:
 def _serve_one(connection: Connection, descriptor: int) -> bool:
     """Convert one body. Return whether the worker can convert another."""
     conversion: BodyConversion = connection.recv()
-    with socket.socket(fileno=os.dup(descriptor)) as other_side:
-        _, (lines, rejected_lines), _, _ = socket.recv_fds(other_side, 1, 2)
+    with socket.socket(fileno=os.dup(descriptor)) as fd_receiver:
+        _, (lines, rejected_lines), _, _ = socket.recv_fds(fd_receiver, 1, 2)
     with SpooledChunk(Spool.in_file(lines), Spool.in_file(rejected_lines)) as chunk:
-        blocks = iter(connection.recv_bytes, _END)
+        blocks = iter(connection.recv_bytes, _END_OF_BODY)
         try:
             conversion(blocks, chunk)
             chunk.complete()
@@ -222,6 +222,6 @@ def _serve_one(connection: Connection, descriptor: int) -> bool:
 
 
 def _drain(blocks: Iterator[bytes]) -> None:
-    # The main process may still be sending. Without a reader it would block.
+    """Discard the rest of a body. The main process may still be sending it, and would block without a reader."""
     for _ in blocks:
         pass

@@ -1,4 +1,4 @@
-"""Row counts in the state, to warn if a day has fewer rows than in the previous run.
+"""Row counts in the state, to warn if a day now has fewer rows than in the previous run.
 
     {"rows": {"2024-01-15": 1204, "2024-01-16": 998}}
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .windows import Window
 
 TOLERANCE_DIVISOR = 100
-"""One row in this many may disappear: Mixpanel merges duplicates hours to days after it received them."""
+"""One row in this many may disappear: Mixpanel merges duplicates hours or days after it received them."""
 
 
 @dataclass

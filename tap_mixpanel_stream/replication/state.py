@@ -4,15 +4,15 @@
      "ahead": {"from_date": "2024-05-11", "before": "2024-06-10T08:00:00+00:00"},
      "ingested": [{"from_date": "2024-01-15", "to_date": "2024-01-20", "before": "2024-01-20T08:00:00+00:00"}]}
 
-* `replication_key_value`: Everything before this instant is delivered. Without it, nothing is delivered.
+* `replication_key_value`: Everything before this instant has been delivered. If it is missing, nothing has.
 * `ahead`: Only during a newest-first back-fill. After a gap, everything from the day `from_date` to the instant
-  `before` is delivered, too.
+  `before` has been delivered too.
 * `ingested`: Only after a run with `incremental_by: ingestion_time`. For the days from `from_date` to `to_date`, all
-  rows that Mixpanel processed before `before` are delivered.
+  rows that Mixpanel processed before `before` have been delivered.
 
-Each entry states what is delivered, which later runs cannot make untrue. So settings can change between runs, and if an
-entry is lost, rows are read again but never missed. A version that ignores `ahead` and `ingested` reads some days twice
-and misses none.
+Each entry states what has been delivered, so it stays true whatever later runs do. Settings can therefore change
+between runs, and if an entry is lost, rows are read again but never missed. A version of the tap that ignores `ahead`
+and `ingested` reads some days twice and misses none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 SETTLING = timedelta(hours=1)
-"""The time after which a processed row is certain to be exported. Rows were seen missing for about 45 minutes."""
+"""How long after its processing a row is certain to be exported. Rows have been missing for about 45 minutes."""
 
 MAX_CLOCK_LEAD = timedelta(minutes=10)
 """How far this machine's clock may be ahead of Mixpanel's. Less than the margin in `SETTLING`."""
@@ -45,7 +45,7 @@ FIRST_YEAR, LAST_YEAR = 1900, 9000
 MAX_QUOTED = 100
 """Maximum number of characters of an invalid entry that an error quotes."""
 
-_TYPES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer"}
+_TYPE_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer"}
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class ReplicationSettings:
         """Return the first day to request.
 
         Args:
-            before: The instant before which everything is delivered; None if nothing is.
+            before: The instant before which everything has been delivered; None if nothing has.
         """
         return first_day(before, self.start_date, self.lookback_days, self.zone)
 
@@ -82,7 +82,7 @@ class NewestFirstBlock:
     """The days after the gap that a newest-first back-fill has delivered.
 
     Attributes:
-        first: The first of these days. The day before it is not delivered yet.
+        first: The first of these days. The day before it has not been delivered yet.
         before: The end of the delivered period, exclusive.
     """
 
@@ -95,12 +95,12 @@ class DeliveredDays:
     """What the runs so far have delivered.
 
     Attributes:
-        before: The instant before which all events are delivered that had reached Mixpanel when their day was read;
-            None if nothing is.
-        ahead: The days that are delivered after a gap; None if there is no gap.
-        ingested: By day, the processing time before which all rows are delivered. Contains only days that a run would
-            request again. Applies only to days that `before` or `ahead` includes, so that a user can set these back to
-            read days again.
+        before: All events before this instant have been delivered, except those that reached Mixpanel after their day
+            was read; None if nothing has been delivered.
+        ahead: The days after a gap that have been delivered; None if there is no gap.
+        ingested: By day, the processing time before which all rows have been delivered. Contains only days that a run
+            would request again. Applies only to days that `before` or `ahead` includes, so that a user can set these
+            back to read days again.
     """
 
     before: datetime | None = None
@@ -120,9 +120,9 @@ class DeliveredDays:
         Args:
             settings: The settings that determine the days.
             last: The last day of the run.
-            newest_first: Whether a long back-fill begins with its last days.
-            processed_before: For replication by ingestion time: the processing time before which to request rows. Days
-                in `ingested` are requested from the end of what is delivered. None to request all rows.
+            newest_first: Whether a long back-fill begins with the latest days.
+            processed_before: For replication by ingestion time: the processing time before which to request rows. For
+                days in `ingested`, only rows processed since their delivery are requested. None to request all rows.
         """
         date_ranges = self.close_empty_gap(settings).ranges_by_day(settings, last, newest_first=newest_first)
         if processed_before is None:
@@ -139,7 +139,7 @@ class DeliveredDays:
         if self.ahead is None:
             if first > last:
                 return []
-            return _newest_first(first, last) if newest_first else [DateRange(Window(first, last))]
+            return _newest_first_ranges(first, last) if newest_first else [DateRange(Window(first, last))]
         gap_end = min(self.ahead.first - DAY, last)
         # A range can be read backwards only if it ends where the delivered days start.
         backwards = newest_first and gap_end == self.ahead.first - DAY
@@ -155,7 +155,7 @@ class DeliveredDays:
     def _split_by_ingestion(
         self, date_range: DateRange, before: datetime, settings: ReplicationSettings
     ) -> Iterator[DateRange]:
-        """Split a date range into days whose rows are delivered up to the same processing time."""
+        """Split a date range into groups of days whose rows were delivered up to the same processing time."""
         known = {day: since for day, since in self.ingested.items() if self._covers(day, settings)}
         groups = [list(days) for _, days in itertools.groupby(date_range.window.dates(), known.get)]
         for days in reversed(groups) if date_range.backwards else groups:
@@ -164,13 +164,13 @@ class DeliveredDays:
             )
 
     def _covers(self, day: date, settings: ReplicationSettings) -> bool:
-        """Return whether a day is delivered, at least in part."""
+        """Return whether a day has been delivered, at least in part."""
         if self.before is not None and day <= settings.last_started_day(self.before):
             return True
         return self.ahead is not None and self.ahead.first <= day <= settings.last_started_day(self.ahead.before)
 
     def with_range(self, date_range: DateRange, until: datetime, settings: ReplicationSettings) -> DeliveredDays:
-        """Return what is delivered after another window is.
+        """Return the delivered days after one more window has been delivered.
 
         Args:
             date_range: The next window in the order of delivery.
@@ -187,7 +187,7 @@ class DeliveredDays:
         )
 
     def with_days(self, date_range: DateRange, until: datetime) -> DeliveredDays:
-        """Return what is delivered with a window's days added to `before` or `ahead`."""
+        """Add the days of a window to `before` or `ahead`, without updating `ingested`."""
         window, ahead = date_range.window, self.ahead
         if ahead is not None and (date_range.backwards or window.first >= ahead.first):
             return replace(self, ahead=NewestFirstBlock(min(window.first, ahead.first), max(until, ahead.before)))
@@ -214,8 +214,8 @@ class DeliveredDays:
         return day >= settings.first_day(self.ahead.before if self.ahead and is_ahead else self.before)
 
 
-def _newest_first(first: date, last: date) -> list[DateRange]:
-    """Return the latest `NEWEST_FIRST_DAYS`, then all earlier days, both backwards; one range if no earlier days."""
+def _newest_first_ranges(first: date, last: date) -> list[DateRange]:
+    """Split days into the latest `NEWEST_FIRST_DAYS` and all earlier ones, if any; both are delivered backwards."""
     begin = last - (NEWEST_FIRST_DAYS - 1) * DAY
     if begin <= first:
         return [DateRange(Window(first, last))]
@@ -226,7 +226,7 @@ def _newest_first(first: date, last: date) -> list[DateRange]:
 
 
 def settled_until(now: datetime) -> datetime:
-    """Return the processing time before which all rows are certain to be exported, in whole seconds, in UTC."""
+    """Return the processing time, in UTC and whole seconds, before which all rows are certain to be exported."""
     return (now.astimezone(UTC) - SETTLING).replace(microsecond=0)
 
 
@@ -234,7 +234,7 @@ def settled_until(now: datetime) -> datetime:
 
 
 def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
-    """Read the bookmark of the events stream. A missing entry means that nothing is delivered.
+    """Read the bookmark of the events stream. An empty one means that nothing has been delivered.
 
     Args:
         state: The stream's entry in the state.
@@ -245,15 +245,15 @@ def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
     before, ahead = state.get("replication_key_value"), state.get("ahead")
     ingested: dict[date, datetime] = {}
     for entry in require_type(state.get("ingested") or [], "ingested", list):
-        given = require_type(entry, "an entry of ingested", dict).get
-        first = parse_day(given("from_date"), "ingested.from_date")
-        last = parse_day(given("to_date"), "ingested.to_date")
-        ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(given("before"), "ingested.before"))
+        given = require_type(entry, "an entry of ingested", dict)
+        first = parse_day(given.get("from_date"), "ingested.from_date")
+        last = parse_day(given.get("to_date"), "ingested.to_date")
+        ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(given.get("before"), "ingested.before"))
     block = None
     if ahead is not None:
-        given = require_type(ahead, "ahead", dict).get
-        first = parse_day(given("from_date"), "ahead.from_date")
-        block = NewestFirstBlock(first, parse_bookmark(given("before"), "ahead.before"))
+        given = require_type(ahead, "ahead", dict)
+        first = parse_day(given.get("from_date"), "ahead.from_date")
+        block = NewestFirstBlock(first, parse_bookmark(given.get("before"), "ahead.before"))
     return DeliveredDays(None if before is None else parse_bookmark(before), block, ingested)
 
 
@@ -262,8 +262,8 @@ def write_bookmark(state: dict[str, Any], old: DeliveredDays, new: DeliveredDays
 
     Args:
         state: The stream's entry in the state.
-        old: The content of the bookmark.
-        new: The new content.
+        old: What the bookmark states now.
+        new: What the bookmark is to state.
     """
     state["replication_key"] = "event_time"
     if new.before is not None and new.before != old.before:
@@ -352,10 +352,10 @@ def require_type(value: object, name: str, kind: type[T]) -> T:
         kind: The type that the value must have.
 
     Raises:
-        ValueError: The value has another type.
+        ValueError: The value is of another type.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{name} is {shown(value)}, not {_TYPES[kind]}")  # noqa: TRY004 - the state is user input
+        raise ValueError(f"{name} is {shown(value)}, not {_TYPE_NAMES[kind]}")  # noqa: TRY004 - the state is user input
     return value
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB
-"""Decompressed size in bytes above which a window is too large, so that the next windows get shorter."""
+"""Decompressed size in bytes above which a window is too large. The next windows are then shorter."""
 
 TARGET_SIZE = 160 * MIB
 """Decompressed size in bytes that windows grow towards. Well below `LARGE`, because days differ by half or more."""
@@ -116,7 +116,7 @@ def first_day(bookmark: datetime | None, start_date: date, lookback_days: int, z
     """Return the first day that a run requests.
 
     Args:
-        bookmark: The instant before which everything is delivered; None in the first run.
+        bookmark: The instant before which everything has been delivered; None in the first run.
         start_date: The earliest day to request.
         lookback_days: The number of days before the bookmark's day to read again, for late events.
         zone: The project's time zone.
@@ -131,7 +131,7 @@ def first_day(bookmark: datetime | None, start_date: date, lookback_days: int, z
 def last_day(end_date: date | None, now: datetime, zone: tzinfo) -> date:
     """Return the last day that a run requests: `end_date`, or today in the project's zone if that is earlier.
 
-    Mixpanel rejects a day that has not begun in the project with a 400, as seen by others on the live API.
+    Mixpanel responds with a 400 for a day that has not begun in the project, as others have seen on the live API.
     """
     today = now.astimezone(zone).date()
     return today if end_date is None else min(end_date, today)
@@ -188,8 +188,8 @@ class WindowPlanner:
             window_days: A fixed number of days; None to start with one day and adapt.
         """
         self._date_ranges = deque(date_ranges)
-        self._fixed = window_days
-        # The length by `is_update`: the few late rows of known days do not predict the size of new days.
+        self._is_fixed = window_days is not None
+        # The length of the next window, by `is_update`: the few late rows of known days do not predict other sizes.
         self._days = dict.fromkeys((False, True), window_days or 1)
         self._target_size: float = TARGET_SIZE
         self._lock = threading.Lock()
@@ -220,19 +220,19 @@ class WindowPlanner:
             decompressed_bytes: The decompressed size of the window.
             was_truncated: Whether the window was truncated.
         """
-        if self._fixed:
+        if self._is_fixed:
             return
         days = date_range.window.days
         with self._lock:
             current = self._days[date_range.is_update]
             if was_truncated or decompressed_bytes > LARGE:
-                following = min(current, next_days(days, decompressed_bytes, was_truncated=was_truncated))
+                new = min(current, next_days(days, decompressed_bytes, was_truncated=was_truncated))
             else:
                 # With several windows in progress, most reports are about shorter windows. So extrapolate the size to a
                 # window of the current length.
                 size = decompressed_bytes * current / days
-                following = next_days(current, size, was_truncated=False, target_size=self._target_size)
-            self._days[date_range.is_update] = following
+                new = next_days(current, size, was_truncated=False, target_size=self._target_size)
+            self._days[date_range.is_update] = new
 
     def report_halves(self, decompressed_bytes: int) -> None:
         """Limit the size of the next windows after a window had to be fetched in halves.

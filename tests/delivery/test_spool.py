@@ -135,7 +135,7 @@ def test_a_spool_leaves_free_space_on_the_disk(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(total, total - free, free))
     spool = Spool()
     block = b"x" * (1024 * 1024 - 1) + b"\n"
-    for _ in range(spool_module.CHECK_EVERY // len(block) - 1):
+    for _ in range(spool_module.CHECK_INTERVAL // len(block) - 1):
         spool.write(block)
     if fails:
         with pytest.raises(SpoolError, match=r"17 MB were received, .* nearly full, with [\d,]+ MB left: .*TMPDIR"):

@@ -69,7 +69,7 @@ def test_the_recipe_for_surrogates_works_for_profiles() -> None:
         ({"__else__": {"a": "'x'"}}, "stream_maps: __else__ must be null"),
         ({"events": {"__else__": "x"}}, "stream_maps: __else__ must be null"),
         ({"events": {"a": "'x'", "b": "a"}}, "stream_maps: events.b: `a`: events has no column or function a"),
-        ({"events": {"__alias__": "profiles"}}, "stream_maps: profiles: the alias profiles is that of a stream with"),
+        ({"events": {"__alias__": "profiles"}}, "stream_maps: profiles: the alias profiles belongs to a stream with"),
         ({"__alias__": None}, "stream_maps: __alias__: the only option besides stream names is __else__"),
     ],
 )

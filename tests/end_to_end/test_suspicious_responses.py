@@ -1,4 +1,4 @@
-"""Complete but suspicious responses: empty between busy days, fewer rows than before, events of other days."""
+"""Complete but suspicious responses: empty between busy days, fewer rows than before, events from other days."""
 
 from __future__ import annotations
 
@@ -205,12 +205,12 @@ def test_invalid_row_counts_in_the_state_are_rejected(rows: Any, only_events: di
 def test_a_response_with_other_days_is_retried(
     value: int, way: dict[str, Any], only_events: dict[str, Any], only_raw_events: dict[str, Any]
 ) -> None:
-    """A response with events of other days is requested again, with a warning."""
+    """A response with events from other days is requested again, with a warning."""
     catalog = only_raw_events if way.get("raw") else only_events
     fault = Fault("export", 2, "other-days", value=value)
     done, _ = run(project(5, 5, 5), catalog, fault, **way)
     [warning] = done.well().problems
-    assert "the response has events of other days" in warning
+    assert "the response has events from other days" in warning
     assert "retrying" in warning
     assert len(done.records()) == 15
     if not way.get("raw"):
@@ -218,11 +218,11 @@ def test_a_response_with_other_days_is_retried(
 
 
 def test_responses_with_other_days_fail_the_run(only_events: dict[str, Any]) -> None:
-    """After the last retry, events of other days fail the run."""
+    """After the last retry, events from other days fail the run."""
     fault = Fault("export", range(2, 99), "other-days")
     done, _ = run(project(5, 5, 5), only_events, fault, max_retries=1)
     assert done.exit_code == 1
-    assert "events 2024-01-02: the response has events of other days, such as 2023-12-03" in done.errors[0]
+    assert "events 2024-01-02: the response has events from other days, such as 2023-12-03" in done.errors[0]
     assert done.bookmark == "2024-01-02T00:00:00+00:00"
 
 

@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command."""
     # The imports take a while. Until the tap sets its own handler, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # The imports create many permanent objects and no garbage. Collecting meanwhile takes a tenth of the start-up time.
+    # The imports create many permanent objects and no garbage. Collecting would take a tenth of the start-up time.
     gc.disable()
     from .tap import main as run  # noqa: PLC0415
 

@@ -15,7 +15,7 @@ from urllib.request import getproxies
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# The beginnings of irrelevant lines. The last one precedes an error that the command itself reports.
+# How irrelevant messages begin. The last one announces an error that the command itself reports.
 NOISE = (
     "Parsing env var for settings config",
     "Skipping parse of env var settings",
@@ -23,12 +23,11 @@ NOISE = (
     "Skipping deselected stream",
     "An unhandled error occurred while syncing",
 )
-# Packages for buckets, which log where they found credentials and each retry.
+# Packages that access buckets. They log where they found credentials, and each retry.
 NOISY_PACKAGES = {"aiobotocore", "botocore", "gcsfs"}
 
-
 MIN_SECRET_LENGTH = 4
-"""Minimum length of a secret to be masked, in characters. Mixpanel's secrets have 32."""
+"""Secrets with fewer characters are not masked, since they could be ordinary words. Mixpanel's secrets have 32."""
 
 NEVER_MATCHES = r"(?!)"
 """A regular expression that never matches."""
@@ -38,16 +37,16 @@ LONG_SECRET, PREFIX_LENGTH = 24, 12
 
 
 def drop_sdk_noise() -> None:
-    """Drop irrelevant lines in all handlers of the root logger."""
+    """Drop irrelevant messages in all handlers of the root logger."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_relevant)
 
 
 def mask_secrets(secrets: Iterable[str]) -> None:
-    """Replace secrets by `***` in the output of all log handlers, including tracebacks and extra fields.
+    """Replace secrets with `***` in the output of all log handlers, including tracebacks and extra fields.
 
     Args:
-        secrets: The texts to mask. The passwords of proxies in the environment are always masked.
+        secrets: The secrets to mask. Passwords of proxies in the environment are always masked.
     """
     pattern = pattern_of(secrets)
     for handler in _all_handlers():
@@ -56,7 +55,7 @@ def mask_secrets(secrets: Iterable[str]) -> None:
 
 
 def encodings_of(secret: str) -> set[str]:
-    """Return a secret as plain text, in base64, URL-encoded, and escaped for JSON and HTML."""
+    """Return the forms that a secret can take in a log: plain, base64, URL-encoded, and escaped for JSON and HTML."""
     return {
         secret,
         base64.b64encode(secret.encode()).decode().rstrip("="),
@@ -71,17 +70,17 @@ def encodings_of(secret: str) -> set[str]:
 
 
 def pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern for these secrets and those of proxies, in any encoding and case. Matches truncated long ones.
+    """Return a pattern that matches these secrets and the passwords of proxies, in any encoding and case.
 
-    Secrets shorter than `MIN_SECRET_LENGTH` are not masked, since they could be ordinary words.
+    A long secret matches even if it is truncated. Secrets shorter than `MIN_SECRET_LENGTH` do not match.
     """
     known = [secret for secret in (*secrets, *_proxy_secrets()) if len(secret) >= MIN_SECRET_LENGTH]
     texts = sorted({text for secret in known for text in encodings_of(secret)}, key=len, reverse=True)
-    return re.compile("|".join(map(_pattern, texts)) or NEVER_MATCHES, re.IGNORECASE)
+    return re.compile("|".join(map(_secret_pattern, texts)) or NEVER_MATCHES, re.IGNORECASE)
 
 
 def _proxy_secrets() -> list[str]:
-    """Return the passwords of the proxies in the environment, also as in the header sent to the proxy."""
+    """Return the passwords of proxies in the environment: plain, and as encoded in `Proxy-Authorization` headers."""
     secrets = []
     for address in getproxies().values():
         with contextlib.suppress(ValueError):  # An invalid URL is reported by the request that uses it.
@@ -92,7 +91,8 @@ def _proxy_secrets() -> list[str]:
     return secrets
 
 
-def _pattern(text: str) -> str:
+def _secret_pattern(text: str) -> str:
+    """Return a regular expression for one form of a secret."""
     if len(text) < LONG_SECRET:
         return re.escape(text) + "=*"  # Base64 can have padding.
     return re.escape(text[:PREFIX_LENGTH]) + r"""[^\s'",;&<>]*"""
@@ -120,7 +120,7 @@ class _MaskingFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def errors_only(logger: logging.Logger) -> Iterator[None]:
-    """Suppress a logger's warnings, for `--doctor`, whose report has them. LOGLEVEL=DEBUG still shows them."""
+    """Suppress warnings, which the report of `--doctor` contains anyway. LOGLEVEL=DEBUG still shows them."""
     level = logger.level
     if not logger.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The context of a run: settings, clock, quota, client, stdout and logger, shared by streams and doctor."""
+"""The context of a run, shared by the streams and the doctor: settings, clock, quota, client, stdout and logger."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def quota(self) -> Quota:
-        """The quota of this run."""
+        """The limits on requests and waiting that this run respects."""
         settings = self.settings
         return Quota(self.clock, hourly=settings.hourly_quota, max_wait=settings.max_quota_wait)
 

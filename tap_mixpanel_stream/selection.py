@@ -1,4 +1,4 @@
-"""The selection of streams: by the catalog, or by the setting `streams` if there is no catalog."""
+"""Select the streams to read: by the catalog, or by the setting `streams` if there is no catalog."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_selection(tap: Tap) -> None:
     """Check that at least one stream is selected, and that the catalog matches the streams.
 
     Raises:
-        SettingsError: No stream is selected, or a selected stream is unknown, renamed or has no columns.
+        SettingsError: No stream is selected, or a selected stream is unknown or renamed.
     """
     catalog, wanted = tap.input_catalog, tap.config.get("streams")
     selected = {name for name, stream in tap.streams.items() if stream.selected}

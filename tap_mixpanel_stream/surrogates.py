@@ -1,7 +1,7 @@
 r"""Decode JSON with unpaired surrogates: escapes such as `"\ud83d"` alone, which JSON allows but UTF-8 does not.
 
-The decoder rejects a whole line or page because of one unpaired surrogate, even in a value that it does not decode. So
-each is replaced by a mark that the decoder accepts, and restored in the values that were read.
+The decoder rejects a whole line or page because of one unpaired surrogate, even in a value that it does not decode. The
+functions here therefore replace each one with a placeholder that the decoder accepts, and restore it in the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Also matches surrogate pairs and all other escapes, to skip them: `\\ud83d` is an escaped backslash and no surrogate.
+# Also matches surrogate pairs and all other escapes, to skip them: `\\ud83d` is an escaped backslash, not a surrogate.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -42,12 +42,12 @@ def decode_masked(decode: Callable[[Any], T], text: bytes | bytearray) -> tuple[
         masked = mask(text)
         if masked is None:
             raise
-    text, marker = masked
-    return decode(text), lambda part: unmask(part, marker)
+    text, placeholder = masked
+    return decode(text), lambda part: unmask(part, placeholder)
 
 
 def convert_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
-    """Convert a JSON text with `convert`, and keep its unpaired surrogates.
+    """Convert a JSON text with `convert`, keeping its unpaired surrogates.
 
     Raises:
         msgspec.DecodeError: As for `decode_masked`.
@@ -57,18 +57,18 @@ def convert_masked(convert: Callable[[bytes], bytes], text: bytes) -> bytes:
 
 
 def mask(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
-    """Replace the backslash and `u` of each unpaired surrogate by a mark.
+    """Replace the backslash and `u` of each unpaired surrogate with a placeholder.
 
     Args:
         text: The JSON text.
 
     Returns:
-        The masked text, and the mark; None if there is no unpaired surrogate.
+        The masked text and the placeholder; None if there is no unpaired surrogate.
     """
     if not any(match[1] for match in _ESCAPE.finditer(text)):
         return None
     number = 0
-    while (mark := b"\x7fhalf-%d\x7f" % number) in text:
+    while (placeholder := b"\x7fhalf-%d\x7f" % number) in text:
         number += 1
     # Copied piece by piece, because `re.sub` would create an object for every escape of a large page.
     out = bytearray()
@@ -76,12 +76,12 @@ def mask(text: bytes | bytearray) -> tuple[bytes, bytes] | None:
     for match in _ESCAPE.finditer(text):
         if match[1]:
             out += memoryview(text)[copied : match.start()]
-            out += mark
+            out += placeholder
             copied = match.start(1)
     out += memoryview(text)[copied:]
-    return bytes(out), mark
+    return bytes(out), placeholder
 
 
-def unmask(text: bytes, mark: bytes) -> bytes:
+def unmask(text: bytes, placeholder: bytes) -> bytes:
     """Restore the escapes that `mask` replaced."""
-    return text.replace(mark, b"\\u")
+    return text.replace(placeholder, b"\\u")

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .streams.base import MixpanelStream
 
 FATAL_ERRORS = (TargetGoneError, StdoutError, DiskError, SpoolError, BatchFileError)
-"""Failures that would affect every other stream, too."""
+"""Failures that would affect every other stream too."""
 
 
 class StreamsFailedError(Exception):
-    """Some streams failed. The message has a line for each, and each is already logged."""
+    """Some streams failed. The message has one line for each, which is already in the log."""
 
 
-# Errors whose message is sufficient for a user, without a traceback.
+# Errors whose message tells a user enough, without the exception's name and a traceback.
 USER_FACING_ERRORS = (
     SettingsError,
     StreamError,
@@ -78,7 +78,7 @@ class Sync:
             except Exception as error:
                 if self._is_fatal(error):
                     raise
-                self.failed[stream.name] = _line(error, stream.name)
+                self.failed[stream.name] = _error_line(error, stream.name)
                 self._run.log.error("%s", self.failed[stream.name], extra={"stream_name": stream.name})  # noqa: TRY400
                 self._run.log.debug("traceback", exc_info=True)
                 self._run.reset_after_failure()
@@ -88,7 +88,7 @@ class Sync:
             raise StreamsFailedError("\n".join(self.failed.values()))
 
     def _is_fatal(self, error: Exception) -> bool:
-        # If a request succeeded before, the credentials are valid, and only this stream rejects them.
+        # If an earlier request succeeded, the credentials are valid, and Mixpanel rejects them for this stream only.
         has_access = self.done or any(stream.progress.chunks for stream in self._streams)
         has_invalid_credentials = isinstance(error, Refused) and error.kind == "credentials" and not has_access
         return has_invalid_credentials or isinstance(error, FATAL_ERRORS)
@@ -131,7 +131,7 @@ class Sync:
 
 
 def log_error(error: BaseException, log: logging.Logger) -> int:
-    """Log why the command ends in one line, and return its exit code."""
+    """Log in one line why the command ends, and return its exit code."""
     if isinstance(error, Interrupted):
         log.warning("%s; the next run continues from the last state", reason_of(error))
         return SIGNAL_BASE + error.signal
@@ -142,13 +142,13 @@ def log_error(error: BaseException, log: logging.Logger) -> int:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a run ended, in one line. If several streams failed, this is the first one's error."""
+    """Return in one line why a run ended. If several streams failed, this is the error of the first."""
     if isinstance(error, Interrupted):
         return f"interrupted by {error.signal.name}"
-    return _line(error).partition("\n")[0]
+    return _error_line(error).partition("\n")[0]
 
 
-def _line(error: BaseException, stream: str = "") -> str:
+def _error_line(error: BaseException, stream: str = "") -> str:
     is_expected = isinstance(error, USER_FACING_ERRORS)
     text = (
         str(error)

@@ -60,9 +60,9 @@ class TapMixpanelStream(Tap):
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
 
     def __init__(self, **options: Any) -> None:
-        # Before the SDK sets up the signal handlers, which use it.
+        # Created before the SDK's constructor sets up signal handlers, which use it.
         self.run = Run(f"{self.name}/{self.plugin_version}", self.logger, options.pop("state_source", "--state"))
-        # The environment variable of each setting that came from one.
+        # By setting that was read from the environment, the name of its variable.
         self._variables: dict[str, str] = {}
         if options.pop("parse_env_config", False):
             found = self._read_environment()
@@ -112,7 +112,7 @@ class TapMixpanelStream(Tap):
 
     @property
     def selected_streams(self) -> list[MixpanelStream]:
-        """The streams that a run reads, in order: events, profiles, groups, then the others."""
+        """The streams that a run reads, in this order: events, profiles, groups, all others."""
         selected = [cast("MixpanelStream", stream) for stream in self.streams.values() if stream.selected]
         return sorted(selected, key=lambda stream: stream.rank)
 
@@ -180,7 +180,7 @@ class TapMixpanelStream(Tap):
         return code
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        """Validate all settings. In discovery, only add the defaults."""
+        """Validate all settings, or only add the defaults if `raise_errors` is false, as in discovery."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         normalize(self._config)
@@ -199,7 +199,7 @@ class TapMixpanelStream(Tap):
     def _setup_signal_handlers(self) -> None:
         super()._setup_signal_handlers()
         in_main_thread = threading.current_thread() is threading.main_thread()
-        # `nohup` ignores SIGHUP, which must stay so.
+        # Under `nohup`, SIGHUP is ignored and must stay ignored.
         if in_main_thread and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._handle_termination)
 
@@ -248,7 +248,7 @@ class TapMixpanelStream(Tap):
 
     @classmethod
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:  # noqa: ARG003 - the SDK's signature
-        """Run `--test` for the selected streams only."""
+        """Run `--test` for the selected streams only. The SDK runs it for all."""
         if value == CliTestOptionValue.Disabled.value:
             return
         config: _ConfigInput = ctx.params["config"]
@@ -306,12 +306,12 @@ class TapMixpanelStream(Tap):
 
 
 def _json_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
-    """Return the JSON object in the file of an option; None without a file."""
+    """Return the JSON object in the file that an option names; None if the option is not given."""
     if file is None:
         return None
     name = f"{option} {file.name}"
     try:
-        # Tools on Windows write a byte order mark.
+        # Some tools on Windows write a byte order mark.
         text = file.read().removeprefix("\ufeff")
         content = json.loads(text) if text.strip() else None
     except ValueError as error:

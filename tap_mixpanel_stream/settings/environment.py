@@ -17,7 +17,7 @@ LOG_LEVEL = f"{PREFIX}LOGLEVEL"
 """The variable for the log level, which the SDK reads."""
 
 _KUBERNETES_VARIABLE = re.compile(rf"{PREFIX}(.+_)?(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
-"""The variables that Kubernetes sets in each container for a service whose name begins like the tap's."""
+"""Matches the variables that Kubernetes sets in each container for a service whose name begins with the tap's."""
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -76,7 +76,7 @@ def _value(text: str, kind: str) -> Any:
 
 
 def _nested(value: dict[str, Any]) -> dict[str, Any]:
-    """Restore an object from meltano.yml, which Meltano passes flattened: `{"storage.root": …}`."""
+    """Restore the nesting of an object from meltano.yml, which Meltano passes as `{"storage.root": …}`."""
     nested: dict[str, Any] = {}
     for path, inner in value.items():
         *parents, name = path.split(".")
@@ -90,7 +90,7 @@ def _nested(value: dict[str, Any]) -> dict[str, Any]:
 def _is_reserved(variable: str, schema: Mapping[str, Any]) -> bool:
     """Return whether the SDK, Meltano or Kubernetes uses a variable.
 
-    Meltano sets its extras with a double underscore. For an object it also sets a variable for each value, such as
+    Meltano sets its plugin extras with a double underscore. For an object it also sets a variable for each value:
     `TAP_MIXPANEL_STREAM_BATCH_CONFIG_STORAGE_ROOT`.
     """
     objects = (variable_of(name) + "_" for name, spec in schema["properties"].items() if kind_of(spec) == "object")

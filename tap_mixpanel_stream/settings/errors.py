@@ -20,20 +20,20 @@ class SettingsError(Exception):
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
-    """Return a remedy for an unknown name: the closest known name, or another text if no name is close.
+    """Return a remedy for an unknown name: "did you mean" the closest known name, or `otherwise` if none is close.
 
     Args:
         name: The unknown name.
         known: The known names.
-        otherwise: The other text.
-        prefix: A common prefix of all names, to show but not to compare.
+        otherwise: The remedy if no known name is close.
+        prefix: A prefix of all names, shown in the remedy but not compared.
     """
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def suggested_stream(name: str, streams: Iterable[str]) -> str:
-    """Return a remedy for an unknown stream: the closest stream by its name here or in tap-mixpanel, or a list."""
+    """Return a remedy for an unknown stream: the stream with the closest name, here or in tap-mixpanel, or a list."""
     known = {stream: stream for stream in streams} | {"export": "events", "engage": "profiles"}
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {known[near[0]]}?" if near else f"the streams are {', '.join(dict.fromkeys(known.values()))}"
@@ -53,7 +53,7 @@ def can_show(value: object, spec: Mapping[str, Any]) -> bool:
 
 
 def expected(spec: Mapping[str, Any]) -> str:
-    """Return a description of the values that a setting accepts."""
+    """Describe the values that a setting accepts, for a message."""
     kind = kind_of(spec)
     if "enum" in spec:
         return "one of " + ", ".join(spec["enum"])

@@ -22,8 +22,8 @@ MAX_DISTINCT_IDS = 2000
 
 SECRET = {"secret": True, "writeOnly": True}
 
-FromZero = Annotated[int, Meta(ge=0)]
-FromOne = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+PositiveInt = Annotated[int, Meta(ge=1)]
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +31,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: The name of the group's stream.
-        data_group_id: Mixpanel's id of the group: a 64-bit integer, which can be negative. As text to keep its digits.
+        data_group_id: Mixpanel's id of the group: a 64-bit integer, as text to preserve all digits. It can be negative.
     """
 
     name: str
@@ -47,7 +47,7 @@ class InsightsReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    bookmark_id: FromZero
+    bookmark_id: NonNegativeInt
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +146,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     lookback_days: Annotated[
-        FromZero,
+        NonNegativeInt,
         Meta(
             title="Look-back Days",
             description=(
@@ -176,7 +176,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "oldest_first"
     window_days: Annotated[
-        FromOne | None, Meta(title="Window Days", description="Days per export request. Default: adaptive.")
+        PositiveInt | None, Meta(title="Window Days", description="Days per export request. Default: adaptive.")
     ] = None
     concurrent_exports: Annotated[
         int,
@@ -229,7 +229,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = []
     profiles_page_size: Annotated[
-        FromOne,
+        PositiveInt,
         Meta(
             title="Profiles Page Size",
             description="Profiles per page. Mixpanel may return fewer.",
@@ -247,7 +247,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = False
     profiles_full_refresh_days: Annotated[
-        FromOne,
+        PositiveInt,
         Meta(
             title="Profiles Full Refresh Days",
             description="Days between full refreshes with `profiles_incremental`.",
@@ -365,7 +365,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 600
     max_retries: Annotated[
-        FromZero,
+        NonNegativeInt,
         Meta(
             title="Max Retries",
             description=(
@@ -374,7 +374,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 5
     hourly_quota: Annotated[
-        FromOne | None,
+        PositiveInt | None,
         Meta(
             title="Hourly Quota",
             description=(
@@ -384,7 +384,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     max_quota_wait: Annotated[
-        FromZero,
+        NonNegativeInt,
         Meta(
             title="Max Quota Wait",
             description="Maximum total time in seconds that a run waits for Mixpanel's quota.",
@@ -419,13 +419,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
 
 
-def _property(spec: dict[str, Any], hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _sdk_property(spec: dict[str, Any], hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     """Convert a setting's schema from msgspec's form to the SDK's. Null counts as not set."""
     kind: dict[str, Any] = spec.pop("anyOf", [{}])[0] | spec
     if kind["default"] in (None, []):
         del kind["default"]
     if "enum" in kind:
-        # Restore the order of the declaration, since msgspec sorts the values.
+        # msgspec sorts the values: restore the order of the declaration.
         kind |= {"type": "string", "enum": list(get_args(get_args(hint)[0]))}
     if reference := kind.get("items", {}).get("$ref"):
         class_texts = {"title", "description"}
@@ -443,7 +443,7 @@ def json_schema() -> dict[str, Any]:
     properties = definitions["Configuration"]["properties"]
     return {
         "type": "object",
-        "properties": {name: _property(spec, hints[name], definitions) for name, spec in properties.items()},
+        "properties": {name: _sdk_property(spec, hints[name], definitions) for name, spec in properties.items()},
         "additionalProperties": False,
         "$schema": "https://json-schema.org/draft/2020-12/schema",
     }

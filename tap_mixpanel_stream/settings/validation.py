@@ -70,7 +70,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
             unread_variables: Environment variables with credentials that the tap does not read without `--config=ENV`.
 
         Raises:
-            SettingsError: The configuration is invalid. The message has each problem with its remedy.
+            SettingsError: The configuration is invalid. The message lists all problems with their remedies.
         """
         checks = _Checks(sorted(schema_errors.values()))
         specs = SCHEMA["properties"] | {"batch_config": {}}
@@ -135,7 +135,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
             found.append("lookback_days is 0: events that reach Mixpanel after their day was read are lost")
         if self.profiles_incremental:
             found.append(
-                "profiles_incremental misses profiles without $last_seen, changes that do not move it, and deletions, "
+                "profiles_incremental misses profiles without $last_seen, changes that do not update it, and deletions "
                 f"until all profiles are read again every {self.profiles_full_refresh_days} days "
                 "(profiles_full_refresh_days)"
             )
@@ -163,7 +163,7 @@ class _Checks:
 
 
 class _InvalidSettingError(Exception):
-    """A check needs a setting that does not match the schema, which is already reported."""
+    """A check needs a setting that does not match the schema. That problem is already reported."""
 
 
 class _Values(dict[str, Any]):
@@ -189,7 +189,7 @@ def _check_user_agent(values: _Values) -> None:
 
 
 def _check_id(values: _Values, name: str) -> None:
-    """Reject an id that is not a number, since it becomes a part of URLs."""
+    """Reject an id that is not a number, since it becomes part of URLs."""
     value = values[name]
     if value is None or re.fullmatch(r"[0-9]+", value):
         return
@@ -402,9 +402,12 @@ def _check_batch_config(values: _Values) -> None:
     if not batch:
         return
     encoding, storage = batch.get("encoding") or {}, batch.get("storage") or {}
-    known = {"": (batch, {"encoding", "storage", "batch_size"})}
-    known |= {"encoding.": (encoding, {"format", "compression"}), "storage.": (storage, {"root", "prefix", "params"})}
-    for path, (part, names) in known.items():
+    sections = {"": (batch, {"encoding", "storage", "batch_size"})}
+    sections |= {
+        "encoding.": (encoding, {"format", "compression"}),
+        "storage.": (storage, {"root", "prefix", "params"}),
+    }
+    for path, (part, names) in sections.items():
         for name in part.keys() - names:
             remedy = suggestion(name, names, f"it takes {', '.join(sorted(names))}", prefix=path)
             raise ValueError(f"batch_config: unknown {path}{name}: {remedy}")
@@ -446,12 +449,12 @@ def normalize(config: dict[str, Any]) -> None:
 def find_schema_errors(
     config: Mapping[str, Any], schema: Mapping[str, Any], labels: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return the problems with the schema by setting. The texts never contain a value that can be a secret.
+    """Return the violations of the schema, by setting. The texts never contain a value that can be a secret.
 
     Args:
         config: The configuration. Defaults are added to it.
         schema: The schema of all settings, including the SDK's.
-        labels: The name of a setting for messages, if it differs, such as the environment variable it came from.
+        labels: By setting, its name in messages if that differs, such as the environment variable it came from.
     """
     known = schema["properties"]
     problems = {}
@@ -462,7 +465,7 @@ def find_schema_errors(
     try:
         errors.extend(extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)(schema).iter_errors(config))
     except AttributeError:
-        # The SDK's schema of __else__ is a string, which the validator cannot handle. It reaches it for wrong values.
+        # The SDK's schema of __else__ is a string, which the validator cannot handle but reads only for wrong values.
         problems["stream_maps"] = "stream_maps: __else__ must be null"
     for error in errors:
         if error.path:

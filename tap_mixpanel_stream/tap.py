@@ -238,7 +238,7 @@ class TapMixpanelStream(Tap):
             click.Option(
                 ["--doctor"],
                 is_flag=True,
-                help="Check the configuration with a few requests, and report problems, size and duration of a run.",
+                help="Check the configuration with a few requests. Report problems and the estimated size of a run.",
             )
         )
         for option in command.params:

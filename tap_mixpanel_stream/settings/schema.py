@@ -176,7 +176,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "oldest_first"
     window_days: Annotated[
-        PositiveInt | None, Meta(title="Window Days", description="Days per export request. Default: adaptive.")
+        PositiveInt | None,
+        Meta(title="Window Days", description="Days per window. Each window is one export request. Default: adaptive."),
     ] = None
     concurrent_exports: Annotated[
         int,
@@ -266,7 +267,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         list[dict[str, Any]],
         Meta(
             title="Behaviors",
-            description="Behaviors to use in `profiles_where`, in the format of Mixpanel's Engage API.",
+            description="Counts of users' actions, to use in `profiles_where`, in the format of Mixpanel's Engage API.",
         ),
     ] = []
     as_of_timestamp: Annotated[

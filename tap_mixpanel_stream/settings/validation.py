@@ -135,8 +135,8 @@ class Settings(Configuration, frozen=True, kw_only=True):
             found.append("lookback_days is 0: events that reach Mixpanel after their day was read are lost")
         if self.profiles_incremental:
             found.append(
-                "profiles_incremental misses profiles without $last_seen, changes that do not update it, and deletions "
-                f"until all profiles are read again every {self.profiles_full_refresh_days} days "
+                "profiles_incremental misses profiles without $last_seen, changes that do not update it, and "
+                f"deletions, until the next full refresh, every {self.profiles_full_refresh_days} days "
                 "(profiles_full_refresh_days)"
             )
         return found
@@ -414,7 +414,7 @@ def _check_batch_config(values: _Values) -> None:
     if encoding.get("format") != "jsonl":
         raise ValueError("batch_config: encoding.format must be jsonl, the only supported format")
     if type(size := batch.get("batch_size") or 1) is not int or size < 1:
-        raise ValueError("batch_config: batch_size must be an integer from 1")
+        raise ValueError("batch_config: batch_size must be an integer of at least 1")
     _storage(storage)
 
 
@@ -493,7 +493,7 @@ def _nested_error_text(error: ValidationError) -> str:
     if error.validator == "required":
         return str(error.message)
     if error.validator == "additionalProperties":
-        return f"unknown name, the names are {', '.join(error.schema['properties'])}"
+        return f"unknown name; the names are {', '.join(error.schema['properties'])}"
     if error.validator == "enum":
         return f"its value is not one of {', '.join(error.validator_value)}"
     return f"its value is not a {kind_of(error.schema)}" if error.validator == "type" else "its value is invalid"

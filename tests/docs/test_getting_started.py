@@ -79,7 +79,7 @@ def test_the_readme_script_loads_postgresql_twice(home: Path, tmp_path: Path, po
 def test_the_page_loads_postgresql_nightly(home: Path, postgres: Server) -> None:
     """Each block of the page runs in order; cron's line continues from the first load."""
     blocks = pages.blocks(pages.text_of("docs/getting-started.md").split("\n## Without a Mixpanel account\n")[0])
-    install, prepare, config, target, check, load, query, cron = blocks
+    install, prepare, config, target, check, load, query, cron, older = blocks
     versions = (ROOT / "tests" / "targets-postgres.txt").read_text(encoding="utf-8")
     [package] = re.findall(r"meltanolabs-target-postgres==\S+", install.text)
     assert package in versions
@@ -95,6 +95,11 @@ def test_the_page_loads_postgresql_nightly(home: Path, postgres: Server) -> None
         begin = len(emulator.requests)
         run(cron.text.removeprefix("0 3 * * * "), home, folder)
         assert requested_days(emulator.requests[begin:]) == ("2024-01-16", "2024-01-20")
+        days = {"start_date": "2023-12-30", "end_date": "2023-12-31"}
+        (folder / "older.json").write_text(json.dumps(json.loads(config.text) | emulator.settings | days))
+        begin = len(emulator.requests)
+        run(prepare.text + older.text, home, folder)
+        assert requested_days(emulator.requests[begin:]) == ("2023-12-30", "2023-12-31")
     rows = postgres.rows(query.text)
     assert sum(row["events"] for row in rows) == EVENTS
     assert len(rows) == 20

@@ -1,8 +1,8 @@
 """Faults in the body of a response, in the text and in the gzip data.
 
-A body is a function that returns an iterator over blocks of bytes. It can be called repeatedly, so the position of a
-fault, a fraction of the length, is found without holding the whole body in memory. An injector is a generator function
-that yields the body with the fault.
+A body is a function that returns an iterator over blocks of bytes. Since it can be called repeatedly, the position of a
+fault, which is a fraction of the length, is found without holding the whole body in memory. An injector is a generator
+function that yields the body with the fault.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def truncate(body: Body, size: int) -> Iterator[bytes]:
 
 def compress(body: Body, level: int) -> Iterator[bytes]:
     """Yield a body compressed with gzip."""
-    coder = zlib.compressobj(level, zlib.DEFLATED, 31)
+    compressor = zlib.compressobj(level, zlib.DEFLATED, 31)
     for block in body():
-        if piece := coder.compress(block):
+        if piece := compressor.compress(block):
             yield piece
-    yield coder.flush()
+    yield compressor.flush()
 
 
 def inject_text_faults(body: Body, faults: list[Fault]) -> Body:
@@ -81,7 +81,7 @@ def _lines(body: Body) -> Iterator[bytes]:
 
 
 def _lines_with_target(body: Body, fault: Fault) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line and whether it is at the position of the fault. An empty body yields one empty line."""
+    """Yield each line, and whether it is at the position of the fault. An empty body yields one empty line."""
     total = length(body)
     target = min(int(total * fault.at), total - 1)
     seen, found = 0, False
@@ -95,7 +95,7 @@ def _lines_with_target(body: Body, fault: Fault) -> Iterator[tuple[bytes, bool]]
 
 
 def _end_with(ending: bytes) -> Injector:
-    """Return an injector that replaces the rest of the body, after a complete line, with `ending`."""
+    """Return an injector that ends the body with `ending`, after the line at the position of the fault."""
 
     def inject(body: Body, fault: Fault) -> Iterator[bytes]:
         for line, is_target in _lines_with_target(body, fault):
@@ -144,12 +144,12 @@ def _deep_line(body: Body, fault: Fault) -> Iterator[bytes]:
     return _with_property(b'"deep":%b%b' % (b"[" * depth, b"]" * depth))(body, fault)
 
 
-def _bom(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001 - the signature of an injector
+def _byte_order_mark(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001 - the signature of an injector
     yield b"\xef\xbb\xbf"
     yield from body()
 
 
-def _newlines(replacement: bytes) -> Injector:
+def _replace_newlines(replacement: bytes) -> Injector:
     def inject(body: Body, fault: Fault) -> Iterator[bytes]:  # noqa: ARG001
         for block in body():
             yield block.replace(b"\n", replacement)
@@ -258,9 +258,9 @@ TEXT_INJECTORS: dict[str, Injector] = {
     "time-null": _change_line(lambda line: _TIME.sub(b'"time":null', line, count=1)),
     "long-line": _long_line,
     "deep-line": _deep_line,
-    "bom": _bom,
-    "crlf": _newlines(b"\r\n"),
-    "blank-lines": _newlines(b"\n\n"),
+    "bom": _byte_order_mark,
+    "crlf": _replace_newlines(b"\r\n"),
+    "blank-lines": _replace_newlines(b"\n\n"),
     "no-final-newline": _no_final_newline,
     "endless-line": _endless_line,
     "bomb": _bomb,

@@ -50,15 +50,14 @@ class Credentials:
             ErrorResponse: 401 for invalid credentials, 400 for a missing project id, 403 for another project. The
                 export API returns 400 in all three cases.
         """
-        app = api == "app"
         scheme, _, rest = authorization.partition(" ")
         pair = _user_and_secret(rest) if scheme.lower() == "basic" else ("", "")
-        service = pair == (self.username, self.secret)
-        token = not only_service_accounts and scheme.lower() == "bearer" and rest.strip() == self.oauth_token
-        project_secret = not app and pair == (self.project_secret, "")
-        if not (service or token or project_secret):
+        is_service_account = pair == (self.username, self.secret)
+        is_token = not only_service_accounts and scheme.lower() == "bearer" and rest.strip() == self.oauth_token
+        is_project_secret = api != "app" and pair == (self.project_secret, "")
+        if not (is_service_account or is_token or is_project_secret):
             raise not_authenticated(api)
-        if project_id is None and not project_secret:
+        if project_id is None and not is_project_secret:
             raise ErrorResponse(400, "Missing required parameter: project_id")
         if project_id is not None and project_id != self.project_id:
             raise not_a_member(api, project_id)

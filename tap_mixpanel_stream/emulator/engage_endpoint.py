@@ -29,12 +29,12 @@ _MAX_SESSIONS = 64
 
 @dataclass(frozen=True)
 class Paging:
-    """Deviations from the documented paging that were observed on the live API or cannot be ruled out.
+    """Deviations from the documented paging that others have seen on the live API or that cannot be ruled out.
 
     Attributes:
         fields: Pages that contain `page_size`, `total` and `session_id`: "every" page, only the "first", or "none".
             With "none", the first page still contains `session_id`.
-        total_excess: Number of profiles by which `total` is too large.
+        total_excess: How much larger `total` is than the number of profiles.
         beyond_end: Response to a page number after the last page: an "empty" page, a 400 "error", or the "first" page.
         rotate_session_ids: Whether each later page returns a new session id. The previous ids remain valid.
     """
@@ -93,8 +93,8 @@ class Engage:
 
     Args:
         project: Contents of the project.
-        session_lifetime: Seconds after its last use when a session expires.
-        max_page_size: Maximum `page_size`. The response contains the page size in use.
+        session_lifetime: Seconds from its last use until a session expires.
+        max_page_size: Maximum `page_size`. The response contains the page size that is used.
         data_views: For each `workspace_id`, the `where` expression that profiles in this data view match. None for a
             project without data views, which ignores `workspace_id`.
         paging: Deviations from the documented paging.
@@ -111,8 +111,8 @@ class Engage:
         self._paging = paging or Paging()
         self._project = project
         self._data_views = data_views
-        self._session_seconds = session_lifetime
-        self._largest_page = max_page_size
+        self._session_lifetime = session_lifetime
+        self._max_page_size = max_page_size
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
@@ -188,13 +188,13 @@ class Engage:
         now = time.monotonic()
         with self._lock:
             session = self._sessions.get(session_id)
-            if session is None or session.params != params or now - session.last_used > self._session_seconds:
+            if session is None or session.params != params or now - session.last_used > self._session_lifetime:
                 raise ErrorResponse(400, SESSION_EXPIRED)
             session.last_used = now
             return session
 
     def _query(self, params: Mapping[str, str], now: datetime) -> _Session:
-        page_size = min(_parse_int(params, "page_size", _DEFAULT_PAGE), self._largest_page)
+        page_size = min(_parse_int(params, "page_size", _DEFAULT_PAGE), self._max_page_size)
         if page_size < 1:
             raise ErrorResponse(400, "Invalid parameter: page_size must be at least 1")
         if "behaviors" in params and "filter_by_cohort" in params:

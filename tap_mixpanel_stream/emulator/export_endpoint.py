@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_LIMIT = 100_000
 # A larger `time` is in milliseconds.
 _MAX_SECONDS = 100_000_000_000
-# Lines have about 1 KB, so a block has about 128 KiB.
+# A line is about 1 KB long, so a block is about 128 KiB long.
 _LINES_PER_BLOCK = 128
 
 
@@ -85,16 +85,16 @@ class Export:
     def blocks(self, project: Project, now: datetime) -> Iterator[bytes]:
         """Yield the body in blocks of complete lines."""
         lines = project.lines(self.first, self.last, now=now, in_ms=self.in_ms)
-        filtered = self.events is not None or self.match is not None
-        left = self.limit
-        while left != 0 and (block := list(islice(lines, _LINES_PER_BLOCK))):
-            if filtered:
+        is_filtered = self.events is not None or self.match is not None
+        rows_left = self.limit
+        while rows_left != 0 and (block := list(islice(lines, _LINES_PER_BLOCK))):
+            if is_filtered:
                 block = list(filter(self._matches, block))
-            if left is not None:
-                block = block[:left]
-                left -= len(block)
+            if rows_left is not None:
+                block = block[:rows_left]
+                rows_left -= len(block)
             # Yield empty blocks too: between blocks, the caller checks whether the emulator is closing.
-            yield b"".join(line + b"\n" for line in block) if filtered else b"\n".join(block) + b"\n"
+            yield b"".join(line + b"\n" for line in block) if is_filtered else b"\n".join(block) + b"\n"
 
     def _matches(self, line: bytes) -> bool:
         try:

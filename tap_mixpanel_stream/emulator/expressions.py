@@ -6,7 +6,7 @@
     not  and  or                                    logical operators, also NOT, AND, OR
     floor round ceil boolean number string          functions with one argument
     string(x, "default")                            string with a default for an undefined value
-    any(x, list, condition)                         whether an item x of the list meets the condition
+    any(x, list, condition)                         whether the condition holds for an item x of the list
     defined(x)  [1, 2]  datetime("2024-01-15T00:00:00")  true false
 
 A missing or null value is undefined. An operation on an undefined value, or a comparison of values of different types,
@@ -70,7 +70,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._tokens = _tokenize(text)
-        self._at = 0
+        self._position = 0
         # Names of the item variables of enclosing `any` calls, innermost last.
         self._items: list[str] = []
 
@@ -81,12 +81,12 @@ class _Parser:
         return node
 
     def _peek(self) -> tuple[str, str]:
-        return self._tokens[self._at]
+        return self._tokens[self._position]
 
     def _take(self, *texts: str) -> str | None:
         kind, text = self._peek()
         if kind in {"sign", "name"} and text in texts:
-            self._at += 1
+            self._position += 1
             return text
         return None
 
@@ -138,7 +138,7 @@ class _Parser:
 
     def _atom(self) -> _Node:
         kind, text = self._peek()
-        self._at += 1
+        self._position += 1
         if kind == "number":
             return _constant(int(text) if text.isdigit() else float(text))
         if kind == "string":
@@ -192,7 +192,7 @@ class _Parser:
         kind, quoted = self._peek()
         if kind != "string":
             raise BadExpressionError(f"{name}[...] requires a string")
-        self._at += 1
+        self._position += 1
         self._expect("]")
         return _unquote(quoted)
 
@@ -201,7 +201,7 @@ class _Parser:
         kind, name = self._peek()
         if kind != "name":
             raise BadExpressionError("the first argument of any(...) must be a name")
-        self._at += 1
+        self._position += 1
         self._expect(",")
         items = self._or()
         self._expect(",")

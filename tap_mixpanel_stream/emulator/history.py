@@ -1,7 +1,7 @@
 """A synthetic project with realistic data, generated on demand.
 
-Rows are not stored. The random generator of a day is seeded with the day, so the rows of a day are the same for every
-requested window. The time of the request only determines which rows are visible and which identity they have.
+Rows are not stored. The random generator of a day is seeded with the day, so the rows of a day are the same in every
+request. The time of the request only determines which rows are visible and which identity they have.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+# Durations in milliseconds.
 _SECOND = 1000
 _HOUR = 3600 * _SECOND
 _DAY = 24 * _HOUR
@@ -85,7 +86,8 @@ _EVENTS: list[tuple[int, str, dict[str, object]]] = [
 class SyntheticProject:
     """A synthetic project, determined by a seed.
 
-    Events have about 1 KB and 30 properties, in unsorted lines. The data contains the anomalies of real projects:
+    An event is about 1 KB long and has about 30 properties. Lines are not sorted. The data has the anomalies of real
+    projects:
 
     * Events that arrive hours to days late.
     * Identities that are merged later. The merge rewrites `distinct_id` and stores the previous value in
@@ -104,7 +106,7 @@ class SyntheticProject:
         seed: Seed of the random generators.
         first_day: First day with events.
         last_day: Last day with events; None for the current day.
-        events_per_day: Lines per day after all events have timestamps.
+        events_per_day: Lines per day, once all events of the day are visible.
         profiles: Number of user profiles. All users are created before the end of the first day.
         groups: Number of group profiles by `data_group_id`.
         zone: Time zone of the project's days.
@@ -455,7 +457,7 @@ def _user_id(user: int) -> bytes:
 
 
 def _format_time(moment: datetime) -> str:
-    """Format a datetime like in profiles: UTC without an offset."""
+    """Format a datetime as in profiles: in UTC, without an offset."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 

@@ -1,4 +1,4 @@
-"""Incoming requests: routing a path to its endpoint, and parsing parameters from the URL and the body."""
+"""Incoming requests: find the endpoint of a path, and parse the parameters in the URL and the body."""
 
 from __future__ import annotations
 

@@ -61,22 +61,22 @@ class Quota:
 
 
 class RateLimiter:
-    """The recent requests of a project to one API, checked against its limits."""
+    """Checks requests of a project to one API against its limits."""
 
-    def __init__(self, quota: Quota | None, project_id: str, *, export: bool) -> None:
+    def __init__(self, quota: Quota | None, project_id: str, *, is_export: bool) -> None:
         self._quota = quota
         self._project_id = project_id
-        self._export = export
+        self._is_export = is_export
         self._lock = threading.Lock()
         self._times: deque[float] = deque()
         self._running = 0
 
     @contextmanager
-    def request(self, *, counted: bool = True) -> Iterator[Headers]:
+    def request(self, *, is_counted: bool = True) -> Iterator[Headers]:
         """Register a request as running until its response is sent.
 
         Args:
-            counted: Whether the request counts toward the hourly limit.
+            is_counted: Whether the request counts toward the hourly limit.
 
         Yields:
             Rate limit headers of the response.
@@ -85,7 +85,7 @@ class RateLimiter:
             ErrorResponse: 429 if the request exceeds a limit.
         """
         with self._lock:
-            self._admit(counted=counted)
+            self._admit(is_counted=is_counted)
             self._running += 1
             headers = self._headers()
         try:
@@ -94,7 +94,7 @@ class RateLimiter:
             with self._lock:
                 self._running -= 1
 
-    def _admit(self, *, counted: bool) -> None:
+    def _admit(self, *, is_counted: bool) -> None:
         quota = self._quota
         if quota is None:
             return
@@ -103,22 +103,24 @@ class RateLimiter:
             self._times.popleft()
         if self._running >= self._max_concurrent:
             text = (
-                "too many export requests in progress for this project" if self._export else self._text("concurrency")
+                "too many export requests in progress for this project"
+                if self._is_export
+                else self._text("concurrency")
             )
             raise self._too_many_requests(text, 10)
-        if not counted:
+        if not is_counted:
             return
         if len(self._times) >= quota.hourly:
             raise self._too_many_requests(self._text("hour"), self._times[0] + quota.period - now)
         # This limit stays per second when a test shortens the hour, because clients pace their requests by it.
-        if self._export and len(self._times) >= quota.per_second and now - self._times[-quota.per_second] < 1:
+        if self._is_export and len(self._times) >= quota.per_second and now - self._times[-quota.per_second] < 1:
             raise self._too_many_requests(self._text(None), self._times[-quota.per_second] + 1 - now)
         self._times.append(now)
 
     @property
     def _max_concurrent(self) -> int:
         quota = self._quota or Quota()
-        return quota.concurrent if self._export else quota.query_concurrent
+        return quota.concurrent if self._is_export else quota.query_concurrent
 
     def _too_many_requests(self, text: str, wait: float) -> ErrorResponse:
         form = self._quota.retry_after if self._quota else None
@@ -152,11 +154,11 @@ class RateLimiter:
 
 
 class LexiconRateLimiter(RateLimiter):
-    """The recent Lexicon requests of an organization, limited to 5 per minute."""
+    """Checks Lexicon requests, which are limited to 5 per minute and organization."""
 
     def __init__(self, quota: Quota | None, project_id: str) -> None:
         lexicon_quota = quota and replace(quota, hourly=quota.lexicon_per_minute, period=min(60.0, quota.period))
-        super().__init__(lexicon_quota, project_id, export=False)
+        super().__init__(lexicon_quota, project_id, is_export=False)
 
     def _text(self, limit: Literal["hour", "concurrency"] | None) -> str:  # noqa: ARG002 - overrides the method
         return "Rate limit exceeded: 5 requests per minute per organization"

@@ -39,14 +39,14 @@ class Response:
         status: HTTP status.
         content_type: Value of the `Content-Type` header.
         body: Uncompressed body.
-        streamed: Whether to send the body in chunks, because its length is unknown in advance.
+        is_streamed: Whether to send the body in chunks, because its length is unknown in advance.
         headers: Additional headers.
     """
 
     status: int
     content_type: str
     body: Body
-    streamed: bool = False
+    is_streamed: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -104,19 +104,19 @@ class ResponseWriter:
         if "content-type" in names:
             response = replace(response, content_type="text/html; charset=ISO-8859-1")
         if names & _LARGE_BODY_FAULTS:
-            response = replace(response, streamed=True)
+            response = replace(response, is_streamed=True)
         text = self._while_open(inject_text_faults(self._while_open(response.body), faults))
-        body, small = _measure(text, once=not faults)
+        body, is_small = _measure(text, once=not faults)
         coding = "br" if "encoding" in names else None
         # A gzip fault forces compression, even where Mixpanel would not compress.
-        if names & _GZIP_FAULTS or (self.accepts_gzip and not small and coding is None):
+        if names & _GZIP_FAULTS or (self.accepts_gzip and not is_small and coding is None):
             coding = "gzip"
             plain = body
             body = inject_gzip_faults(lambda: compress(plain, self.gzip_level), faults)
         transfer_fault = next((fault for fault in faults if fault.name in _TRANSFER_FAULTS), None)
         if transfer_fault is not None:
             self._send_with_fault(response, coding, body, transfer_fault)
-        elif response.streamed and not small and self.accepts_chunks:
+        elif response.is_streamed and not is_small and self.accepts_chunks:
             self._send_headers(response, coding, ("Transfer-Encoding", "chunked"))
             pieces: list[bytes] = []
             for piece in body():
@@ -130,7 +130,7 @@ class ResponseWriter:
             if store is not None and capacity >= 0:
                 store(EncodedBody(coding, pieces))
             self.connection.sendall(b"0\r\n\r\n")
-        elif response.streamed and not small:
+        elif response.is_streamed and not is_small:
             self._send_unframed(response, coding, body)
         else:
             whole = b"".join(body())
@@ -249,7 +249,7 @@ def _measure(body: Body, *, once: bool) -> tuple[Body, bool]:
 
     Args:
         body: The body.
-        once: Whether the caller reads the returned body only once. The blocks read here are then reused instead of
+        once: Whether the caller reads the returned body only once. The blocks that were read here are then reused, not
             generated again.
     """
     blocks = body()

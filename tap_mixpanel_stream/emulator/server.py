@@ -51,7 +51,7 @@ class Emulator:
         now: Clock that returns an aware UTC datetime; None for the system clock. It determines the current day and
             which rows are visible.
         credentials: Valid credentials.
-        session_lifetime: Seconds after its last use when an engage session expires.
+        session_lifetime: Seconds from its last use until an engage session expires.
         max_page_size: Maximum `page_size` of engage. A larger `page_size` in a request is reduced to it, and the
             response contains the reduced value.
         data_views: For each `workspace_id`, the `where` expression that profiles in this data view match.
@@ -93,8 +93,10 @@ class Emulator:
         self.now = now or (lambda: datetime.now(UTC))
         self._quota = quota
         self.plan = plan or Plan()
+        # By whether the API is the raw export.
         self._rate_limiters = {
-            export: RateLimiter(quota, self.credentials.project_id, export=export) for export in (True, False)
+            is_export: RateLimiter(quota, self.credentials.project_id, is_export=is_export)
+            for is_export in (True, False)
         }
         self._lexicon_rate_limiter = LexiconRateLimiter(quota, self.credentials.project_id)
         self._counts: Counter[str] = Counter()
@@ -183,13 +185,13 @@ class Emulator:
     def admit(self, request: ReceivedRequest) -> AbstractContextManager[Headers]:
         """Return a context manager that counts the request as running and returns its rate limit headers."""
         if request.kind in {"annotations", "unknown"}:
-            # The app API has separate limits. No user is known to have reached them.
+            # The app API has separate limits. No report of reaching them is known.
             return nullcontext(())
         if request.kind == "schemas":
             return self._lexicon_rate_limiter.request()
         is_later_page = request.kind == "engage" and self.engage.is_later_page(request.parameters)
-        counted = not is_later_page or (self._quota is not None and self._quota.count_pages)
-        return self._rate_limiters[request.kind == "export"].request(counted=counted)
+        is_counted = not is_later_page or (self._quota is not None and self._quota.count_pages)
+        return self._rate_limiters[request.kind == "export"].request(is_counted=is_counted)
 
     def respond(self, request: ReceivedRequest) -> Response:
         """Return the response to an accepted request.
@@ -203,7 +205,7 @@ class Emulator:
         if request.kind == "export":
             now = self.now()
             export = Export.parse(request.parameters, now.astimezone(self.project.zone).date())
-            return Response(200, "text/plain", partial(export.blocks, self.project, now), streamed=True)
+            return Response(200, "text/plain", partial(export.blocks, self.project, now), is_streamed=True)
         value = {
             "engage": self._engage,
             "cohorts": self._cohorts,
@@ -243,8 +245,8 @@ class Emulator:
                 for tag in cast("list[dict[str, object]]", annotation.get("tags", []))
             }
             return [{**tag, **project, "has_annotations": True} for tag in tags.values()]
-        # Parameters are dates, or date-times separated by T or a space. An annotation's date is compared without its
-        # UTC offset, because the offset is that of the project.
+        # Parameters are dates, or date-times with a T or a space in the middle. The date of an annotation is compared
+        # without its UTC offset, which is that of the project.
         first = request.parameters.get("fromDate", "").replace("T", " ")
         last = request.parameters.get("toDate", "9999").replace("T", " ")
         results = [
@@ -369,7 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "tap-mixpanel-emulator"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Return the `Date` header by the emulator's clock."""
+        """Return the `Date` header, from the emulator's clock."""
         return super().date_time_string(self.server.emulator.now().timestamp() if timestamp is None else timestamp)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - overrides the method
@@ -422,7 +424,7 @@ class _Handler(BaseHTTPRequestHandler):
         emulator.check_plan(request)
         with emulator.admit(request) as headers:
             response = replace(emulator.respond(request), headers=headers)
-            if not emulator.cache.capacity or faults or not response.streamed:
+            if not emulator.cache.capacity or faults or not response.is_streamed:
                 writer.send(response, faults)
                 return
             key = (writer.accepts_gzip, *sorted(request.parameters.items()))

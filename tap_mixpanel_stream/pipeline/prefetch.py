@@ -90,11 +90,11 @@ class SpooledPage:
 
     Attributes:
         chunk: The records of the page; None at the end of the pages.
-        progress: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
+        delivered: The argument for `move_bookmark` after the chunk is delivered; None to leave the bookmark unchanged.
     """
 
     chunk: SpooledChunk | None = None
-    progress: object = None
+    delivered: object = None
 
     def close(self) -> None:
         """Close the chunk."""
@@ -130,7 +130,7 @@ def prefetch_pages(
         on_poll=on_poll,
         stop=stop,
     ) as fetched:
-        yield ((page.chunk, page.progress) for page in fetched if page.chunk)
+        yield ((page.chunk, page.delivered) for page in fetched if page.chunk)
 
 
 def _start(work: Callable[[JobT], ResultT], job: JobT) -> tuple[threading.Thread, Future[ResultT]]:

@@ -74,7 +74,7 @@ class TapMixpanelStream(Tap):
         if options.get("validate_config", True):
             check_selection(self)
             for stream in self.selected_streams:
-                stream.check_start()
+                stream.check_before_run()
                 if self.config.get("batch_config"):
                     stream.check_batches()
             for warning in self.state_warnings():

@@ -79,11 +79,11 @@ class Row:
 
     Attributes:
         text: The JSON text of an object in the response.
-        known: The JSON texts of additional fields, by name. They override fields of the same name in `text`.
+        extra_fields: The JSON texts of additional fields, by name. They override fields of the same name in `text`.
     """
 
     text: bytes = b"{}"
-    known: Mapping[str, bytes] = field(default_factory=dict)
+    extra_fields: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class ReportConverter(Converter):
 
     def _line(self, index: int, row: Row) -> bytes:
         try:
-            record = convert_masked(lambda text: self._record(text, row.known), row.text)
+            record = convert_masked(lambda text: self._record(text, row.extra_fields), row.text)
         except NotARecord as error:
             raise BadRow(index, str(error), row.text) from None
         except (msgspec.DecodeError, RecursionError) as error:
@@ -144,8 +144,8 @@ class ReportConverter(Converter):
         # A row can span lines, if Mixpanel indents the response. Between tokens a space is equivalent to a newline.
         return record.replace(b"\n", b" ") + b"\n"
 
-    def _record(self, text: bytes, known: Mapping[str, bytes]) -> bytes:
-        members = self._flatten(text) | {name: msgspec.Raw(value) for name, value in known.items()}
+    def _record(self, text: bytes, extra_fields: Mapping[str, bytes]) -> bytes:
+        members = self._flatten(text) | {name: msgspec.Raw(value) for name, value in extra_fields.items()}
         record: Members = {}
         other: Members = {}
         for name, column in self._schema.fields.items():

@@ -46,7 +46,7 @@ class AnnotationsStream(ReportStream):
         """Whether this run delivers all annotations."""
         return super().is_full_refresh and not self._starts_at_start_date
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Reject credentials that the app API does not accept.
 
         Raises:
@@ -63,16 +63,16 @@ class AnnotationsStream(ReportStream):
         """Fetch all annotations, or those from `start_date` on if the plan's history does not include all."""
         start_date = self.settings.start_date
         try:
-            listed = list_annotations(self.client, self.retrying)
+            response = list_annotations(self.client, self.retrying)
         except Refused as refused:
             if refused.kind != "history" or start_date is None:
                 raise
-            listed = list_annotations(self.client, self.retrying, start_date)
+            response = list_annotations(self.client, self.retrying, start_date)
             self._starts_at_start_date = True
             self.log(
                 "the plan's history is limited: annotations before start_date (%s) are not read",
                 start_date,
                 level=logging.WARNING,
             )
-        rows = list(map(Row, listed.content))
-        yield Rows("annotations", rows, listed.received, listed.decompressed_bytes, len(rows))
+        rows = list(map(Row, response.content))
+        yield Rows("annotations", rows, response.received, response.decompressed_bytes, len(rows))

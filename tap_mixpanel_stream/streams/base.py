@@ -72,10 +72,10 @@ class MixpanelStream(Stream, abc.ABC):
     """The API that the stream uses. Each API has its own quota."""
 
     started_at: dt.datetime
-    """The time before the stream's first request in this run, in UTC."""
+    """The time shortly before the stream's first request in this run, in UTC."""
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
-    """The conversion makes records that fit their schemas. The SDK's conforming would turn `"false"` into true."""
+    """Records already fit their schemas. The SDK's type conformance would turn `"false"` into true."""
 
     def __init__(self, tap: Tap, run: Run, schema: RecordSchema, name: str) -> None:
         super().__init__(tap, schema=schema.schema, name=name)
@@ -212,9 +212,9 @@ class MixpanelStream(Stream, abc.ABC):
 
     @abc.abstractmethod
     def sample(self, count: int) -> SpooledChunk:
-        """Fetch about `count` records without envelope, with as few and as small requests as possible."""
+        """Fetch about `count` records without an envelope, with as few and as small requests as possible."""
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check the settings and the state that this stream needs, before the run starts.
 
         Raises:
@@ -251,14 +251,14 @@ class MixpanelStream(Stream, abc.ABC):
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """The start of the run that last delivered the whole table, which can be this run; None if there was none."""
+        """The start of the last run, which can be this one, that delivered the whole table; None if there is none."""
         return self.started_at if self.is_full_refresh else None
 
     is_without_access = False
     """Whether the stream is empty in this run because the plan or the role does not include it."""
 
     has_earlier_rows = False
-    """Whether earlier runs delivered part of the table, and this run the rest."""
+    """Whether earlier runs delivered part of the table, and this run delivers the rest."""
 
     @property
     def incomplete_reason(self) -> str | None:
@@ -271,7 +271,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Always false, since the SDK would send the message before the first record.
 
         A target deletes older rows when it reads the message. If the run then failed, the rows that it did not deliver
-        would be lost. So this class adds the version to the records and sends the message after the last one.
+        would be lost. This class therefore adds the version to the records and sends the message after the last one.
         """
         return False
 
@@ -287,7 +287,7 @@ class MixpanelStream(Stream, abc.ABC):
         self._stream_version = (refreshed - EPOCH) // dt.timedelta(milliseconds=1) if refreshed else None
 
     def _end(self) -> None:
-        # Without chunks there was nothing to request or no access to it, so the table must not be replaced.
+        # If there were no chunks, there was nothing to request or no access, so the table must not be replaced.
         has_read = self.progress.chunks or self.has_earlier_rows
         if self._stream_version is not None and self.is_full_refresh and has_read:
             if self.incomplete_reason:
@@ -346,7 +346,7 @@ class MixpanelStream(Stream, abc.ABC):
     # --- Records and batches ------------------------------------------------------------------------------------------
 
     @property
-    def copies_blocks(self) -> bool:
+    def can_copy_blocks(self) -> bool:
         """Whether record lines can be copied unchanged."""
         maps = self.stream_maps
         is_unmapped = len(maps) == 1 and type(maps[0]) is SameRecordTransform and not maps[0].flattening_enabled
@@ -376,7 +376,7 @@ class MixpanelStream(Stream, abc.ABC):
             yield from self._write_sample(self.ABORT_AT_RECORD_COUNT)
             return
         self._begin()
-        if self.copies_blocks:
+        if self.can_copy_blocks:
             envelope = record_envelope(self.name, dt.datetime.now(tz=dt.UTC), self._stream_version)
             yield from self._deliver(envelope, self._write_blocks)
         else:
@@ -438,12 +438,12 @@ class MixpanelStream(Stream, abc.ABC):
     def _write_batch_files(
         self, config: BatchConfig, chunk: SpooledChunk
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        blocks = chunk.lines.blocks() if self.copies_blocks else self._map_lines(chunk.lines.lines())
+        blocks = chunk.lines.blocks() if self.can_copy_blocks else self._map_lines(chunk.lines.lines())
         for url in batch_files(blocks, config, f"{self.tap_name}--{self.name}"):
             yield config.encoding, [url]
 
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
-        if self._has_nested_deselection:  # The SDK's removal of deselected properties doubles the cost.
+        if self._has_nested_deselection:  # Removing deselected properties with the SDK doubles the cost.
             yield from super()._generate_record_messages(record)
             return
         for stream_map in self.stream_maps:
@@ -480,7 +480,7 @@ class MixpanelStream(Stream, abc.ABC):
     def _finish_chunk(self, chunk: SpooledChunk, delivered: Any) -> None:
         """Write the rejected lines and the state after all records of a chunk are written."""
         if chunk.rejected and self.settings.bad_lines_path:
-            # Before the bookmark moves, because later runs do not request these lines again.
+            # Write them before the bookmark moves, because later runs do not request these lines again.
             try:
                 write_rejected_lines(self.settings.bad_lines_path, chunk.rejected_lines.blocks())
             except RejectedLinesError as error:
@@ -495,7 +495,7 @@ class MixpanelStream(Stream, abc.ABC):
 
     @contextlib.contextmanager
     def _summarizing(self) -> Iterator[None]:
-        """Log warnings about rejected lines and changed values at the end, also after an error."""
+        """Log warnings about rejected lines and changed values at the end, even after an error."""
         progress = self.progress
         try:
             yield
@@ -514,7 +514,7 @@ class MixpanelStream(Stream, abc.ABC):
         """Update the state after a chunk is delivered. Streams without a bookmark do not implement this.
 
         Args:
-            delivered: The value that `chunks` returned with the chunk.
+            delivered: The argument that `chunks` yielded with the chunk.
         """
         raise NotImplementedError
 

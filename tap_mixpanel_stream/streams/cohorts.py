@@ -54,9 +54,9 @@ class CohortsStream(ReportStream):
 
     def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - always a single request
         """Fetch the list of cohorts."""
-        listed = list_cohorts(self.client, self.retrying)
-        rows = [Row(cohort.text) for cohort in listed.content]
-        yield Rows("cohorts", rows, listed.received, listed.decompressed_bytes, len(rows))
+        response = list_cohorts(self.client, self.retrying)
+        rows = [Row(cohort.text) for cohort in response.content]
+        yield Rows("cohorts", rows, response.received, response.decompressed_bytes, len(rows))
 
 
 class CohortMembersStream(ReportStream):
@@ -97,12 +97,12 @@ class CohortMembersStream(ReportStream):
             require_type(0 if version is None else version, VERSION, int)
         except ValueError as error:
             raise self.state_error(f"is broken: {error}") from None
-        # If these rows have no version but the others do, a target would delete these rows.
+        # If the rows of finished cohorts have no version but later rows do, a target would delete the former.
         return [] if version is None and self.settings.emit_activate_version_messages else finished
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """The start of the run that read the first of the finished cohorts; of this run if there are none."""
+        """The start of the run that read the first of the finished cohorts, or of this run if there are none."""
         version = self.state_entry.get(VERSION) if self.is_full_refresh else None
         return super().refreshed_at if version is None else EPOCH + dt.timedelta(milliseconds=version)
 
@@ -111,7 +111,7 @@ class CohortMembersStream(ReportStream):
         """Why this run and the earlier ones did not deliver all members; None if they did."""
         return "a cohort is incomplete" if self.state_entry.get(SHORT) else super().incomplete_reason
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check that the state is valid."""
         self.finished()
 
@@ -149,15 +149,19 @@ class CohortMembersStream(ReportStream):
         for cohort in listed.content:
             if cohort.is_empty or cohort.id in finished:
                 continue
-            yield from self._members(cohort, limit)
+            yield from self._fetch_members(cohort, limit)
         self._has_read_all = True
         self.has_earlier_rows = bool(finished)
         if self.failed_items and not limit:
-            # The stream fails now. If a cohort failed in every run, the next runs would never read the others again.
+            # The stream fails now. If the state kept the finished cohorts and this one failed in every run, later runs
+            # would never read the others again.
             yield Rows(self.name, [], 0, 0, delivered=END_OF_LIST)
 
-    def _members(self, cohort: Cohort, limit: int | None) -> Iterator[Rows]:
-        known = {"cohort_id": str(cohort.id).encode(), "data_group_id": json.dumps(cohort.data_group_id).encode()}
+    def _fetch_members(self, cohort: Cohort, limit: int | None) -> Iterator[Rows]:
+        common_fields = {
+            "cohort_id": str(cohort.id).encode(),
+            "data_group_id": json.dumps(cohort.data_group_id).encode(),
+        }
         page_size = limit or self.settings.profiles_page_size
         pages = fetch_members(self.client, cohort, self.retrying, page_size=page_size, log=self.logger)
         failed_before, is_short = self.failed_items, False
@@ -165,7 +169,10 @@ class CohortMembersStream(ReportStream):
             is_short = is_short or page.missing > 0
             yield Rows(
                 f"cohort_members of cohort {cohort.id}, page {page.number}",
-                [Row(known={**known, "distinct_id": read_distinct_id(profile)}) for profile in page.results],
+                [
+                    Row(extra_fields={**common_fields, "distinct_id": read_distinct_id(profile)})
+                    for profile in page.results
+                ],
                 page.received,
                 page.decompressed_bytes,
                 len(page.results),
@@ -175,11 +182,11 @@ class CohortMembersStream(ReportStream):
 
 
 def _mark_last(pages: Iterator[Page]) -> Iterator[tuple[Page, bool]]:
-    """Yield each page with whether it is the last."""
-    before = None
+    """Yield each page, and whether it is the last one."""
+    previous = None
     for page in pages:
-        if before is not None:
-            yield before, False
-        before = page
-    if before is not None:
-        yield before, True
+        if previous is not None:
+            yield previous, False
+        previous = page
+    if previous is not None:
+        yield previous, True

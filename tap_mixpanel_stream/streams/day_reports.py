@@ -20,7 +20,7 @@ MAX_DAYS = 366
 """Maximum number of days of a request. Mixpanel's docs state no limit, and others have requested years at once."""
 
 SMALL_WINDOW_DAYS = 60
-"""Number of days up to which a request has all its retries. A longer request is tried twice and then halved."""
+"""A request for at most this many days has all its retries. A longer one is tried twice and then halved."""
 
 
 class DayReportStream(ReportStream):
@@ -39,7 +39,7 @@ class DayReportStream(ReportStream):
     """The latest first day that Mixpanel rejected in this run because it is before the plan's history."""
 
     def fetch_in_windows(self, window: Window, fetch: Callable[[Window, Retrying], Rows]) -> Iterator[Rows]:
-        """Fetch the days of a window in smaller windows that Mixpanel can answer.
+        """Fetch the days of a window in smaller windows, so that Mixpanel can answer each of them.
 
         Args:
             window: The days.
@@ -48,12 +48,12 @@ class DayReportStream(ReportStream):
         first = window.first
         while True:
             days = min(self._days_at_once, (window.last - first).days + 1)
-            window_days = Window(first, first + dt.timedelta(days=days - 1))
+            part = Window(first, first + dt.timedelta(days=days - 1))
             retrying = self.retrying
             if days > SMALL_WINDOW_DAYS:
                 retrying = dataclasses.replace(retrying, max_retries=min(1, retrying.max_retries))
             try:
-                rows = fetch(window_days, retrying)
+                rows = fetch(part, retrying)
             except (Transient, TooLarge) as error:
                 if days <= SMALL_WINDOW_DAYS:
                     raise
@@ -61,12 +61,12 @@ class DayReportStream(ReportStream):
                 self.log("%s. Requesting %d days at a time", error, self._days_at_once, level=logging.WARNING)
                 continue
             yield rows
-            if window_days.last == window.last:
+            if part.last == window.last:
                 return
-            first = window_days.last + dt.timedelta(days=1)
+            first = part.last + dt.timedelta(days=1)
 
     def deferring_limited_history(self, window: Window, rows: Iterator[Rows]) -> Iterator[Rows]:
-        """Yield the rows of a window. If it begins before the plan's history, fail the stream at its end.
+        """Yield the rows of a window. If the window begins before the plan's history, let the stream fail at its end.
 
         A new funnel or event must not keep the known ones from being read.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 NAMES = "event_names"
-"""State entry with the names whose counts are delivered up to the bookmark."""
+"""State entry with the names whose counts have been delivered up to the bookmark."""
 
 
 class EventCountsStream(DayReportStream):
@@ -40,7 +40,7 @@ class EventCountsStream(DayReportStream):
         return self.instant_in_state("replication_key_value") if self.is_incremental else None
 
     def _counted_names(self) -> set[str]:
-        """Return the names whose counts are delivered up to the bookmark."""
+        """Return the names whose counts have been delivered up to the bookmark."""
         names = self.state_entry.get(NAMES, [])
         if not isinstance(names, list):
             raise self.state_error(f"is broken: {NAMES} is not a list")
@@ -64,7 +64,7 @@ class EventCountsStream(DayReportStream):
             self.stream_state["replication_key_value"] = bookmark_text(until)
             self.stream_state[NAMES] = sorted(set(names))
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check that `start_date` is set and the bookmark is valid and not in the future.
 
         Also makes the events stream collect event names. All streams are checked before the first one is read.
@@ -81,10 +81,10 @@ class EventCountsStream(DayReportStream):
         settings = self.settings
         if settings.events_where:
             self.log("events_where applies to the stream events only: event_counts counts all events")
-        names = self._names()
+        names = self._names_to_count()
         last = self.last_day()
         if limit is not None:
-            yield self._window(names[:limit], Window(last, last), self.retrying)
+            yield self._fetch_window(names[:limit], Window(last, last), self.retrying)
             return
         bookmark = self._bookmark()
         first = first_day(bookmark, self.start_date(), settings.lookback_days, settings.zone)
@@ -93,23 +93,23 @@ class EventCountsStream(DayReportStream):
             return
         # Names that are not counted up to the bookmark, such as those that the events stream found in older days.
         new_names = sorted(set(names) - self._counted_names()) if bookmark else []
-        start, last_before = self.start_date(), min(first - DAY, last)
-        history = Window(start, last_before) if new_names and start <= last_before else None
+        start, history_end = self.start_date(), min(first - DAY, last)
+        history = Window(start, history_end) if new_names and start <= history_end else None
         window = Window(first, last) if first <= last else None
         self.progress.total = sum(each.days for each in (history, window) if each)
         if history:
-            older = self.fetch_in_windows(history, lambda part, retrying: self._window(new_names, part, retrying))
+            older = self.fetch_in_windows(history, lambda part, retrying: self._fetch_window(new_names, part, retrying))
             for rows in self.deferring_limited_history(history, older):
                 yield dataclasses.replace(rows, delivered=None)
             if self.failed_items:
-                # Once the window is delivered, the state has its names as counted up to the bookmark.
+                # The state will list the window's names as counted up to the bookmark. Omit the new ones.
                 names = sorted(set(names) - set(new_names))
         if window and names:
-            yield from self.fetch_in_windows(window, lambda part, retrying: self._window(names, part, retrying))
+            yield from self.fetch_in_windows(window, lambda part, retrying: self._fetch_window(names, part, retrying))
         elif not history:
             self.log("nothing to read: the first day, %s, is after the last day, %s", first, last)
 
-    def _names(self) -> Sequence[str]:
+    def _names_to_count(self) -> Sequence[str]:
         """Return the names to count: `event_names` if set, otherwise all known names."""
         if self.settings.event_names:
             return self.settings.event_names
@@ -123,7 +123,7 @@ class EventCountsStream(DayReportStream):
         known = self._counted_names() if self.is_incremental else set()
         return sorted({*list_event_names(self.client, self.retrying).content, *seen, *known})
 
-    def _window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
+    def _fetch_window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
         """Fetch the counts of all names for a window."""
         source_settings = self.configured_settings("event_names", "start_date", "end_date")
         fetched = [
@@ -131,7 +131,13 @@ class EventCountsStream(DayReportStream):
             for batch in name_batches(names)
         ]
         rows = [
-            Row(known={"date": b'"%b"' % str(each.day).encode(), "event_name": each.name, "count": b"%d" % each.count})
+            Row(
+                extra_fields={
+                    "date": b'"%b"' % str(each.day).encode(),
+                    "event_name": each.name,
+                    "count": b"%d" % each.count,
+                }
+            )
             for counts in fetched
             for each in counts.content
         ]

@@ -102,7 +102,7 @@ class EventsStream(MixpanelStream):
     def _is_filtered(self) -> bool:
         return bool(self.settings.event_names or self.settings.events_where)
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check that `start_date` is set and the state is valid and not in the future."""
         self.start_date()
         self._read_row_counts()
@@ -123,19 +123,21 @@ class EventsStream(MixpanelStream):
 
     def date_ranges(self) -> list[DateRange]:
         """Return the date ranges that this run reads, in the order of delivery."""
-        settings, delivered, days = self.settings, self.delivered(), self._replication_settings
+        settings, delivered, replication = self.settings, self.delivered(), self._replication_settings
         now, processed_before = self.clock.now(), None
         if self.is_incremental and settings.incremental_by == "ingestion_time":
             processed_before = settled_until(now)
-            # Read no later day than that of the bookmark's maximum, since the state could not include it.
+            # Do not read a day that begins after the latest possible bookmark, since the state could not include it.
             now = processed_before - MOMENT
         last = last_day(settings.end_date, now, settings.zone)
         newest_first = self.is_incremental and settings.backfill == "newest_first"
-        date_ranges = delivered.ranges_to_read(days, last, newest_first=newest_first, processed_before=processed_before)
+        date_ranges = delivered.ranges_to_read(
+            replication, last, newest_first=newest_first, processed_before=processed_before
+        )
         if not date_ranges:
-            first = days.first_day(delivered.before)
+            first = replication.first_day(delivered.before)
             # A start date in the future is probably a mistake.
-            level = logging.WARNING if days.start_date > last else logging.INFO
+            level = logging.WARNING if replication.start_date > last else logging.INFO
             self.log("nothing to read: the first day, %s, is after the last day, %s", first, last, level=level)
         return date_ranges
 
@@ -251,9 +253,9 @@ class EventsStream(MixpanelStream):
                     raise result.failure
         if unfinished:
             self.log("the back-fill continues with the next run: %s", unfinished, level=logging.WARNING)
-        self._warn_of_missing_names()
+        self._warn_about_missing_names()
 
-    def _warn_of_missing_names(self) -> None:
+    def _warn_about_missing_names(self) -> None:
         """Warn about names in `event_names` for which the run read no events."""
         seen = {name.casefold(): name for name in self._names}
         missing = []

@@ -47,7 +47,7 @@ class FunnelsStream(DayReportStream):
     )
 
     _bookmarks: dict[int, dt.datetime] | None = None
-    """By funnel, the instant before which its days are delivered; None until the list of funnels is fetched."""
+    """By funnel, the instant before which its days have been delivered; None until the list of funnels is fetched."""
 
     # --- The bookmarks -----------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class FunnelsStream(DayReportStream):
         self.stream_state["replication_key"] = self.replication_key
         self.stream_state[BY_FUNNEL] = {str(funnel): bookmark_text(at) for funnel, at in self._bookmarks.items()}
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check that `start_date` is set and the bookmarks are valid and not in the future."""
         self.start_date()
         self.check_not_in_future("replication_key_value", self.instant_in_state("replication_key_value"))
@@ -123,7 +123,7 @@ class FunnelsStream(DayReportStream):
         last = self.last_day()
         if limit is not None:
             for funnel in funnels:
-                yield from self.skipping_failures("funnel", self._funnel(funnel, Window(last, last)))
+                yield from self.skipping_failures("funnel", self._fetch_funnel(funnel, Window(last, last)))
             return
         bookmarks = self._keep_bookmarks(funnels)
         windows = []
@@ -135,7 +135,7 @@ class FunnelsStream(DayReportStream):
                 windows.append((funnel, Window(first, last)))
         self.progress.total = sum(window.days for _, window in windows)
         for funnel, window in windows:
-            rows = self.skipping_failures("funnel", self._funnel(funnel, window))
+            rows = self.skipping_failures("funnel", self._fetch_funnel(funnel, window))
             yield from self.deferring_limited_history(window, rows)
 
     def _keep_bookmarks(self, funnels: Sequence[Funnel]) -> Mapping[int, dt.datetime]:
@@ -149,10 +149,10 @@ class FunnelsStream(DayReportStream):
         self._bookmarks = {funnel: at for funnel, at in before.items() if funnel in ids}
         return dict(self._bookmarks)
 
-    def _funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
-        return self.fetch_in_windows(window, lambda part, retrying: self._window(funnel, part, retrying))
+    def _fetch_funnel(self, funnel: Funnel, window: Window) -> Iterator[Rows]:
+        return self.fetch_in_windows(window, lambda part, retrying: self._fetch_window(funnel, part, retrying))
 
-    def _window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
+    def _fetch_window(self, funnel: Funnel, window: Window, retrying: Retrying) -> Rows:
         source_settings = self.configured_settings("start_date", "end_date")
         days = fetch_funnel_days(
             self.client, funnel, window.first, window.last, retrying, source_settings=source_settings

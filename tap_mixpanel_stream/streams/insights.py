@@ -49,23 +49,23 @@ class InsightsStream(ReportStream):
         reports = self.settings.insights_reports
         self.progress.total = len(reports)
         for report in reports:
-            yield from self.skipping_failures("report", self._report(report))
+            yield from self.skipping_failures("report", self._fetch_report(report))
 
-    def _report(self, report: InsightsReport) -> Iterator[Rows]:
-        fetched = fetch_insights_report(self.client, report.bookmark_id, self.retrying)
-        known = {"report_id": b"%d" % report.bookmark_id, "report_name": json.dumps(report.name).encode()}
+    def _fetch_report(self, report: InsightsReport) -> Iterator[Rows]:
+        response = fetch_insights_report(self.client, report.bookmark_id, self.retrying)
+        common_fields = {"report_id": b"%d" % report.bookmark_id, "report_name": json.dumps(report.name).encode()}
         rows = [
             Row(
-                known={
-                    **known,
+                extra_fields={
+                    **common_fields,
                     "cell_id": b'"%b"' % cell.id.encode(),
                     "date": json.dumps(cell.date).encode(),
                     "dimensions": cell.dimensions,
                     "value": cell.value,
                 }
             )
-            for cell in fetched.content
+            for cell in response.content
         ]
         yield Rows(
-            f"insights, report {report.bookmark_id}", rows, fetched.received, fetched.decompressed_bytes, extent=1
+            f"insights, report {report.bookmark_id}", rows, response.received, response.decompressed_bytes, extent=1
         )

@@ -33,7 +33,7 @@ class LexiconSchemasStream(ReportStream):
         },
     )
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Reject credentials that Mixpanel does not accept for the Lexicon.
 
         Raises:
@@ -48,6 +48,6 @@ class LexiconSchemasStream(ReportStream):
 
     def fetch(self, limit: int | None = None) -> Iterator[Rows]:  # noqa: ARG002 - always a single request
         """Fetch all schemas."""
-        listed = list_schemas(self.client, self.retrying)
-        rows = list(map(Row, listed.content))
-        yield Rows(self.name, rows, listed.received, listed.decompressed_bytes, len(rows))
+        response = list_schemas(self.client, self.retrying)
+        rows = list(map(Row, response.content))
+        yield Rows(self.name, rows, response.received, response.decompressed_bytes, len(rows))

@@ -67,7 +67,7 @@ class ProfilesStream(MixpanelStream):
 
     @functools.cached_property
     def since(self) -> dt.datetime | None:
-        """The `$last_seen` from which on this run requests profiles; None to request all.
+        """The earliest `$last_seen` of the profiles that this run requests; None to request all.
 
         It is earlier than the start of the previous run by `SETTLING`, because updates become visible with a delay, and
         Mixpanel's clock can be behind this machine's.
@@ -92,7 +92,7 @@ class ProfilesStream(MixpanelStream):
 
     @property
     def refreshed_at(self) -> dt.datetime | None:
-        """The start of the run that last read all profiles, which can be this run; None if there was none."""
+        """The start of the last run, which can be this one, that read all profiles; None if there is none."""
         return self.started_at if self.is_full_refresh else self.instant_in_state(REFRESHED)
 
     @property
@@ -100,7 +100,7 @@ class ProfilesStream(MixpanelStream):
         """Why this run did not deliver all profiles; None if it did."""
         return f"{self._missing} profiles are missing" if self._missing else super().incomplete_reason
 
-    def check_start(self) -> None:
+    def check_before_run(self) -> None:
         """Check that the bookmark is valid and not in the future."""
         if self.is_incremental:
             for name in ("replication_key_value", REFRESHED):
@@ -132,7 +132,7 @@ class ProfilesStream(MixpanelStream):
         properties = settings.profile_properties
         as_of = settings.as_of_timestamp
         if as_of is None and settings.behaviors:
-            # With behaviors, Mixpanel requires it to page through more than 1000 profiles (Mixpanel's docs).
+            # Mixpanel's docs: paging through more than 1000 profiles requires `as_of_timestamp` with behaviors.
             as_of = int(self.clock.now().timestamp())
         return EngageOptions(
             where=settings.profiles_where,
@@ -151,7 +151,7 @@ class ProfilesStream(MixpanelStream):
     def chunks(self, envelope: Envelope) -> Iterator[Iterator[tuple[SpooledChunk, object]]]:
         """Fetch the pages of one session, each while the previous one is written."""
 
-        def converted() -> Iterator[SpooledPage]:
+        def converted_pages() -> Iterator[SpooledPage]:
             for page in self._pages(self.settings.profiles_page_size, self.since):
                 if self.is_incremental:
                     check_clock_lead(self.client, self.name, "profiles_incremental")
@@ -162,7 +162,7 @@ class ProfilesStream(MixpanelStream):
         if self.is_incremental:
             seen = f"profiles seen since {bookmark_text(self.since)}" if self.since else "all profiles"
             self.log("requesting %s", seen)
-        with prefetch_pages(converted(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
+        with prefetch_pages(converted_pages(), on_poll=self.on_poll, stop=self.client.stop) as chunks:
             yield chunks
 
     def sample(self, count: int) -> SpooledChunk:
@@ -170,7 +170,7 @@ class ProfilesStream(MixpanelStream):
         return self._convert(self.first_page(count), BARE)
 
     def first_page(self, size: int) -> Page:
-        """Fetch the first page, with `size` profiles. It has the total number of profiles."""
+        """Fetch the first page, with `size` profiles. The page states the total number of profiles."""
         return next(self._pages(size))
 
     def _pages(self, page_size: int, since: dt.datetime | None = None) -> Iterator[Page]:

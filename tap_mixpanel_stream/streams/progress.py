@@ -31,10 +31,10 @@ LOG_INTERVAL = 30
 """Seconds between log lines while chunks are delivered."""
 
 MAX_LOG_INTERVAL = 600
-"""Maximum seconds between log lines. Without new chunks the interval doubles with each line, up to this value."""
+"""Maximum seconds between log lines. While no chunks arrive, the interval doubles with each line up to this."""
 
 MIN_SECONDS_IN_MINUTES = 120
-"""Seconds from which on a duration is given in minutes."""
+"""A duration of at least this many seconds is given in minutes."""
 
 _BAR_INTERVAL = 1.0
 """Seconds between updates of the progress bar."""

@@ -69,7 +69,7 @@ class ReportStream(MixpanelStream):
     """The kinds of errors after which a single item, such as a cohort, is skipped."""
 
     gone_kinds: ClassVar[frozenset[str]] = frozenset()
-    """The kinds of errors for an item that no longer has rows, so that no rows are missing without it."""
+    """The kinds of errors of an item that no longer has rows: skipping it leaves the table complete."""
 
     probes_every_item: ClassVar[bool] = False
     """Whether `probe` requests every item instead of the first one that can be read."""
@@ -129,10 +129,10 @@ class ReportStream(MixpanelStream):
     @property
     def incomplete_reason(self) -> str | None:
         """Why this run did not deliver the whole table; None if it did."""
-        return "a cohort, funnel or report was skipped" if self._missing else super().incomplete_reason
+        return "a cohort, funnel or report was skipped" if self._missing_items else super().incomplete_reason
 
     @property
-    def _missing(self) -> list[Refused]:
+    def _missing_items(self) -> list[Refused]:
         """The errors of skipped items whose rows are missing."""
         return [refused for refused in self.skipped if refused.kind not in self.gone_kinds]
 
@@ -190,8 +190,8 @@ class ReportStream(MixpanelStream):
             yield rows
         self._raise_failures()
         # If Mixpanel rejected all items, the cause is not a single item.
-        if self._missing and not has_rows and not self.has_earlier_rows:
-            raise self._missing[0]
+        if self._missing_items and not has_rows and not self.has_earlier_rows:
+            raise self._missing_items[0]
 
     def _pages(self, envelope: Envelope, limit: int | None = None) -> Iterator[SpooledPage]:
         has_started = False

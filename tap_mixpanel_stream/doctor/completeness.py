@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..mixpanel.retry import Retrying
 
 TOLERANCE = 0.01
-"""The share of Mixpanel's count by which an export may differ, since events arrive between the two requests."""
+"""The fraction of Mixpanel's count by which an export may differ, since events arrive between the two requests."""
 
 _NULL = msgspec.Raw(b"null")
 _EMPTY = msgspec.Raw(b'""')
@@ -99,7 +99,7 @@ class DistinctEvents(Spool):
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """The number of events on a day, by the export and by Mixpanel's own count.
+    """The number of events on a day, in the export and in Mixpanel's own count.
 
     Attributes:
         day: The day.

@@ -51,10 +51,10 @@ MAX_RETRIES = 1
 """Retries instead of `max_retries`."""
 
 MAX_QUOTA_WAIT = 30
-"""Seconds to wait for quota instead of `max_quota_wait`, since a person waits for the report."""
+"""Seconds to wait for quota instead of `max_quota_wait`, since a person is waiting for the report."""
 
 SAMPLE_LINES = 16 * LINES_PER_WINDOW
-"""Maximum number of lines of each day for the time zone check."""
+"""Maximum number of lines of each day to check for the time zone."""
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=30)
 SECONDS_PER_HOUR = 3600
@@ -65,7 +65,7 @@ ACCEPTED_KINDS = frozenset({"plan", "history", "time_zone", "parameter"})
 OTHER_REGION_KINDS = frozenset({"credentials", "access", "not_found"})
 
 
-# The outcome of a request: the report's text for a stream that can be read, or the error.
+# The outcome of probing a stream: the text to report if the stream can be read, or the error.
 Outcome = str | MixpanelError | StreamError
 
 
@@ -220,7 +220,7 @@ class _Examination:
         return False
 
     def _find_region(self, stream: MixpanelStream) -> str | None:
-        """Try the other regions, and return the one that accepts the credentials; None if none does."""
+        """Return the first other region that accepts the credentials; None if there is none."""
         for region, hosts in self._settings.other_regions.items():
             self._run.client.close()
             self._run.client = self._run.client_at(hosts)
@@ -245,15 +245,15 @@ class _Examination:
     # --- Streams -----------------------------------------------------------------------------------------------------
 
     def _check_stream(self, stream: MixpanelStream, outcome: Outcome) -> None:
-        refused = outcome.kind if isinstance(outcome, Refused) else None
-        if isinstance(outcome, Refused) and refused == "plan":
+        refused_kind = outcome.kind if isinstance(outcome, Refused) else None
+        if isinstance(outcome, Refused) and refused_kind == "plan":
             self._not_in_plan[stream.name] = outcome
-        if refused == "time_zone":
+        if refused_kind == "time_zone":
             self._report.problem("last day", str(outcome))
         elif isinstance(outcome, Refused) and isinstance(stream, ReportStream) and stream.leaves_empty(outcome):
             self._report.warning(stream.name, f"{outcome}. A run leaves the stream empty")
             return
-        elif refused == "plan":
+        elif refused_kind == "plan":
             return  # Reported in the line about the plan.
         elif not isinstance(outcome, str):
             self._report.problem(stream.name, str(outcome))
@@ -262,7 +262,7 @@ class _Examination:
             self._readable.append(stream.name)
         if isinstance(stream, EventsStream):
             # Time zones are at most 26 hours apart, so at most two days have not begun.
-            self._check_events(stream, days_not_begun=2 if refused else 0)
+            self._check_events(stream, days_not_begun=2 if refused_kind else 0)
         elif isinstance(stream, ReportStream) and stream.skipped:
             self._report.warning(stream.name, f"{'; '.join(map(str, stream.skipped))}. A run skips this")
         else:
@@ -285,24 +285,24 @@ class _Examination:
         others = [stream.name for stream in self._streams if stream.name not in self._not_in_plan]
         text = f"{self._not_in_plan[failing[0]]}. A run without {' and '.join(failing)} succeeds"
         if others:
-            how = (
+            remedy = (
                 f"deselect {' and '.join(failing)} in the catalog"
                 if self._has_catalog
                 else f"set streams to {json.dumps(others)}"
             )
-            text += f": {how}"
+            text += f": {remedy}"
         self._report.problem("plan", text)
 
     def _check_events(self, stream: EventsStream, *, days_not_begun: int) -> None:
         """Read some days, and report on them, the time zone, and the cost of a run."""
         date_ranges = stream.date_ranges()
         if not date_ranges:
-            first, last = self._range(stream)
+            first, last = self._first_and_last_day(stream)
             self._report.warning("events", f"nothing to read: the first day, {first}, is after the last day, {last}")
             return
         first, last = span(date_ranges).first, span(date_ranges).last
         today = last_day(None, self._run.clock.now(), self._settings.zone)
-        # Today is not over, so its size would be too small.
+        # Today is not over, so measuring it would underestimate a day's size.
         latest = max(first, min(last - timedelta(days=days_not_begun), today - timedelta(days=1)))
         timezone_check = TimezoneCheck()
         measured: list[_MeasuredDay] = []
@@ -411,7 +411,7 @@ class _Examination:
         ahead = settings.concurrent_exports
         run = forecast(date_ranges, days, window_days=settings.window_days, ahead=ahead)
         window = span(date_ranges)
-        # With replication by ingestion time, days that were read before are read in part only.
+        # With replication by ingestion time, days that were read before are only read in part.
         is_partial = any(date_range.is_update for date_range in date_ranges)
         bound = "up to " if is_partial else "" if run.is_whole else "at least "
         self._report.ok(
@@ -483,12 +483,12 @@ class _Examination:
             settings,
             EventSchema(raw=settings.raw),
             record_envelope(stream.name, self._run.clock.now()),
-            # All columns, because distinct events are recognized by their keys.
+            # All columns, because `DistinctEvents` reads several of them.
             columns=None,
             log=self._run.log,
         )
 
-    def _range(self, stream: EventsStream) -> tuple[date, date]:
+    def _first_and_last_day(self, stream: EventsStream) -> tuple[date, date]:
         settings = self._settings
         first = first_day(stream.delivered().before, stream.start_date(), settings.lookback_days, settings.zone)
         return first, stream.last_day()

@@ -61,7 +61,7 @@ class Forecast:
 
 
 def sample_days(first: date, last: date, count: int) -> list[date]:
-    """Return up to `count` days spread evenly over a range, including its first and last day."""
+    """Return up to `count` days, evenly spread over a range and including its first and last day."""
     days = (last - first).days
     offsets = {round(days * step / (count - 1)) for step in range(count)}
     return [first + timedelta(days=offset) for offset in sorted(offsets)]
@@ -72,8 +72,8 @@ def forecast(
 ) -> Forecast:
     """Estimate the cost of a run by simulating the window planner with estimated sizes of days.
 
-    The size of a day between two sampled days is interpolated. A day before the first or after the last sampled day has
-    the size of that day.
+    The size of a day between two sampled days is interpolated. A day before the first or after the last sampled day is
+    estimated to be as large as that one.
 
     Args:
         date_ranges: The date ranges that the run reads, at least one.
@@ -110,11 +110,11 @@ def forecast(
 
 
 class _Sums:
-    """Prefix sums of a measure's estimates for the days of a range, for fast sums over windows.
+    """Sums of a daily quantity, such as events, over windows. Prefix sums make them fast.
 
     Args:
-        days: The range.
-        sample: The measure of the sampled days, in order.
+        days: The days for which the quantity is estimated.
+        sample: The quantity on the sampled days, in order.
     """
 
     def __init__(self, days: Window, sample: Sequence[tuple[date, int]]) -> None:
@@ -128,9 +128,9 @@ class _Sums:
 
 
 def _interpolate(sample: Sequence[tuple[date, int]]) -> Callable[[date], float]:
-    """Return a function that interpolates linearly between sampled days."""
+    """Return a function that estimates a quantity on a day, by linear interpolation between sampled days."""
 
-    def measure(day: date) -> float:
+    def estimate(day: date) -> float:
         if day <= sample[0][0]:
             return sample[0][1]
         for (before, low), (after, high) in pairwise(sample):
@@ -138,4 +138,4 @@ def _interpolate(sample: Sequence[tuple[date, int]]) -> Callable[[date], float]:
                 return low + (high - low) * ((day - before) / (after - before))
         return sample[-1][1]
 
-    return measure
+    return estimate

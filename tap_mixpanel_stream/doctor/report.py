@@ -46,7 +46,7 @@ class Report:
 
         Args:
             requests: The number of requests that the doctor sent.
-            hourly: The number of requests per hour that a run may send to the export, and to the query API.
+            hourly: The number of requests per hour that a run may send to each of the export and query APIs.
         """
         verdict = {0: "No problem found.", 1: "One problem found."}.get(
             self.problems, f"{self.problems} problems found."

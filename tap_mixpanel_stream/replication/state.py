@@ -142,9 +142,9 @@ class DeliveredDays:
             return _newest_first_ranges(first, last) if newest_first else [DateRange(Window(first, last))]
         gap_end = min(self.ahead.first - DAY, last)
         # A range can be read backwards only if it ends where the delivered days start.
-        backwards = newest_first and gap_end == self.ahead.first - DAY
+        is_backwards = newest_first and gap_end == self.ahead.first - DAY
         gap = (
-            [DateRange(Window(first, gap_end), backwards=backwards, is_deferrable=newest_first)]
+            [DateRange(Window(first, gap_end), is_backwards=is_backwards, is_deferrable=newest_first)]
             if first <= gap_end
             else []
         )
@@ -158,7 +158,7 @@ class DeliveredDays:
         """Split a date range into groups of days whose rows were delivered up to the same processing time."""
         known = {day: since for day, since in self.ingested.items() if self._covers(day, settings)}
         groups = [list(days) for _, days in itertools.groupby(date_range.window.dates(), known.get)]
-        for days in reversed(groups) if date_range.backwards else groups:
+        for days in reversed(groups) if date_range.is_backwards else groups:
             yield replace(
                 date_range, window=Window(days[0], days[-1]), processed=ProcessingTimeFilter(known.get(days[0]), before)
             )
@@ -189,9 +189,9 @@ class DeliveredDays:
     def with_days(self, date_range: DateRange, until: datetime) -> DeliveredDays:
         """Add the days of a window to `before` or `ahead`, without updating `ingested`."""
         window, ahead = date_range.window, self.ahead
-        if ahead is not None and (date_range.backwards or window.first >= ahead.first):
+        if ahead is not None and (date_range.is_backwards or window.first >= ahead.first):
             return replace(self, ahead=NewestFirstBlock(min(window.first, ahead.first), max(until, ahead.before)))
-        if date_range.backwards:
+        if date_range.is_backwards:
             return replace(self, ahead=NewestFirstBlock(window.first, until))
         # `before` must not move back: the windows of the look-back end before it.
         after = replace(self, before=until if self.before is None else max(until, self.before))
@@ -220,8 +220,8 @@ def _newest_first_ranges(first: date, last: date) -> list[DateRange]:
     if begin <= first:
         return [DateRange(Window(first, last))]
     return [
-        DateRange(Window(begin, last), backwards=True),
-        DateRange(Window(first, begin - DAY), backwards=True, is_deferrable=True),
+        DateRange(Window(begin, last), is_backwards=True),
+        DateRange(Window(first, begin - DAY), is_backwards=True, is_deferrable=True),
     ]
 
 
@@ -245,15 +245,15 @@ def read_bookmark(state: Mapping[str, Any]) -> DeliveredDays:
     before, ahead = state.get("replication_key_value"), state.get("ahead")
     ingested: dict[date, datetime] = {}
     for entry in require_type(state.get("ingested") or [], "ingested", list):
-        given = require_type(entry, "an entry of ingested", dict)
-        first = parse_day(given.get("from_date"), "ingested.from_date")
-        last = parse_day(given.get("to_date"), "ingested.to_date")
-        ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(given.get("before"), "ingested.before"))
+        fields = require_type(entry, "an entry of ingested", dict)
+        first = parse_day(fields.get("from_date"), "ingested.from_date")
+        last = parse_day(fields.get("to_date"), "ingested.to_date")
+        ingested |= dict.fromkeys(Window(first, last).dates(), parse_bookmark(fields.get("before"), "ingested.before"))
     block = None
     if ahead is not None:
-        given = require_type(ahead, "ahead", dict)
-        first = parse_day(given.get("from_date"), "ahead.from_date")
-        block = NewestFirstBlock(first, parse_bookmark(given.get("before"), "ahead.before"))
+        fields = require_type(ahead, "ahead", dict)
+        first = parse_day(fields.get("from_date"), "ahead.from_date")
+        block = NewestFirstBlock(first, parse_bookmark(fields.get("before"), "ahead.before"))
     return DeliveredDays(None if before is None else parse_bookmark(before), block, ingested)
 
 

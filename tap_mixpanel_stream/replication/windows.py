@@ -72,13 +72,13 @@ class DateRange:
     Attributes:
         window: The days.
         processed: The processing times of the rows to request; None for all rows.
-        backwards: Whether the last days are delivered first.
+        is_backwards: Whether the last days are delivered first.
         is_deferrable: Whether the run may leave the rest of the range to the next run when the quota is used up.
     """
 
     window: Window
     processed: ProcessingTimeFilter | None = None
-    backwards: bool = False
+    is_backwards: bool = False
     is_deferrable: bool = False
 
     @property
@@ -88,12 +88,12 @@ class DateRange:
 
     def split(self, days: int) -> tuple[DateRange, DateRange]:
         """Return the first `days` days in the order of delivery, and the rest. The rest must not be empty."""
-        begin = self.window.first + (self.window.days - days if self.backwards else days) * DAY
+        begin = self.window.first + (self.window.days - days if self.is_backwards else days) * DAY
         older, newer = (
             replace(self, window=Window(self.window.first, begin - DAY)),
             replace(self, window=Window(begin, self.window.last)),
         )
-        return (newer, older) if self.backwards else (older, newer)
+        return (newer, older) if self.is_backwards else (older, newer)
 
     def halves(self) -> tuple[DateRange, DateRange]:
         """Return the two halves in the order of delivery. If the number of days is odd, the first is shorter.

@@ -106,7 +106,7 @@ def test_the_forecast_excludes_delivered_days() -> None:
     """In a half-finished back-fill, delivered days are not counted."""
     date_ranges = [
         DateRange(Window(date(2022, 12, 27), YEAR)),
-        DateRange(Window(FIRST, date(2022, 1, 31)), backwards=True, is_deferrable=True),
+        DateRange(Window(FIRST, date(2022, 1, 31)), is_backwards=True, is_deferrable=True),
     ]
     run = forecast(date_ranges, [day(0, 10 * MIB)], window_days=1, ahead=2)
     assert run.requests == 36

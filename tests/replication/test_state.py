@@ -327,7 +327,8 @@ def planned(delivered: DeliveredDays, last: date, *, newest_first: bool = True) 
     """Return the date ranges as text, with `<` for backwards and `~` for history."""
     date_ranges = delivered.ranges_to_read(SETTINGS, last, newest_first=newest_first)
     return [
-        f"{date_range.window}{'<' * date_range.backwards}{'~' * date_range.is_deferrable}" for date_range in date_ranges
+        f"{date_range.window}{'<' * date_range.is_backwards}{'~' * date_range.is_deferrable}"
+        for date_range in date_ranges
     ]
 
 
@@ -369,9 +370,9 @@ def test_the_bookmark_stays_until_the_gap_is_closed() -> None:
     bookmark, front = datetime(2024, 3, 20, tzinfo=UTC), datetime(2024, 6, 29, 9, tzinfo=UTC)
     almost = DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 17), front))
     assert planned(almost, date(2024, 6, 29)) == ["2024-06-24..2024-06-29", "2024-03-15..2024-03-16<~"]
-    last = DateRange(Window(date(2024, 3, 15), date(2024, 3, 16)), backwards=True)
+    last = DateRange(Window(date(2024, 3, 15), date(2024, 3, 16)), is_backwards=True)
     assert almost.with_range(last, datetime(2024, 3, 17, tzinfo=UTC), SETTINGS) == DeliveredDays(front)
-    before = DateRange(Window(date(2024, 3, 16), date(2024, 3, 16)), backwards=True)
+    before = DateRange(Window(date(2024, 3, 16), date(2024, 3, 16)), is_backwards=True)
     after = almost.with_range(before, datetime(2024, 3, 17, tzinfo=UTC), SETTINGS)
     assert after == DeliveredDays(bookmark, NewestFirstBlock(date(2024, 3, 16), front))
 
@@ -409,7 +410,9 @@ def test_the_state_drops_days_outside_the_lookback() -> None:
     ]
     days = {START + timedelta(days=number): front for number in range(121)}
     halfway = DeliveredDays(before, NewestFirstBlock(date(2024, 6, 28), front), days)
-    after = halfway.with_range(DateRange(Window(date(2024, 6, 20), date(2024, 6, 27)), backwards=True), front, SETTINGS)
+    after = halfway.with_range(
+        DateRange(Window(date(2024, 6, 20), date(2024, 6, 27)), is_backwards=True), front, SETTINGS
+    )
     assert sorted(day for day in after.ingested if day >= date(2024, 6, 20)) == [
         date(2024, 6, day) for day in range(24, 30)
     ]

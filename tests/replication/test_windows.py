@@ -201,7 +201,7 @@ def test_no_window_crosses_a_date_range() -> None:
 @given(first=DAYS, length=st.integers(2, 400), backwards=st.booleans())
 def test_halves_cover_their_window(first: date, length: int, backwards: bool) -> None:
     """The halves of a window cover it without gap and overlap, backwards in reverse order."""
-    date_range = DateRange(Window(first, first + timedelta(days=length - 1)), backwards=backwards)
+    date_range = DateRange(Window(first, first + timedelta(days=length - 1)), is_backwards=backwards)
     halves = [half.window for half in date_range.halves()]
     assert 0 <= halves[1].days - halves[0].days <= 1
     older, newer = reversed(halves) if backwards else halves
@@ -211,7 +211,7 @@ def test_halves_cover_their_window(first: date, length: int, backwards: bool) ->
 
 def test_backwards_plans_start_with_the_last_day() -> None:
     """Backwards, the last days come first."""
-    whole = DateRange(Window(date(2024, 1, 1), date(2024, 1, 20)), backwards=True)
+    whole = DateRange(Window(date(2024, 1, 1), date(2024, 1, 20)), is_backwards=True)
     assert [str(window) for window in all_windows(WindowPlanner([whole]), 0)] == [
         "2024-01-20",
         "2024-01-18..2024-01-19",

@@ -1,4 +1,4 @@
-"""The entry point of the command, also for `python -m tap_mixpanel_stream`."""
+"""The entry point of the command and of `python -m tap_mixpanel_stream`."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ class TapMixpanelStream(Tap):
         # By setting that was read from the environment, the name of its variable.
         self._variables: dict[str, str] = {}
         if options.pop("parse_env_config", False):
-            found = self._read_environment()
-            self._variables = {name: variable_of(name) for name in found}
-            options["config"] = {**(options.get("config") or {}), **found}
+            settings = self._read_environment()
+            self._variables = {name: variable_of(name) for name in settings}
+            options["config"] = {**(options.get("config") or {}), **settings}
         if isinstance(options.get("catalog"), dict):
             options["catalog"] = read_catalog(options["catalog"])
         super().__init__(message_writer=self.run.lines, **options)

@@ -231,14 +231,14 @@ class SyntheticProject:
     def profiles(self, group: str | None, *, now: datetime) -> Sequence[Mapping[str, object]]:
         """Return the profiles as of a point in time. Each profile is generated when it is accessed."""
         if group is None:
-            return _Profiles(self, self.users, now, group=False)
-        return _Profiles(self, self.groups.get(group, 0), now, group=True)
+            return _Profiles(self, self.users, now, is_group=False)
+        return _Profiles(self, self.groups.get(group, 0), now, is_group=True)
 
-    def profile(self, index: int, now: datetime, *, group: bool) -> dict[str, object]:
+    def profile(self, index: int, now: datetime, *, is_group: bool) -> dict[str, object]:
         """Return a profile as of a point in time."""
         start = datetime.combine(self.first_day, datetime.min.time(), UTC)
         count = max(1, self.users)
-        created = start + timedelta(days=1) - timedelta(days=500) * ((index + 1) / count if not group else 1)
+        created = start + timedelta(days=1) - timedelta(days=500) * (1 if is_group else (index + 1) / count)
         if self.last_day is not None:
             now = min(now, datetime.combine(self.last_day, datetime.max.time(), UTC))
         # Profiles change at different intervals, from 6 hours to 60 days.
@@ -247,7 +247,7 @@ class SyntheticProject:
         city, region, country, zone = _CITIES[index * 31 % len(_CITIES)]
         properties: dict[str, object] = {
             "$created": _format_time(created),
-            "$name": f"Company № {index}" if group else f"Zoë Müller-{index} 🙂",
+            "$name": f"Company № {index}" if is_group else f"Zoë Müller-{index} 🙂",
             "$last_seen": _format_time(created + changes * interval),
             "$city": city,
             "$region": region,
@@ -259,7 +259,7 @@ class SyntheticProject:
             "tags": ["vip", "Größe L"] if index % 3 else [],
             "settings": {"mail": {"weekly": bool(index % 2), "hour": index % 24}, "theme": None},
         }
-        if group:
+        if is_group:
             properties |= {"seats": 5 + index % 95}
             return {"$distinct_id": f"company-{index:05d}", "$properties": properties}
         properties |= {
@@ -408,11 +408,11 @@ def _funnel_step(event: str, count: int, starting: int, seconds: int | None) -> 
 class _Profiles(Sequence["Mapping[str, object]"]):
     """The profiles as of a point in time, generated on access to save memory."""
 
-    def __init__(self, project: SyntheticProject, count: int, now: datetime, *, group: bool) -> None:
+    def __init__(self, project: SyntheticProject, count: int, now: datetime, *, is_group: bool) -> None:
         self._project = project
         self._count = count
         self._now = now
-        self._group = group
+        self._is_group = is_group
 
     def __len__(self) -> int:
         return self._count
@@ -424,8 +424,8 @@ class _Profiles(Sequence["Mapping[str, object]"]):
     def __getitem__(self, index: int | slice) -> Mapping[str, object] | Sequence[Mapping[str, object]]:
         selected = range(self._count)[index]
         if isinstance(selected, range):
-            return [self._project.profile(each, self._now, group=self._group) for each in selected]
-        return self._project.profile(selected, self._now, group=self._group)
+            return [self._project.profile(each, self._now, is_group=self._is_group) for each in selected]
+        return self._project.profile(selected, self._now, is_group=self._is_group)
 
 
 def _local_day(day: date, zone: ZoneInfo) -> tuple[int, int, int, int, int]:

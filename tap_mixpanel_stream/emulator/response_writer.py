@@ -106,7 +106,7 @@ class ResponseWriter:
         if names & _LARGE_BODY_FAULTS:
             response = replace(response, is_streamed=True)
         text = self._while_open(inject_text_faults(self._while_open(response.body), faults))
-        body, is_small = _measure(text, once=not faults)
+        body, is_small = _measure(text, is_read_once=not faults)
         coding = "br" if "encoding" in names else None
         # A gzip fault forces compression, even where Mixpanel would not compress.
         if names & _GZIP_FAULTS or (self.accepts_gzip and not is_small and coding is None):
@@ -244,13 +244,13 @@ class EncodedBody:
         return sum(map(len, self.pieces))
 
 
-def _measure(body: Body, *, once: bool) -> tuple[Body, bool]:
+def _measure(body: Body, *, is_read_once: bool) -> tuple[Body, bool]:
     """Return the body and whether it is too small to be compressed.
 
     Args:
         body: The body.
-        once: Whether the caller reads the returned body only once. The blocks that were read here are then reused, not
-            generated again.
+        is_read_once: Whether the caller reads the returned body only once. The blocks that were read here are then
+            reused, not generated again.
     """
     blocks = body()
     seen: list[bytes] = []
@@ -260,6 +260,6 @@ def _measure(body: Body, *, once: bool) -> tuple[Body, bool]:
         size += len(block)
         if size > _MIN_COMPRESSED_SIZE:
             break
-    if once:
+    if is_read_once:
         return lambda: chain(seen, blocks), size <= _MIN_COMPRESSED_SIZE
     return body, size <= _MIN_COMPRESSED_SIZE

@@ -28,7 +28,7 @@ class ProcessingTimeFilter:
 
     @property
     def where(self) -> str:
-        """The filter as a Mixpanel expression. Without the property, a comparison is undefined, thus false (docs)."""
+        """The filter as a Mixpanel expression. A comparison with a missing property is false (Mixpanel's docs)."""
         name = 'properties["mp_processing_time_ms"]'
         bounds = f"{name} < {_in_ms(self.before)}"
         if self.since is not None:

@@ -64,8 +64,8 @@ def read_rate_limit(headers: Mapping[str, str], now: datetime, body: str = "") -
     cause: Cause | None = "hour" if remaining == 0 else None
     if cause is None and any("concurrency" in name and rate.get("r") == 0 for name, rate in rates.items()):
         cause = "concurrency"
-    if stated := _HOURLY.search(body):
-        hourly = int(stated[2])
+    if match := _HOURLY.search(body):
+        hourly = int(match[2])
     if "in progress" in body.lower() or _is_exceeded(_CONCURRENT, body):
         cause = "concurrency"
     # The first number includes the rejected request, so it exceeds the limit.
@@ -109,5 +109,5 @@ def _is_hourly(name: str, policy: Mapping[str, int]) -> bool:
 
 
 def _is_exceeded(pattern: re.Pattern[str], body: str) -> bool:
-    stated = pattern.search(body)
-    return stated is not None and int(stated[1]) > int(stated[2])
+    match = pattern.search(body)
+    return match is not None and int(match[1]) > int(match[2])

@@ -320,6 +320,7 @@ class WindowFetcher:
         return sample
 
     def _check_stopped(self, _chunk: SpooledChunk) -> bool:
+        """Return False, since a run reads whole windows. Raise `Stopped` if the client was stopped."""
         self._client.clock.check()
         return False
 

@@ -108,9 +108,11 @@ class Converter:
         self._schema = schema
         self._envelope = envelope
         deselected = frozenset() if selected is None else frozenset(schema.columns) - selected
-        chosen = schema.property_columns
-        self._property_columns = PropertyColumns([column for column in chosen if column.name not in deselected])
-        self._deselected = deselected.difference(column.name for column in chosen)
+        property_columns = schema.property_columns
+        self._property_columns = PropertyColumns(
+            [column for column in property_columns if column.name not in deselected]
+        )
+        self._deselected = deselected.difference(column.name for column in property_columns)
         self._strip_nul = strip_nul
 
     @cached_property

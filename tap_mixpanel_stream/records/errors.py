@@ -44,15 +44,15 @@ class BadLine(BadBody):
         number: The line number in the body, from 1.
         reason: Why the line is malformed.
         line: The line as received, without its newline.
-        parses: Whether the line is complete JSON. If not, the body may have been truncated there.
+        is_json: Whether the line is complete JSON. If not, the body may have been truncated there.
     """
 
-    def __init__(self, number: int, reason: str, line: bytes, parses: bool) -> None:
-        super().__init__(number, reason, line, parses)
+    def __init__(self, number: int, reason: str, line: bytes, is_json: bool) -> None:
+        super().__init__(number, reason, line, is_json)
         self.number = number
         self.reason = reason
         self.line = line
-        self.parses = parses
+        self.is_json = is_json
 
     def __str__(self) -> str:
         return f"malformed line {self.number}: {self.reason}: {excerpt(self.line)}"

@@ -88,8 +88,8 @@ class NormalizedEvents(LineConverter):
             NotARecord: The name of an event is not a string, or its `time` is missing or unusable.
         """
         rows = []
-        chosen = self._property_columns
-        chosen_values = chosen.read([event.properties for event in events]) if chosen else ()
+        columns = self._property_columns
+        column_values = columns.read([event.properties for event in events]) if columns else ()
         for event in events:
             name, properties = event.event, event.properties
             if not is_string(name):
@@ -103,8 +103,8 @@ class NormalizedEvents(LineConverter):
             if insert_id is EMPTY or (self._strip_nul and _has_only_nuls(insert_id)):
                 insert_id = _generate_insert_id(name, instant, distinct_id, properties.copy())
             rows.append((name, instant_text(instant), distinct_id, insert_id, properties))
-        if chosen_values:
-            rows = [row + values for row, values in zip(rows, zip(*chosen_values, strict=True), strict=True)]
+        if column_values:
+            rows = [row + values for row, values in zip(rows, zip(*column_values, strict=True), strict=True)]
         records = list(starmap(self._record_type, rows))
         for column in self._deselected:
             for record in records:

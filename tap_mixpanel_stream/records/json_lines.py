@@ -240,33 +240,33 @@ class LineConverter(Converter, ABC):
             if self._tally:
                 self._tally.add_line(line)
         except UnicodeDecodeError as error:
-            self._report_bad_line(line, f"not UTF-8 at byte {error.start + 1}", parses=False)
+            self._report_bad_line(line, f"not UTF-8 at byte {error.start + 1}", is_json=False)
         except NotARecord as error:
-            self._report_bad_line(line, str(error), parses=True)
+            self._report_bad_line(line, str(error), is_json=True)
         except (msgspec.DecodeError, RecursionError) as error:
-            self._report_bad_line(line, _why_not_json(line, error), parses=is_json(line))
+            self._report_bad_line(line, _why_not_json(line, error), is_json=is_json(line))
         else:
             self._count(1)
             return record + b"\n"
         return b""
 
-    def _report_bad_line(self, line: bytes, reason: str, *, parses: bool) -> None:
+    def _report_bad_line(self, line: bytes, reason: str, *, is_json: bool) -> None:
         begins_object = line.lstrip(BLANK).startswith(b"{")
         lowered = line.lower()
         is_sentinel = (
             _SENTINEL in lowered
             if not begins_object
-            else not parses and lowered.rstrip(_AROUND_SENTINEL).endswith(_SENTINEL)
+            else not is_json and lowered.rstrip(_AROUND_SENTINEL).endswith(_SENTINEL)
         )
-        keys = _keys(line) if parses and begins_object else frozenset()
+        keys = _keys(line) if is_json and begins_object else frozenset()
         if is_sentinel or _ERROR_OBJECT.match(line) or ("error" in keys and "event" not in keys):
             raise TruncatedBody(self.lines, line)
-        bad = BadLine(self.lines, reason, line, parses)
+        bad = BadLine(self.lines, reason, line, is_json)
         if _EVENT_LIKE.match(line) or keys & {"event", "properties"}:
             self._has_event_like_line = True
         else:
             self._foreign_line = self._foreign_line or bad
-        if not parses:
+        if not is_json:
             self._unparsed, self._blank_lines_since = bad, 0
         self._on_bad_line(bad)
 

@@ -138,11 +138,11 @@ class NormalizedProfiles(ProfileConverter):
             key, properties = members.get("$distinct_id", NULL), object_in(members, "$properties")
         if bytes(key) == b"null":
             raise NotARecord("`$distinct_id` is missing")
-        chosen = self._property_columns.read([properties]) if self._property_columns else ()
+        column_values = self._property_columns.read([properties]) if self._property_columns else ()
         last_seen = properties.pop("$last_seen", NULL)
         if bytes(last_seen) != b"null":
             last_seen = as_string(last_seen)
-        record = self._record_type(as_string(key), last_seen, properties, *(value for [value] in chosen))
+        record = self._record_type(as_string(key), last_seen, properties, *(value for [value] in column_values))
         for column in self._deselected:
             setattr(record, column, msgspec.UNSET)
         return encode(record)

@@ -152,20 +152,20 @@ class TimezoneFinding:
         )
 
     def _remedy(self, *, is_utc: bool) -> str:
-        shown = "Mixpanel shows in Project Settings > Overview"
+        zone_in_mixpanel = "the zone that Mixpanel shows in Project Settings > Overview"
         zones = " or ".join(self.matching_zones())
         if is_utc:
             return (
-                f"remove project_timezone (in a project created before 2023, set the zone that {shown}, if it was at "
+                f"remove project_timezone (in a project created before 2023, set {zone_in_mixpanel}, if it was at "
                 "UTC then, as Europe/London is in winter)"
             )
         or_utc = "" if self.zone else "; or to UTC, to keep the times unchanged"
         if not zones:
             return (
                 "no time zone has all of these offsets, so the project's zone was probably changed: set "
-                f"project_timezone to the zone that {shown}, which fits the latest events only{or_utc}"
+                f"project_timezone to {zone_in_mixpanel}, which fits the latest events only{or_utc}"
             )
-        return f"set project_timezone to the zone that {shown}, such as {zones}{or_utc}"
+        return f"set project_timezone to {zone_in_mixpanel}, such as {zones}{or_utc}"
 
 
 class TimezoneCheck:

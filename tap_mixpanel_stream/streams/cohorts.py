@@ -142,11 +142,11 @@ class CohortMembersStream(ReportStream):
 
     def fetch(self, limit: int | None = None) -> Iterator[Rows]:
         """Fetch the list of cohorts, then the pages of each cohort."""
-        listed = list_cohorts(self.client, self.retrying, "cohort_members, list of cohorts")
-        if not listed.content:
-            yield Rows(self.name, [], listed.received, listed.decompressed_bytes)
+        response = list_cohorts(self.client, self.retrying, "cohort_members, list of cohorts")
+        if not response.content:
+            yield Rows(self.name, [], response.received, response.decompressed_bytes)
         finished = () if limit else self.finished()
-        for cohort in listed.content:
+        for cohort in response.content:
             if cohort.is_empty or cohort.id in finished:
                 continue
             yield from self._fetch_members(cohort, limit)

@@ -126,7 +126,7 @@ class EventCountsStream(DayReportStream):
     def _fetch_window(self, names: Sequence[str], window: Window, retrying: Retrying) -> Rows:
         """Fetch the counts of all names for a window."""
         source_settings = self.configured_settings("event_names", "start_date", "end_date")
-        fetched = [
+        responses = [
             count_events(self.client, batch, window.first, window.last, retrying, source_settings=source_settings)
             for batch in name_batches(names)
         ]
@@ -138,14 +138,14 @@ class EventCountsStream(DayReportStream):
                     "count": b"%d" % each.count,
                 }
             )
-            for counts in fetched
+            for counts in responses
             for each in counts.content
         ]
         return Rows(
             f"event_counts {window}",
             rows,
-            sum(counts.received for counts in fetched),
-            sum(counts.decompressed_bytes for counts in fetched),
+            sum(counts.received for counts in responses),
+            sum(counts.decompressed_bytes for counts in responses),
             window.days,
-            (end_instant(window, self.settings.zone, fetched[0].requested_at), names) if fetched else None,
+            (end_instant(window, self.settings.zone, responses[0].requested_at), names) if responses else None,
         )

@@ -291,7 +291,7 @@ def test_a_nearly_valid_event_is_malformed(line: bytes, raw: bool) -> None:
     with pytest.raises(reference.InvalidJson):
         reference.normalized(line)
     run = convert(USUAL + b"\n" + line + b"\n" + USUAL + b"\n", raw=raw)
-    assert [(bad.number, bad.line, bad.parses) for bad in run.bad] == [(2, line, False)]
+    assert [(bad.number, bad.line, bad.is_json) for bad in run.bad] == [(2, line, False)]
     assert len(run.records) == 2
 
 
@@ -382,7 +382,7 @@ def test_an_event_without_a_valid_time(time: str, reason: str) -> None:
     line = f'{{"event":"A","properties":{{{time}"distinct_id":"u1","a":1}}}}'.encode()
     (bad,) = convert(line + b"\n").bad
     assert reason in bad.reason
-    assert bad.parses
+    assert bad.is_json
     assert one(line, raw=True) == line
 
 
@@ -540,7 +540,7 @@ def test_a_last_line_that_is_no_event_is_malformed() -> None:
 def test_an_invalid_line_before_the_last_is_malformed() -> None:
     """A line before the last that does not parse is malformed."""
     run = convert(b'{"event\n\n' + USUAL + b"\n\n")
-    assert [(bad.number, bad.parses) for bad in run.bad] == [(1, False)]
+    assert [(bad.number, bad.is_json) for bad in run.bad] == [(1, False)]
     assert (run.lines, len(run.records)) == (4, 1)
 
 
@@ -721,7 +721,7 @@ def check_against_reference(line: bytes, zone: ZoneInfo | None) -> None:
     else:
         (bad,) = run.bad
         assert bad.line == line
-        assert bad.parses or kind == "InvalidJson"
+        assert bad.is_json or kind == "InvalidJson"
     try:
         reference.event_members(line)
     except (reference.InvalidJson, reference.InvalidEvent):

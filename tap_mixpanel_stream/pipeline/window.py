@@ -458,7 +458,7 @@ def check_clock_lead(client: Client, what: str, setting: str) -> None:
 def _check_days(what: str, window: Window, sample: list[bytes], allowance: RetryAllowance) -> None:
     """Check that a response has events from the requested days. If not, it may belong to another request.
 
-    A response with events from adjacent days only is rejected once, but accepted in the last try.
+    A response with events from adjacent days only is rejected at most once, and never in the last try.
 
     Raises:
         BrokenBody: No event in the sample is from the requested days.

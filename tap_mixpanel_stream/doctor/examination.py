@@ -29,7 +29,7 @@ from ..streams.profiles import ProfilesStream
 from ..streams.progress import in_words
 from ..streams.reports import NOT_IN_PLAN, ReportStream
 from .completeness import DistinctEvents, count_days
-from .forecast import Day, Forecast, forecast, sample_days
+from .forecast import DaySize, Forecast, forecast, sample_days
 from .report import Report, about, size_text
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ class _Examination:
         events = DistinctEvents(raw=self._settings.raw)
         with SpooledChunk(events, _SizeOnly()) as chunk:
             timezone_check.add(self._fetcher(stream).read_beginning(date_range, chunk, is_enough, SAMPLE_LINES))
-        size = Day(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
+        size = DaySize(day, chunk.records, chunk.received, chunk.decompressed_bytes, chunk.lines.size, is_whole)
         reason = f"events {day}: malformed line {chunk.first_rejected}: {chunk.first_reason}"
         return _MeasuredDay(size, chunk.rejected, reason, events)
 
@@ -406,7 +406,7 @@ class _Examination:
 
     # --- The cost of a run -------------------------------------------------------------------------------------------
 
-    def _report_run(self, date_ranges: Sequence[DateRange], days: Sequence[Day]) -> None:
+    def _report_run(self, date_ranges: Sequence[DateRange], days: Sequence[DaySize]) -> None:
         settings = self._settings
         ahead = settings.concurrent_exports
         run = forecast(date_ranges, days, window_days=settings.window_days, ahead=ahead)
@@ -505,7 +505,7 @@ class _MeasuredDay:
         events: The distinct events.
     """
 
-    day: Day
+    day: DaySize
     bad_lines: int
     first_bad_line: str
     events: DistinctEvents

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DaySize:
     """The size of one day.
 
     Attributes:
@@ -68,7 +68,7 @@ def sample_days(first: date, last: date, count: int) -> list[date]:
 
 
 def forecast(
-    date_ranges: Sequence[DateRange], sample: Sequence[Day], *, window_days: int | None, ahead: int
+    date_ranges: Sequence[DateRange], sample: Sequence[DaySize], *, window_days: int | None, ahead: int
 ) -> Forecast:
     """Estimate the cost of a run by simulating the window planner with estimated sizes of days.
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tap_mixpanel_stream.delivery.spool import MAX_IN_MEMORY
-from tap_mixpanel_stream.doctor.forecast import Day, forecast, sample_days
+from tap_mixpanel_stream.doctor.forecast import DaySize, forecast, sample_days
 from tap_mixpanel_stream.replication.windows import LARGE, MAX_DAYS, MIB, DateRange, Window
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def days_to(last: date) -> list[DateRange]:
     return [DateRange(Window(FIRST, last))]
 
 
-def day(place: int, size: int, *, is_whole: bool = True) -> Day:
-    return Day(FIRST + timedelta(days=place), size // 1000, size // 5, size, size + size // 10, is_whole)
+def day(place: int, size: int, *, is_whole: bool = True) -> DaySize:
+    return DaySize(FIRST + timedelta(days=place), size // 1000, size // 5, size, size + size // 10, is_whole)
 
 
 @given(st.dates(date(2011, 1, 1), date(2030, 1, 1)), st.integers(0, 4000), st.integers(2, 9))

@@ -129,7 +129,7 @@ GOOD = {
         ),
         (
             {"batch_config": {"encoding": JSONL, "storage": {"root": "data"}, "batch_size": "12345"}},
-            ["batch_config: batch_size must be an integer from 1"],
+            ["batch_config: batch_size must be an integer of at least 1"],
         ),
         (
             {"batch_config": {"encoding": JSONL | {"compression": "12345"}, "storage": {"root": "data"}}},
